@@ -1,0 +1,33 @@
+//! What size costs: a ping-pong of messages of 8 bytes and of 1 MiB, written and read in place.
+//!
+//! Of either, eight bytes are written and read: the number by which the bench sees that the right message came. Nobody
+//! touches the rest of the megabyte, and nobody may copy it.
+
+use super::latency::processes;
+use crate::contender::Between::Processes;
+use crate::contender::{Bench, Contender, Unit};
+use crate::links::{pagemate_queue, pagemate_spsc::InPlace};
+
+pub const BENCH: Bench = Bench {
+    name: "size",
+    about: "one way of a busy-polled ping-pong of messages in place",
+    unit: Unit::Time,
+    contenders,
+};
+
+/// Words of a small and of a large message.
+const SMALL: usize = 1;
+const LARGE: usize = (1 << 20) / 8;
+
+fn contenders() -> Vec<Contender> {
+    vec![
+        processes::<InPlace<SMALL>>("pagemate spsc, 8 B"),
+        processes::<InPlace<LARGE>>("pagemate spsc, 1 MiB").at_most(1.2, "pagemate spsc, 8 B", Processes),
+        processes::<pagemate_queue::InPlace<SMALL>>("pagemate Queue, 8 B"),
+        processes::<pagemate_queue::InPlace<LARGE>>("pagemate Queue, 1 MiB").at_most(
+            1.2,
+            "pagemate Queue, 8 B",
+            Processes,
+        ),
+    ]
+}

@@ -1,0 +1,84 @@
+//! What both sides of a measurement share besides what is measured: gates, numbers and bare cache lines.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::AtomicU64;
+
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::fs::{ftruncate, memfd_create, MemfdFlags};
+
+use crate::cpu::Cpus;
+use crate::gate::Gate;
+
+/// One atomic with two cache lines of its own: neighbours are fetched in pairs.
+#[derive(Debug)]
+#[repr(C, align(128))]
+pub struct Line(pub AtomicU64);
+
+/// How many bare lines a desk has.
+pub const LINES: usize = 8;
+
+/// The memory of a desk. Zero is the fresh state.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Board {
+    /// The far side counts up when it is ready.
+    pub ready: Gate,
+    /// The near side counts up: one more run.
+    pub go: Gate,
+    /// The far side counts up: the run is over and `answer` is written.
+    pub done: Gate,
+    /// What the next run is about; its meaning is the bench's.
+    pub order: Line,
+    /// What came of it.
+    pub answer: Line,
+    pub near_cpu: Line,
+    pub far_cpu: Line,
+    /// Bare lines, for the floors and for links that carry a value beside a signal.
+    pub lines: [Line; LINES],
+}
+
+/// A mapping of a board: anonymous shared memory, reachable through a descriptor.
+#[derive(Debug)]
+pub struct Desk {
+    file: File,
+    map: MmapRaw,
+}
+
+impl Desk {
+    pub fn new(cpus: Cpus) -> io::Result<Desk> {
+        use std::sync::atomic::Ordering::Relaxed;
+        let fd = memfd_create("benches", MemfdFlags::CLOEXEC)?;
+        ftruncate(&fd, size_of::<Board>() as u64)?;
+        let desk = Desk::open(fd)?;
+        desk.near_cpu.0.store(cpus.near as u64, Relaxed); // handed over by starting the far side
+        desk.far_cpu.0.store(cpus.far as u64, Relaxed);
+        Ok(desk)
+    }
+
+    pub fn open(fd: OwnedFd) -> io::Result<Desk> {
+        let file = File::from(fd);
+        let map = MmapOptions::new().len(size_of::<Board>()).populate().map_raw(&file)?;
+        Ok(Desk { file, map })
+    }
+
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    pub fn cpus(&self) -> Cpus {
+        use std::sync::atomic::Ordering::Relaxed;
+        Cpus { near: self.near_cpu.0.load(Relaxed) as usize, far: self.far_cpu.0.load(Relaxed) as usize }
+    }
+}
+
+impl std::ops::Deref for Desk {
+    type Target = Board;
+
+    fn deref(&self) -> &Board {
+        // SAFETY: the mapping is as long as a Board, page-aligned, lives as long as self, and holds nothing but atomics,
+        // for which every bit pattern is valid.
+        unsafe { &*self.map.as_ptr().cast::<Board>() }
+    }
+}

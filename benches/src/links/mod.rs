@@ -1,0 +1,20 @@
+//! The contenders, one file for each crate or mechanism.
+
+pub mod crossbeam;
+pub mod disruptor;
+pub mod floor;
+pub mod futex;
+pub mod iceoryx2;
+pub mod ipc_channel;
+pub mod pagemate_event;
+pub mod pagemate_queue;
+pub mod pagemate_spsc;
+pub mod raw_sync;
+pub mod rtrb;
+pub mod unix;
+
+/// Slots of every ring that has a size.
+pub const CAPACITY: usize = 1024;
+
+/// Slots of a ring whose messages may be large.
+pub const CAPACITY_IN_PLACE: usize = 16;

@@ -1,0 +1,83 @@
+//! `pagemate demo`: two processes, a queue, a pipe and two events.
+//!
+//! The parent makes the four objects and gives them to two child processes as arguments; nothing has a name, so nothing
+//! can be left behind. Both functions below run in processes of their own: that is what [`Process::spawn`] does.
+
+use std::time::Instant;
+
+use clap::Args;
+use pagemate::{Connection, Event, Process, Queue};
+
+use crate::output::print;
+use crate::Outcome;
+
+/// Two processes that share a queue, a pipe and two events
+#[derive(Debug, Args)]
+pub(crate) struct Demo {}
+
+/// What a child is given: the queue, its end of the pipe, its own event and the other's.
+type Shared = (Queue<u32>, Connection, Event, Event);
+/// A result that can travel from a child to its parent.
+type Said = Result<(), String>;
+
+impl Demo {
+    pub(crate) fn run(self) -> Outcome {
+        let begin = Instant::now();
+
+        let queue = Queue::new(4)?;
+        let (end_of_a, end_of_b) = pagemate::pipe()?;
+        let (a_is_done, b_is_done) = (Event::new()?, Event::new()?);
+
+        let of_a: Shared = (queue.clone(), end_of_a, a_is_done.clone(), b_is_done.clone());
+        let of_b: Shared = (queue, end_of_b, b_is_done, a_is_done);
+        let a = Process::builder().name("A process").daemon(true).spawn(process_a, of_a)?;
+        let b = Process::builder().name("B process").daemon(true).spawn(process_b, of_b)?;
+        b.join()??;
+        a.join()??;
+
+        print(&format!("elapsed: {:.1} ms\n", begin.elapsed().as_secs_f64() * 1e3))
+    }
+}
+
+/// Puts ten numbers into the queue, sends ten more through the pipe, and prints what the other process has sent.
+fn process_a((queue, mut pipe, my_event, other_event): Shared) -> Said {
+    for n in 0..10 {
+        queue.send(n).map_err(said)?; // waits while the queue is full
+    }
+    for n in 40..50u32 {
+        pipe.send(&n).map_err(said)?;
+    }
+    my_event.set();
+    other_event.wait();
+    for _ in 20..30 {
+        let n: u32 = pipe.recv().map_err(said)?;
+        say(format!("A process: {n}"))?;
+    }
+    Ok(())
+}
+
+/// Prints ten numbers from the queue, sends ten more through the pipe, and prints what the other process has sent.
+fn process_b((queue, mut pipe, my_event, other_event): Shared) -> Said {
+    for _ in 0..10 {
+        let n = queue.recv().map_err(said)?; // waits while the queue is empty
+        say(format!("from the queue: {n}"))?;
+    }
+    for n in 20..30u32 {
+        pipe.send(&n).map_err(said)?;
+    }
+    my_event.set();
+    other_event.wait();
+    for _ in 40..50 {
+        let n: u32 = pipe.recv().map_err(said)?;
+        say(format!("B process: {n}"))?;
+    }
+    Ok(())
+}
+
+fn say(line: String) -> Said {
+    print(&format!("{line}\n")).map_err(said)
+}
+
+fn said(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}

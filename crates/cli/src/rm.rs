@@ -1,0 +1,64 @@
+//! `pagemate rm`: removes one segment.
+
+use clap::Args;
+use pagemate::{inspect, ErrorKind};
+use serde_json::json;
+
+use crate::output::{print, print_json};
+use crate::site::Site;
+use crate::Outcome;
+
+/// Remove one segment. Refuses while somebody alive is attached
+#[derive(Debug, Args)]
+pub(crate) struct Rm {
+    /// Name of the segment
+    name: String,
+    /// Remove it whoever is attached, and also if it is damaged: those who are attached go on with what they have
+    /// mapped, and nobody finds it any more
+    #[arg(long)]
+    force: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    site: Site,
+}
+
+impl Rm {
+    pub(crate) fn run(self) -> Outcome {
+        let (name, place) = (&self.name, self.site.place(&self.name));
+        let pids: Vec<u32> = match inspect::segment(place.clone()) {
+            Ok(segment) => {
+                segment.participants.iter().filter(|seen| seen.alive).map(|seen| seen.pid).collect()
+            }
+            Err(error) if self.force && error.kind() != ErrorKind::NotFound => Vec::new(),
+            Err(error) if cannot_be_looked_at(&error) => {
+                return Err(format!("{error}; --force removes it all the same").into());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if !pids.is_empty() && !self.force {
+            return Err(
+                format!("{name:?} is in use by {}; --force removes it all the same", list(&pids)).into()
+            );
+        }
+        place.remove()?;
+        if self.json {
+            return print_json(&json!({ "removed": name, "attached": pids }));
+        }
+        match pids[..] {
+            [] => print(&format!("removed {name}\n")),
+            _ => print(&format!("removed {name}; {} may go on using what is mapped\n", list(&pids))),
+        }
+    }
+}
+
+/// Whether something has the name that is no segment of this version.
+fn cannot_be_looked_at(error: &pagemate::Error) -> bool {
+    matches!(error.kind(), ErrorKind::Corrupted | ErrorKind::VersionMismatch)
+}
+
+fn list(pids: &[u32]) -> String {
+    let pids: Vec<_> = pids.iter().map(|pid| format!("process {pid}")).collect();
+    pids.join(", ")
+}

@@ -1,0 +1,185 @@
+//! Running the program, and segments of which the users can be killed.
+
+#![allow(dead_code, unreachable_pub)]
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use rustix::process::{kill_process, Pid, Signal};
+
+/// The built program.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_pagemate");
+
+/// A directory of its own in shared memory, so that tests see and sweep nobody else's segments.
+pub fn directory() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("pagemate-test-").tempdir_in("/dev/shm").expect("a directory in /dev/shm")
+}
+
+/// The names in a directory, sorted.
+pub fn names(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// `pagemate COMMAND --dir DIR ARGUMENTS`, not yet started.
+pub fn command(dir: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command.arg(arguments[0]).arg("--dir").arg(dir).args(&arguments[1..]);
+    command
+}
+
+/// Runs it to its end.
+pub fn run(dir: &Path, arguments: &[&str]) -> Output {
+    command(dir, arguments).output().unwrap()
+}
+
+/// Standard output of a run that must succeed and say nothing on standard error.
+pub fn printed(dir: &Path, arguments: &[&str]) -> String {
+    let output = run(dir, arguments);
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{arguments:?}");
+    assert!(output.status.success(), "{arguments:?}: {}", output.status);
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The same as JSON.
+pub fn json(dir: &Path, arguments: &[&str]) -> serde_json::Value {
+    let text = printed(dir, &[arguments, &["--json"]].concat());
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+/// Standard error of a run that must fail with status 1 and print nothing else.
+pub fn refused(dir: &Path, arguments: &[&str]) -> String {
+    let output = run(dir, arguments);
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{arguments:?}");
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.starts_with("pagemate: ") && text.lines().count() == 1, "{text:?}");
+    text
+}
+
+/// A process that holds what the test `body` of the calling test program makes, until it is killed.
+pub struct Holder(Child);
+
+/// Set in the environment of a holder: the directory it is to work in.
+pub const HOLDER: &str = "PAGEMATE_TEST_HOLDER";
+
+impl Holder {
+    /// Starts this test program again with only the test `body`, which calls [`hold`] when all is there.
+    pub fn start(body: &str, dir: &Path) -> Holder {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", body, "--nocapture", "--quiet"])
+            .env(HOLDER, dir)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().ends_with("holding")), "{body} ended early");
+        Holder(child)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// SIGKILL; returns when it is gone.
+    pub fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Says that all is there and waits for the parent, or for its death.
+pub fn hold() {
+    println!("holding");
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+}
+
+/// Nothing here takes longer, unless it hangs.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A run of the program that goes on while the test does. Killed when dropped.
+pub struct Running(Option<Child>);
+
+impl Running {
+    /// Starts it with pipes on all three standard streams.
+    pub fn start(dir: &Path, arguments: &[&str]) -> Running {
+        let mut command = command(dir, arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Running::of(command)
+    }
+
+    /// Starts what has been prepared.
+    pub fn of(mut command: Command) -> Running {
+        Running(Some(command.spawn().unwrap()))
+    }
+
+    pub fn child(&mut self) -> &mut Child {
+        self.0.as_mut().unwrap()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.0.as_ref().unwrap().id() as i32).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for the end and gives what has not been read of its output. Panics if it hangs.
+    pub fn end(mut self) -> Output {
+        let child = self.0.take().unwrap();
+        let pid = Pid::from_raw(child.id() as i32).unwrap();
+        let (ended, end) = mpsc::channel::<()>();
+        let watchdog = std::thread::spawn(move || {
+            let is_late = end.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout);
+            if is_late {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+            is_late
+        });
+        let output = child.wait_with_output().unwrap();
+        drop(ended);
+        assert!(!watchdog.join().unwrap(), "the program hung: {}", String::from_utf8_lossy(&output.stderr));
+        output
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Waits for something that another process is about to do. Panics if it never comes.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !condition() {
+        assert!(begin.elapsed() < PATIENCE, "never: {what}");
+        // Leaves the processor to those who are waited for.
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+/// A number below `limit` that differs from run to run.
+pub fn random(limit: usize) -> usize {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish() as usize % limit
+}
+
+/// Lets some time pass, for something to happen at any moment; nothing relies on how much.
+pub fn a_while() {
+    std::thread::sleep(Duration::from_micros(random(15_000) as u64));
+}

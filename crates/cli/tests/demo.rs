@@ -1,0 +1,29 @@
+//! `demo`: what it prints, and that it leaves nothing behind.
+
+use std::process::Command;
+
+#[test]
+fn prints_what_it_should() {
+    for _ in 0..10 {
+        let output = Command::new(env!("CARGO_BIN_EXE_pagemate")).arg("demo").output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+        assert!(output.status.success());
+        let text = String::from_utf8(output.stdout).unwrap();
+        let mut lines: Vec<_> = text.lines().collect();
+
+        let last = lines.pop().unwrap();
+        let elapsed = last.strip_prefix("elapsed: ").and_then(|rest| rest.strip_suffix(" ms"));
+        assert!(elapsed.is_some_and(|number| number.parse::<f64>().is_ok()), "{last:?}");
+
+        // Each process prints its own lines in order; nothing says which of the two prints first at the end.
+        let expected = |prefix: &str, range: std::ops::Range<u32>| {
+            range.map(|n| format!("{prefix}{n}")).collect::<Vec<_>>()
+        };
+        assert_eq!(lines[..10], expected("from the queue: ", 0..10));
+        let of =
+            |prefix: &str| lines.iter().filter(|line| line.starts_with(prefix)).copied().collect::<Vec<_>>();
+        assert_eq!(of("A process: "), expected("A process: ", 20..30));
+        assert_eq!(of("B process: "), expected("B process: ", 40..50));
+        assert_eq!(lines.len(), 30);
+    }
+}

@@ -1,0 +1,222 @@
+//! `send --lines` and `recv --lines`: each line to exactly one receiver, and an end for everybody whoever dies when.
+
+mod common;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::Output;
+
+use common::{a_while, directory, eventually, names, run, Running};
+use pagemate::{inspect, Place};
+use rustix::process::Signal;
+
+/// Waits until so many of `who` have begun to take part in the stream "x".
+fn wait_for(dir: &Path, who: &str, count: usize) {
+    let begun = || {
+        let stream = inspect::segment(Place::in_dir(dir, "x")).ok()?;
+        let roster = stream.objects.into_iter().find(|object| object.name == format!("{who} begun"))?;
+        let depth = roster.state.into_iter().find(|(word, _)| *word == "depth")?;
+        depth.1.parse::<usize>().ok()
+    };
+    eventually(who, || begun() == Some(count));
+}
+
+fn sender(dir: &Path) -> Running {
+    Running::start(dir, &["send", "x", "--lines"])
+}
+
+/// A receiver that takes part.
+fn receiver(dir: &Path, earlier: usize) -> Running {
+    let receiver = Running::start(dir, &["recv", "x", "--lines"]);
+    wait_for(dir, "receivers", earlier + 1);
+    receiver
+}
+
+fn lines(output: &Output) -> Vec<String> {
+    String::from_utf8(output.stdout.clone()).unwrap().lines().map(str::to_string).collect()
+}
+
+fn assert_success(output: &Output) {
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
+}
+
+fn assert_failure(output: &Output, word: &str) {
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.starts_with("pagemate: ") && text.contains(word) && text.lines().count() == 1, "{text}");
+}
+
+#[test]
+fn each_line_to_exactly_one() {
+    let dir = directory();
+    let receivers = [receiver(dir.path(), 0), receiver(dir.path(), 1)];
+    let mut senders = [sender(dir.path()), sender(dir.path())];
+    wait_for(dir.path(), "senders", 2);
+    let text = |who: usize| (0..200_000).map(|line| format!("{who} {line}\n")).collect::<String>();
+    let inputs = [0, 1].map(|at| senders[at].child().stdin.take().unwrap());
+    let outputs = std::thread::scope(|scope| {
+        for (who, mut input) in inputs.into_iter().enumerate() {
+            scope.spawn(move || input.write_all(text(who).as_bytes()).unwrap());
+        }
+        let outputs = receivers.map(|receiver| scope.spawn(|| receiver.end()));
+        outputs.map(|output| output.join().unwrap())
+    });
+    senders.into_iter().for_each(|sender| assert_success(&sender.end()));
+    outputs.iter().for_each(assert_success);
+    let outputs = outputs.each_ref().map(lines);
+    for output in &outputs {
+        for who in ["0 ", "1 "] {
+            let numbers = output.iter().filter_map(|line| line.strip_prefix(who)?.parse::<u32>().ok());
+            assert!(numbers.is_sorted(), "the lines of one sender stay in order");
+        }
+    }
+    let mut all = outputs.concat();
+    all.sort();
+    let mut expected: Vec<_> =
+        [0, 1].iter().flat_map(|who| text(*who).lines().map(str::to_string).collect::<Vec<_>>()).collect();
+    expected.sort();
+    assert!(all == expected, "{} lines instead of {}", all.len(), expected.len());
+    assert!(names(dir.path()).is_empty());
+}
+
+#[test]
+fn the_senders_first() {
+    let dir = directory();
+    let mut one = sender(dir.path());
+    one.child().stdin.take().unwrap().write_all(b"a\nb").unwrap();
+    let mut two = sender(dir.path());
+    two.child().stdin.take().unwrap().write_all(b"c\n").unwrap();
+    wait_for(dir.path(), "senders", 2);
+    let output = run(dir.path(), &["recv", "x", "--lines"]);
+    assert_success(&output);
+    let mut seen = lines(&output);
+    seen.sort();
+    assert_eq!(seen, ["a", "b", "c"], "the last line gets its newline");
+    assert_success(&one.end());
+    assert_success(&two.end());
+    assert!(names(dir.path()).is_empty());
+}
+
+#[test]
+fn one_after_another_under_the_same_name() {
+    let dir = directory();
+    for round in 0..20 {
+        let receivers = Running::start(dir.path(), &["recv", "x", "--lines"]);
+        let mut sender = sender(dir.path());
+        sender.child().stdin.take().unwrap().write_all(format!("{round}\n").as_bytes()).unwrap();
+        assert_success(&sender.end());
+        assert_eq!(lines(&receivers.end()), [round.to_string()]);
+    }
+}
+
+#[test]
+fn long_lines() {
+    let dir = directory();
+    let longest = "x".repeat((1 << 20) - 1);
+    let receiving = receiver(dir.path(), 0);
+    let mut sending = sender(dir.path());
+    let mut input = sending.child().stdin.take().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || input.write_all(format!("short\n{longest}\n\n").as_bytes()));
+        let output = receiving.end();
+        assert_success(&output);
+        assert_eq!(lines(&output).iter().map(String::len).collect::<Vec<_>>(), [5, (1 << 20) - 1, 0]);
+    });
+    assert_success(&sending.end());
+
+    let receiving = receiver(dir.path(), 0);
+    let mut sending = sender(dir.path());
+    let mut input = sending.child().stdin.take().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || input.write_all(format!("short\n{}\n", "x".repeat(1 << 20)).as_bytes()));
+        assert_failure(&sending.end(), "line 2 of standard input is longer than 1 MiB");
+    });
+    let output = receiving.end();
+    assert_failure(&output, "a sender ended before the end of its lines");
+    assert_eq!(lines(&output), ["short"]);
+    assert!(names(dir.path()).is_empty());
+}
+
+#[test]
+fn bytes_and_lines_do_not_mix() {
+    let dir = directory();
+    let _receiver = receiver(dir.path(), 0);
+    for verb in ["send", "recv"] {
+        assert_failure(&run(dir.path(), &[verb, "x"]), "is used with --lines");
+    }
+}
+
+#[test]
+fn a_killed_sender_is_no_end() {
+    let dir = directory();
+    for _ in 0..10 {
+        let receivers = [receiver(dir.path(), 0), receiver(dir.path(), 1)];
+        let mut killed = sender(dir.path());
+        let mut other = sender(dir.path());
+        wait_for(dir.path(), "senders", 2);
+        let mut input = killed.child().stdin.take().unwrap();
+        let writer = std::thread::spawn(move || while input.write_all(b"line\n").is_ok() {});
+        other.child().stdin.take().unwrap().write_all(b"other\n").unwrap();
+        std::thread::scope(|scope| {
+            let outputs = receivers.map(|receiver| scope.spawn(|| receiver.end()));
+            a_while();
+            killed.signal(Signal::KILL);
+            let outputs = outputs.map(|output| output.join().unwrap());
+            outputs.iter().for_each(|output| assert_failure(output, "a sender ended before the end"));
+            let all = outputs.each_ref().map(lines).concat();
+            assert_eq!(all.iter().filter(|line| *line == "other").count(), 1);
+            assert!(all.iter().all(|line| line == "line" || line == "other"), "whole lines only");
+        });
+        assert_success(&other.end());
+        killed.end();
+        writer.join().unwrap();
+        assert!(names(dir.path()).is_empty());
+    }
+}
+
+#[test]
+fn killed_receivers_are_an_error() {
+    let dir = directory();
+    for _ in 0..10 {
+        let receivers = [receiver(dir.path(), 0), receiver(dir.path(), 1)];
+        let mut sending = sender(dir.path());
+        wait_for(dir.path(), "senders", 1);
+        let mut input = sending.child().stdin.take().unwrap();
+        let writer = std::thread::spawn(move || while input.write_all(b"line\n").is_ok() {});
+        for mut receiver in receivers {
+            let mut output = BufReader::new(receiver.child().stdout.take().unwrap());
+            output.read_line(&mut String::new()).unwrap();
+            receiver.signal(Signal::KILL);
+            let _ = output.read_to_end(&mut Vec::new());
+        }
+        assert_failure(&sending.end(), "receiver");
+        writer.join().unwrap();
+        assert!(names(dir.path()).is_empty());
+    }
+}
+
+#[test]
+fn one_of_two_receivers_is_killed() {
+    let dir = directory();
+    let killed = receiver(dir.path(), 0);
+    let other = receiver(dir.path(), 1);
+    killed.signal(Signal::KILL);
+    killed.end();
+    let mut sending = sender(dir.path());
+    sending.child().stdin.take().unwrap().write_all(b"a\nb\n").unwrap();
+    assert_failure(&sending.end(), "a receiver died");
+    let output = other.end();
+    assert_success(&output);
+    assert_eq!(lines(&output), ["a", "b"]);
+    assert!(names(dir.path()).is_empty());
+}
+
+#[test]
+fn ctrl_c_leaves_nothing() {
+    let dir = directory();
+    let all = [receiver(dir.path(), 0), receiver(dir.path(), 1), sender(dir.path()), sender(dir.path())];
+    wait_for(dir.path(), "senders", 2);
+    all.iter().for_each(|running| running.signal(Signal::INT));
+    all.into_iter().for_each(|running| drop(running.end()));
+    assert!(names(dir.path()).is_empty());
+}

@@ -1,0 +1,79 @@
+//! Enums without data, stored as an integer of which some values are valid.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::ext::IdentExt;
+use syn::{DataEnum, DeriveInput, Error, Fields, Result};
+
+use crate::attributes::{allow, Attributes};
+
+pub(crate) fn expand(input: &DeriveInput, attributes: &Attributes, data: &DataEnum) -> Result<TokenStream> {
+    let (name, krate) = (&input.ident, &attributes.krate);
+    for variant in &data.variants {
+        if !matches!(variant.fields, Fields::Unit) {
+            return Err(Error::new_spanned(
+                variant,
+                format!(
+                    "variant `{}` of `{name}` carries data: a message enum has none; \
+                     use a struct with the enum beside the data",
+                    variant.ident
+                ),
+            ));
+        }
+    }
+    if data.variants.is_empty() {
+        return Err(Error::new_spanned(
+            name,
+            format!("`{name}` has no variants, so there is no such message"),
+        ));
+    }
+    let Some(repr) = &attributes.integer else {
+        return Err(Error::new_spanned(
+            name,
+            format!("`{name}` does not say which integer it is stored as: add `#[repr(u8)]` (or u16 .. i64)"),
+        ));
+    };
+    if let Some(align) = &attributes.align {
+        return Err(Error::new_spanned(
+            align,
+            format!("`{name}` is aligned to more than its integer, so it has padding: put it into a struct with `_pad`"),
+        ));
+    }
+    if !input.generics.params.is_empty() {
+        return Err(Error::new_spanned(&input.generics, "an enum without data cannot use its parameters"));
+    }
+
+    let repr = quote!(::core::primitive::#repr); // a `type u8 = ..` in scope is another one
+    let variants: Vec<_> = data.variants.iter().map(|variant| &variant.ident).collect();
+    let texts = variants.iter().map(|variant| variant.unraw().to_string());
+    let text = name.unraw().to_string();
+    let (bytemuck, allow) = (crate::bytemuck(input, attributes), allow());
+    Ok(quote! {
+        #allow
+        const _: () = {
+            // SAFETY: an enum without data has the layout of its integer, whose values are compared with all of the
+            // variants; an integer has no padding.
+            unsafe impl #krate::Message for #name {
+                type Bits = #repr;
+                const ANY_BITS: bool = false;
+                const ZERO_VALID: bool = false #(|| #name::#variants as #repr == 0)*;
+
+                #[inline]
+                fn is_valid_bits(bits: &#repr) -> bool {
+                    false #(|| *bits == #name::#variants as #repr)*
+                }
+
+                fn schema() -> #krate::Schema {
+                    #krate::__private::enumeration::<#repr>(
+                        #text,
+                        ::std::vec![#(
+                            #krate::__private::variant(#texts, #name::#variants as #repr as i128)
+                        ),*],
+                    )
+                }
+            }
+
+            #bytemuck
+        };
+    })
+}

@@ -1,0 +1,178 @@
+//! The directory: the named objects of a segment, a list to whose front finished records are swapped.
+//!
+//! Inserting builds the whole record first and publishes it with one compare-and-swap of the head; names are unique
+//! because that swap fails if anybody else published since the names were looked through. Lock-free; records stay where
+//! they are as long as the segment exists.
+//!
+//! Reading it is [`crate::segment::view`]'s.
+
+use crate::attachment::Attachment;
+use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use crate::owner::OwnerId;
+use crate::segment::header::SPACE_START;
+use crate::segment::name;
+use crate::segment::space::{claim_end, publish, settle, Record, UNIT};
+use crate::segment::view::{damaged, find, Entry, SCHEMA_MAX};
+use crate::sys::memory;
+use crate::{Error, ErrorKind, Result};
+
+/// By how much a segment's committed part grows at least.
+const COMMIT_STEP: u64 = 1 << 16;
+
+fn round_up(len: u64) -> u64 {
+    len.next_multiple_of(UNIT)
+}
+
+/// How large a segment must be for one object with these texts.
+pub(crate) fn size_for(name: &str, schema: &str, len: usize) -> u64 {
+    let record = round_up(UNIT + (name.len() + schema.len()) as u64).saturating_add(round_up(len as u64));
+    // One unit more: the word that says where space ends.
+    (SPACE_START + UNIT).saturating_add(record).next_multiple_of(4096)
+}
+
+impl Attachment {
+    /// Adds an object of `len` zeroed bytes; `init` gets it before anybody else can see it.
+    pub(crate) fn insert(
+        &self,
+        name: &str,
+        kind: u32,
+        schema: &str,
+        len: usize,
+        init: impl FnOnce(*mut u8),
+    ) -> Result<Entry> {
+        if schema.len() > SCHEMA_MAX {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "the schema of this message is longer than 1 MiB",
+            ));
+        }
+        if !name.is_empty() {
+            name::check(name)?;
+        }
+        let head = round_up(UNIT + (name.len() + schema.len()) as u64);
+        let whole = head.saturating_add(round_up(len as u64));
+        let Ok(units) = u32::try_from(whole / UNIT) else {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!("an object of {len} bytes is too large"),
+            ));
+        };
+        if let Some(taken) = self.view().find(name)? {
+            return Err(already_exists(&taken.name));
+        }
+        let owner = self.owner()?;
+        let (offset, reused) = self.claim(units, owner)?;
+        let Some(record) = self.view().record(offset) else {
+            return Err(damaged("a record outside of the space", offset));
+        };
+        let object = offset + head;
+        // SAFETY: the record is claimed by this process and not published, so nobody else touches anything of it but its
+        // first word; all that is written lies inside of its `units`, which claim() found inside the mapping.
+        unsafe {
+            let base = self.base().add(offset as usize);
+            if reused {
+                base.add(8).write_bytes(0, whole as usize - 8);
+            }
+            let raw = base.cast::<Record>();
+            (&raw mut (*raw).kind).write(kind);
+            (&raw mut (*raw).name_len).write(name.len() as u32);
+            (&raw mut (*raw).schema_len).write(schema.len() as u32);
+            (&raw mut (*raw).object).write(object);
+            (&raw mut (*raw).object_len).write(len as u64);
+            let texts = base.add(UNIT as usize);
+            texts.copy_from_nonoverlapping(name.as_ptr(), name.len());
+            texts.add(name.len()).copy_from_nonoverlapping(schema.as_ptr(), schema.len());
+        }
+        init(self.base().wrapping_add(object as usize));
+
+        let directory = &self.view().header().directory;
+        let taken = |from, until| Ok(find(self.view().entries_from(from, until), name)?.is_some());
+        match publish(directory, record, offset, owner, taken) {
+            Ok(true) => Entry::read(self.view(), offset),
+            refused => {
+                record.free(owner);
+                self.view().header().freed.store(1, Relaxed);
+                Err(refused.map_or_else(|error| error, |_| already_exists(name)))
+            }
+        }
+    }
+
+    /// Claims a record of `units`: a freed one (true: it has been written before), or the next at the end of space.
+    fn claim(&self, units: u32, owner: OwnerId) -> Result<(u64, bool)> {
+        if self.view().header().freed.load(Relaxed) != 0 {
+            if let Some(offset) = self
+                .view()
+                .chain()
+                .find(|&at| self.view().record(at).is_some_and(|r| r.claim_free(units, owner)))
+            {
+                return Ok((offset, true));
+            }
+        }
+        let view = self.view();
+        let size = self.facts().size;
+        let len = u64::from(units) * UNIT;
+        let room = |end: u64| match view.record(end) {
+            Some(record) if len <= size - end => self.commit((end + len + UNIT).min(size)).map(|()| record),
+            Some(_) => Err(no_room(len, size)),
+            None if end % UNIT == 0 && (SPACE_START..=size).contains(&end) => Err(no_room(len, size)),
+            None => Err(damaged("the end of its space", end)),
+        };
+        let next = |end: u64, len: Option<u64>| match len {
+            Some(len) if len >= UNIT && len <= size - end => Ok(end + len),
+            _ => Err(damaged("a record of impossible length", end)),
+        };
+        Ok((claim_end(&view.header().space_end, units, owner, room, next)?, false))
+    }
+
+    /// Makes sure that everything below `end` can be touched.
+    fn commit(&self, end: u64) -> Result<()> {
+        let committed = &self.view().header().committed;
+        let before = committed.load(Acquire);
+        if before >= end {
+            return Ok(());
+        }
+        let size = self.facts().size;
+        let target = end.next_multiple_of(COMMIT_STEP).min(size);
+        // From the start of space: what is there already costs nothing, and damaged bytes in `committed` do no harm.
+        let file = self.file()?;
+        if memory::commit(file, before.min(end), target - before.min(end)).is_err() {
+            memory::commit(file, before.min(end), end - before.min(end))?;
+            committed.fetch_max(end, AcqRel);
+            return Ok(());
+        }
+        committed.fetch_max(target, AcqRel);
+        Ok(())
+    }
+
+    /// Asks every object to forget `dead`, and settles what it was building.
+    pub(crate) fn recover_records(&self, dead: OwnerId) {
+        let listed =
+            |offset| self.view().entries().any(|entry| entry.is_ok_and(|entry| entry.record == offset));
+        for offset in self.view().chain() {
+            if self.view().record(offset).is_some_and(|record| settle(record, dead, || listed(offset))) {
+                self.view().header().freed.store(1, Relaxed);
+            }
+        }
+        for entry in self.view().entries().map_while(Result::ok) {
+            crate::switchboard::recover(
+                entry.kind,
+                self.base().wrapping_add(entry.object as usize),
+                entry.len,
+                dead,
+            );
+        }
+    }
+}
+
+#[cold]
+fn already_exists(name: &str) -> Error {
+    Error::new(ErrorKind::AlreadyExists, format!("the segment has an object named {name:?} already"))
+}
+
+#[cold]
+fn no_room(len: u64, size: u64) -> Error {
+    Error::new(
+        ErrorKind::OutOfMemory,
+        format!("an object of {len} bytes does not fit any more into the segment, which has {size} bytes: create it larger"),
+    )
+}

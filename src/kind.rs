@@ -1,0 +1,33 @@
+//! The kinds of objects: the number in a record that says what its bytes are.
+
+/// What an object is. The numbers are part of the memory layout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u32)]
+#[non_exhaustive]
+pub enum Kind {
+    /// [`crate::Event`]
+    Event = 1,
+    /// [`crate::Queue`]
+    Queue = 2,
+    /// [`crate::spsc`]
+    Spsc = 3,
+    /// [`crate::pipe()`]
+    Pipe = 4,
+}
+
+impl Kind {
+    /// The kind with this number; `None` if this version of pagemate knows none.
+    pub(crate) fn from_number(number: u32) -> Option<Kind> {
+        [Kind::Event, Kind::Queue, Kind::Spsc, Kind::Pipe].into_iter().find(|kind| *kind as u32 == number)
+    }
+
+    /// The kind in a sentence.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Event => "event",
+            Kind::Queue => "queue",
+            Kind::Spsc => "spsc ring",
+            Kind::Pipe => "pipe",
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Processes on the same page: fixed-layout messages through named shared memory.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![deny(missing_docs)]
+#![warn(unreachable_pub)]
+// Under loom only the algorithms are compiled, against its atomics; what needs a mapping is left out.
+#![cfg_attr(loom, allow(dead_code, unused_imports))]
+
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "pagemate runs on Linux only: it stands on futexes, memfds and open-file-description locks. \
+     Build for a *-linux-* target, or make the dependency conditional on cfg(target_os = \"linux\")."
+);
+#[cfg(not(all(target_endian = "little", target_has_atomic = "64")))]
+compile_error!("pagemate needs a little-endian target with 64-bit atomics");
+
+// The layers: a file imports only from those above its own (tests/layers.rs).
+mod error;
+mod loom;
+mod message;
+mod owner;
+mod participant;
+mod queue;
+mod segment;
+mod sync;
+mod sys;
+
+#[cfg(not(loom))]
+mod attachment;
+#[cfg(not(loom))]
+mod directory;
+#[cfg(not(loom))]
+pub mod inspect;
+#[cfg(not(loom))]
+mod kind;
+#[cfg(not(loom))]
+mod object;
+#[cfg(not(loom))]
+mod pipe;
+#[cfg(not(loom))]
+mod place;
+#[cfg(not(loom))]
+mod process;
+#[cfg(all(feature = "raw_sync", not(loom)))]
+pub mod raw_sync;
+#[cfg(all(feature = "shared_memory", not(loom)))]
+mod shared_memory;
+#[cfg(not(loom))]
+mod switchboard;
+
+#[cfg(test)]
+#[path = "../tests/loom/mod.rs"]
+mod models;
+
+pub use error::{Error, ErrorKind};
+#[cfg(not(loom))]
+pub use kind::Kind;
+#[doc(hidden)]
+pub use message::private as __private;
+pub use message::{Message, Schema};
+pub use pagemate_derive::Message;
+#[cfg(not(loom))]
+pub use pipe::{pipe, pipe_one_way, pipe_one_way_with_capacity, pipe_with_capacity};
+#[cfg(not(loom))]
+pub use pipe::{Connection, PipeError, PipeReader, PipeWriter};
+#[cfg(not(loom))]
+pub use place::{Origin, Place, Segment};
+#[cfg(not(loom))]
+pub use process::{
+    active_children, current_process, init, parent_process, Argument, CurrentProcess, JoinError,
+    ParentProcess, Process, ProcessBuilder, RunningChild,
+};
+pub use queue::error::{RecvError, SendError};
+#[cfg(not(loom))]
+pub use queue::mpmc::{Iter as QueueIter, Loan, Queue, QueueOptions, Received, TryIter as QueueTryIter};
+#[cfg(not(loom))]
+pub use queue::spsc::{spsc, Consumer, Producer, RecvChunk, RecvSlot, SendChunk, SendSlot};
+#[cfg(not(loom))]
+pub use sync::event::Event;
+
+/// The result of everything that is not a hot path.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

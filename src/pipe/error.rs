@@ -1,0 +1,88 @@
+//! Why a pipe did not send or receive.
+
+use std::fmt;
+
+use crate::queue::ring::Stuck;
+use crate::{Error, ErrorKind};
+
+/// A message was not sent or not received. Nothing is lost but where the variant says so.
+///
+/// Converts into [`Error`], so that `?` works in functions that return [`pagemate::Result`](crate::Result).
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum PipeError {
+    /// Receiving: no message came. Sending: there was no room. Not now, or not before the deadline.
+    TimedOut,
+    /// Receiving: end of file; the other end has closed or died, and everything that it sent was received.
+    /// Sending: nobody will receive it.
+    Closed,
+    /// The message is longer than the buffer. It has been received: here it is.
+    BufferTooShort(Vec<u8>),
+    /// The next message is of another type; the error shows both layouts. The message stays where it is.
+    TypeMismatch(Error),
+    /// A message of more bytes than the pipe has room for cannot be sent without waiting.
+    TooLarge,
+    /// The shared bytes contradict each other, or are no valid message.
+    Corrupted,
+    /// The handle was made in another process, of which this one is a `fork`.
+    NotInThisProcess,
+}
+
+impl PipeError {
+    /// Whether it is the end of file, or nobody who receives.
+    pub fn is_closed(&self) -> bool {
+        matches!(self, PipeError::Closed)
+    }
+
+    /// Whether trying again later can help.
+    pub fn is_timed_out(&self) -> bool {
+        matches!(self, PipeError::TimedOut)
+    }
+}
+
+impl From<Stuck> for PipeError {
+    fn from(stuck: Stuck) -> PipeError {
+        match stuck {
+            Stuck::Later => PipeError::TimedOut,
+            Stuck::Closed => PipeError::Closed,
+            Stuck::Corrupted => PipeError::Corrupted,
+        }
+    }
+}
+
+impl fmt::Display for PipeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PipeError::TimedOut => "the other end of the pipe did not send, or make room, in time",
+            PipeError::Closed => "the other end of the pipe has closed or died",
+            PipeError::BufferTooShort(message) => {
+                return write!(f, "the buffer is too short for the message of {} bytes", message.len());
+            }
+            PipeError::TypeMismatch(error) => return error.fmt(f),
+            PipeError::TooLarge => "the message is larger than the pipe: only a send that may wait can send it",
+            PipeError::Corrupted => "the shared bytes of the pipe contradict each other, or are no valid message",
+            PipeError::NotInThisProcess => {
+                "the end of the pipe belongs to the process that this one was forked from: give it to a child as an argument"
+            }
+        })
+    }
+}
+
+impl std::error::Error for PipeError {}
+
+impl From<PipeError> for Error {
+    fn from(error: PipeError) -> Error {
+        let kind = match &error {
+            PipeError::TypeMismatch(_) => ErrorKind::TypeMismatch,
+            PipeError::TimedOut => ErrorKind::TimedOut,
+            PipeError::Closed => ErrorKind::Closed,
+            PipeError::BufferTooShort(_) | PipeError::TooLarge => ErrorKind::InvalidInput,
+            PipeError::Corrupted => ErrorKind::Corrupted,
+            PipeError::NotInThisProcess => ErrorKind::NotInThisProcess,
+        };
+        match error {
+            PipeError::TypeMismatch(error) => error,
+            error => Error::new(kind, error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! A view of a mapped segment: its header, its table of participants, and the records that can be read safely.
+//!
+//! What stands in memory may have been damaged by anybody. So every number is checked against the size of the mapping
+//! before it is used, and every walk is bounded. A view only reads; attachments and observers share it.
+
+use std::marker::PhantomData;
+
+use crate::loom::atomic::Ordering::{Acquire, Relaxed};
+use crate::owner::MAX_PARTICIPANTS;
+use crate::participant::Line;
+use crate::segment::header::{Header, SPACE_START, TABLE_START};
+use crate::segment::space::{Record, UNIT};
+use crate::{Error, ErrorKind, Result};
+
+/// More objects than any segment has: bounds walks through damaged lists.
+const MAX_OBJECTS: usize = 1 << 20;
+/// Longest schema text.
+pub(crate) const SCHEMA_MAX: usize = 1 << 20;
+/// Longest name of an object.
+const NAME_MAX: usize = 256;
+
+/// A mapped segment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct View<'a> {
+    base: *mut u8,
+    size: u64,
+    mapping: PhantomData<&'a ()>,
+}
+
+impl<'a> View<'a> {
+    /// A view of the segment at `base`.
+    ///
+    /// # Safety
+    ///
+    /// `base` is page-aligned, and `size` bytes, at least those of the smallest segment, stay mapped for `'a`.
+    pub(crate) unsafe fn new(base: *mut u8, size: u64) -> View<'a> {
+        View { base, size, mapping: PhantomData }
+    }
+
+    pub(crate) fn header(self) -> &'a Header {
+        // SAFETY: the mapping is page-aligned and longer than a header; what others change in it are atomics.
+        unsafe { &*self.base.cast::<Header>() }
+    }
+
+    /// The line of the participant with this index.
+    pub(crate) fn line(self, index: usize) -> &'a Line {
+        let index = index % MAX_PARTICIPANTS;
+        // SAFETY: the table of MAX_PARTICIPANTS lines of 16 bytes lies inside the smallest segment; lines are atomics.
+        unsafe { &*self.base.add(TABLE_START as usize).cast::<Line>().add(index) }
+    }
+
+    /// One more than the highest index that a participant ever had.
+    pub(crate) fn high(self) -> usize {
+        (self.header().high.load(Acquire) as usize).min(MAX_PARTICIPANTS)
+    }
+
+    /// The record at `offset`, if one can stand there.
+    pub(crate) fn record(self, offset: u64) -> Option<&'a Record> {
+        let possible = offset >= SPACE_START && offset % UNIT == 0 && offset <= self.size - UNIT;
+        // SAFETY: the offset is a multiple of 128 inside the mapping with room for a record. Its words are atomics, and
+        // what else it holds is written only before it is published.
+        possible.then(|| unsafe { &*self.base.add(offset as usize).cast::<Record>() })
+    }
+
+    /// The published objects, newest first. Ends with the first damaged record.
+    pub(crate) fn entries(self) -> impl Iterator<Item = Result<Entry>> + 'a {
+        self.entries_from(self.header().directory.load(Acquire), 0) // pairs with insert()
+    }
+
+    /// The published objects from `offset` up to but not including `until`.
+    pub(crate) fn entries_from(
+        self,
+        mut offset: u64,
+        until: u64,
+    ) -> impl Iterator<Item = Result<Entry>> + 'a {
+        let mut steps = 0;
+        std::iter::from_fn(move || {
+            if offset == until || offset == 0 {
+                return None;
+            }
+            steps += 1;
+            let entry = if steps > MAX_OBJECTS {
+                Err(damaged("a directory that does not end", offset))
+            } else {
+                Entry::read(self, offset)
+            };
+            offset = match &entry {
+                Ok(entry) => self.record(entry.record).map_or(0, |record| record.next.load(Relaxed)),
+                Err(_) => 0,
+            };
+            Some(entry)
+        })
+    }
+
+    /// The object with this name.
+    pub(crate) fn find(self, name: &str) -> Result<Option<Entry>> {
+        find(self.entries(), name)
+    }
+
+    /// The offsets of all records, published or not, in the order of their places.
+    pub(crate) fn chain(self) -> impl Iterator<Item = u64> + 'a {
+        let mut offset = SPACE_START;
+        let end = self.header().space_end.load(Acquire).min(self.size);
+        std::iter::from_fn(move || {
+            let here = offset;
+            // The record at `end` may be claimed already; the one after it cannot be.
+            let len = if here > end { None } else { self.record(here)?.len() };
+            match len {
+                Some(len) if len >= UNIT && len <= self.size - here => offset = here + len,
+                _ => return None,
+            }
+            Some(here)
+        })
+    }
+}
+
+/// A published object, as its record says, checked.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    /// Offset of the record.
+    pub(crate) record: u64,
+    pub(crate) kind: u32,
+    pub(crate) name: String,
+    pub(crate) schema: String,
+    /// Offset of the object, a multiple of 128.
+    pub(crate) object: u64,
+    pub(crate) len: usize,
+}
+
+impl Entry {
+    pub(crate) fn read(view: View<'_>, offset: u64) -> Result<Entry> {
+        let damaged = |what| Err(damaged(what, offset));
+        let Some(record) = view.record(offset) else {
+            return damaged("a record outside of the space");
+        };
+        let end = match record.len() {
+            Some(len) if len >= UNIT && len <= view.size - offset => offset + len,
+            _ => return damaged("a record of impossible length"),
+        };
+        let (name_len, schema_len) = (record.name_len as usize, record.schema_len as usize);
+        let (object, object_len) = (record.object, record.object_len);
+        let text = offset + UNIT;
+        if schema_len > SCHEMA_MAX || name_len > NAME_MAX || text + (name_len + schema_len) as u64 > end {
+            return damaged("a record whose texts do not fit");
+        }
+        let fits = object % UNIT == 0
+            && object >= text + (name_len + schema_len) as u64
+            && object <= end
+            && object_len <= end - object;
+        if !fits {
+            return damaged("a record whose object does not fit");
+        }
+        let text = |start: u64, len: usize| {
+            // SAFETY: start..start + len was just found to lie inside the record, which lies inside the mapping; texts
+            // of published records are not written any more.
+            let bytes = unsafe { std::slice::from_raw_parts(view.base.add(start as usize), len) };
+            String::from_utf8(bytes.to_vec())
+                .map_err(|_| self::damaged("a record whose texts are not UTF-8", offset))
+        };
+        Ok(Entry {
+            record: offset,
+            kind: record.kind,
+            name: text(offset + UNIT, name_len)?,
+            schema: text(offset + UNIT + name_len as u64, schema_len)?,
+            object,
+            len: object_len as usize,
+        })
+    }
+}
+
+#[cold]
+pub(crate) fn damaged(what: &str, offset: u64) -> Error {
+    Error::new(ErrorKind::Corrupted, format!("the segment is damaged: {what} at offset {offset}"))
+}
+
+/// The entry with this name, or the damage met before it.
+pub(crate) fn find(mut entries: impl Iterator<Item = Result<Entry>>, name: &str) -> Result<Option<Entry>> {
+    entries.find(|entry| entry.as_ref().map_or(true, |entry| entry.name == name)).transpose()
+}

@@ -1,0 +1,40 @@
+//! The one file that knows all kinds of objects: who recovers them from a death, and who describes them.
+//!
+//! It stands below everything, because it imports everything. The directory calls up into it, since a participant must be
+//! reaped from objects that the reaper itself never uses.
+
+use crate::kind::Kind;
+use crate::owner::OwnerId;
+
+/// Clears every word of the object that names `dead`. Idempotent; any number of processes may do it at once.
+pub(crate) fn recover(kind: u32, base: *mut u8, len: usize, dead: OwnerId) {
+    match Kind::from_number(kind) {
+        // An event has no owners.
+        Some(Kind::Event) => {}
+        Some(Kind::Queue) => crate::queue::mpmc::recover(base, len, dead),
+        Some(Kind::Spsc) => crate::queue::spsc::recover(base, len, dead),
+        Some(Kind::Pipe) => crate::pipe::recover(base, len, dead),
+        // Of a later version, which its users have.
+        None => {}
+    }
+}
+
+/// The state of the object in words, for people.
+pub(crate) fn describe(kind: u32, base: *const u8, len: usize) -> Vec<(&'static str, String)> {
+    match Kind::from_number(kind) {
+        Some(Kind::Event) => crate::sync::event::describe(base, len),
+        Some(Kind::Queue) => crate::queue::mpmc::describe(base, len),
+        Some(Kind::Spsc) => crate::queue::spsc::describe(base, len),
+        Some(Kind::Pipe) => crate::pipe::describe(base, len),
+        None => Vec::new(),
+    }
+}
+
+/// The bytes of the message that would be received next, if the object holds messages and has one.
+pub(crate) fn peek(kind: u32, base: *const u8, len: usize) -> Option<Vec<u8>> {
+    match Kind::from_number(kind) {
+        Some(Kind::Queue) => crate::queue::mpmc::peek(base, len),
+        Some(Kind::Spsc) => crate::queue::spsc::peek(base, len),
+        _ => None,
+    }
+}

@@ -1,0 +1,15 @@
+//! The only place with system calls.
+
+pub(crate) mod barrier;
+pub(crate) mod clock;
+#[cfg(not(loom))]
+pub(crate) mod fork;
+pub(crate) mod futex;
+#[cfg(not(loom))]
+pub(crate) mod image;
+#[cfg(not(loom))]
+pub(crate) mod lock;
+#[cfg(not(loom))]
+pub(crate) mod memory;
+#[cfg(not(loom))]
+pub(crate) mod process;

@@ -1,0 +1,265 @@
+//! Processes: starting this program again, pidfds, waiting for an end, signals.
+//!
+//! A child is known by its pidfd, which cannot come to mean another process as a pid can.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
+use rustix::event::{poll, PollFd, PollFlags};
+use rustix::io::{fcntl_dupfd_cloexec, Errno};
+use rustix::process::{
+    getpid, pidfd_open, pidfd_send_signal, waitid, Pid, PidfdFlags, Signal, WaitId, WaitIdOptions,
+};
+
+use super::clock::{now, timespec, Deadline};
+use crate::{Error, ErrorKind, Result};
+
+/// This very program, also if its file has been replaced or removed since it was started.
+const PROGRAM: &CStr = c"/proc/self/exe";
+
+/// The first descriptor that is not standard input, output or error.
+const FIRST_FREE: i32 = 3;
+
+/// Starts this program again, with standard input from `/dev/null`, and gives its pid and pidfd.
+///
+/// The child gets the descriptors `inherit` under their own numbers, which must not be 0, 1 or 2. Like
+/// `std::process::Command`, it starts with no signal blocked and with SIGPIPE as the kernel has it.
+pub(crate) fn start(argv: &[CString], env: &[CString], inherit: &[BorrowedFd<'_>]) -> Result<(u32, OwnedFd)> {
+    let pid = spawn(argv, env, inherit).map_err(|cause| {
+        Error::system("cannot start this program again (through /proc/self/exe, with /dev/null)", cause)
+    })?;
+    // The child stays at least as a zombie until it is waited for, so the pid is its own.
+    let pidfd = pidfd_open(pid, PidfdFlags::empty());
+    match pidfd {
+        Ok(pidfd) if is_child(pidfd.as_fd()) => Ok((pid.as_raw_nonzero().get().unsigned_abs(), pidfd)),
+        Ok(_) | Err(Errno::SRCH) => Err(Error::new(
+            ErrorKind::ChildFailed,
+            "the child ended at once, and something else in this program took its exit status (a waitpid(-1)?)",
+        )),
+        Err(cause) => {
+            discard(pid);
+            Err(Error::system("cannot watch the child (pidfd_open)", cause))
+        }
+    }
+}
+
+/// A list of strings as C has it: pointers to each, then null.
+fn pointers(strings: &[CString]) -> Vec<*mut libc::c_char> {
+    strings.iter().map(|string| string.as_ptr().cast_mut()).chain([std::ptr::null_mut()]).collect()
+}
+
+fn check(code: i32) -> io::Result<()> {
+    match code {
+        0 => Ok(()),
+        code => Err(io::Error::from_raw_os_error(code)),
+    }
+}
+
+/// File actions and attributes of `posix_spawn`, destroyed when dropped.
+struct Plan {
+    actions: libc::posix_spawn_file_actions_t,
+    attributes: libc::posix_spawnattr_t,
+}
+
+impl Plan {
+    fn new() -> io::Result<Box<Plan>> {
+        // SAFETY: both are plain data for which zero is a value; they are initialised below, before anything else.
+        let mut plan: Box<Plan> = Box::new(unsafe { std::mem::zeroed() });
+        // SAFETY: ours to write. Neither fails on Linux, where they only fill in defaults; destroying a zeroed one is fine.
+        unsafe {
+            check(libc::posix_spawn_file_actions_init(&mut plan.actions))?;
+            check(libc::posix_spawnattr_init(&mut plan.attributes))?;
+        }
+        Ok(plan)
+    }
+}
+
+impl Drop for Plan {
+    fn drop(&mut self) {
+        // SAFETY: initialised by `new`, and not used after this.
+        unsafe {
+            libc::posix_spawn_file_actions_destroy(&mut self.actions);
+            libc::posix_spawnattr_destroy(&mut self.attributes);
+        }
+    }
+}
+
+fn spawn(argv: &[CString], env: &[CString], inherit: &[BorrowedFd<'_>]) -> io::Result<Pid> {
+    let mut plan = Plan::new()?;
+    let (argv, env) = (pointers(argv), pointers(env));
+    // SAFETY: the plan is initialised; the strings and the lists live until the end of this function; all lists end with null.
+    unsafe {
+        check(libc::posix_spawn_file_actions_addopen(
+            &mut plan.actions,
+            0,
+            c"/dev/null".as_ptr(),
+            libc::O_RDONLY,
+            0,
+        ))?;
+        for file in inherit {
+            // Onto itself: this clears close-on-exec, in the child only.
+            let file = file.as_raw_fd();
+            check(libc::posix_spawn_file_actions_adddup2(&mut plan.actions, file, file))?;
+        }
+        let mut signals: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut signals);
+        check(libc::posix_spawnattr_setsigmask(&mut plan.attributes, &signals))?;
+        libc::sigaddset(&mut signals, libc::SIGPIPE);
+        check(libc::posix_spawnattr_setsigdefault(&mut plan.attributes, &signals))?;
+        let flags = libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF;
+        check(libc::posix_spawnattr_setflags(&mut plan.attributes, flags as libc::c_short))?;
+        let mut pid = 0;
+        check(libc::posix_spawn(
+            &mut pid,
+            PROGRAM.as_ptr(),
+            &plan.actions,
+            &plan.attributes,
+            argv.as_ptr(),
+            env.as_ptr(),
+        ))?;
+        Pid::from_raw(pid).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))
+    }
+}
+
+/// Whether the process is a child of this one that has not been waited for.
+fn is_child(pidfd: BorrowedFd<'_>) -> bool {
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    !matches!(waitid(WaitId::PidFd(pidfd), look), Err(Errno::CHILD))
+}
+
+/// Ends a child that nobody can watch.
+fn discard(pid: Pid) {
+    let _ = rustix::process::kill_process(pid, Signal::KILL);
+    while matches!(waitid(WaitId::Pid(pid), WaitIdOptions::EXITED), Err(Errno::INTR)) {}
+}
+
+/// A pidfd of this process, for its children to watch.
+pub(crate) fn own_pidfd() -> Result<OwnedFd> {
+    let pidfd = pidfd_open(getpid(), PidfdFlags::empty())
+        .map_err(|cause| Error::system("cannot open a pidfd, for which Linux 5.4 is needed", cause))?;
+    inheritable(pidfd)
+}
+
+/// The same open file under a number that a child can have it under: not standard input, output or error.
+pub(crate) fn inheritable(file: OwnedFd) -> Result<OwnedFd> {
+    if file.as_raw_fd() >= FIRST_FREE {
+        return Ok(file);
+    }
+    fcntl_dupfd_cloexec(&file, FIRST_FREE)
+        .map_err(|cause| Error::system("cannot duplicate a descriptor", cause))
+}
+
+/// How the end of a child was found out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// By waiting for it: this is how it ended.
+    Status(ExitStatus),
+    /// Somebody else has waited for it, or nobody can: SIGCHLD is ignored.
+    Unknown,
+}
+
+/// Waits for the child if it has ended, so that nothing of it is left; `None` while it runs.
+pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> Option<Ended> {
+    loop {
+        match waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
+            Ok(None) => return None,
+            Ok(Some(status)) => {
+                let raw = match (status.exit_status(), status.terminating_signal()) {
+                    (Some(code), _) => (code & 0xff) << 8,
+                    (None, Some(signal)) if status.dumped() => signal | 0x80,
+                    (None, Some(signal)) => signal,
+                    (None, None) => return None,
+                };
+                return Some(Ended::Status(ExitStatus::from_raw(raw)));
+            }
+            Err(Errno::INTR) => {}
+            Err(_) => return Some(Ended::Unknown),
+        }
+    }
+}
+
+/// Waits until the process has ended (its pidfd is readable). False: the deadline has passed.
+pub(crate) fn wait_for_end(pidfd: BorrowedFd<'_>, deadline: Deadline) -> Result<bool> {
+    loop {
+        let timeout = match deadline {
+            Deadline::Never => None,
+            Deadline::At(at) => Some(timespec(at.saturating_sub(now()))),
+        };
+        match poll(&mut [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)], timeout.as_ref()) {
+            Ok(0) if deadline.has_passed() => return Ok(false),
+            Ok(0) | Err(Errno::INTR) => {}
+            Ok(_) => return Ok(true),
+            Err(cause) => return Err(Error::system("cannot wait for a process (poll)", cause)),
+        }
+    }
+}
+
+/// Whether the process has ended. One that only cannot be asked about counts as running.
+pub(crate) fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
+    wait_for_end(pidfd, Deadline::At(0)).unwrap_or(false)
+}
+
+/// Asks the process to end (SIGTERM), or ends it (SIGKILL). Fine if it has ended already.
+pub(crate) fn end(pidfd: BorrowedFd<'_>, at_once: bool) -> Result<()> {
+    let signal = if at_once { Signal::KILL } else { Signal::TERM };
+    match pidfd_send_signal(pidfd, signal) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(cause) => Err(Error::system("cannot send a signal to the child", cause)),
+    }
+}
+
+/// Ends this process as SIGKILL does: nothing more runs in it.
+pub(crate) fn end_self() -> ! {
+    let _ = rustix::process::kill_process(getpid(), Signal::KILL);
+    // The signal is on its way, and cannot be blocked. Process 1 of a pid namespace is the exception.
+    // SAFETY: ends the process; nothing is used after it.
+    unsafe { libc::_exit(137) }
+}
+
+/// Whether children of this program leave no exit status, because it ignores SIGCHLD.
+pub(crate) fn ignores_children() -> bool {
+    // SAFETY: sigaction is plain data for which zero is a value, and with a null action it is only read.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(libc::SIGCHLD, std::ptr::null(), &mut action) == 0
+            && (action.sa_sigaction == libc::SIG_IGN || action.sa_flags & libc::SA_NOCLDWAIT != 0)
+    }
+}
+
+/// Whether the kernel gave this program rights that its caller does not have, so that its environment cannot be trusted.
+pub(crate) fn is_privileged() -> bool {
+    // SAFETY: reads a value that the kernel gave at the start.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// What std does before `main`: writing to a closed pipe is an error and not the end.
+pub(crate) fn ignore_sigpipe() {
+    // SAFETY: ignoring a signal installs no handler.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
+/// What `ps` and `top` call this process; cut off after 15 bytes.
+pub(crate) fn set_title(title: &str) {
+    let bytes: Vec<u8> = title.bytes().filter(|&byte| byte != 0).take(15).collect();
+    if let Ok(title) = CString::new(bytes) {
+        // SAFETY: the string ends with NUL and is no longer than the kernel reads. Only the main thread calls this.
+        unsafe { libc::prctl(libc::PR_SET_NAME, title.as_ptr()) };
+    }
+}
+
+/// Starts a thread of the library's own: on a small stack, with all signals blocked, so that no handler of the program
+/// runs there.
+pub(crate) fn background(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    // SAFETY: signal sets are plain data, written before they are read; the mask of this thread is put back.
+    unsafe {
+        let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        check(libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before))?;
+        let thread = std::thread::Builder::new().name(name.to_owned()).stack_size(64 << 10).spawn(body);
+        check(libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut()))?;
+        thread.map(drop)
+    }
+}

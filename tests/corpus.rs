@@ -1,0 +1,43 @@
+//! The fuzz targets as plain tests: every stored input once. `.ci/fuzz` looks for new ones.
+
+#[path = "../fuzz/src/bodies/mod.rs"]
+mod bodies;
+
+use std::path::Path;
+
+fn replay(target: &str, run: fn(&[u8])) {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let mut inputs: Vec<_> =
+        std::fs::read_dir(&dir).expect("a stored corpus").map(|e| e.unwrap().path()).collect();
+    inputs.sort();
+    assert!(inputs.len() >= 5, "only {} stored inputs in {}", inputs.len(), dir.display());
+    for input in inputs {
+        println!("{}", input.display());
+        run(&std::fs::read(&input).unwrap());
+    }
+}
+
+#[test]
+fn segment_open() {
+    replay("segment_open", bodies::segment_open::run);
+}
+
+#[test]
+fn queue_ops() {
+    replay("queue_ops", bodies::queue_ops::run);
+}
+
+#[test]
+fn spsc_ops() {
+    replay("spsc_ops", bodies::spsc_ops::run);
+}
+
+#[test]
+fn pipe_bytes() {
+    replay("pipe_bytes", bodies::pipe_bytes::run);
+}
+
+#[test]
+fn schema_text() {
+    replay("schema_text", bodies::schema_text::run);
+}

@@ -1,0 +1,313 @@
+//! Scenes of the queue: each operation on empty, full and half-full queues of one to three slots, with and without
+//! redelivery, and with a hole in the way.
+
+use std::time::Duration;
+
+use pagemate::{Queue, Received};
+
+use crate::{End, Recipe, Scene};
+
+/// What the child sends; the messages that are there before are 0, 1, 2 ...
+const SENT: u64 = 77;
+/// What the survivors exchange meanwhile.
+const OTHERS: std::ops::Range<u64> = 1000..1020;
+/// What they fill it with at the end: these and more.
+const FILLERS: u64 = 2000;
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Op {
+    Send,
+    Loan,
+    LoanDropped,
+    Recv,
+    RecvRef,
+    Close,
+}
+
+pub fn scenes() -> Vec<Recipe> {
+    macro_rules! recipes {
+        ($($name:literal: $op:ident, $capacity:literal, $before:literal, $redeliver:literal;)*) => {
+            vec![$(Recipe { name: $name, build: || Box::new(Exchange::new(Op::$op, $capacity, $before, $redeliver)) }),*]
+        };
+    }
+    let mut all = recipes! {
+        "queue: send, 1 slot, empty": Send, 1, 0, false;
+        "queue: send, 1 slot, full": Send, 1, 1, false;
+        "queue: send, 2 slots, 1 message": Send, 2, 1, false;
+        "queue: send, 3 slots, empty": Send, 3, 0, false;
+        "queue: loan and send, 2 slots, empty": Loan, 2, 0, false;
+        "queue: loan and send, 3 slots, 1 message": Loan, 3, 1, false;
+        "queue: loan dropped, 2 slots, 1 message": LoanDropped, 2, 1, false;
+        "queue: recv, 1 slot, full": Recv, 1, 1, false;
+        "queue: recv, 2 slots, empty": Recv, 2, 0, false;
+        "queue: recv, 3 slots, full": Recv, 3, 3, false;
+        "queue: recv with redelivery, 2 slots, full": Recv, 2, 2, true;
+        "queue: recv_ref and drop, 2 slots, 1 message": RecvRef, 2, 1, false;
+        "queue: recv_ref and drop, redelivery, 3 slots": RecvRef, 3, 2, true;
+        "queue: close, 2 slots, 1 message": Close, 2, 1, false;
+        "queue: close, 1 slot, full": Close, 1, 1, false;
+    };
+    all.push(Recipe {
+        name: "queue: send over a hole, 3 slots",
+        build: || Box::new(OverAHole::new(Op::Send)),
+    });
+    all.push(Recipe {
+        name: "queue: recv past a revoked send, 3 slots",
+        build: || Box::new(PastARevoked::new()),
+    });
+    all
+}
+
+struct Exchange {
+    queue: &'static Queue<u64>,
+    op: Op,
+    before: u64,
+    redeliver: bool,
+    seen: Vec<u64>,
+    /// Slots that somebody keeps for good.
+    lent: usize,
+}
+
+impl Exchange {
+    fn new(op: Op, capacity: usize, before: u64, redeliver: bool) -> Exchange {
+        let queue: &'static Queue<u64> =
+            Box::leak(Box::new(Queue::options(capacity).redeliver(redeliver).new().unwrap()));
+        (0..before).for_each(|value| queue.try_send(value).unwrap());
+        Exchange { queue, op, before, redeliver, seen: Vec::new(), lent: 0 }
+    }
+
+    fn sends(&self) -> bool {
+        matches!(self.op, Op::Send | Op::Loan)
+    }
+
+    fn receives(&self) -> bool {
+        matches!(self.op, Op::Recv | Op::RecvRef)
+    }
+
+    /// What has been received so far, against all that was sent.
+    fn verdict(&self, end: End) -> Result<(), String> {
+        let mine: Vec<u64> = self.seen.iter().copied().filter(|value| !OTHERS.contains(value)).collect();
+        let mut expected: Vec<u64> = (0..self.before).collect();
+        if self.sends() {
+            expected.push(SENT);
+        }
+        let mut missing: Vec<u64> = expected.iter().copied().filter(|value| !mine.contains(value)).collect();
+        let has_room = self.before < self.queue.capacity() as u64;
+        let mut sorted = mine.clone();
+        sorted.sort_unstable();
+        sorted.dedup();
+        if sorted.len() != mine.len() || mine.iter().any(|value| !expected.contains(value)) {
+            return Err(format!("received {mine:?} of {expected:?}"));
+        }
+        if !self.redeliver && !mine.is_sorted() {
+            return Err(format!("received out of order: {mine:?}"));
+        }
+        if self.sends()
+            && (end != End::Finished || !has_room || !self.seen.iter().all(|v| !OTHERS.contains(v)))
+        {
+            // The interrupted send may have come to nothing, and so may one that found no room.
+            missing.retain(|value| *value != SENT);
+        }
+        // What the child has received and, having died or finished, keeps to itself.
+        let allowed = usize::from(self.receives());
+        let first_only = missing.iter().all(|value| self.receives() && *value < self.before);
+        if missing.len() > allowed || !first_only {
+            return Err(format!("{missing:?} got lost; received {mine:?}"));
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self) {
+        while let Ok(value) = self.queue.recv_timeout(Duration::from_millis(1)) {
+            if value < FILLERS {
+                self.seen.push(value);
+            }
+        }
+    }
+
+    /// All slots come back, but for those in `lent`, and with redelivery the message too. A slot that came back may have to
+    /// wait for its turn: hence the draining in between.
+    fn fill(&mut self) -> Result<(), String> {
+        let slots = (self.queue.capacity() - self.lent) as u64;
+        let begin = std::time::Instant::now();
+        loop {
+            self.drain();
+            if (0..slots).all(|value| self.queue.try_send(FILLERS + value).is_ok()) {
+                self.drain();
+                return Ok(());
+            }
+            if begin.elapsed() > PATIENCE {
+                return Err("a slot did not come back".into());
+            }
+        }
+    }
+}
+
+impl Scene for Exchange {
+    fn prepare(&mut self) {
+        // The first use in a forked process attaches it; that is a scene of its own.
+        if self.before == 0 {
+            assert!(self.queue.try_recv().is_err());
+        }
+        for _ in 0..self.before {
+            let value = self.queue.try_recv().unwrap();
+            self.queue.try_send(value).unwrap();
+        }
+    }
+
+    fn act(&mut self) {
+        match self.op {
+            Op::Send => _ = self.queue.try_send(SENT),
+            Op::Loan => {
+                if let Ok(mut loan) = self.queue.try_loan() {
+                    *loan = SENT;
+                    let _ = loan.try_send();
+                }
+            }
+            Op::LoanDropped => drop(self.queue.try_loan()),
+            Op::Recv => _ = self.queue.try_recv(),
+            Op::RecvRef => _ = self.queue.try_recv_ref().as_deref(),
+            Op::Close => self.queue.close(),
+        }
+    }
+
+    fn check(&mut self, end: End) -> Result<(), String> {
+        if self.op == Op::Close {
+            return self.check_closed(end);
+        }
+        if end == End::Stopped {
+            if self.queue.capacity() == 1 {
+                return Ok(()); // The one slot may be what the stopped one holds.
+            }
+            self.drain();
+            for value in OTHERS {
+                self.queue
+                    .send_timeout(value, PATIENCE)
+                    .map_err(|error| format!("a stopped one blocks send: {error:?}"))?;
+                loop {
+                    let got = self
+                        .queue
+                        .recv_timeout(PATIENCE)
+                        .map_err(|e| format!("a stopped one blocks recv: {e:?}"))?;
+                    self.seen.push(got);
+                    if got == value {
+                        break;
+                    }
+                }
+            }
+            return Ok(());
+        }
+        self.fill()?;
+        self.verdict(end)
+    }
+
+    fn words(&self) -> String {
+        format!("{:?}", self.queue)
+    }
+}
+
+impl Exchange {
+    fn check_closed(&mut self, end: End) -> Result<(), String> {
+        if end == End::Finished && !self.queue.is_closed() {
+            return Err("close has returned and the queue is not closed".into());
+        }
+        let closed_before = self.queue.is_closed();
+        self.queue.close();
+        match self.queue.try_send(SENT) {
+            Err(error) if error.is_closed() => {}
+            other => return Err(format!("closed, but try_send gives {other:?}")),
+        }
+        while let Ok(value) = self.queue.recv_timeout(PATIENCE) {
+            self.seen.push(value);
+        }
+        let all: Vec<u64> = (0..self.before).collect();
+        (self.seen == all)
+            .then_some(())
+            .ok_or(format!("received {:?}, closed before: {closed_before}", self.seen))
+    }
+}
+
+/// A slot is held by a receiver elsewhere, so that the sender must go over a hole.
+struct OverAHole {
+    held: Option<Received<'static, u64>>,
+    inner: Exchange,
+}
+
+impl OverAHole {
+    fn new(op: Op) -> OverAHole {
+        let inner = Exchange::new(op, 3, 0, false);
+        inner.queue.try_send(500).unwrap();
+        let held = inner.queue.try_recv_ref().unwrap();
+        // The tail stands before the held slot again.
+        for value in 600..602 {
+            inner.queue.try_send(value).unwrap();
+            inner.queue.try_recv().unwrap();
+        }
+        OverAHole { held: Some(held), inner }
+    }
+}
+
+impl Scene for OverAHole {
+    fn prepare(&mut self) {
+        std::mem::forget(self.held.take());
+        self.inner.prepare();
+    }
+
+    fn act(&mut self) {
+        self.inner.act();
+    }
+
+    fn check(&mut self, end: End) -> Result<(), String> {
+        if self.held.as_deref() != Some(&500) && end != End::Finished {
+            return Err("the held message has changed".into());
+        }
+        if end != End::Stopped {
+            self.held = None;
+        }
+        self.inner.check(end)
+    }
+
+    fn words(&self) -> String {
+        self.inner.words()
+    }
+}
+
+/// A sender elsewhere has claimed a position and not filled it, and there is a message behind it.
+struct PastARevoked {
+    inner: Exchange,
+}
+
+impl PastARevoked {
+    fn new() -> PastARevoked {
+        let inner = Exchange::new(Op::Recv, 3, 0, false);
+        let loan = inner.queue.try_loan().unwrap();
+        inner.queue.try_send(0).unwrap();
+        // Its holder stays alive and never goes on.
+        std::mem::forget(loan);
+        PastARevoked { inner: Exchange { before: 1, lent: 1, ..inner } }
+    }
+}
+
+impl Scene for PastARevoked {
+    fn prepare(&mut self) {
+        self.inner.prepare();
+    }
+
+    fn act(&mut self) {
+        self.inner.act();
+    }
+
+    fn check(&mut self, end: End) -> Result<(), String> {
+        self.inner.drain();
+        if end == End::Stopped {
+            return Ok(());
+        }
+        self.inner.fill()?;
+        self.inner.verdict(end)
+    }
+
+    fn words(&self) -> String {
+        self.inner.words()
+    }
+}

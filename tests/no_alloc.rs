@@ -1,0 +1,103 @@
+//! Hot paths allocate nothing: an allocator that counts, and operations after everything has been created.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use pagemate::{Event, Queue};
+
+thread_local! {
+    /// Allocations of this thread: the harness has others.
+    static COUNT: Cell<usize> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: everything is passed on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.set(COUNT.get() + 1);
+        // SAFETY: the caller's promises are those of System.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are those of System.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations(body: impl FnOnce()) -> usize {
+    let before = COUNT.get();
+    body();
+    COUNT.get() - before
+}
+
+#[test]
+fn the_counter_counts() {
+    assert_eq!(allocations(|| drop(std::hint::black_box(Box::new(1)))), 1);
+}
+
+#[test]
+fn queue() {
+    let queue = Queue::<u64>::new(4).unwrap();
+    let round = || {
+        for i in 0..1000 {
+            queue.send(i).unwrap();
+            queue.try_send(i).unwrap();
+            *queue.loan().unwrap() = i;
+            assert_eq!(queue.recv().unwrap(), i);
+            assert_eq!(*queue.recv_ref().unwrap(), i);
+            assert!(queue.try_recv().is_err() && queue.is_empty());
+        }
+    };
+    assert_eq!(allocations(round), 0);
+}
+
+#[test]
+fn event() {
+    let event = Event::new().unwrap();
+    let round = || {
+        for _ in 0..1000 {
+            event.set();
+            event.wait();
+            event.clear();
+            event.wait_timeout(std::time::Duration::from_nanos(1));
+        }
+    };
+    assert_eq!(allocations(round), 0);
+}
+
+#[test]
+fn spsc() {
+    let (mut producer, mut consumer) = pagemate::spsc::<u64>(4).unwrap();
+    let round = || {
+        for i in 0..1000 {
+            producer.send(i).unwrap();
+            producer.try_send(i).unwrap();
+            assert_eq!(consumer.recv().unwrap(), i);
+            assert_eq!(consumer.try_recv().unwrap(), i);
+            assert!(consumer.try_recv().is_err());
+        }
+    };
+    assert_eq!(allocations(round), 0);
+}
+
+#[test]
+fn pipe() {
+    let (mut here, mut there) = pagemate::pipe().unwrap();
+    let mut buffer = [0; 64];
+    let mut round = || {
+        for i in 0..1000u64 {
+            here.send(&i).unwrap();
+            assert_eq!(there.recv::<u64>().unwrap(), i);
+            there.send_bytes(&i.to_le_bytes()).unwrap();
+            assert_eq!(here.recv_bytes_into(&mut buffer).unwrap(), 8);
+        }
+    };
+    // The first message of a type also tells the other end its layout.
+    round();
+    assert_eq!(allocations(round), 0);
+}

@@ -1,0 +1,6 @@
+fn send<T: pagemate::Message>(_: T) {}
+
+fn main() {
+    send(1usize);
+    send("text");
+}

@@ -1,0 +1,10 @@
+use pagemate::Message;
+
+#[derive(Clone, Copy, Message)]
+#[repr(C)]
+struct Order {
+    urgent: bool,
+    amount: u32,
+}
+
+fn main() {}
