@@ -29,7 +29,7 @@ fn nothing_there() {
     assert_eq!(printed(dir.path(), &["gc"]), "");
     assert_eq!(json(dir.path(), &["gc"]), json!({ "swept": [] }));
     for command in ["show", "rm"] {
-        assert!(refused(dir.path(), &[command, "x"]).contains("No such file"));
+        assert!(refused(dir.path(), &[command, "x"]).contains("nobody has created it"));
         assert!(refused(dir.path(), &[command, "a/b"]).contains("names are not paths"));
     }
     let nowhere = dir.path().join("nowhere");
