@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
@@ -121,8 +122,18 @@ impl Running {
         Running::of(command)
     }
 
-    /// Starts what has been prepared.
+    /// Starts what has been prepared, with the signals as a terminal's shell leaves them: tests that run in the background
+    /// of a script inherit an ignored SIGINT.
     pub fn of(mut command: Command) -> Running {
+        let defaults = || {
+            for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+                // SAFETY: takes integers only, and may be called between fork and exec.
+                unsafe { libc::signal(signal, libc::SIG_DFL) };
+            }
+            Ok(())
+        };
+        // SAFETY: `defaults` makes system calls only.
+        unsafe { command.pre_exec(defaults) };
         Running(Some(command.spawn().unwrap()))
     }
 
