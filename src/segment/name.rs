@@ -20,7 +20,7 @@ pub(crate) fn check(name: &str) -> Result<()> {
     } else if name == "." || name == ".." {
         "means a directory"
     } else if name.contains('/') {
-        "contains a '/': names are not paths, use Place::in_dir for another directory"
+        "contains a '/': names are not paths; another directory is given apart (Place::in_dir, or --dir of the program)"
     } else if name.chars().any(char::is_control) {
         "contains a control character"
     } else {

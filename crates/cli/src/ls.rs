@@ -3,7 +3,7 @@
 use clap::Args;
 use pagemate::inspect::{self, Segment};
 use pagemate::Kind;
-use serde_json::{json, Value};
+use serde_json::{json, Map, Value};
 
 use crate::output::{age, print, print_json, shown, size, table, unix};
 use crate::site::Site;
@@ -85,6 +85,12 @@ fn objects(segment: &Segment) -> String {
     }
 }
 
+/// Numbers and truth values as such, so that scripts can compare them; all else as text.
+fn typed(value: &str) -> Value {
+    let number = value.parse::<u64>().map(Value::from);
+    number.or_else(|_| value.parse::<bool>().map(Value::from)).unwrap_or_else(|_| Value::from(value))
+}
+
 /// What both `ls` and `show` say about a segment.
 pub(crate) fn to_json(segment: &Segment) -> Value {
     let participants = segment.participants.iter().map(|participant| {
@@ -102,7 +108,7 @@ pub(crate) fn to_json(segment: &Segment) -> Value {
             "kind": object.kind.map(Kind::name),
             "len": object.len,
             "schema": object.schema,
-            "state": object.state.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
+            "state": object.state.iter().map(|(what, value)| (what.to_string(), typed(value))).collect::<Map<_, _>>(),
             "head": object.head.as_deref().map(|head| crate::show::message(&object.schema, head)),
         })
     });

@@ -64,7 +64,7 @@ fn in_use() {
     assert_eq!(shown, listed[2]);
     assert_eq!(shown["objects"][0]["name"], "b");
     assert_eq!(shown["objects"][1]["kind"], "event");
-    assert_eq!(shown["objects"][1]["state"]["set"], "true");
+    assert_eq!(shown["objects"][1]["state"]["set"], true);
 
     let text = printed(dir.path(), &["show", "several"]);
     assert!(text.starts_with("several: in use, "), "{text}");
@@ -109,7 +109,7 @@ fn the_message_at_the_head() {
     let object = &json(dir.path(), &["show", "ticks"])["objects"][0];
     assert_eq!(object["head"], "Tick { price: 2.5, count: 1, side: Sell }");
     assert_eq!(object["schema"], Tick::schema().to_string());
-    assert_eq!((&object["state"]["depth"], &object["state"]["capacity"]), (&json!("2"), &json!("8")));
+    assert_eq!((&object["state"]["depth"], &object["state"]["capacity"]), (&json!(2), &json!(8)));
 
     let text = printed(dir.path(), &["show", "ticks"]);
     assert!(text.contains("  Tick { price: 2.5, count: 1, side: Sell }\n"), "{text}");
