@@ -11,6 +11,8 @@ use crate::session::Repetition;
 /// Where the two sides of a contender live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Between {
+    /// There is one side only: nobody else wants the object.
+    Alone,
     Threads,
     Processes,
 }
@@ -18,6 +20,7 @@ pub enum Between {
 impl fmt::Display for Between {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
+            Between::Alone => "alone",
             Between::Threads => "threads",
             Between::Processes => "processes",
         })
@@ -58,6 +61,7 @@ pub struct Call<'a> {
 #[derive(Clone, Copy, Debug)]
 pub enum Unit {
     Time,
+    /// With the rate.
     PerMessage,
     PerGib,
 }
@@ -82,6 +86,10 @@ pub struct Contender {
 }
 
 impl Contender {
+    pub fn alone(name: &'static str, near: fn(Call<'_>) -> Result<Repetition>) -> Contender {
+        Contender { name, between: Between::Alone, near, far: None, against: Vec::new() }
+    }
+
     pub fn threads(name: &'static str, near: fn(Call<'_>) -> Result<Repetition>) -> Contender {
         Contender { name, between: Between::Threads, near, far: None, against: Vec::new() }
     }

@@ -1,5 +1,6 @@
-//! What both sides of a measurement share besides what is measured: gates, numbers and bare cache lines.
+//! What both sides of a measurement share besides what is measured: gates, numbers, bare cache lines and room for objects.
 
+use std::cell::UnsafeCell;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,6 +20,27 @@ pub struct Line(pub AtomicU64);
 /// How many bare lines a desk has.
 pub const LINES: usize = 8;
 
+/// Room for one object of a contender, which alone knows what its bytes mean. Zero when fresh.
+#[derive(Debug)]
+#[repr(C, align(128))]
+pub struct Room(UnsafeCell<[u8; Room::SIZE]>);
+
+// SAFETY: nothing but pointers to the bytes can be had from it.
+unsafe impl Sync for Room {}
+
+impl Room {
+    const SIZE: usize = 256;
+
+    /// Where the object is.
+    pub fn of<T>(&self) -> *mut T {
+        const { assert!(size_of::<T>() <= Room::SIZE && align_of::<T>() <= align_of::<Room>()) };
+        self.0.get().cast()
+    }
+}
+
+/// How many rooms a desk has.
+pub const ROOMS: usize = 2;
+
 /// The memory of a desk. Zero is the fresh state.
 #[derive(Debug)]
 #[repr(C)]
@@ -37,6 +59,8 @@ pub struct Board {
     pub far_cpu: Line,
     /// Bare lines, for the floors and for links that carry a value beside a signal.
     pub lines: [Line; LINES],
+    /// For objects that have to be put somewhere.
+    pub rooms: [Room; ROOMS],
 }
 
 /// A mapping of a board: anonymous shared memory, reachable through a descriptor.
@@ -77,8 +101,8 @@ impl std::ops::Deref for Desk {
     type Target = Board;
 
     fn deref(&self) -> &Board {
-        // SAFETY: the mapping is as long as a Board, page-aligned, lives as long as self, and holds nothing but atomics,
-        // for which every bit pattern is valid.
+        // SAFETY: the mapping is as long as a Board, page-aligned, lives as long as self, and holds nothing but atomics
+        // and bytes in cells, for which every bit pattern is valid.
         unsafe { &*self.map.as_ptr().cast::<Board>() }
     }
 }

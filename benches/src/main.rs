@@ -10,6 +10,7 @@ mod desk;
 mod gate;
 mod link;
 mod links;
+mod object;
 mod peer;
 mod probe;
 mod report;

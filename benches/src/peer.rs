@@ -33,6 +33,11 @@ impl Setup {
         Ok(Setup { desk: Desk::new(cpus)?, name, fds: Vec::new() })
     }
 
+    /// Another mapping of the desk, to be kept by an end.
+    pub fn desk_again(&self) -> Result<Desk> {
+        Ok(Desk::open(self.desk.fd().try_clone_to_owned()?)?)
+    }
+
     /// The next descriptor that the near side left.
     pub fn take(&mut self) -> Result<OwnedFd> {
         if self.fds.is_empty() {

@@ -77,6 +77,16 @@ pub fn serve(desk: &Desk, mut run: impl FnMut(u64) -> u64) {
     }
 }
 
+/// A session of one side with nobody else.
+pub fn alone<E>(
+    setup: &Setup,
+    end: E,
+    near: impl FnOnce(&mut Near<'_, E>) -> Result<Repetition>,
+) -> Result<Repetition> {
+    pin(setup.desk.cpus().near)?;
+    near(&mut Near { desk: &setup.desk, end, runs: 0 })
+}
+
 /// A session between two threads of this process.
 pub fn between_threads<P: Pair>(
     cpus: Cpus,

@@ -66,10 +66,10 @@ fn busy() -> Vec<Contender> {
 
 /// A contender whose ends block, in a bench that polls: each try is a wait.
 #[derive(Debug)]
-struct Sleepy<T>(PhantomData<T>);
+pub struct Sleepy<T>(PhantomData<T>);
 
 #[derive(Debug)]
-struct Waiting<E>(E);
+pub struct Waiting<E>(E);
 
 impl<E: Blocking> Polled for Waiting<E> {
     #[inline]

@@ -1,16 +1,10 @@
 //! The floors: bare cache lines going to and fro. Nothing that checks, bounds or survives anything can be faster.
 
-use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::desk::Desk;
 use crate::link::{Polled, Result, Wire};
 use crate::peer::Setup;
-
-/// Another mapping of the setup's desk, to be kept by an end.
-fn desk(setup: &Setup) -> Result<Desk> {
-    Ok(Desk::open(setup.desk.fd().as_fd().try_clone_to_owned()?)?)
-}
 
 /// One line for both directions: the value and, in its lowest two bits, whose turn it was.
 #[derive(Debug)]
@@ -44,11 +38,11 @@ impl Wire for OneLine {
     }
 
     fn near(_: (), setup: &Setup) -> Result<OneLine> {
-        Ok(OneLine { desk: desk(setup)?, me: 1, other: 2 })
+        Ok(OneLine { desk: setup.desk_again()?, me: 1, other: 2 })
     }
 
     fn far(setup: &mut Setup) -> Result<OneLine> {
-        Ok(OneLine { desk: desk(setup)?, me: 2, other: 1 })
+        Ok(OneLine { desk: setup.desk_again()?, me: 2, other: 1 })
     }
 }
 
@@ -98,10 +92,10 @@ impl Wire for TwoLines {
     }
 
     fn near(_: (), setup: &Setup) -> Result<TwoLines> {
-        Ok(TwoLines::new(desk(setup)?, 0, 2))
+        Ok(TwoLines::new(setup.desk_again()?, 0, 2))
     }
 
     fn far(setup: &mut Setup) -> Result<TwoLines> {
-        Ok(TwoLines::new(desk(setup)?, 2, 0))
+        Ok(TwoLines::new(setup.desk_again()?, 2, 0))
     }
 }

@@ -1,6 +1,5 @@
 //! A raw futex: a value, a counter, one system call on each side. What a wake-up costs at least.
 
-use std::os::fd::AsFd;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -47,8 +46,7 @@ impl Blocking for RawFutex {
 }
 
 fn end(setup: &Setup, mine: usize, theirs: usize) -> Result<RawFutex> {
-    let desk = Desk::open(setup.desk.fd().as_fd().try_clone_to_owned()?)?;
-    Ok(RawFutex { desk, mine, theirs, received: 0 })
+    Ok(RawFutex { desk: setup.desk_again()?, mine, theirs, received: 0 })
 }
 
 impl Wire for RawFutex {

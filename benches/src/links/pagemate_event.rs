@@ -1,12 +1,12 @@
-//! pagemate's event as a wake-up: the value beside it crosses on a bare line.
+//! pagemate's event: as a wake-up, where the value beside it crosses on a bare line; and by itself.
 
-use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::Relaxed;
 
 use pagemate::Event;
 
 use crate::desk::Desk;
-use crate::link::{Blocking, Result, Wire};
+use crate::link::{Blocking, Pair, Result, Wire};
+use crate::object::Flag;
 use crate::peer::Setup;
 
 /// For each direction an event, and a line of the desk.
@@ -35,10 +35,6 @@ impl Blocking for Signalled {
     }
 }
 
-fn desk(setup: &Setup) -> Result<Desk> {
-    Ok(Desk::open(setup.desk.fd().as_fd().try_clone_to_owned()?)?)
-}
-
 impl Wire for Signalled {
     type End = Signalled;
     type Offer = Signalled;
@@ -46,7 +42,7 @@ impl Wire for Signalled {
     fn offer(setup: &mut Setup) -> Result<Signalled> {
         let tx = Event::create(format!("{}-there", setup.name))?;
         let rx = Event::create(format!("{}-back", setup.name))?;
-        Ok(Signalled { tx, rx, desk: desk(setup)?, mine: 0, theirs: 1 })
+        Ok(Signalled { tx, rx, desk: setup.desk_again()?, mine: 0, theirs: 1 })
     }
 
     fn near(offer: Signalled, _: &Setup) -> Result<Signalled> {
@@ -56,6 +52,31 @@ impl Wire for Signalled {
     fn far(setup: &mut Setup) -> Result<Signalled> {
         let rx = Event::open(format!("{}-there", setup.name))?;
         let tx = Event::open(format!("{}-back", setup.name))?;
-        Ok(Signalled { tx, rx, desk: desk(setup)?, mine: 1, theirs: 0 })
+        Ok(Signalled { tx, rx, desk: setup.desk_again()?, mine: 1, theirs: 0 })
+    }
+}
+
+impl Pair for Event {
+    type End = Event;
+
+    fn pair() -> Result<(Event, Event)> {
+        let event = Event::new()?;
+        Ok((event.clone(), event))
+    }
+}
+
+impl Flag for Event {
+    #[inline]
+    fn set(&mut self) {
+        Event::set(self);
+    }
+
+    #[inline]
+    fn clear(&mut self) {
+        Event::clear(self);
+    }
+
+    fn is_set(&mut self) -> bool {
+        Event::is_set(self)
     }
 }

@@ -1,0 +1,88 @@
+//! What an object to wait with looks like to a bench.
+//!
+//! A contender implements what it is; its ends come from a [`Pair`](crate::link::Pair) or a [`Wire`](crate::link::Wire).
+
+use crate::desk::Desk;
+use crate::link::Blocking;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// A lock around a number.
+pub trait Locked: Send {
+    /// Counts up by one under the lock: the number before.
+    fn count(&mut self) -> u64;
+    /// Whether nobody else gets the lock while it is held.
+    fn is_exclusive(&mut self) -> bool;
+}
+
+/// A lock that readers share, around two numbers that are always the same.
+pub trait Shared: Send {
+    /// Whether they were the same.
+    fn read(&mut self) -> bool;
+    /// Counts up both.
+    fn write(&mut self);
+}
+
+/// What [`Shared`] locks guard.
+#[derive(Debug, Default, Clone, Copy)]
+#[repr(C)]
+pub struct Twins(pub u64, pub u64);
+
+impl Twins {
+    #[inline]
+    pub fn agree(&self) -> bool {
+        self.0 == self.1
+    }
+
+    /// Volatile, so that a reader who is not kept out can see it half done.
+    #[inline]
+    pub fn count(&mut self) {
+        // SAFETY: a valid, aligned reference.
+        unsafe { (&raw mut self.0).write_volatile(self.0 + 1) };
+        self.1 += 1;
+    }
+}
+
+/// A semaphore.
+pub trait Permits: Send {
+    fn acquire(&self);
+    fn try_acquire(&self) -> bool;
+    fn release(&self);
+}
+
+/// An event that stays set until it is cleared.
+pub trait Flag: Send {
+    fn set(&mut self);
+    fn clear(&mut self);
+    fn is_set(&mut self) -> bool;
+}
+
+/// A barrier of two.
+pub trait Meeting: Send {
+    /// Whether this side is the one that is singled out.
+    fn meet(&mut self) -> bool;
+}
+
+/// A semaphore for each direction, as wake-ups: the value beside it crosses on a bare line.
+#[derive(Debug)]
+pub struct Signals<P> {
+    pub tx: P,
+    pub rx: P,
+    pub desk: Desk,
+    /// The desk's lines for the values.
+    pub mine: usize,
+    pub theirs: usize,
+}
+
+impl<P: Permits> Blocking for Signals<P> {
+    #[inline]
+    fn send(&mut self, value: u64) {
+        self.desk.lines[self.mine].0.store(value, Relaxed); // handed over by the semaphore
+        self.tx.release();
+    }
+
+    #[inline]
+    fn recv(&mut self) -> u64 {
+        self.rx.acquire();
+        self.desk.lines[self.theirs].0.load(Relaxed)
+    }
+}
