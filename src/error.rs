@@ -32,6 +32,10 @@ pub enum ErrorKind {
     RoleTaken,
     /// The other side has closed or died.
     Closed,
+    /// A process died while it held the lock.
+    OwnerDied,
+    /// A thread panicked while it held the lock.
+    Poisoned,
     /// The deadline has passed.
     TimedOut,
     /// The handle cannot be used in this process (after a `fork`).

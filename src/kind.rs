@@ -13,12 +13,16 @@ pub enum Kind {
     Spsc = 3,
     /// [`crate::pipe()`]
     Pipe = 4,
+    /// [`crate::Mutex`]
+    Mutex = 5,
 }
+
+const ALL: &[Kind] = &[Kind::Event, Kind::Queue, Kind::Spsc, Kind::Pipe, Kind::Mutex];
 
 impl Kind {
     /// The kind with this number; `None` if this version of pagemate knows none.
     pub(crate) fn from_number(number: u32) -> Option<Kind> {
-        [Kind::Event, Kind::Queue, Kind::Spsc, Kind::Pipe].into_iter().find(|kind| *kind as u32 == number)
+        ALL.iter().copied().find(|kind| *kind as u32 == number)
     }
 
     /// The kind in a sentence.
@@ -28,6 +32,7 @@ impl Kind {
             Kind::Queue => "queue",
             Kind::Spsc => "spsc ring",
             Kind::Pipe => "pipe",
+            Kind::Mutex => "mutex",
         }
     }
 }

@@ -75,7 +75,11 @@ pub use queue::mpmc::{Iter as QueueIter, Loan, Queue, QueueOptions, Received, Tr
 #[cfg(not(loom))]
 pub use queue::spsc::{spsc, Consumer, Producer, RecvChunk, RecvSlot, SendChunk, SendSlot};
 #[cfg(not(loom))]
+pub use sync::error::{LockError, ReleaseError};
+#[cfg(not(loom))]
 pub use sync::event::Event;
+#[cfg(not(loom))]
+pub use sync::mutex::{Mutex, MutexGuard};
 
 /// The result of everything that is not a hot path.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -14,6 +14,7 @@ pub(crate) fn recover(kind: u32, base: *mut u8, len: usize, dead: OwnerId) {
         Some(Kind::Queue) => crate::queue::mpmc::recover(base, len, dead),
         Some(Kind::Spsc) => crate::queue::spsc::recover(base, len, dead),
         Some(Kind::Pipe) => crate::pipe::recover(base, len, dead),
+        Some(Kind::Mutex) => crate::sync::mutex::recover(base, len, dead),
         // Of a later version, which its users have.
         None => {}
     }
@@ -26,6 +27,7 @@ pub(crate) fn describe(kind: u32, base: *const u8, len: usize) -> Vec<(&'static 
         Some(Kind::Queue) => crate::queue::mpmc::describe(base, len),
         Some(Kind::Spsc) => crate::queue::spsc::describe(base, len),
         Some(Kind::Pipe) => crate::pipe::describe(base, len),
+        Some(Kind::Mutex) => crate::sync::mutex::describe(base, len),
         None => Vec::new(),
     }
 }

@@ -13,6 +13,7 @@ use crate::queue::bytes::{Leftover, Sort};
 use crate::queue::mpmc::Queue;
 use crate::queue::spsc::{Consumer, Producer};
 use crate::sync::event::Event;
+use crate::sync::mutex::Mutex;
 use crate::Result;
 
 impl Argument for Segment {
@@ -36,6 +37,18 @@ impl Argument for Event {
 
     fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Event> {
         Event::from_object(unpacker.object(Kind::Event)?)
+    }
+}
+
+impl<T: Message> Argument for Mutex<T> {
+    const HAS_HANDLES: bool = true;
+
+    fn pack(self, packer: &mut Packer) -> Result<()> {
+        packer.object(self.object()).map(drop)
+    }
+
+    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Mutex<T>> {
+        Mutex::from_object(unpacker.object(Kind::Mutex)?)
     }
 }
 

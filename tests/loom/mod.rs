@@ -7,6 +7,7 @@
 
 mod bytes;
 mod event;
+mod owned;
 mod participant;
 mod publish;
 mod queue;
