@@ -1,10 +1,16 @@
 //! Running a child up to its k-th instruction inside of an operation, under `ptrace`.
 //!
-//! The child is a fork, so its addresses are ours and a program counter can be named here. It marks the operation with two
-//! breakpoint instructions; steps outside of them are not counted. A system call is one step: the moments before and after
-//! it are both tried.
+//! The child is a fork, so its addresses are ours: a program counter can be named here, and the instruction there read. It
+//! marks the operation with two breakpoint instructions; steps outside of them are not counted. A system call is one step:
+//! the moments before and after it are both tried.
+//!
+//! A moment is not reached by k steps. The first run of a scene learns the addresses of all its instructions; from these
+//! [`Route::to`] finds the last address before k that is not passed too often, the child runs there on its own, up to a
+//! breakpoint in a debug register, and makes only the rest of the way step by step.
 
 use std::arch::asm;
+use std::collections::HashMap;
+use std::mem::offset_of;
 
 /// Where the tracee stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +39,9 @@ fn mark() {
 /// The byte of `int3`.
 const BREAKPOINT: u8 = 0xcc;
 
+/// Exit code of a child that must not be traced.
+const REFUSED: i32 = 77;
+
 impl Tracee {
     /// Forks a child that runs `prepare` freely and then stands before the first instruction of `act`. `None`: tracing is
     /// not permitted here.
@@ -43,8 +52,10 @@ impl Tracee {
                 // SAFETY: no pointers; the parent becomes the tracer.
                 if unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) } != 0 {
                     // SAFETY: ends the process at once.
-                    unsafe { libc::_exit(77) };
+                    unsafe { libc::_exit(REFUSED) };
                 }
+                die_with_parent();
+                ignore_markers();
                 prepare();
                 mark();
                 act();
@@ -56,14 +67,14 @@ impl Tracee {
                 let tracee = Tracee { pid };
                 let status = tracee.wait();
                 if libc::WIFEXITED(status) {
-                    assert_eq!(libc::WEXITSTATUS(status), 77, "the child ended before its operation");
+                    assert_eq!(libc::WEXITSTATUS(status), REFUSED, "the child ended before its operation");
                     return None;
                 }
                 assert!(
                     libc::WIFSTOPPED(status) && libc::WSTOPSIG(status) == libc::SIGTRAP,
-                    "status {status:#x}"
+                    "the child did not come to its operation: status {status:#x}"
                 );
-                tracee.request(libc::PTRACE_SETOPTIONS, libc::PTRACE_O_TRACESYSGOOD as usize);
+                tracee.request(libc::PTRACE_SETOPTIONS, libc::PTRACE_O_EXITKILL as usize);
                 Some(tracee)
             }
         }
@@ -81,6 +92,13 @@ impl Tracee {
         unsafe { libc::ptrace(request, self.pid, 0usize, data) }
     }
 
+    /// Writes a debug register. False: there is none to be had.
+    fn set_debug_register(&self, number: usize, value: u64) -> bool {
+        let offset = offset_of!(libc::user, u_debugreg) + 8 * number;
+        // SAFETY: writes to the state of our stopped tracee; the kernel checks offset and value.
+        unsafe { libc::ptrace(libc::PTRACE_POKEUSER, self.pid, offset, value) == 0 }
+    }
+
     /// The program counter.
     fn counter(&self) -> u64 {
         // SAFETY: registers are plain data; the kernel fills them for our stopped tracee.
@@ -91,23 +109,51 @@ impl Tracee {
         }
     }
 
+    /// Where it stands before anything was done.
+    pub fn begin(&self) -> State {
+        State::Inside(self.counter())
+    }
+
     /// One instruction.
     pub fn step(&self) -> State {
         self.request(libc::PTRACE_SINGLESTEP, 0);
         self.state(self.wait())
     }
 
-    /// Runs freely until behind the next system call.
-    pub fn run_to_system_call(&self) -> State {
-        // Once to its entry, once to its exit.
-        for _ in 0..2 {
-            self.request(libc::PTRACE_SYSCALL, 0);
-            let status = self.wait();
-            if !libc::WIFSTOPPED(status) || libc::WSTOPSIG(status) != libc::SIGTRAP | 0x80 {
-                return self.state(status);
+    /// Runs on its own until it comes to the instruction at `address` for the `times`-th time. `None`: this machine lends
+    /// no debug registers, and it has not moved.
+    fn run_to(&self, address: u64, times: u32) -> Option<State> {
+        // Register 0, for execution, in this thread only.
+        if !self.set_debug_register(0, address) || !self.set_debug_register(7, 1) {
+            return None;
+        }
+        let mut state = self.begin();
+        for _ in 0..times {
+            self.request(libc::PTRACE_CONT, 0);
+            state = self.state(self.wait());
+            if !matches!(state, State::Inside(_)) {
+                return Some(state);
             }
         }
-        State::Inside(self.counter())
+        self.set_debug_register(7, 0);
+        Some(state)
+    }
+
+    /// Goes the way to an instruction. Gives where it stands, and after how many steps of those that were learned.
+    pub fn go(&self, leg: Leg) -> (State, usize) {
+        let (mut state, mut done) = (self.begin(), 0);
+        if leg.times > 0 {
+            match self.run_to(leg.address, leg.times) {
+                Some(now @ State::Inside(_)) => (state, done) = (now, leg.at),
+                Some(other) => return (other, leg.at),
+                None => {}
+            }
+        }
+        while done < leg.k && matches!(state, State::Inside(_)) {
+            state = self.step();
+            done += 1;
+        }
+        (state, done)
     }
 
     fn state(&self, status: i32) -> State {
@@ -122,13 +168,6 @@ impl Tracee {
         } else {
             State::Inside(counter)
         }
-    }
-
-    /// Whether the instruction just executed was a system call.
-    pub fn is_behind_system_call(counter: u64) -> bool {
-        // SAFETY: the text of the child is ours, and the two bytes lie before the program counter inside of it, but for code
-        // that the kernel maps (vdso), which is readable too.
-        unsafe { std::ptr::read_unaligned((counter - 2) as *const [u8; 2]) == [0x0f, 0x05] }
     }
 
     /// SIGKILL, now.
@@ -163,10 +202,100 @@ fn breakpoint_address() -> u64 {
 }
 
 /// In the child: once it is not traced any more, a marker does nothing.
-pub fn ignore_markers() {
+fn ignore_markers() {
     extern "C" fn nothing(_: i32) {}
     // SAFETY: installs a handler that does nothing; `int3` continues behind itself.
     unsafe { libc::signal(libc::SIGTRAP, nothing as *const () as usize) };
+}
+
+/// In a child: whatever becomes of the parent, this process does not outlive it.
+pub fn die_with_parent() {
+    // SAFETY: asks for a signal; no pointers.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+}
+
+/// How to come to an instruction: freely to the `times`-th time at `address`, which is instruction `at`, and from there
+/// step by step to `k`.
+#[derive(Debug, Clone, Copy)]
+pub struct Leg {
+    address: u64,
+    times: u32,
+    at: usize,
+    k: usize,
+}
+
+/// The instructions of an operation, as the first run has found them.
+#[derive(Debug)]
+pub struct Route {
+    addresses: Vec<u64>,
+    legs: Vec<Leg>,
+}
+
+impl Route {
+    pub fn new(addresses: Vec<u64>) -> Route {
+        let mut passed = HashMap::new();
+        let mut legs: Vec<Leg> = Vec::with_capacity(addresses.len());
+        for (k, &address) in addresses.iter().enumerate() {
+            let times: u32 = *passed.entry(address).and_modify(|times| *times += 1).or_insert(1);
+            let leg = match legs.last() {
+                None => Leg { address, times: 0, at: 0, k },
+                // One step more on the way to the instruction before, or a way of its own.
+                Some(last) if last.times as usize + last.k - last.at < times as usize => Leg { k, ..*last },
+                Some(_) => Leg { address, times, at: k, k },
+            };
+            legs.push(leg);
+        }
+        Route { addresses, legs }
+    }
+
+    /// How many instructions there are.
+    pub fn len(&self) -> usize {
+        self.addresses.len()
+    }
+
+    /// The way to instruction `k`, or to the end of the operation.
+    pub fn to(&self, k: usize) -> Leg {
+        let last = self.legs.get(k).or(self.legs.last());
+        last.map_or(Leg::steps(k), |leg| if k < self.legs.len() { *leg } else { Leg { k, ..*leg } })
+    }
+
+    /// Where instruction `k` stands in the source.
+    pub fn place(&self, k: usize) -> String {
+        self.addresses.get(k).map_or("the end".to_string(), |address| place_of(*address))
+    }
+
+    /// The instructions at which other processes may see a change: atomic ones, and system calls.
+    pub fn visible(&self) -> impl Iterator<Item = usize> + '_ {
+        self.addresses.iter().enumerate().filter(|(_, address)| is_visible(**address)).map(|(k, _)| k)
+    }
+}
+
+impl Leg {
+    /// The way of `k` steps.
+    pub fn steps(k: usize) -> Leg {
+        Leg { address: 0, times: 0, at: 0, k }
+    }
+}
+
+/// Whether the instruction at `address` is a system call, has a `lock` prefix, or is an `xchg` with memory, which needs none.
+fn is_visible(address: u64) -> bool {
+    // SAFETY: the text of the child is ours, and is read only as far as the instruction goes.
+    let byte = |offset: u64| unsafe { *((address + offset) as *const u8) };
+    let mut at = 0;
+    while matches!(byte(at), 0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf2 | 0xf3) {
+        at += 1;
+    }
+    if byte(at) == 0xf0 {
+        return true;
+    }
+    if matches!(byte(at), 0x40..=0x4f) {
+        at += 1;
+    }
+    match byte(at) {
+        0x0f => byte(at + 1) == 0x05,
+        0x86 | 0x87 => byte(at + 1) >> 6 != 3,
+        _ => false,
+    }
 }
 
 /// The function and line at an address of this program.

@@ -1,0 +1,181 @@
+//! A third process beside the child and the survivor: one that is blocked, or that died earlier, or that wakes somebody.
+
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use super::trace::die_with_parent;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What may begin as zeros and be changed by several processes.
+///
+/// # Safety
+///
+/// The type consists of atomics.
+pub unsafe trait Atomics {}
+
+// SAFETY: it is one.
+unsafe impl Atomics for AtomicU64 {}
+
+/// Zeros in memory that this process and those it forks have in common, for good.
+pub fn shared<T: Atomics>() -> &'static T {
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+    // SAFETY: a new mapping, zeroed, aligned to a page and never unmapped; any bytes are atomics.
+    unsafe {
+        let at = libc::mmap(std::ptr::null_mut(), size_of::<T>(), access, flags, -1, 0);
+        assert!(at != libc::MAP_FAILED, "no memory");
+        &*at.cast::<T>()
+    }
+}
+
+/// Calls `holds` until it is true.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) -> Result<(), String> {
+    let begin = Instant::now();
+    while !holds() {
+        if begin.elapsed() > PATIENCE {
+            return Err(format!("still not after {PATIENCE:?}: {what}"));
+        }
+        pause();
+    }
+    Ok(())
+}
+
+/// Between two looks, so that the looks take nobody's processor.
+fn pause() {
+    std::thread::sleep(Duration::from_micros(200));
+}
+
+/// A process that runs a closure, and ends with its parent at the latest.
+#[derive(Debug)]
+pub struct Helper {
+    pid: libc::pid_t,
+    outcome: &'static AtomicU64,
+    is_waited_for: bool,
+}
+
+/// How the closure ended, as [`Helper::outcome`] says it: still running, or a panic.
+const RUNNING: u64 = 0;
+const PANICKED: u64 = u64::MAX;
+
+impl Helper {
+    /// Starts it. What `body` gives is the outcome; neither 0 nor all ones.
+    pub fn start(body: impl FnOnce() -> u64) -> Helper {
+        let outcome = shared::<AtomicU64>();
+        // SAFETY: this process has one thread, so the child is a whole copy.
+        match unsafe { libc::fork() } {
+            0 => {
+                die_with_parent();
+                let value = catch_unwind(AssertUnwindSafe(body)).unwrap_or(PANICKED);
+                outcome.store(value, SeqCst);
+                // SAFETY: ends the process as SIGKILL would, without leaving anything.
+                unsafe { libc::_exit(0) }
+            }
+            pid => Helper { pid, outcome, is_waited_for: false },
+        }
+    }
+
+    /// Starts one that blocks, and waits until it does.
+    pub fn start_blocked(body: impl FnOnce() -> u64) -> Helper {
+        let helper = Helper::start(body);
+        until("the helper sleeps", || is_asleep(helper.pid) || helper.outcome.load(SeqCst) != RUNNING)
+            .unwrap();
+        assert_eq!(helper.outcome.load(SeqCst), RUNNING, "the helper was to block");
+        helper
+    }
+
+    /// Runs `body` in a process that dies at once behind it, holding what it holds.
+    pub fn die_after(body: impl FnOnce()) {
+        let helper = Helper::start(|| {
+            body();
+            1
+        });
+        assert_eq!(helper.outcome(), Ok(1));
+    }
+
+    /// What came out; waits for it.
+    pub fn outcome(mut self) -> Result<u64, String> {
+        until("the helper's wait ends", || self.has_ended())?;
+        match self.outcome.load(SeqCst) {
+            PANICKED => Err("the helper panicked".to_string()),
+            outcome => Ok(outcome),
+        }
+    }
+
+    /// Whether it has ended, so that nothing is left of it.
+    pub fn has_ended(&mut self) -> bool {
+        if !self.is_waited_for {
+            // SAFETY: the pid is our child's, which has not been waited for; a null status is allowed.
+            self.is_waited_for =
+                unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), libc::WNOHANG) } == self.pid;
+        }
+        self.is_waited_for
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        if !self.has_ended() {
+            // SAFETY: the pid is our child's, which has not been waited for; a null status is allowed.
+            unsafe {
+                libc::kill(self.pid, libc::SIGKILL);
+                libc::waitpid(self.pid, std::ptr::null_mut(), 0);
+            }
+        }
+    }
+}
+
+/// Whether the process sleeps in a wait of the library, not just for a moment in some other system call or in a tracer's
+/// hands.
+pub fn is_asleep(pid: libc::pid_t) -> bool {
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let is_sleeping = read("stat").rsplit(") ").next().is_some_and(|state| state.starts_with('S'));
+    // Number 202 is futex. Not everybody may see the number, not every kernel has the name.
+    is_sleeping && (read("syscall").starts_with("202 ") || read("wchan").contains("futex"))
+}
+
+/// The children of this process, the dead ones too.
+pub fn children() -> Vec<libc::pid_t> {
+    let list = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// A process that does something once the child of a scene sleeps in a wait of the library: what wakes it.
+#[derive(Debug)]
+pub struct Waker {
+    /// The child's process id, when it has said so; all ones when the scene is over.
+    child: &'static AtomicU64,
+    helper: Option<Helper>,
+}
+
+const OVER: u64 = u64::MAX;
+
+impl Waker {
+    pub fn new(wake: impl FnOnce()) -> Waker {
+        let child = shared::<AtomicU64>();
+        let helper = Helper::start(|| {
+            loop {
+                match child.load(SeqCst) {
+                    OVER => return 1,
+                    pid if pid > 0 && is_asleep(pid as libc::pid_t) => break,
+                    _ => pause(),
+                }
+            }
+            wake();
+            2
+        });
+        Waker { child, helper: Some(helper) }
+    }
+
+    /// In the child, before its operation.
+    pub fn watch_me(&self) {
+        self.child.store(std::process::id().into(), SeqCst);
+    }
+
+    /// The child is gone. True: it was woken.
+    pub fn finish(&mut self) -> Result<bool, String> {
+        self.child.store(OVER, SeqCst);
+        self.helper.take().map_or(Ok(false), |helper| Ok(helper.outcome()? == 2))
+    }
+}
