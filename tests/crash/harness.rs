@@ -237,6 +237,7 @@ fn try_one(recipe: &Recipe, moment: Moment, board: &Board) -> i32 {
         // SAFETY: no pointers.
         unsafe { libc::alarm(PATIENCE_SECONDS) };
     }
+    let files_before = own_files();
     let scene = RefCell::new((recipe.build)());
     let before = scene.borrow().words();
     let prepare = || scene.borrow_mut().prepare();
@@ -274,7 +275,7 @@ fn try_one(recipe: &Recipe, moment: Moment, board: &Board) -> i32 {
     board.slowest_nanos.fetch_max(begin.elapsed().as_nanos() as u64, Relaxed);
     let after = scene.borrow().words();
     drop(scene);
-    if let Err(fault) = verdict.and_then(|()| nothing_left()) {
+    if let Err(fault) = verdict.and_then(|()| nothing_left(&files_before)) {
         let at = match state {
             State::Inside(counter) => place_of(counter),
             other => format!("{other:?}"),
@@ -306,25 +307,24 @@ fn learn(tracee: &Tracee, board: &Board) -> (State, usize) {
     (state, STEPS_MAX)
 }
 
-/// No process is left, and no file in the shared-memory directory.
-fn nothing_left() -> Result<(), String> {
-    let own = format!("-{}", std::process::id());
-    let left: Vec<i32> = children();
-    if !left.is_empty() {
-        return Err(format!("processes are left: {left:?}"));
+/// No process is left, and no file in the shared-memory directory beside those that an earlier process of the same number
+/// left there.
+fn nothing_left(before: &[String]) -> Result<(), String> {
+    let processes = children();
+    let files: Vec<String> = own_files().into_iter().filter(|name| !before.contains(name)).collect();
+    for name in &files {
+        let _ = std::fs::remove_file(format!("/dev/shm/{name}"));
     }
-    for entry in std::fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let is_own = name.match_indices(&own).any(|(at, _)| {
-            let rest = &name[at + own.len()..];
-            rest.is_empty() || rest.starts_with('-')
-        });
-        if name.starts_with("pagemate.") && is_own {
-            let _ = std::fs::remove_file(entry.path());
-            return Err(format!("the file {name} is left"));
-        }
-    }
-    Ok(())
+    let is_well = processes.is_empty() && files.is_empty();
+    is_well.then_some(()).ok_or(format!("left behind: processes {processes:?}, files {files:?}"))
+}
+
+/// Files of segments whose names contain this process's id.
+fn own_files() -> Vec<String> {
+    let own = std::process::id().to_string();
+    let names = std::fs::read_dir("/dev/shm").into_iter().flatten().flatten();
+    let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.starts_with("pagemate.") && name.split('-').any(|part| part == own)).collect()
 }
 
 fn text_of(panic: &(dyn std::any::Any + Send)) -> &str {
