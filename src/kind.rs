@@ -15,9 +15,14 @@ pub enum Kind {
     Pipe = 4,
     /// [`crate::Mutex`]
     Mutex = 5,
+    /// [`crate::Lock`]
+    Lock = 6,
+    /// [`crate::RLock`]
+    RLock = 7,
 }
 
-const ALL: &[Kind] = &[Kind::Event, Kind::Queue, Kind::Spsc, Kind::Pipe, Kind::Mutex];
+const ALL: &[Kind] =
+    &[Kind::Event, Kind::Queue, Kind::Spsc, Kind::Pipe, Kind::Mutex, Kind::Lock, Kind::RLock];
 
 impl Kind {
     /// The kind with this number; `None` if this version of pagemate knows none.
@@ -33,6 +38,8 @@ impl Kind {
             Kind::Spsc => "spsc ring",
             Kind::Pipe => "pipe",
             Kind::Mutex => "mutex",
+            Kind::Lock => "lock",
+            Kind::RLock => "recursive lock",
         }
     }
 }

@@ -79,7 +79,11 @@ pub use sync::error::{LockError, ReleaseError};
 #[cfg(not(loom))]
 pub use sync::event::Event;
 #[cfg(not(loom))]
+pub use sync::lock::{Lock, LockGuard};
+#[cfg(not(loom))]
 pub use sync::mutex::{Mutex, MutexGuard};
+#[cfg(not(loom))]
+pub use sync::rlock::{RLock, RLockGuard};
 
 /// The result of everything that is not a hot path.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

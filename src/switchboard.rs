@@ -15,6 +15,8 @@ pub(crate) fn recover(kind: u32, base: *mut u8, len: usize, dead: OwnerId) {
         Some(Kind::Spsc) => crate::queue::spsc::recover(base, len, dead),
         Some(Kind::Pipe) => crate::pipe::recover(base, len, dead),
         Some(Kind::Mutex) => crate::sync::mutex::recover(base, len, dead),
+        Some(Kind::Lock) => crate::sync::lock::recover(base, len, dead),
+        Some(Kind::RLock) => crate::sync::rlock::recover(base, len, dead),
         // Of a later version, which its users have.
         None => {}
     }
@@ -28,6 +30,8 @@ pub(crate) fn describe(kind: u32, base: *const u8, len: usize) -> Vec<(&'static 
         Some(Kind::Spsc) => crate::queue::spsc::describe(base, len),
         Some(Kind::Pipe) => crate::pipe::describe(base, len),
         Some(Kind::Mutex) => crate::sync::mutex::describe(base, len),
+        Some(Kind::Lock) => crate::sync::lock::describe(base, len),
+        Some(Kind::RLock) => crate::sync::rlock::describe(base, len),
         None => Vec::new(),
     }
 }

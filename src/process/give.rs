@@ -13,7 +13,9 @@ use crate::queue::bytes::{Leftover, Sort};
 use crate::queue::mpmc::Queue;
 use crate::queue::spsc::{Consumer, Producer};
 use crate::sync::event::Event;
+use crate::sync::lock::Lock;
 use crate::sync::mutex::Mutex;
+use crate::sync::rlock::RLock;
 use crate::Result;
 
 impl Argument for Segment {
@@ -49,6 +51,30 @@ impl<T: Message> Argument for Mutex<T> {
 
     fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Mutex<T>> {
         Mutex::from_object(unpacker.object(Kind::Mutex)?)
+    }
+}
+
+impl Argument for Lock {
+    const HAS_HANDLES: bool = true;
+
+    fn pack(self, packer: &mut Packer) -> Result<()> {
+        packer.object(self.object()).map(drop)
+    }
+
+    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Lock> {
+        Lock::from_object(unpacker.object(Kind::Lock)?)
+    }
+}
+
+impl Argument for RLock {
+    const HAS_HANDLES: bool = true;
+
+    fn pack(self, packer: &mut Packer) -> Result<()> {
+        packer.object(self.object()).map(drop)
+    }
+
+    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<RLock> {
+        RLock::from_object(unpacker.object(Kind::RLock)?)
     }
 }
 

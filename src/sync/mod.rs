@@ -4,6 +4,11 @@
 pub(crate) mod error;
 pub(crate) mod event;
 #[cfg(not(loom))]
+pub(crate) mod lock;
+#[cfg(not(loom))]
 pub(crate) mod mutex;
+pub(crate) mod nest;
 pub(crate) mod owned;
+#[cfg(not(loom))]
+pub(crate) mod rlock;
 pub(crate) mod wait;

@@ -58,7 +58,7 @@ const _: () = assert!(size_of::<Head>() == 8);
 /// [`lock`](Mutex::lock) gives the guard inside of [`LockError::OwnerDied`], to repair the value and go on. A process that
 /// is stopped is not dead, and keeps the lock.
 ///
-/// Not recursive: who locks twice waits for itself (an `RLock` is). Not fair: who comes may pass who waits.
+/// Not recursive: who locks twice waits for itself ([`RLock`](crate::RLock) does not). Not fair: who comes may pass who waits.
 /// The holder is a process and not a thread, so a guard may be sent to another thread.
 ///
 /// Locking and unlocking without contention makes no system call. Clone it for threads (or share it: it is `Sync`), give it
