@@ -40,13 +40,18 @@ pub(crate) fn epoch() -> u32 {
     EPOCH.load(Relaxed)
 }
 
-/// From now on a fork unties `tie` in the child.
-pub(crate) fn watch(tie: Arc<Tie>) {
+/// From now on a fork changes the [`epoch`] in the child.
+pub(crate) fn count() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // SAFETY: the three handlers are plain functions that stay; none of them unwinds.
         unsafe { libc::pthread_atfork(Some(before), Some(after_in_parent), Some(after_in_child)) };
     });
+}
+
+/// From now on a fork unties `tie` in the child.
+pub(crate) fn watch(tie: Arc<Tie>) {
+    count();
     ties().push(tie);
 }
 

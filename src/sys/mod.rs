@@ -11,5 +11,7 @@ pub(crate) mod image;
 pub(crate) mod lock;
 #[cfg(not(loom))]
 pub(crate) mod memory;
+#[cfg(all(feature = "raw_sync", not(loom)))]
+pub(crate) mod pid;
 #[cfg(not(loom))]
 pub(crate) mod process;

@@ -39,11 +39,6 @@ impl Scene {
         assert!(self.word.release(me));
     }
 
-    fn spawn(self: &Arc<Scene>, body: impl FnOnce(&Scene) + Send + 'static) -> thread::JoinHandle<()> {
-        let scene = self.clone();
-        thread::spawn(move || body(&scene))
-    }
-
     /// Nobody holds it, and all that was counted is there.
     fn settle(&self, count: u32) {
         let acquired = self.word.try_acquire(id(9)).unwrap();
@@ -52,11 +47,16 @@ impl Scene {
     }
 }
 
+fn spawn(scene: &Arc<Scene>, body: impl FnOnce(&Scene) + Send + 'static) -> thread::JoinHandle<()> {
+    let scene = scene.clone();
+    thread::spawn(move || body(&scene))
+}
+
 #[test]
 fn three_lock_and_unlock() {
     model_within(2, "owned: three lock and unlock", || {
         let scene = Scene::new();
-        let others = [1, 2].map(|index| scene.spawn(move |scene| scene.round(index)));
+        let others = [1, 2].map(|index| spawn(&scene, move |scene| scene.round(index)));
         scene.round(3);
         others.into_iter().for_each(|other| other.join().unwrap());
         scene.settle(3);
@@ -67,7 +67,7 @@ fn three_lock_and_unlock() {
 fn two_lock_and_unlock_twice() {
     model("owned: two lock and unlock twice", || {
         let scene = Scene::new();
-        let other = scene.spawn(|scene| (0..2).for_each(|_| scene.round(1)));
+        let other = spawn(&scene, |scene| (0..2).for_each(|_| scene.round(1)));
         (0..2).for_each(|_| scene.round(2));
         other.join().unwrap();
         scene.settle(4);
@@ -79,8 +79,8 @@ fn a_waiter_that_gives_up_takes_no_wake_up_along() {
     model("owned: a holder, a waiter, and one that gives up", || {
         let scene = Scene::new();
         scene.word.try_acquire(id(1)).unwrap();
-        let waiter = scene.spawn(|scene| scene.round(2));
-        let gives_up = scene.spawn(|scene| {
+        let waiter = spawn(&scene, |scene| scene.round(2));
+        let gives_up = spawn(&scene, |scene| {
             // What a wait does whose time is over before it sleeps.
             scene.word.announce();
             if scene.word.acquire_announced(id(3)).is_some() {
@@ -97,7 +97,7 @@ fn a_waiter_that_gives_up_takes_no_wake_up_along() {
 
 /// The victim dies after so many of its steps. What the kernel does, and a reaper sees, is the join.
 fn killed_after(steps: usize, scene: &Arc<Scene>) -> thread::JoinHandle<()> {
-    scene.spawn(move |scene| {
+    spawn(scene, move |scene| {
         let me = id(1);
         for step in 0..steps {
             match step {
@@ -118,7 +118,7 @@ fn a_death_between_steps(steps: usize) {
         move || {
             let scene = Scene::new();
             let victim = killed_after(steps, &scene);
-            let waiter = scene.spawn(|scene| {
+            let waiter = spawn(&scene, |scene| {
                 let acquired = scene.acquire(id(2));
                 scene.add();
                 // The waiter may have been there before the victim.
@@ -127,7 +127,7 @@ fn a_death_between_steps(steps: usize) {
                 assert!(scene.word.release(id(2)));
             });
             victim.join().unwrap();
-            let reaper = scene.spawn(|scene| scene.word.recover(id(1)));
+            let reaper = spawn(&scene, |scene| scene.word.recover(id(1)));
             scene.word.recover(id(1));
             reaper.join().unwrap();
             waiter.join().unwrap();
@@ -167,7 +167,7 @@ fn the_waiter_of_a_dead_holder_is_told() {
         scene.word.try_acquire(id(1)).unwrap();
         scene.add();
         let waiters = [2, 3].map(|index| {
-            scene.spawn(move |scene| {
+            spawn(&scene, move |scene| {
                 assert!(scene.acquire(id(index)).after_death, "nobody has mended it");
                 scene.add();
                 assert!(scene.word.release(id(index)));

@@ -1,17 +1,11 @@
-//! Feature `raw_sync`: the event traits of the `raw_sync` crate on pagemate's event, in memory of the caller's choice.
-//!
-//! Code written against `EventInit` and `EventImpl` needs only another type to get an event that sleeps on a futex, costs
-//! no system call when nobody waits, and cannot be left locked by a process that died in it.
+//! raw_sync's event traits on pagemate's event. It cannot be left locked by a process that died in it: it has no owner.
 
 use ::raw_sync::events::{EventImpl, EventInit, EventState};
 use ::raw_sync::Timeout;
 
 use crate::loom::atomic::{AtomicU32, Ordering::Relaxed};
+use crate::raw_sync::{deadline, Result};
 use crate::sync::event::Flag;
-use crate::sys::clock::Deadline;
-
-/// raw_sync's own result.
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// What stands in memory. 8 bytes, aligned to 4.
 #[repr(C)]
@@ -95,10 +89,7 @@ impl EventInit for Event {
 
 impl EventImpl for Event {
     fn wait(&self, timeout: Timeout) -> Result<()> {
-        let deadline = match timeout {
-            Timeout::Infinite => Deadline::Never,
-            Timeout::Val(timeout) => Deadline::after(timeout),
-        };
+        let deadline = deadline(timeout);
         let raw = self.raw();
         let set =
             if raw.auto_reset.load(Relaxed) == 1 { raw.flag.take(deadline) } else { raw.flag.wait(deadline) };
