@@ -19,10 +19,23 @@ pub enum Kind {
     Lock = 6,
     /// [`crate::RLock`]
     RLock = 7,
+    /// [`crate::RwLock`]
+    RwLock = 8,
+    /// [`crate::Condvar`]
+    Condvar = 11,
 }
 
-const ALL: &[Kind] =
-    &[Kind::Event, Kind::Queue, Kind::Spsc, Kind::Pipe, Kind::Mutex, Kind::Lock, Kind::RLock];
+const ALL: &[Kind] = &[
+    Kind::Event,
+    Kind::Queue,
+    Kind::Spsc,
+    Kind::Pipe,
+    Kind::Mutex,
+    Kind::Lock,
+    Kind::RLock,
+    Kind::RwLock,
+    Kind::Condvar,
+];
 
 impl Kind {
     /// The kind with this number; `None` if this version of pagemate knows none.
@@ -40,6 +53,8 @@ impl Kind {
             Kind::Mutex => "mutex",
             Kind::Lock => "lock",
             Kind::RLock => "recursive lock",
+            Kind::RwLock => "readers-writer lock",
+            Kind::Condvar => "condition variable",
         }
     }
 }

@@ -75,6 +75,8 @@ pub use queue::mpmc::{Iter as QueueIter, Loan, Queue, QueueOptions, Received, Tr
 #[cfg(not(loom))]
 pub use queue::spsc::{spsc, Consumer, Producer, RecvChunk, RecvSlot, SendChunk, SendSlot};
 #[cfg(not(loom))]
+pub use sync::condvar::{Condvar, Relock};
+#[cfg(not(loom))]
 pub use sync::error::{LockError, ReleaseError};
 #[cfg(not(loom))]
 pub use sync::event::Event;
@@ -84,6 +86,8 @@ pub use sync::lock::{Lock, LockGuard};
 pub use sync::mutex::{Mutex, MutexGuard};
 #[cfg(not(loom))]
 pub use sync::rlock::{RLock, RLockGuard};
+#[cfg(not(loom))]
+pub use sync::rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// The result of everything that is not a hot path.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -17,6 +17,8 @@ pub(crate) fn recover(kind: u32, base: *mut u8, len: usize, dead: OwnerId) {
         Some(Kind::Mutex) => crate::sync::mutex::recover(base, len, dead),
         Some(Kind::Lock) => crate::sync::lock::recover(base, len, dead),
         Some(Kind::RLock) => crate::sync::rlock::recover(base, len, dead),
+        Some(Kind::RwLock) => crate::sync::rwlock::recover(base, len, dead),
+        Some(Kind::Condvar) => crate::sync::condvar::recover(base, len, dead),
         // Of a later version, which its users have.
         None => {}
     }
@@ -32,6 +34,8 @@ pub(crate) fn describe(kind: u32, base: *const u8, len: usize) -> Vec<(&'static 
         Some(Kind::Mutex) => crate::sync::mutex::describe(base, len),
         Some(Kind::Lock) => crate::sync::lock::describe(base, len),
         Some(Kind::RLock) => crate::sync::rlock::describe(base, len),
+        Some(Kind::RwLock) => crate::sync::rwlock::describe(base, len),
+        Some(Kind::Condvar) => crate::sync::condvar::describe(base, len),
         None => Vec::new(),
     }
 }

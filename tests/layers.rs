@@ -25,6 +25,8 @@ const LAYERS: &[&str] = &[
     "sync/lock",
     "sync/nest",
     "sync/rlock",
+    "sync/rwlock",
+    "sync/condvar",
     "raw_sync",
     "shared_memory",
     "queue/",

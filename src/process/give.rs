@@ -12,10 +12,12 @@ use crate::process::packer::{damaged, Packer, Unpacker};
 use crate::queue::bytes::{Leftover, Sort};
 use crate::queue::mpmc::Queue;
 use crate::queue::spsc::{Consumer, Producer};
+use crate::sync::condvar::Condvar;
 use crate::sync::event::Event;
 use crate::sync::lock::Lock;
 use crate::sync::mutex::Mutex;
 use crate::sync::rlock::RLock;
+use crate::sync::rwlock::RwLock;
 use crate::Result;
 
 impl Argument for Segment {
@@ -39,6 +41,30 @@ impl Argument for Event {
 
     fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Event> {
         Event::from_object(unpacker.object(Kind::Event)?)
+    }
+}
+
+impl Argument for Condvar {
+    const HAS_HANDLES: bool = true;
+
+    fn pack(self, packer: &mut Packer) -> Result<()> {
+        packer.object(self.object()).map(drop)
+    }
+
+    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Condvar> {
+        Condvar::from_object(unpacker.object(Kind::Condvar)?)
+    }
+}
+
+impl<T: Message> Argument for RwLock<T> {
+    const HAS_HANDLES: bool = true;
+
+    fn pack(self, packer: &mut Packer) -> Result<()> {
+        packer.object(self.object()).map(drop)
+    }
+
+    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<RwLock<T>> {
+        RwLock::from_object(unpacker.object(Kind::RwLock)?)
     }
 }
 

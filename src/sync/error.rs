@@ -53,6 +53,18 @@ impl<G> LockError<G> {
         }
     }
 
+    /// Likewise, with something else in the guard's place.
+    pub fn map<H>(self, f: impl FnOnce(G) -> H) -> LockError<H> {
+        match self {
+            LockError::OwnerDied(guard) => LockError::OwnerDied(f(guard)),
+            LockError::Poisoned(guard) => LockError::Poisoned(f(guard)),
+            LockError::NotAcquired => LockError::NotAcquired,
+            LockError::TooDeep => LockError::TooDeep,
+            LockError::Corrupted => LockError::Corrupted,
+            LockError::NotInThisProcess => LockError::NotInThisProcess,
+        }
+    }
+
     /// Whether trying again later can help.
     pub fn is_not_acquired(&self) -> bool {
         matches!(self, LockError::NotAcquired)

@@ -260,6 +260,11 @@ impl<'a> LockGuard<'a> {
         self.owner_died
     }
 
+    /// Frees the lock; gives it, to be acquired again.
+    pub(crate) fn into_lock(self) -> &'a Lock {
+        self.lock
+    }
+
     /// Goes, and leaves the lock held: until somebody calls [`Lock::release`], or this process leaves the segment or dies.
     pub fn keep(self) {
         std::mem::forget(self);

@@ -1,5 +1,6 @@
 //! Ways for processes to wait for each other.
 
+pub(crate) mod condvar;
 #[cfg(not(loom))]
 pub(crate) mod error;
 pub(crate) mod event;
@@ -11,4 +12,5 @@ pub(crate) mod nest;
 pub(crate) mod owned;
 #[cfg(not(loom))]
 pub(crate) mod rlock;
+pub(crate) mod rwlock;
 pub(crate) mod wait;

@@ -6,11 +6,13 @@
 //! `RUSTFLAGS="--cfg loom -C debug_assertions" cargo test --release --lib models --target-dir target/loom`
 
 mod bytes;
+mod condvar;
 mod event;
 mod owned;
 mod participant;
 mod publish;
 mod queue;
+mod rwlock;
 mod spsc;
 mod wait;
 

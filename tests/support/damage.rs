@@ -1,5 +1,7 @@
 //! Damage: an object's bytes in its file, to be overwritten under the feet of its handles.
 
+#![allow(dead_code)]
+
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::sync::mpsc;
