@@ -21,6 +21,8 @@ pub enum Kind {
     RLock = 7,
     /// [`crate::RwLock`]
     RwLock = 8,
+    /// [`crate::Semaphore`]
+    Semaphore = 9,
     /// [`crate::Condvar`]
     Condvar = 11,
 }
@@ -35,6 +37,7 @@ const ALL: &[Kind] = &[
     Kind::RLock,
     Kind::RwLock,
     Kind::Condvar,
+    Kind::Semaphore,
 ];
 
 impl Kind {
@@ -55,6 +58,7 @@ impl Kind {
             Kind::RLock => "recursive lock",
             Kind::RwLock => "readers-writer lock",
             Kind::Condvar => "condition variable",
+            Kind::Semaphore => "semaphore",
         }
     }
 }

@@ -88,6 +88,8 @@ pub use sync::mutex::{Mutex, MutexGuard};
 pub use sync::rlock::{RLock, RLockGuard};
 #[cfg(not(loom))]
 pub use sync::rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+#[cfg(not(loom))]
+pub use sync::semaphore::{PermitOverflow, Semaphore};
 
 /// The result of everything that is not a hot path.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

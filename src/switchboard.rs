@@ -19,6 +19,8 @@ pub(crate) fn recover(kind: u32, base: *mut u8, len: usize, dead: OwnerId) {
         Some(Kind::RLock) => crate::sync::rlock::recover(base, len, dead),
         Some(Kind::RwLock) => crate::sync::rwlock::recover(base, len, dead),
         Some(Kind::Condvar) => crate::sync::condvar::recover(base, len, dead),
+        // A counter has no owners.
+        Some(Kind::Semaphore) => {}
         // Of a later version, which its users have.
         None => {}
     }
@@ -36,6 +38,7 @@ pub(crate) fn describe(kind: u32, base: *const u8, len: usize) -> Vec<(&'static 
         Some(Kind::RLock) => crate::sync::rlock::describe(base, len),
         Some(Kind::RwLock) => crate::sync::rwlock::describe(base, len),
         Some(Kind::Condvar) => crate::sync::condvar::describe(base, len),
+        Some(Kind::Semaphore) => crate::sync::semaphore::describe(base, len),
         None => Vec::new(),
     }
 }

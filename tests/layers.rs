@@ -27,6 +27,7 @@ const LAYERS: &[&str] = &[
     "sync/rlock",
     "sync/rwlock",
     "sync/condvar",
+    "sync/semaphore",
     "raw_sync",
     "shared_memory",
     "queue/",

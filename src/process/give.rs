@@ -18,6 +18,7 @@ use crate::sync::lock::Lock;
 use crate::sync::mutex::Mutex;
 use crate::sync::rlock::RLock;
 use crate::sync::rwlock::RwLock;
+use crate::sync::semaphore::Semaphore;
 use crate::Result;
 
 impl Argument for Segment {
@@ -139,6 +140,25 @@ impl<T: Message> Argument for Consumer<T> {
         Consumer::from_parent(unpacker.object(Kind::Spsc)?)
     }
 }
+
+/// Handles that any number of processes may have.
+macro_rules! shared {
+    ($($handle:ident),*) => {
+        $(impl Argument for $handle {
+            const HAS_HANDLES: bool = true;
+
+            fn pack(self, packer: &mut Packer) -> Result<()> {
+                packer.object(self.object()).map(drop)
+            }
+
+            fn unpack(unpacker: &mut Unpacker<'_>) -> Result<$handle> {
+                $handle::from_object(unpacker.object(Kind::$handle)?)
+            }
+        })*
+    };
+}
+
+shared!(Semaphore);
 
 impl Argument for Connection {
     const HAS_HANDLES: bool = true;

@@ -13,4 +13,5 @@ pub(crate) mod owned;
 #[cfg(not(loom))]
 pub(crate) mod rlock;
 pub(crate) mod rwlock;
+pub(crate) mod semaphore;
 pub(crate) mod wait;

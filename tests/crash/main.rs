@@ -63,6 +63,8 @@ mod queue;
 #[cfg(target_arch = "x86_64")]
 mod segment;
 #[cfg(target_arch = "x86_64")]
+mod semaphore;
+#[cfg(target_arch = "x86_64")]
 mod spsc;
 #[cfg(target_arch = "x86_64")]
 mod trace;
@@ -75,8 +77,14 @@ pub use harness::{is_one_of, End, Recipe, Scene};
 #[cfg(target_arch = "x86_64")]
 fn main() {
     let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
-    let scenes = [event::scenes(), queue::scenes(), spsc::scenes(), segment::scenes(), waiting::scenes()]
-        .into_iter()
-        .flatten();
+    let scenes = [
+        event::scenes(),
+        queue::scenes(),
+        spsc::scenes(),
+        segment::scenes(),
+        waiting::scenes(),
+        semaphore::scenes(),
+    ];
+    let scenes = scenes.into_iter().flatten();
     harness::run(scenes.filter(|scene| scene.name.contains(&filter)).collect());
 }

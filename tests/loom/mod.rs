@@ -13,6 +13,7 @@ mod participant;
 mod publish;
 mod queue;
 mod rwlock;
+mod semaphore;
 mod spsc;
 mod wait;
 
