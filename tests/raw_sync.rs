@@ -142,8 +142,11 @@ fn two_processes_count_and_a_death_frees() {
         }
     });
     let begin = std::time::Instant::now();
-    // SAFETY: as above.
-    while unsafe { data.cast::<usize>().add(1).read_volatile() } == 0 {
+    let has_ended = || {
+        // SAFETY: as above.
+        unsafe { data.cast::<usize>().add(1).read_volatile() != 0 }
+    };
+    while !has_ended() {
         assert!(begin.elapsed() < LONG);
         std::thread::yield_now();
     }

@@ -1,7 +1,7 @@
 //! A semaphore: a count of permits on one futex word.
 //!
 //! Signalling, not ownership: anybody may release, and the count has no owners. So the permits of a process that is killed
-//! between `acquire` and `release` are gone; [`crate::BoundedSemaphore`] gives them back. Not fair: who comes by at the
+//! between `acquire` and `release` are gone. Not fair: who comes by at the
 //! right moment gets a permit before those who sleep.
 //!
 //! # State
@@ -23,7 +23,7 @@
 //!
 //! | window | noticed by | repaired by | lost |
 //! |---|---|---|---|
-//! | holder of a permit dies | nobody can | nobody | the permit; see [`crate::BoundedSemaphore`] |
+//! | holder of a permit dies | nobody can | nobody | the permit |
 //! | waiter dies announced or asleep | the next release, whose wake reaches nobody | it clears the bit | nothing |
 //! | waiter dies woken, before it took the permit | another sleeper at the end of its slice | its own attempt | up to 50 ms |
 //! | releaser dies between the swap and the wake | a sleeper at the end of its slice | its own attempt | up to 50 ms |
@@ -157,8 +157,7 @@ mod handle {
     ///
     /// Nobody owns a permit: any process may [`release`](Semaphore::release), also one that never acquired, and the count may
     /// grow beyond what it began with. That is signalling: "so many things are there for you". The price is that a process
-    /// killed between [`acquire`](Semaphore::acquire) and `release` takes its permit with it. To limit how many do
-    /// something at once, use a [`BoundedSemaphore`](crate::BoundedSemaphore), whose permits come back from the dead.
+    /// killed between [`acquire`](Semaphore::acquire) and `release` takes its permit with it.
     ///
     /// Not fair: who waits longest is not served first. Without somebody asleep there is no system call.
     ///
