@@ -46,7 +46,7 @@ use std::cell::Cell;
 
 use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::owner::OwnerId;
-use crate::sync::wait::wait;
+use crate::sync::wait::wait_in_contention;
 use crate::sys::clock::Deadline;
 use crate::sys::futex::Futex;
 
@@ -147,7 +147,7 @@ impl OwnerWord {
             announced.set(true);
             self.announce()
         };
-        wait(&self.futex, deadline, || tend(self.holder()), attempt, announce)
+        wait_in_contention(&self.futex, deadline, || tend(self.holder()), attempt, announce)
     }
 
     /// Says that somebody is about to sleep; gives the value to sleep on.

@@ -52,6 +52,9 @@ const SPIN_MAX: u32 = 2048;
 const SPIN_LONG_EVERY: u32 = 16;
 /// Every so many tries the core is offered to others: the one that is waited for may need it.
 const SPIN_YIELD_EVERY: u32 = 256;
+/// The longest pause between two tries for what several want and one hands back soon: each look at it takes its line from
+/// who has it, so the more often they look, the longer it takes.
+const GAP_MAX: u32 = 64;
 
 /// Where sleepers on one condition sleep, and how those who make it true know that somebody does.
 #[derive(Debug)]
@@ -157,9 +160,31 @@ impl Waiters {
 pub(crate) fn wait<T>(
     futex: &Futex,
     deadline: Deadline,
+    tend: impl FnMut(),
+    attempt: impl FnMut() -> Option<T>,
+    announce: impl FnMut() -> u32,
+) -> Option<T> {
+    wait_paced(futex, deadline, tend, attempt, announce, 1)
+}
+
+/// [`wait`] for what several want at once, and one after the other gets: tries less often the longer it takes.
+pub(crate) fn wait_in_contention<T>(
+    futex: &Futex,
+    deadline: Deadline,
+    tend: impl FnMut(),
+    attempt: impl FnMut() -> Option<T>,
+    announce: impl FnMut() -> u32,
+) -> Option<T> {
+    wait_paced(futex, deadline, tend, attempt, announce, GAP_MAX)
+}
+
+fn wait_paced<T>(
+    futex: &Futex,
+    deadline: Deadline,
     mut tend: impl FnMut(),
     mut attempt: impl FnMut() -> Option<T>,
     mut announce: impl FnMut() -> u32,
+    gap_max: u32,
 ) -> Option<T> {
     if let Some(value) = attempt() {
         return Some(value);
@@ -167,7 +192,7 @@ pub(crate) fn wait<T>(
     if deadline.has_passed() {
         return None;
     }
-    if let Some(value) = spin(&mut attempt) {
+    if let Some(value) = spin(gap_max, &mut attempt) {
         return Some(value);
     }
     loop {
@@ -190,8 +215,9 @@ pub(crate) fn wait<T>(
     }
 }
 
-/// Tries for a short while without sleeping: long where that paid lately, briefly where it did not.
-fn spin<T>(attempt: &mut impl FnMut() -> Option<T>) -> Option<T> {
+/// Tries for a short while without sleeping: long where that paid lately, briefly where it did not. The pauses between two
+/// tries double up to `gap_max`.
+fn spin<T>(gap_max: u32, attempt: &mut impl FnMut() -> Option<T>) -> Option<T> {
     thread_local! {
         /// Tries before a sleep, and how many spins in a row came to nothing.
         static HABIT: Cell<(u32, u32)> = const { Cell::new((SPIN_MAX, 0)) };
@@ -201,16 +227,21 @@ fn spin<T>(attempt: &mut impl FnMut() -> Option<T>) -> Option<T> {
     }
     let (budget, failures) = HABIT.get();
     let tries = if failures % SPIN_LONG_EVERY == SPIN_LONG_EVERY - 1 { SPIN_MAX } else { budget };
-    for count in 1..=tries {
-        if count % SPIN_YIELD_EVERY == 0 {
-            std::thread::yield_now();
-        } else {
-            spin_loop();
+    let (mut count, mut gap) = (0, 1);
+    while count < tries {
+        for _ in 0..gap {
+            count += 1;
+            if count % SPIN_YIELD_EVERY == 0 {
+                std::thread::yield_now();
+            } else {
+                spin_loop();
+            }
         }
         if let Some(value) = attempt() {
             HABIT.set((SPIN_MAX, 0));
             return Some(value);
         }
+        gap = (2 * gap).min(gap_max);
     }
     HABIT.set(((budget / 2).max(SPIN_MIN), failures.wrapping_add(1)));
     None

@@ -2,8 +2,9 @@
 
 use super::latency;
 use super::wake::Sleepy;
+use crate::contender::Between::Processes;
 use crate::contender::{Bench, Contender, Unit};
-use crate::links::pthread::Mailboxes;
+use crate::links::{pagemate_sync, pthread};
 
 pub const BENCH: Bench = Bench {
     name: "condvar, ping-pong",
@@ -15,5 +16,9 @@ pub const BENCH: Bench = Bench {
 const PTHREAD: &str = "pthread condvar";
 
 fn contenders() -> Vec<Contender> {
-    vec![latency::processes::<Sleepy<Mailboxes>>(PTHREAD)]
+    vec![
+        latency::processes::<Sleepy<pthread::Mailboxes>>(PTHREAD),
+        latency::processes::<Sleepy<pagemate_sync::Mailboxes>>("pagemate Condvar")
+            .at_most(1.1, PTHREAD, Processes),
+    ]
 }

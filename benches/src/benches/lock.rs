@@ -6,6 +6,8 @@
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::{Duration, Instant};
 
+use pagemate::Mutex;
+
 use super::alone::{self, Count};
 use crate::contender::Between::{Alone, Processes};
 use crate::contender::{Bench, Call, Contender, Plan, Unit};
@@ -33,6 +35,7 @@ pub const CONTENDED: Bench = Bench {
     contenders: contended,
 };
 
+const PAGEMATE: &str = "pagemate Mutex";
 const STD: &str = "std Mutex";
 const PTHREAD: &str = "pthread mutex";
 const ROBUST: &str = "pthread mutex, robust";
@@ -44,6 +47,7 @@ fn uncontended() -> Vec<Contender> {
         alone::wire::<Count, Pthread<false>>(PTHREAD).beside(STD, Alone),
         alone::wire::<Count, Pthread<true>>(ROBUST).beside(STD, Alone),
         alone::wire::<Count, RawSyncMutex>("raw_sync Mutex").beside(STD, Alone),
+        alone::wire::<Count, Mutex<u64>>(PAGEMATE).at_most(1.2, STD, Alone).at_most(0.8, ROBUST, Alone),
     ]
 }
 
@@ -54,6 +58,7 @@ fn contended() -> Vec<Contender> {
         processes::<RawSyncMutex>("raw_sync Mutex").beside(PTHREAD, Processes),
         threads::<StdMutex>(STD).beside(PTHREAD, Processes),
         threads::<ParkingLotMutex>("parking_lot Mutex").beside(PTHREAD, Processes),
+        processes::<Mutex<u64>>(PAGEMATE).at_most(1.0, PTHREAD, Processes),
     ]
 }
 

@@ -6,6 +6,8 @@
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::Instant;
 
+use pagemate::RwLock;
+
 use super::alone::{self, Read};
 use crate::contender::Between::Alone;
 use crate::contender::{Bench, Call, Contender, Plan, Unit};
@@ -33,6 +35,9 @@ fn contenders() -> Vec<Contender> {
         threads::<StdRwLock>("std RwLock").beside("std RwLock", Alone),
         alone::pair::<Read, ParkingLotRwLock>("parking_lot RwLock"),
         threads::<ParkingLotRwLock>("parking_lot RwLock").beside("parking_lot RwLock", Alone),
+        alone::wire::<Read, RwLock<[u64; 2]>>("pagemate RwLock"),
+        // At least 1.8 times one reader's rate.
+        processes::<RwLock<[u64; 2]>>("pagemate RwLock").at_most(1.0 / 1.8, "pagemate RwLock", Alone),
     ]
 }
 

@@ -1,8 +1,11 @@
 //! Semaphores: acquire and release by one who is alone, and wake-ups to and fro between two processes.
 
+use pagemate::Semaphore;
+
 use super::alone::{self, AcquireRelease};
 use super::latency;
 use super::wake::Sleepy;
+use crate::contender::Between::{Alone, Processes};
 use crate::contender::{Bench, Contender, Unit};
 use crate::links::pthread;
 use crate::object::Signals;
@@ -22,11 +25,18 @@ pub const PING_PONG: Bench = Bench {
 };
 
 const POSIX: &str = "sem_t";
+const PAGEMATE: &str = "pagemate Semaphore";
 
 fn uncontended() -> Vec<Contender> {
-    vec![alone::wire::<AcquireRelease, pthread::Semaphore>(POSIX)]
+    vec![
+        alone::wire::<AcquireRelease, pthread::Semaphore>(POSIX),
+        alone::wire::<AcquireRelease, Semaphore>(PAGEMATE).at_most(1.1, POSIX, Alone),
+    ]
 }
 
 fn ping_pong() -> Vec<Contender> {
-    vec![latency::processes::<Sleepy<Signals<pthread::Semaphore>>>(POSIX)]
+    vec![
+        latency::processes::<Sleepy<Signals<pthread::Semaphore>>>(POSIX),
+        latency::processes::<Sleepy<Signals<Semaphore>>>(PAGEMATE).at_most(1.1, POSIX, Processes),
+    ]
 }

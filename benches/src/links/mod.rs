@@ -10,6 +10,7 @@ pub mod locks;
 pub mod pagemate_event;
 pub mod pagemate_queue;
 pub mod pagemate_spsc;
+pub mod pagemate_sync;
 pub mod pthread;
 pub mod raw_sync;
 pub mod rtrb;
