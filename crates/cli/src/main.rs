@@ -14,6 +14,7 @@ mod send;
 mod show;
 mod site;
 mod stream;
+mod top;
 
 use std::process::ExitCode;
 
@@ -39,6 +40,7 @@ enum Command {
     Recv(recv::Recv),
     Ls(ls::Ls),
     Show(show::Show),
+    Top(top::Top),
     Rm(rm::Rm),
     Gc(gc::Gc),
 }
@@ -51,6 +53,7 @@ impl Command {
             Command::Recv(recv) => recv.run(),
             Command::Ls(ls) => ls.run(),
             Command::Show(show) => show.run(),
+            Command::Top(top) => top.run(),
             Command::Rm(rm) => rm.run(),
             Command::Gc(gc) => gc.run(),
         }

@@ -142,6 +142,8 @@ pub(crate) fn describe(base: *const u8, len: usize) -> Vec<(&'static str, String
     vec![
         ("capacity", ring.capacity().to_string()),
         ("depth", ring.count(usize::MAX).to_string()),
+        ("sent", ring.tail(Relaxed).passed(ring.capacity()).to_string()),
+        ("received", ring.head(Relaxed).passed(ring.capacity()).to_string()),
         ("held", ring.held().to_string()),
         ("closed", ring.is_closed().to_string()),
         ("redeliver", ring.redelivers().to_string()),

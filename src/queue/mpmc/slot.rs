@@ -175,6 +175,12 @@ impl Position {
         Position(self.0 & !CLOSED)
     }
 
+    /// How many positions lie before this one, holes counted; begins anew when the laps have gone round.
+    #[cfg(not(loom))]
+    pub(crate) fn passed(self, capacity: u32) -> u64 {
+        u64::from(self.lap()) * u64::from(capacity) + u64::from(self.index())
+    }
+
     /// Where `head` may go from here, in a ring of so many slots, when `word` of this slot shows that the
     /// position is over.
     ///

@@ -1,0 +1,65 @@
+//! `pagemate top`: what goes on in shared memory, looked at again and again.
+
+mod board;
+mod screen;
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use pagemate::inspect;
+
+use crate::interrupt;
+use crate::output::{print, print_json};
+use crate::site::Site;
+use crate::Outcome;
+use board::{Board, Sample};
+
+/// Watch segments, queues, pools and locks: depths, rates, holders; q ends it
+#[derive(Debug, Args)]
+pub(crate) struct Top {
+    /// Look twice, print once, and end
+    #[arg(long)]
+    once: bool,
+    /// Print JSON
+    #[arg(long, requires = "once")]
+    json: bool,
+    /// Seconds between two looks
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
+    interval: Duration,
+    #[command(flatten)]
+    site: Site,
+}
+
+/// From 10 ms to a day.
+fn interval(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().map_err(|error| error.to_string())?;
+    if (0.01..=86_400.0).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err("0.01 to 86400 seconds are possible".to_string())
+    }
+}
+
+impl Top {
+    pub(crate) fn run(self) -> Outcome {
+        if !self.once {
+            if !std::io::stdout().is_terminal() {
+                return Err("standard output is not a terminal: use --once, or --once --json".into());
+            }
+            return screen::run(self.interval, || self.sample());
+        }
+        let before = self.sample()?;
+        interrupt::install()?;
+        std::thread::sleep(self.interval);
+        let board = Board::new(&before, &self.sample()?);
+        if self.json {
+            return print_json(&board.to_json());
+        }
+        print(&board.to_text())
+    }
+
+    fn sample(&self) -> pagemate::Result<Sample> {
+        Ok(Sample { at: Instant::now(), segments: inspect::segments(self.site.dir())? })
+    }
+}
