@@ -15,6 +15,7 @@ compile_error!("pagemate needs a little-endian target with 64-bit atomics");
 
 // The layers: a file imports only from those above its own (tests/layers.rs).
 mod error;
+mod fault;
 mod loom;
 mod message;
 mod owner;

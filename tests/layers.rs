@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 /// From the top down. A file belongs to the last line that its path begins with.
 const LAYERS: &[&str] = &[
     "error",
+    "fault",
     "loom",
     "owner",
     "sys/",

@@ -29,6 +29,7 @@
 
 use std::cell::Cell;
 
+use crate::fault::{is_planted, Fault};
 use crate::loom::atomic::Ordering::{AcqRel, Relaxed, SeqCst};
 use crate::loom::{light_fence, sc_fence, spin_loop};
 use crate::sys::barrier;
@@ -108,6 +109,11 @@ impl Waiters {
 
     #[cold]
     fn wake_one(&self) {
+        if is_planted(Fault::ClearBeforeWake) {
+            self.futex.word.fetch_and(!WAITING, AcqRel);
+            self.futex.wake(1);
+            return;
+        }
         let seen = self.futex.word.fetch_add(STEP, AcqRel).wrapping_add(STEP);
         if self.futex.wake(1) > 0 {
             return;

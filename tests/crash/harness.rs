@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::helper::{children, shared, Atomics};
 use super::trace::{die_with_parent, place_of, Leg, Route, State, Tracee};
+use super::words::Words;
 
 /// What became of the child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub struct Recipe {
 const STEPS_MAX: usize = 1 << 20;
 /// Unless `EVERY` says otherwise: one instruction of so many, and all that are near to what others can see.
 const EVERY: usize = 7;
+/// Of a long operation no more than so many besides those that are near: most of it is a spin, again and again the same.
+const FAR_MAX: usize = 1000;
 /// So near.
 const NEAR: usize = 16;
 /// A moment that takes longer is stuck.
@@ -65,12 +68,16 @@ const NOT_PERMITTED: i32 = 77;
 
 /// What the processes of a moment tell the one that starts them.
 struct Board {
-    /// Of the first run: the addresses of the instructions, and how many they are.
+    /// Of the first run: the addresses of the instructions, [`CHANGES`] set where one changed a word that others can see,
+    /// and how many they are.
     addresses: [AtomicU64; STEPS_MAX],
     len: AtomicU64,
     /// The slowest script of the scene.
     slowest_nanos: AtomicU64,
 }
+
+/// Not part of any address of a program.
+const CHANGES: u64 = 1 << 63;
 
 // SAFETY: atomics only.
 unsafe impl Atomics for Board {}
@@ -152,20 +159,22 @@ fn try_all(recipe: &Recipe, every: usize, jobs: usize, board: &Board) -> Option<
     let mut tally = Tally::default();
     // Once to the end, to see how long it is and where its atomics and system calls are.
     let whole = Moment { k: STEPS_MAX, how: End::Finished, leg: Leg::steps(STEPS_MAX), by_steps: true };
-    match end_of(start(recipe, whole, board)).1 {
+    match end_of(start(recipe, whole, None, board)).1 {
         NOT_PERMITTED => return None,
         OVER => {}
         _ => tally.failures += 1,
     }
     let len = board.len.load(Relaxed) as usize;
-    let route = Route::new(board.addresses[..len].iter().map(|address| address.load(Relaxed)).collect());
+    let seen: Vec<u64> = board.addresses[..len].iter().map(|address| address.load(Relaxed)).collect();
+    let changes = (0..len).filter(|k| seen[*k] & CHANGES != 0).collect();
+    let route = Route::new(seen.iter().map(|address| address & !CHANGES).collect(), changes);
     tally.instructions = len;
     let mut moments = moments(&route, every);
     let mut running = HashMap::new();
     while !running.is_empty() || tally.failures < FAILURES_MAX && !moments.is_empty() {
         while running.len() < jobs && tally.failures < FAILURES_MAX {
             let Some(moment) = moments.pop() else { break };
-            running.insert(start(recipe, moment, board), moment);
+            running.insert(start(recipe, moment, Some(&route), board), moment);
         }
         let (pid, code) = end_of(-1);
         let Some(moment) = running.remove(&pid) else { continue };
@@ -180,8 +189,8 @@ fn try_all(recipe: &Recipe, every: usize, jobs: usize, board: &Board) -> Option<
             STUCK => {
                 tally.failures += 1;
                 println!(
-                    "FAILED {} {:?} at instruction {}: stuck for {PATIENCE_SECONDS} s, or ended by a signal\n  next instruction: {}",
-                    recipe.name, moment.how, moment.k, route.place(moment.k)
+                    "FAILED {} {:?} at instruction {}: stuck for {PATIENCE_SECONDS} s, or ended by a signal\n{}",
+                    recipe.name, moment.how, moment.k, route.window(moment.k)
                 );
             }
             _ => tally.failures += 1,
@@ -193,6 +202,7 @@ fn try_all(recipe: &Recipe, every: usize, jobs: usize, board: &Board) -> Option<
 
 /// Which moments are tried, the first one last.
 fn moments(route: &Route, every: usize) -> Vec<Moment> {
+    let every = if every == 1 { 1 } else { every.max(route.len() / FAR_MAX) };
     let mut is_tried: Vec<bool> = (0..=route.len()).map(|k| k % every == 0 || k == route.len()).collect();
     for k in route.visible() {
         let end = route.len().min(k + NEAR);
@@ -204,13 +214,13 @@ fn moments(route: &Route, every: usize) -> Vec<Moment> {
 }
 
 /// Starts the process of a moment.
-fn start(recipe: &Recipe, moment: Moment, board: &Board) -> libc::pid_t {
+fn start(recipe: &Recipe, moment: Moment, route: Option<&Route>, board: &Board) -> libc::pid_t {
     let _ = std::io::stdout().flush();
     // SAFETY: this process has one thread, so the child is a whole copy.
     match unsafe { libc::fork() } {
         0 => {
             die_with_parent();
-            let code = catch_unwind(AssertUnwindSafe(|| try_one(recipe, moment, board)));
+            let code = catch_unwind(AssertUnwindSafe(|| try_one(recipe, moment, route, board)));
             // SAFETY: ends the process at once.
             unsafe { libc::_exit(code.unwrap_or(FAILED)) }
         }
@@ -227,7 +237,7 @@ fn end_of(pid: libc::pid_t) -> (libc::pid_t, i32) {
 }
 
 /// In the process of a moment: all of it.
-fn try_one(recipe: &Recipe, moment: Moment, board: &Board) -> i32 {
+fn try_one(recipe: &Recipe, moment: Moment, route: Option<&Route>, board: &Board) -> i32 {
     INSTRUCTION.store(moment.k, Relaxed);
     // Whoever loses its parent becomes a child of this process, which sees that it is there.
     // SAFETY: no pointers.
@@ -239,11 +249,12 @@ fn try_one(recipe: &Recipe, moment: Moment, board: &Board) -> i32 {
     }
     let files_before = own_files();
     let scene = RefCell::new((recipe.build)());
-    let before = scene.borrow().words();
+    let (before, words_before) = (scene.borrow().words(), Words::now());
     let prepare = || scene.borrow_mut().prepare();
     let Some(tracee) = Tracee::start(prepare, || scene.borrow_mut().act()) else { return NOT_PERMITTED };
     let (state, steps) =
         if moment.how == End::Finished { learn(&tracee, board) } else { tracee.go(moment.leg) };
+    let words_then = Words::now();
     let begin = Instant::now();
     let check = |end| {
         let verdict = catch_unwind(AssertUnwindSafe(|| scene.borrow_mut().check(end)));
@@ -273,15 +284,18 @@ fn try_one(recipe: &Recipe, moment: Moment, board: &Board) -> i32 {
         State::Broken(status) => (End::Killed, Err(format!("the operation broke: status {status:#x}"))),
     };
     board.slowest_nanos.fetch_max(begin.elapsed().as_nanos() as u64, Relaxed);
-    let after = scene.borrow().words();
+    let (after, words_after) = (scene.borrow().words(), Words::now());
     drop(scene);
     if let Err(fault) = verdict.and_then(|()| nothing_left(&files_before)) {
         let at = match state {
             State::Inside(counter) => place_of(counter),
             other => format!("{other:?}"),
         };
-        print!(
-            "FAILED {} {end:?} at instruction {steps}: {fault}\n  next instruction: {at}\n  before: {before}\n  after:  {after}\n",
+        let window = route.map(|route| route.window(steps)).unwrap_or_default();
+        let changes = words_before.changes(&words_then, &words_after);
+        println!(
+            "FAILED {} {end:?} at instruction {steps}: {fault}\n  next instruction: {at}\n{window}\n  before: {before}\n  \
+             after:  {after}\n{changes}",
             recipe.name
         );
         let _ = std::io::stdout().flush();
@@ -297,12 +311,16 @@ fn try_one(recipe: &Recipe, moment: Moment, board: &Board) -> i32 {
 /// The first run: step by step to the end.
 fn learn(tracee: &Tracee, board: &Board) -> (State, usize) {
     let mut state = tracee.begin();
+    let mut words = Words::now();
     board.len.store(0, Relaxed);
     for (k, address) in board.addresses.iter().enumerate() {
         let State::Inside(counter) = state else { return (state, k) };
         address.store(counter, Relaxed);
         board.len.store(k as u64 + 1, Relaxed);
         state = tracee.step();
+        if words.have_changed() {
+            address.store(counter | CHANGES, Relaxed);
+        }
     }
     (state, STEPS_MAX)
 }

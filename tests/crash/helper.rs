@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::trace::die_with_parent;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// What may begin as zeros and be changed by several processes.
 ///
@@ -101,6 +101,14 @@ impl Helper {
             PANICKED => Err("the helper panicked".to_string()),
             outcome => Ok(outcome),
         }
+    }
+
+    /// Who sleeps has said so, and whoever makes what it waits for true next knows whom to wake: `is_announced` looks at the
+    /// flag. A flag that is lost would be healed by the next slice, so no wait is long enough to show it.
+    pub fn sleeps_announced(&self, is_announced: impl Fn() -> bool) -> Result<(), String> {
+        // Only it sets the flag again. So it sleeps without one if the flag is down both before and after.
+        let is_lost = !is_announced() && is_asleep(self.pid) && !is_announced();
+        (!is_lost).then_some(()).ok_or("somebody sleeps, and the flag that says so is gone".into())
     }
 
     /// Whether it has ended, so that nothing is left of it.

@@ -39,10 +39,15 @@
 //!
 //! # Runs
 //!
-//! `cargo test --test crash` tries every seventh instruction of each scene, and all that are within 16 of an atomic
-//! instruction or a system call: what others can see changes nowhere else, but for plain stores. `EVERY=1 cargo test
-//! --release --test crash` tries every single one, `EVERY=100` few. With `-- queue` behind it, those of the scenes with
-//! `queue` in their names. `JOBS` says how many moments are tried at once.
+//! `cargo test --test crash` tries every seventh instruction of each scene (fewer where there are more than 7000), and all
+//! that are within 16 of an atomic instruction, of a system call, or of one that has changed a word in a segment: what
+//! others can see changes nowhere else. `EVERY=1 cargo test --release --test crash` tries every single one, `EVERY=100`
+//! few. With `-- queue` behind it, those of the scenes with `queue` in their names. `JOBS` says how many moments are tried
+//! at once.
+//!
+//! Where `ptrace` is not permitted nothing can be tried: the run says so and fails, unless `PTRACE_MAY_BE_MISSING` is set.
+//!
+//! `.ci/faults` plants faults into the library, and demands that the harness finds them.
 //!
 //! The table says for each scene how many instructions its operation has, how often the child was killed and stopped in it,
 //! how often something promised did not hold, and how long the slowest script took from the kill to its last line.
@@ -61,6 +66,8 @@ mod helper;
 #[cfg(target_arch = "x86_64")]
 mod queue;
 #[cfg(target_arch = "x86_64")]
+mod refused;
+#[cfg(target_arch = "x86_64")]
 mod segment;
 #[cfg(target_arch = "x86_64")]
 mod semaphore;
@@ -70,6 +77,8 @@ mod spsc;
 mod trace;
 #[cfg(target_arch = "x86_64")]
 mod waiting;
+#[cfg(target_arch = "x86_64")]
+mod words;
 
 #[cfg(target_arch = "x86_64")]
 pub use harness::{is_one_of, End, Recipe, Scene};
@@ -77,6 +86,12 @@ pub use harness::{is_one_of, End, Recipe, Scene};
 #[cfg(target_arch = "x86_64")]
 fn main() {
     let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
+    if filter.is_empty() {
+        if let Err(fault) = refused::is_said_loudly(|| event::scenes().remove(0)) {
+            println!("FAILED: where ptrace is not permitted, the harness must say so: {fault}");
+            std::process::exit(1);
+        }
+    }
     let scenes = [
         event::scenes(),
         queue::scenes(),

@@ -9,7 +9,7 @@
 //! breakpoint in a debug register, and makes only the rest of the way step by step.
 
 use std::arch::asm;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::mem::offset_of;
 
 /// Where the tracee stands.
@@ -228,11 +228,13 @@ pub struct Leg {
 #[derive(Debug)]
 pub struct Route {
     addresses: Vec<u64>,
+    /// Which of them changed a word that others can see.
+    changes: HashSet<usize>,
     legs: Vec<Leg>,
 }
 
 impl Route {
-    pub fn new(addresses: Vec<u64>) -> Route {
+    pub fn new(addresses: Vec<u64>, changes: HashSet<usize>) -> Route {
         let mut passed = HashMap::new();
         let mut legs: Vec<Leg> = Vec::with_capacity(addresses.len());
         for (k, &address) in addresses.iter().enumerate() {
@@ -245,7 +247,7 @@ impl Route {
             };
             legs.push(leg);
         }
-        Route { addresses, legs }
+        Route { addresses, changes, legs }
     }
 
     /// How many instructions there are.
@@ -259,14 +261,26 @@ impl Route {
         last.map_or(Leg::steps(k), |leg| if k < self.legs.len() { *leg } else { Leg { k, ..*leg } })
     }
 
-    /// Where instruction `k` stands in the source.
-    pub fn place(&self, k: usize) -> String {
-        self.addresses.get(k).map_or("the end".to_string(), |address| place_of(*address))
+    /// Between which changes that others can see instruction `k` stands, and where the library made them.
+    pub fn window(&self, k: usize) -> String {
+        let last = self.visible().take_while(|at| *at < k).last();
+        let next = self.visible().find(|at| *at >= k);
+        let name = |at: Option<usize>, none| at.map_or(format!("the {none}"), |at| self.line_of_library(at));
+        format!("  window: after {}\n    and before {}", name(last, "begin"), name(next, "end"))
     }
 
-    /// The instructions at which other processes may see a change: atomic ones, and system calls.
+    /// The last line of the library that was passed on the way to instruction `k`: atomics are made by functions of std.
+    fn line_of_library(&self, k: usize) -> String {
+        let mut places = self.addresses[..=k].iter().rev().map(|address| place_of(*address));
+        let in_library = places.find(|place| place.contains(" pagemate::") || place.contains(" <pagemate::"));
+        in_library.unwrap_or_else(|| place_of(self.addresses[k]))
+    }
+
+    /// The instructions at which other processes may see a change: atomic ones, system calls, and whatever has changed a
+    /// word.
     pub fn visible(&self) -> impl Iterator<Item = usize> + '_ {
-        self.addresses.iter().enumerate().filter(|(_, address)| is_visible(**address)).map(|(k, _)| k)
+        let is_visible = |k: &usize| self.changes.contains(k) || is_visible(self.addresses[*k]);
+        (0..self.len()).filter(is_visible)
     }
 }
 

@@ -202,6 +202,10 @@ impl Scene for Waited {
     }
 
     fn check(&mut self, end: End) -> Result<(), String> {
+        if let Some(helper) = &self.helper {
+            let flag = if self.helper_receives { "receivers_wait: true" } else { "senders_wait: true" };
+            helper.sleeps_announced(|| format!("{:?}", self.queue).contains(flag))?;
+        }
         self.helped()?;
         self.seen.extend(drain(self.queue));
         if end == End::Stopped {

@@ -4,6 +4,7 @@
 
 use super::ring::{Claim, Late, Losses, Ring, Stop, MOMENT, PICKY};
 use super::slot::{age, Age, Position, Status, Word};
+use crate::fault::{is_planted, Fault};
 use crate::loom::atomic::AtomicU64;
 use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
 use crate::loom::{sc_fence, spin_loop};
@@ -35,7 +36,7 @@ impl Ring {
             let slot = self.slot_at(tail)?;
             let word = Word(slot.load(Acquire)); // pairs with free(): its last user is done
             if word == Word::new(tail.lap(), Status::Empty, None) {
-                let mine = Word::new(tail.lap(), Status::Writing, Some(me));
+                let mine = Word::new(tail.lap(), Status::Writing, writer(me));
                 // SeqCst: before pass_on() looks at the waiters.
                 if slot.compare_exchange(word.0, mine.0, SeqCst, Relaxed).is_ok() {
                     self.advance(&self.control().tail, tail);
@@ -183,7 +184,7 @@ impl Ring {
     /// Makes what was written into the claimed slot a message.
     #[inline]
     pub(crate) fn publish(&self, me: OwnerId, claim: Claim) -> Result<(), Late> {
-        let mine = Word::new(claim.lap, Status::Writing, Some(me));
+        let mine = Word::new(claim.lap, Status::Writing, writer(me));
         let full = Word::new(claim.lap, Status::Full, None);
         // Pairs with the Acquire of try_take(): the consumer sees the message. SeqCst: before the look at the
         // waiters.
@@ -223,8 +224,9 @@ impl Ring {
     ) -> Result<(), Stop> {
         loop {
             let claim = find()?;
+            let early = is_planted(Fault::PublishBeforeWrite).then(|| self.publish(me, claim));
             write(claim.index);
-            match self.publish(me, claim) {
+            match early.unwrap_or_else(|| self.publish(me, claim)) {
                 Ok(()) => return Ok(()),
                 Err(Late::Corrupted) => return Err(Stop::Corrupted),
                 // A consumer went past. Its slot must be free before we look for another, or we might wait
@@ -259,6 +261,12 @@ impl Ring {
             }
         }
     }
+}
+
+/// Whom a slot names that `me` claims at `tail`.
+#[inline(always)]
+fn writer(me: OwnerId) -> Option<OwnerId> {
+    (!is_planted(Fault::ForgetOwner)).then_some(me)
 }
 
 /// Whether the word of `slot` becomes another than `word` in so many looks.

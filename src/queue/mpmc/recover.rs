@@ -5,6 +5,7 @@
 
 use super::ring::{Ring, RETURN, RETURNS};
 use super::slot::{Status, Word};
+use crate::fault::{is_planted, Fault};
 use crate::loom::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use crate::owner::OwnerId;
 
@@ -17,11 +18,13 @@ impl Ring {
             while word.names(dead) {
                 let next = if word.is_producers() {
                     word.freed()
-                } else if !word.is_consumers() {
+                } else if !word.is_consumers() || is_planted(Fault::KeepReading) {
                     break;
                 } else if self.redeliver {
                     // Before the swap, so that it is known if we die after it, and again below.
-                    self.announce_return();
+                    if !is_planted(Fault::ReturnUnheard) {
+                        self.announce_return();
+                    }
                     Word::new(word.lap(), Status::Returned, None)
                 } else {
                     word.freed()
@@ -34,13 +37,17 @@ impl Ring {
                             self.control().notices.lost.fetch_add(1, Relaxed);
                         }
                         word = next;
+                        if is_planted(Fault::ReturnUnheard) {
+                            self.announce_return();
+                            break;
+                        }
                     }
                     Err(now) => word = Word(now),
                 }
             }
             // Ours, or that of a reaper that may not have come to say so: a consumer that looked between the
             // announcement before the swap and the swap has cleared the notice.
-            if word.status() == Status::Returned {
+            if word.status() == Status::Returned && !is_planted(Fault::ReturnUnheard) {
                 self.announce_return();
             }
         }

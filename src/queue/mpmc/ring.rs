@@ -403,6 +403,8 @@ impl std::fmt::Debug for Ring {
         let words = (0..self.capacity.min(8)).map(|index| Word(self.slot(index).load(Relaxed)));
         let mut out = f.debug_struct("Ring");
         out.field("head", &self.head(Relaxed)).field("tail", &self.tail(Relaxed));
-        out.field("slots", &words.collect::<Vec<_>>()).finish()
+        out.field("slots", &words.collect::<Vec<_>>());
+        out.field("receivers_wait", &self.receivers().is_waited_on());
+        out.field("senders_wait", &self.senders().is_waited_on()).finish()
     }
 }
