@@ -36,6 +36,8 @@ pub enum ErrorKind {
     OwnerDied,
     /// A thread panicked while it held the lock.
     Poisoned,
+    /// The barrier is broken.
+    Broken,
     /// The deadline has passed.
     TimedOut,
     /// The handle cannot be used in this process (after a `fork`).

@@ -23,8 +23,16 @@ pub enum Kind {
     RwLock = 8,
     /// [`crate::Semaphore`]
     Semaphore = 9,
+    /// [`crate::BoundedSemaphore`]
+    BoundedSemaphore = 10,
     /// [`crate::Condvar`]
     Condvar = 11,
+    /// [`crate::Barrier`]
+    Barrier = 12,
+    /// [`crate::Once`]
+    Once = 13,
+    /// [`crate::OnceValue`]
+    OnceValue = 14,
 }
 
 const ALL: &[Kind] = &[
@@ -38,6 +46,10 @@ const ALL: &[Kind] = &[
     Kind::RwLock,
     Kind::Condvar,
     Kind::Semaphore,
+    Kind::BoundedSemaphore,
+    Kind::Barrier,
+    Kind::Once,
+    Kind::OnceValue,
 ];
 
 impl Kind {
@@ -59,6 +71,10 @@ impl Kind {
             Kind::RwLock => "readers-writer lock",
             Kind::Condvar => "condition variable",
             Kind::Semaphore => "semaphore",
+            Kind::BoundedSemaphore => "bounded semaphore",
+            Kind::Barrier => "barrier",
+            Kind::Once => "once",
+            Kind::OnceValue => "once value",
         }
     }
 }

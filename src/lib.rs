@@ -76,6 +76,10 @@ pub use queue::mpmc::{Iter as QueueIter, Loan, Queue, QueueOptions, Received, Tr
 #[cfg(not(loom))]
 pub use queue::spsc::{spsc, Consumer, Producer, RecvChunk, RecvSlot, SendChunk, SendSlot};
 #[cfg(not(loom))]
+pub use sync::barrier::{Barrier, BarrierError};
+#[cfg(not(loom))]
+pub use sync::bounded::{BoundedSemaphore, Permit};
+#[cfg(not(loom))]
 pub use sync::condvar::{Condvar, Relock};
 #[cfg(not(loom))]
 pub use sync::error::{LockError, ReleaseError};
@@ -85,6 +89,8 @@ pub use sync::event::Event;
 pub use sync::lock::{Lock, LockGuard};
 #[cfg(not(loom))]
 pub use sync::mutex::{Mutex, MutexGuard};
+#[cfg(not(loom))]
+pub use sync::once::{Initialiser, Once, OnceError, OnceValue, SetError};
 #[cfg(not(loom))]
 pub use sync::rlock::{RLock, RLockGuard};
 #[cfg(not(loom))]

@@ -21,6 +21,9 @@ pub(crate) fn recover(kind: u32, base: *mut u8, len: usize, dead: OwnerId) {
         Some(Kind::Condvar) => crate::sync::condvar::recover(base, len, dead),
         // A counter has no owners.
         Some(Kind::Semaphore) => {}
+        Some(Kind::BoundedSemaphore) => crate::sync::bounded::recover(base, len, dead),
+        Some(Kind::Barrier) => crate::sync::barrier::recover(base, len, dead),
+        Some(Kind::Once | Kind::OnceValue) => crate::sync::once::recover(base, len, dead),
         // Of a later version, which its users have.
         None => {}
     }
@@ -39,6 +42,9 @@ pub(crate) fn describe(kind: u32, base: *const u8, len: usize) -> Vec<(&'static 
         Some(Kind::RwLock) => crate::sync::rwlock::describe(base, len),
         Some(Kind::Condvar) => crate::sync::condvar::describe(base, len),
         Some(Kind::Semaphore) => crate::sync::semaphore::describe(base, len),
+        Some(Kind::BoundedSemaphore) => crate::sync::bounded::describe(base, len),
+        Some(Kind::Barrier) => crate::sync::barrier::describe(base, len),
+        Some(Kind::Once | Kind::OnceValue) => crate::sync::once::describe(base, len),
         None => Vec::new(),
     }
 }

@@ -12,10 +12,13 @@ use crate::process::packer::{damaged, Packer, Unpacker};
 use crate::queue::bytes::{Leftover, Sort};
 use crate::queue::mpmc::Queue;
 use crate::queue::spsc::{Consumer, Producer};
+use crate::sync::barrier::Barrier;
+use crate::sync::bounded::BoundedSemaphore;
 use crate::sync::condvar::Condvar;
 use crate::sync::event::Event;
 use crate::sync::lock::Lock;
 use crate::sync::mutex::Mutex;
+use crate::sync::once::{Once, OnceValue};
 use crate::sync::rlock::RLock;
 use crate::sync::rwlock::RwLock;
 use crate::sync::semaphore::Semaphore;
@@ -158,7 +161,19 @@ macro_rules! shared {
     };
 }
 
-shared!(Semaphore);
+shared!(Semaphore, BoundedSemaphore, Barrier, Once);
+
+impl<T: Message> Argument for OnceValue<T> {
+    const HAS_HANDLES: bool = true;
+
+    fn pack(self, packer: &mut Packer) -> Result<()> {
+        packer.object(self.object()).map(drop)
+    }
+
+    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<OnceValue<T>> {
+        OnceValue::from_object(unpacker.object(Kind::OnceValue)?)
+    }
+}
 
 impl Argument for Connection {
     const HAS_HANDLES: bool = true;

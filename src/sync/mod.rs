@@ -1,5 +1,7 @@
 //! Ways for processes to wait for each other.
 
+pub(crate) mod barrier;
+pub(crate) mod bounded;
 pub(crate) mod condvar;
 #[cfg(not(loom))]
 pub(crate) mod error;
@@ -9,6 +11,7 @@ pub(crate) mod lock;
 #[cfg(not(loom))]
 pub(crate) mod mutex;
 pub(crate) mod nest;
+pub(crate) mod once;
 pub(crate) mod owned;
 #[cfg(not(loom))]
 pub(crate) mod rlock;

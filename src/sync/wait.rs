@@ -101,8 +101,11 @@ impl Waiters {
         sc_fence();
         let seen = self.futex.word.load(SeqCst);
         if seen & WAITING != 0 {
-            // Whoever announces after this finds the condition true.
-            self.futex.word.fetch_add(STEP, AcqRel);
+            // Whoever announces after this finds the condition true; all others are woken, so the bit goes.
+            let _ = self
+                .futex
+                .word
+                .fetch_update(AcqRel, Relaxed, |word| Some(word.wrapping_add(STEP) & !WAITING));
             self.futex.wake(u32::MAX);
         }
     }

@@ -5,9 +5,12 @@
 //!
 //! `RUSTFLAGS="--cfg loom -C debug_assertions" cargo test --release --lib models --target-dir target/loom`
 
+mod barrier;
+mod bounded;
 mod bytes;
 mod condvar;
 mod event;
+mod once;
 mod owned;
 mod participant;
 mod publish;

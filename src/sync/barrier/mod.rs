@@ -1,0 +1,484 @@
+//! A barrier: a state word with the number of the round, and one owner word for each arrival.
+//!
+//! Who arrives puts its id and the round's number into a free word, and looks whether that was the last one. Whoever finds all
+//! words taken moves the state to the next round: one compare-and-swap, which a breaking of the barrier, a reset or a death
+//! in between makes fail. Nobody has to leave before the next round begins, so who is stopped on its way out keeps
+//! nobody waiting; what became of the last rounds stands in the state, for those who are late to look.
+//!
+//! # State
+//!
+//! Of the state word:
+//!
+//! | bits | meaning |
+//! |---|---|
+//! | 0..32 | number of the round, wrapping |
+//! | 32..44 | what became of the rounds before, the last one first: 1 for passed, 0 for broken |
+//! | 44..56 | acting: the index of the arrival that runs the action |
+//! | 56..62 | how often an arrival has taken the place of a dead one in this round, wrapping |
+//! | 62 | acting: all have arrived, and one of them runs the action |
+//! | 63 | broken, until a reset |
+//!
+//! | acting | broken | meaning | who moves it on |
+//! |---|---|---|---|
+//! | 0 | 0 | parties arrive | who finds all of them there: to the next round, or to acting; whose time is over, and `abort`: to broken; `reset`: to the next round |
+//! | 1 | 0 | the action runs | the same, but for who arrives; a reaper of the actor: to broken |
+//! | 0 | 1 | broken | `reset`: to the next round |
+//!
+//! Of an arrival's word:
+//!
+//! | bits | meaning |
+//! |---|---|
+//! | 0..32 | the round that it was for |
+//! | 32..62 | who arrived; 0 for nobody |
+//! | 62 | gone: it died since |
+//!
+//! A word that is of an earlier round, or gone, is free. Zero is the fresh state of all. A word never has the same value twice
+//! within a round: the living stay, and the dead do not come again.
+//!
+//! # Memory ordering
+//!
+//! An arrival is a `SeqCst` swap of a word; who passes the round has read all words with Acquire and moves the state with
+//! Release, which those who wait read with Acquire: everybody sees what everybody did before. Of two who arrive at once
+//! at least one sees both words, and of a waiter that announces itself and one who moves the state one sees the other: all
+//! `SeqCst`.
+//!
+//! Who takes a dead one's place changes the state first. So nobody who has counted the dead one can pass the round any more:
+//! who is in a round when it is passed has been counted.
+//!
+//! # Death
+//!
+//! | window | noticed by | repaired by | lost |
+//! |---|---|---|---|
+//! | dies before its arrival | nobody | nobody: the others wait for a party that is missing | nothing |
+//! | dies after its arrival | a waiter's tend; who completes a round looks too, if nobody has for 40 ms | [`recover`](Rendezvous::recover) marks the word gone: the arrival does not count | nothing |
+//! | the last one dies before it has looked, or before it has moved the state | the others, at the end of their slice | they move it, if its death has not been noticed | up to 50 ms |
+//! | dies between moving the state and the wake | the others, at the end of their slice | themselves | up to 50 ms |
+//! | dies running the action | reapers | they break the barrier, for the action may be half done | the round |
+//! | reaper dies between marking the actor gone and breaking | another reaper; waiters, at the end of their slice | they break it | up to 50 ms |
+//! | dies woken | nobody needs to | its word is of an earlier round, and free | nothing |
+
+mod error;
+#[cfg(not(loom))]
+mod handle;
+
+use std::cell::Cell;
+
+use crate::loom::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+use crate::loom::atomic::{AtomicU32, AtomicU64};
+use crate::loom::sc_fence;
+use crate::owner::OwnerId;
+use crate::sync::wait::Waiters;
+use crate::sys::clock::Deadline;
+
+pub use error::BarrierError;
+#[cfg(not(loom))]
+pub use handle::Barrier;
+#[cfg(not(loom))]
+pub(crate) use handle::{describe, recover};
+
+/// How many rounds back the state tells what became of them.
+const HISTORY_BITS: u32 = 12;
+const HISTORY_SHIFT: u32 = 32;
+const ACTOR_SHIFT: u32 = HISTORY_SHIFT + HISTORY_BITS;
+const ACTOR_BITS: u32 = 12;
+const TURN: u64 = 1 << (ACTOR_SHIFT + ACTOR_BITS);
+const TURNS: u64 = (ACTING - 1) & !(TURN - 1);
+/// Somebody runs the action.
+const ACTING: u64 = 1 << 62;
+const BROKEN: u64 = 1 << 63;
+/// Of an arrival's word: it died.
+const GONE: u64 = 1 << 62;
+
+/// The largest number of parties: an index fits the state.
+pub(crate) const PARTIES_MAX: u32 = 1 << ACTOR_BITS;
+
+fn round(state: u64) -> u32 {
+    state as u32
+}
+
+fn history(state: u64) -> u64 {
+    state >> HISTORY_SHIFT & ((1 << HISTORY_BITS) - 1)
+}
+
+/// Whose action runs.
+fn actor(state: u64) -> Option<usize> {
+    (state & ACTING != 0).then_some((state >> ACTOR_SHIFT) as usize & ((1 << ACTOR_BITS) - 1))
+}
+
+fn is_broken(state: u64) -> bool {
+    state & BROKEN != 0
+}
+
+/// Whether parties may arrive.
+fn is_open(state: u64) -> bool {
+    state & (ACTING | BROKEN) == 0
+}
+
+/// The state in the round after, nobody having arrived.
+fn next(state: u64, has_passed: bool) -> u64 {
+    let history = (history(state) << 1 | u64::from(has_passed)) & ((1 << HISTORY_BITS) - 1);
+    history << HISTORY_SHIFT | u64::from(round(state).wrapping_add(1))
+}
+
+fn broken(state: u64) -> u64 {
+    history(state) << HISTORY_SHIFT | u64::from(round(state)) | BROKEN
+}
+
+fn acting(state: u64, index: usize) -> u64 {
+    state | ACTING | (index as u64) << ACTOR_SHIFT
+}
+
+/// The state once somebody is about to take a dead one's place.
+fn turned(state: u64) -> u64 {
+    state & !TURNS | state.wrapping_add(TURN) & TURNS
+}
+
+/// What became of the round `mine`; `None` while it goes on. A round so long ago that nothing is known of it counts as broken.
+fn outcome(state: u64, mine: u32) -> Option<Result<(), BarrierError>> {
+    let age = round(state).wrapping_sub(mine);
+    let has_passed = match age {
+        0 if is_broken(state) => false,
+        0 => return None,
+        1..=HISTORY_BITS => history(state) >> (age - 1) & 1 != 0,
+        _ => false,
+    };
+    Some(if has_passed { Ok(()) } else { Err(BarrierError::Broken) })
+}
+
+fn arrival(round: u32, me: OwnerId) -> u64 {
+    u64::from(me.bits()) << 32 | u64::from(round)
+}
+
+/// Who has arrived with this word, dead or alive, in whichever round.
+fn party(word: u64) -> Option<OwnerId> {
+    OwnerId::from_bits((word >> 32) as u32 & ((1 << OwnerId::BITS) - 1))
+}
+
+/// Who has arrived for `round` and counts.
+fn arrived(word: u64, round: u32) -> Option<OwnerId> {
+    party(word).filter(|_| word as u32 == round && word & GONE == 0)
+}
+
+/// Whether somebody has arrived for `round` and does not count any more.
+fn is_vacated(word: u64, round: u32) -> bool {
+    word as u32 == round && word >> 32 != 0 && arrived(word, round).is_none()
+}
+
+fn is_of_later_round(word: u64, round: u32) -> bool {
+    (word as u32).wrapping_sub(round) as i32 > 0
+}
+
+/// What stands before the arrivals' words, in lines of its own: who waits looks at the state only. Any bytes are a Head.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Head {
+    state: AtomicU64,
+    waiters: Waiters,
+    /// How many parties make a round; written once, read once by each handle.
+    pub(crate) parties: AtomicU32,
+}
+
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Head>() == 16);
+
+impl Head {
+    /// Nobody has arrived.
+    #[cfg(any(test, loom))]
+    pub(crate) fn new(parties: u32) -> Head {
+        Head { state: AtomicU64::new(0), waiters: Waiters::new(), parties: AtomicU32::new(parties) }
+    }
+}
+
+/// The memory side.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rendezvous<'a> {
+    pub(crate) head: &'a Head,
+    pub(crate) words: &'a [AtomicU64],
+}
+
+/// What came of trying to arrive.
+enum Arrival {
+    At(Spot),
+    /// All have arrived, and not yet left.
+    Full,
+    Broken,
+}
+
+/// An arrival: the round, and which of its words.
+#[derive(Debug, Clone, Copy)]
+struct Spot {
+    round: u32,
+    index: usize,
+}
+
+impl Rendezvous<'_> {
+    /// Arrives, and waits until all have: gives which arrival it was. Looks for a free word from `hint` on. `action` is run
+    /// by who finds all of them there. `tend` looks for the dead: cheaply before a round is passed, and thoroughly, with true,
+    /// at the end of each slice.
+    pub(crate) fn wait(
+        &self,
+        me: OwnerId,
+        hint: usize,
+        deadline: Deadline,
+        tend: &dyn Fn(bool),
+        action: Option<&dyn Fn()>,
+    ) -> Result<usize, BarrierError> {
+        let spot = Cell::new(None::<Spot>);
+        let attempt = || {
+            let mine = match spot.get() {
+                Some(mine) => mine,
+                None => match self.arrive(me, hint) {
+                    Arrival::At(mine) => {
+                        spot.set(Some(mine));
+                        if self.is_full(mine.round).is_some() {
+                            tend(false);
+                            self.finish(mine, action);
+                        }
+                        mine
+                    }
+                    Arrival::Full => return None,
+                    Arrival::Broken => return Some(Err(BarrierError::Broken)),
+                },
+            };
+            let outcome = outcome(self.head.state.load(SeqCst), mine.round)?; // pairs with move_on()
+            Some(outcome.map(|()| mine.index))
+        };
+        let at_end_of_slice = || {
+            tend(true);
+            if let Some(mine) = spot.get() {
+                self.finish(mine, action);
+            }
+        };
+        match self.head.waiters.wait(deadline, at_end_of_slice, attempt) {
+            Some(outcome) => outcome,
+            None => spot.get().map_or(Err(BarrierError::TimedOut), |mine| self.give_up(mine)),
+        }
+    }
+
+    /// Puts `me` into a free word.
+    fn arrive(&self, me: OwnerId, hint: usize) -> Arrival {
+        let hint = if hint < self.words.len() { hint } else { 0 };
+        let mut state = self.head.state.load(SeqCst); // pairs with move_on()
+        'round: loop {
+            if is_broken(state) {
+                return Arrival::Broken;
+            }
+            let round = round(state);
+            for index in (hint..self.words.len()).chain(0..hint) {
+                if !is_open(state) {
+                    return Arrival::Full;
+                }
+                let word = self.words[index].load(SeqCst); // pairs with another's arrival, in a later round
+                if arrived(word, round).is_some() {
+                    continue;
+                }
+                if is_of_later_round(word, round) {
+                    let now = self.head.state.load(SeqCst);
+                    if now != state {
+                        state = now;
+                        continue 'round;
+                    }
+                    // Damage: the round has not come yet.
+                }
+                if is_vacated(word, round) {
+                    // Who has counted the dead one must not pass the round any more.
+                    if let Err(now) = self.head.state.compare_exchange(state, turned(state), SeqCst, SeqCst) {
+                        state = now;
+                        continue 'round;
+                    }
+                    state = turned(state);
+                }
+                // Pairs with is_full(): what was done before this call is seen by all who pass.
+                if self.words[index].compare_exchange(word, arrival(round, me), SeqCst, Relaxed).is_ok() {
+                    return Arrival::At(Spot { round, index });
+                }
+            }
+            let now = self.head.state.load(SeqCst);
+            if self::round(now) == round && !is_broken(now) {
+                return Arrival::Full;
+            }
+            state = now;
+        }
+    }
+
+    /// The state at which all have arrived for `round`, if they have.
+    fn is_full(&self, round: u32) -> Option<u64> {
+        sc_fence();
+        let state = self.head.state.load(SeqCst);
+        let is_there = |word: &AtomicU64| arrived(word.load(SeqCst), round).is_some(); // pairs with arrive()
+        (self::round(state) == round && is_open(state) && self.words.iter().all(is_there)).then_some(state)
+    }
+
+    /// Passes the round if all have arrived, after the action.
+    fn finish(&self, mine: Spot, action: Option<&dyn Fn()>) {
+        let Some(state) = self.is_full(mine.round) else { return };
+        let Some(action) = action else {
+            self.move_on(state, next(state, true));
+            return;
+        };
+        let acting = acting(state, mine.index);
+        if self.head.state.compare_exchange(state, acting, SeqCst, Relaxed).is_err() {
+            return; // somebody else acts, or it is broken, or a dead one's place has been taken
+        }
+        let unwinding = BreakOnUnwind { rendezvous: *self, state: acting };
+        action();
+        std::mem::forget(unwinding);
+        self.move_on(acting, next(acting, true));
+    }
+
+    /// Changes the state, unless it has changed since `seen`, and wakes all.
+    fn move_on(&self, seen: u64, state: u64) -> bool {
+        // Pairs with the loads of the state: who waits sees what all others did. SeqCst: before the look at the waiters.
+        let moved = self.head.state.compare_exchange(seen, state, SeqCst, Relaxed).is_ok();
+        if moved {
+            self.head.waiters.notify_all();
+        }
+        moved
+    }
+
+    /// The time of an arrival is over: the barrier breaks, unless the round has just been passed.
+    fn give_up(&self, mine: Spot) -> Result<usize, BarrierError> {
+        loop {
+            let state = self.head.state.load(Acquire); // pairs with move_on()
+            if let Some(outcome) = outcome(state, mine.round) {
+                return outcome.map(|()| mine.index);
+            }
+            if self.move_on(state, broken(state)) {
+                return Err(BarrierError::TimedOut);
+            }
+        }
+    }
+
+    /// Breaks the barrier.
+    pub(crate) fn abort(&self) {
+        loop {
+            let state = self.head.state.load(Relaxed);
+            if is_broken(state) || self.move_on(state, broken(state)) {
+                return;
+            }
+        }
+    }
+
+    /// Sends away who waits, and begins a new round.
+    pub(crate) fn reset(&self) {
+        loop {
+            let state = self.head.state.load(Relaxed);
+            if self.move_on(state, next(state, false)) {
+                return;
+            }
+        }
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        is_broken(self.head.state.load(Relaxed))
+    }
+
+    /// Whether an action runs.
+    pub(crate) fn is_acting(&self) -> bool {
+        actor(self.head.state.load(Relaxed)).is_some()
+    }
+
+    pub(crate) fn is_waited_on(&self) -> bool {
+        self.head.waiters.is_waited_on()
+    }
+
+    /// How many wait in this round.
+    pub(crate) fn waiting(&self) -> usize {
+        let state = self.head.state.load(Acquire);
+        if is_broken(state) {
+            return 0;
+        }
+        self.words.iter().filter(|word| arrived(word.load(Relaxed), round(state)).is_some()).count()
+    }
+
+    /// From now on arrivals of `dead` do not count, and no action of it runs. Idempotent; any number of processes may do it
+    /// at once.
+    pub(crate) fn recover(&self, dead: OwnerId) {
+        let mut has_changed = false;
+        for word in self.words {
+            let mut seen = word.load(Relaxed);
+            while party(seen) == Some(dead) && seen & GONE == 0 {
+                match word.compare_exchange(seen, seen | GONE, SeqCst, Relaxed) {
+                    Ok(_) => {
+                        has_changed = true;
+                        break;
+                    }
+                    Err(now) => seen = now,
+                }
+            }
+        }
+        self.end_orphaned_action();
+        if has_changed {
+            // Not that anything has come true; but who found no place has one now.
+            self.head.waiters.notify_all();
+        }
+    }
+
+    /// Breaks the barrier if the one that ran the action is gone.
+    fn end_orphaned_action(&self) {
+        let state = self.head.state.load(SeqCst);
+        let Some(index) = actor(state) else { return };
+        // In this order: while the state stays, a word that is not an arrival's now is the word of somebody dead, or damage.
+        let is_orphaned =
+            self.words.get(index).is_none_or(|word| arrived(word.load(SeqCst), round(state)).is_none());
+        if is_orphaned {
+            self.move_on(state, broken(state));
+        }
+    }
+
+    /// Does the same for everybody in this round who is not `alive`: the dead, and those who never were, of damaged bytes.
+    pub(crate) fn expel(&self, mut alive: impl FnMut(OwnerId) -> bool) {
+        let round = round(self.head.state.load(Acquire));
+        let mut last = None;
+        for word in self.words {
+            let Some(id) = arrived(word.load(Acquire), round) else { continue };
+            // Each call is a system call, and neighbours are often of one process.
+            if last != Some(id) && !alive(id) {
+                self.recover(id);
+            }
+            last = Some(id);
+        }
+        self.end_orphaned_action();
+    }
+}
+
+/// A panicking action breaks the barrier.
+struct BreakOnUnwind<'a> {
+    rendezvous: Rendezvous<'a>,
+    state: u64,
+}
+
+impl Drop for BreakOnUnwind<'_> {
+    fn drop(&mut self) {
+        self.rendezvous.move_on(self.state, broken(self.state));
+    }
+}
+
+/// The steps after which the models let somebody die.
+#[cfg(test)]
+impl Rendezvous<'_> {
+    pub(crate) fn die_arrived(&self, me: OwnerId) {
+        self.arrive(me, 0);
+    }
+
+    /// All have arrived, and it dies in the action; unless another one passes the round before.
+    pub(crate) fn die_acting(&self, me: OwnerId) {
+        if let Arrival::At(mine) = self.arrive(me, 0) {
+            if let Some(state) = self.is_full(mine.round) {
+                let _ = self.head.state.compare_exchange(state, acting(state, mine.index), SeqCst, Relaxed);
+            }
+        }
+    }
+
+    /// It dies before the wake.
+    pub(crate) fn die_passed(&self, me: OwnerId) {
+        if let Arrival::At(mine) = self.arrive(me, 0) {
+            if let Some(state) = self.is_full(mine.round) {
+                let _ = self.head.state.compare_exchange(state, next(state, true), SeqCst, Relaxed);
+            }
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;
