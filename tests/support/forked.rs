@@ -1,5 +1,7 @@
 //! A child made by `fork`, which runs a closure and is gone with the test.
 
+#![allow(dead_code)]
+
 pub(crate) struct Forked(libc::pid_t);
 
 impl Forked {
