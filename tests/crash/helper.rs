@@ -43,7 +43,7 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) -> Result<(), String> 
 }
 
 /// Between two looks, so that the looks take nobody's processor.
-fn pause() {
+pub fn pause() {
     std::thread::sleep(Duration::from_micros(200));
 }
 
@@ -79,10 +79,28 @@ impl Helper {
     /// Starts one that blocks, and waits until it does.
     pub fn start_blocked(body: impl FnOnce() -> u64) -> Helper {
         let helper = Helper::start(body);
-        until("the helper sleeps", || is_asleep(helper.pid) || helper.outcome.load(SeqCst) != RUNNING)
-            .unwrap();
+        until("the helper sleeps", || is_asleep(helper.pid) || helper.is_done()).unwrap();
         assert_eq!(helper.outcome.load(SeqCst), RUNNING, "the helper was to block");
         helper
+    }
+
+    /// Whether it sleeps in a wait of the library.
+    pub fn is_asleep(&self) -> bool {
+        is_asleep(self.pid)
+    }
+
+    /// SIGKILL, wherever it is. Nothing is held by it when this returns; it is still to be dropped.
+    pub fn kill(&self) {
+        // SAFETY: the pid is our child's, which has not been waited for.
+        unsafe { libc::kill(self.pid, libc::SIGKILL) };
+        let stat = || std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        until("it is dead", || stat().rsplit(") ").next().is_some_and(|state| state.starts_with('Z')))
+            .unwrap();
+    }
+
+    /// Whether it has come to its end; also for processes that are not its parent.
+    pub fn is_done(&self) -> bool {
+        self.outcome.load(SeqCst) != RUNNING
     }
 
     /// Runs `body` in a process that dies at once behind it, holding what it holds.
@@ -161,18 +179,27 @@ const OVER: u64 = u64::MAX;
 
 impl Waker {
     pub fn new(wake: impl FnOnce()) -> Waker {
+        Waker::holding(|| (), |()| wake())
+    }
+
+    /// One that has something, which the child is to wait for.
+    pub fn holding<H>(hold: impl FnOnce() -> H, wake: impl FnOnce(H)) -> Waker {
         let child = shared::<AtomicU64>();
+        let has_it = shared::<AtomicU64>();
         let helper = Helper::start(|| {
+            let held = hold();
+            has_it.store(1, SeqCst);
             loop {
                 match child.load(SeqCst) {
-                    OVER => return 1,
+                    OVER => return 1, // and gives it back
                     pid if pid > 0 && is_asleep(pid as libc::pid_t) => break,
                     _ => pause(),
                 }
             }
-            wake();
+            wake(held);
             2
         });
+        until("the waker has it", || has_it.load(SeqCst) == 1).unwrap();
         Waker { child, helper: Some(helper) }
     }
 

@@ -58,15 +58,25 @@ fn main() {
 }
 
 #[cfg(target_arch = "x86_64")]
+mod condvar;
+#[cfg(target_arch = "x86_64")]
 mod event;
+#[cfg(target_arch = "x86_64")]
+mod exclusive;
 #[cfg(target_arch = "x86_64")]
 mod harness;
 #[cfg(target_arch = "x86_64")]
 mod helper;
 #[cfg(target_arch = "x86_64")]
+mod lock;
+#[cfg(target_arch = "x86_64")]
 mod queue;
 #[cfg(target_arch = "x86_64")]
 mod refused;
+#[cfg(target_arch = "x86_64")]
+mod rlock;
+#[cfg(target_arch = "x86_64")]
+mod rwlock;
 #[cfg(target_arch = "x86_64")]
 mod segment;
 #[cfg(target_arch = "x86_64")]
@@ -99,6 +109,10 @@ fn main() {
         segment::scenes(),
         waiting::scenes(),
         semaphore::scenes(),
+        lock::scenes(),
+        rlock::scenes(),
+        rwlock::scenes(),
+        condvar::scenes(),
     ];
     let scenes = scenes.into_iter().flatten();
     harness::run(scenes.filter(|scene| scene.name.contains(&filter)).collect());

@@ -31,7 +31,9 @@ type Timed<G> = Result<(G, bool), LockError<(G, bool)>>;
 /// but for two: a notification whose receiver dies before it has its lock again goes to another waiter, in rare
 /// cases to two; and who finds 1,024 waiting already wakes every millisecond to look for itself.
 ///
-/// A dead waiter is nobody. A waiter that is stopped waits, and may be who is notified.
+/// A dead waiter is nobody. One that dies when it has its lock again, but before it has done what it was notified for, is the
+/// lock's business: whoever gets [`OwnerDied`](LockError::OwnerDied) repairs the data, and looks whether others must be
+/// notified. A waiter that is stopped waits, and may be who is notified.
 ///
 /// Clone it for threads (or share it: it is `Sync`), give it to a child process, or open it by name.
 ///

@@ -36,6 +36,7 @@
 //! | waiter dies in the queue | nobody needs to; reapers | `recover` frees its entry | nothing |
 //! | waiter dies notified, before it has its lock again | reapers | `recover` notifies in its place who has waited longest, of those who waited already then | nothing |
 //! | waiter dies with its lock, its entry still notified | the same, and the next holder of the lock | the same | nothing; somebody may wake in vain |
+//! | waiter dies with its lock, its entry free, or later | whoever is told of the lock's dead owner | whoever that is, by looking whether others must be notified | nothing, if it does |
 //! | notifier dies between the entry and the wake | the waiter, at the end of its slice | its own attempt | up to 50 ms |
 //! | notifier dies in the middle of several | nobody | nobody | the notifications that it had not made |
 //! | reaper dies, or others reap, between handing on and freeing | the next reaper | hands it on once more | nothing; somebody may wake in vain |

@@ -1,0 +1,189 @@
+//! Scenes of the mutex and of the lock.
+
+use pagemate::{Event, Lock, LockGuard, Mutex, MutexGuard};
+
+use crate::exclusive::{die_behind, scenes_of, Exclusive, How, DONE, PATIENCE};
+use crate::helper::{until, Helper};
+use crate::{End, Recipe, Scene};
+
+pub fn scenes() -> Vec<Recipe> {
+    let mut scenes = scenes_of!(Mutex<u64>, "mutex");
+    scenes.extend(scenes_of!(Lock, "lock"));
+    scenes.extend([
+        Recipe { name: "mutex: reset, its value damaged", build: || Box::new(Reset::new()) },
+        Recipe { name: "lock: release another's, another waits", build: || Box::new(Handover::new()) },
+    ]);
+    scenes
+}
+
+impl Exclusive for Mutex<u64> {
+    type Guard = MutexGuard<'static, u64>;
+
+    fn new() -> Mutex<u64> {
+        Mutex::new(0).unwrap()
+    }
+
+    fn lock(&'static self, how: How) -> Option<(MutexGuard<'static, u64>, bool)> {
+        let acquired = match how {
+            How::Try => self.try_lock(),
+            How::Wait => self.lock(),
+            How::For(time) => self.lock_timeout(time),
+        };
+        match acquired {
+            Ok(guard) => Some((guard, false)),
+            Err(error) => {
+                let is_after_death = error.is_owner_died();
+                error.into_guard().map(|guard| (guard, is_after_death))
+            }
+        }
+    }
+
+    fn mend(guard: &mut MutexGuard<'static, u64>) {
+        MutexGuard::mark_consistent(guard);
+    }
+
+    fn is_locked(&self) -> bool {
+        self.is_locked()
+    }
+
+    fn words(&self) -> String {
+        format!("{self:?}")
+    }
+}
+
+impl Exclusive for Lock {
+    type Guard = LockGuard<'static>;
+
+    fn new() -> Lock {
+        Lock::new().unwrap()
+    }
+
+    fn lock(&'static self, how: How) -> Option<(LockGuard<'static>, bool)> {
+        let acquired = match how {
+            How::Try => self.try_lock(),
+            How::Wait => self.lock(),
+            How::For(time) => self.lock_timeout(time),
+        };
+        acquired.ok().map(|guard| {
+            let is_after_death = guard.owner_died();
+            (guard, is_after_death)
+        })
+    }
+
+    fn mend(_: &mut LockGuard<'static>) {}
+
+    fn is_locked(&self) -> bool {
+        self.is_locked()
+    }
+
+    fn words(&self) -> String {
+        format!("{self:?}")
+    }
+}
+
+/// A holder died, and the child puts a new value in the place of the old one.
+struct Reset {
+    mutex: &'static Mutex<[u64; 2]>,
+}
+
+impl Reset {
+    fn new() -> Reset {
+        let mutex: &'static Mutex<[u64; 2]> = Box::leak(Box::new(Mutex::new([0, 0]).unwrap()));
+        let die = || {
+            let mut guard = mutex.lock().unwrap();
+            guard[0] = 1;
+            std::mem::forget(guard);
+        };
+        die_behind(|| drop(mutex.try_lock()), die);
+        Reset { mutex }
+    }
+}
+
+impl Scene for Reset {
+    fn prepare(&mut self) {
+        assert!(self.mutex.try_lock().unwrap_err().is_not_acquired(), "the dead one still holds it");
+    }
+
+    fn act(&mut self) {
+        drop(self.mutex.reset([2, 2]));
+    }
+
+    fn check(&mut self, end: End) -> Result<(), String> {
+        let acquired = match end {
+            End::Stopped => self.mutex.lock_timeout(crate::exclusive::TEMPTATION),
+            _ => self.mutex.lock_timeout(PATIENCE),
+        };
+        match acquired {
+            Ok(guard) if *guard == [2, 2] => Ok(()),
+            Err(error) if error.is_owner_died() && end != End::Finished => Ok(()),
+            Err(error) if error.is_not_acquired() && end == End::Stopped => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    fn words(&self) -> String {
+        format!("{:?}", self.mutex)
+    }
+}
+
+/// The child releases what the survivor has acquired and a helper waits for.
+struct Handover {
+    lock: &'static Lock,
+    helper: Option<Helper>,
+    /// The helper has it, and keeps it until this is set.
+    enough: Event,
+}
+
+impl Handover {
+    fn new() -> Handover {
+        let lock: &'static Lock = Box::leak(Box::new(Lock::new().unwrap()));
+        let enough = Event::new().unwrap();
+        lock.acquire().unwrap();
+        let body = || {
+            let guard = lock.lock().unwrap();
+            assert!(!guard.owner_died());
+            enough.wait();
+            drop(guard);
+            DONE
+        };
+        let helper = Helper::start_blocked(body);
+        Handover { lock, helper: Some(helper), enough: enough.clone() }
+    }
+}
+
+impl Scene for Handover {
+    fn act(&mut self) {
+        let _ = self.lock.release(); // nobody holds it, if it was stopped before
+    }
+
+    fn check(&mut self, end: End) -> Result<(), String> {
+        let Some(mut helper) = self.helper.take() else {
+            return self.lock.lock_timeout(PATIENCE).map(drop).map_err(|error| error.to_string());
+        };
+        // Whoever was stopped or killed there has released it or not: if not, it is still to be done, by anybody. Exactly one
+        // of the two releases counts, unless the helper has it already.
+        if end != End::Finished {
+            self.enough.set();
+            until("the lock comes to the helper", || {
+                if !helper.has_ended() {
+                    let _ = self.lock.release();
+                }
+                helper.has_ended()
+            })?;
+        }
+        self.enough.set();
+        helper.outcome()?;
+        if end == End::Stopped {
+            // It may release what nobody holds, which is an error, and what we would hold.
+            return Ok(());
+        }
+        let guard = self.lock.lock_timeout(PATIENCE).map_err(|error| error.to_string())?;
+        let is_well = !guard.owner_died() && self.lock.try_lock().is_err();
+        drop(guard);
+        (is_well && self.lock.release().is_err()).then_some(()).ok_or("not as new".into())
+    }
+
+    fn words(&self) -> String {
+        format!("{:?}", self.lock)
+    }
+}

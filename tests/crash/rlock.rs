@@ -1,0 +1,76 @@
+//! Scenes of the recursive lock: as a lock, and held twice.
+
+use pagemate::{RLock, RLockGuard};
+
+use crate::exclusive::{scenes_of, Exclusive, How};
+use crate::Recipe;
+
+pub fn scenes() -> Vec<Recipe> {
+    let mut scenes = scenes_of!(RLock, "rlock");
+    scenes.extend(scenes_of! { Twice, "rlock, twice":
+        "lock and unlock" Round Free Nobody;
+        "lock, asleep, another waits" Round HeldByWaker Asleep;
+        "lock, its holder dead" Round Bereft Nobody;
+        "unlock" Unlock HeldByChild Nobody;
+        "unlock, another waits" Unlock HeldByChild Asleep;
+    });
+    scenes
+}
+
+impl Exclusive for RLock {
+    type Guard = RLockGuard<'static>;
+
+    fn new() -> RLock {
+        RLock::new().unwrap()
+    }
+
+    fn lock(&'static self, how: How) -> Option<(RLockGuard<'static>, bool)> {
+        let acquired = match how {
+            How::Try => self.try_lock(),
+            How::Wait => self.lock(),
+            How::For(time) => self.lock_timeout(time),
+        };
+        acquired.ok().map(|guard| {
+            let is_after_death = guard.owner_died();
+            (guard, is_after_death)
+        })
+    }
+
+    fn mend(_: &mut RLockGuard<'static>) {}
+
+    fn is_locked(&self) -> bool {
+        self.is_locked()
+    }
+
+    fn words(&self) -> String {
+        format!("{self:?}")
+    }
+}
+
+/// A recursive lock that is acquired twice by whoever acquires it.
+pub struct Twice(pub RLock);
+
+impl Exclusive for Twice {
+    type Guard = [RLockGuard<'static>; 2];
+
+    fn new() -> Twice {
+        Twice(RLock::new().unwrap())
+    }
+
+    fn lock(&'static self, how: How) -> Option<([RLockGuard<'static>; 2], bool)> {
+        let (outer, is_after_death) = Exclusive::lock(&self.0, how)?;
+        let inner = self.0.lock().unwrap();
+        assert!(!inner.owner_died() && self.0.is_held());
+        Some(([outer, inner], is_after_death))
+    }
+
+    fn mend(_: &mut [RLockGuard<'static>; 2]) {}
+
+    fn is_locked(&self) -> bool {
+        self.0.is_locked()
+    }
+
+    fn words(&self) -> String {
+        format!("{:?}", self.0)
+    }
+}
