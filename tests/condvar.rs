@@ -1,5 +1,6 @@
 //! Condition variables between threads and processes: who is woken and who is not, with each lock, and what deaths do.
 
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
@@ -284,6 +285,38 @@ fn a_dead_waiter_is_in_nobodys_way() {
     until("the dead one is forgotten", || {
         drop(shop.1.wait_timeout(shop.0.lock().unwrap(), Duration::from_millis(1)));
         shop.1.waiter_count() == 0
+    });
+}
+
+/// More wait than the table has entries for: all of them are taken, by one who waits a thousand times.
+#[test]
+fn who_finds_no_place_among_the_waiters_still_ends_in_time() {
+    let name = format!("test-condvar-crowd-{}", std::process::id());
+    let more = Condvar::create(&name).unwrap();
+    let things = Mutex::new(0_u64).unwrap();
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| *more.wait_while(things.lock().unwrap(), |n| *n == 0).unwrap());
+        until("it waits", || more.waiter_count() == 1);
+        let path = format!("/dev/shm/pagemate.{name}");
+        let bytes = std::fs::read(&path).unwrap();
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        // One ticket was given out, one entry was used, and after the padding comes the entry.
+        let head: Vec<u8> = [1_u32, 1].iter().flat_map(|word| word.to_le_bytes()).chain([0; 120]).collect();
+        let at = (0..bytes.len()).step_by(128).find(|at| bytes[*at..].starts_with(&head)).unwrap() + 128;
+        let entry = &bytes[at..at + 8];
+        (1..1024).for_each(|i| file.write_all_at(entry, (at + 16 * i) as u64).unwrap());
+        let begin = Instant::now();
+        let (guard, notified) = more.wait_timeout(things.lock().unwrap(), SHORT).unwrap();
+        assert!(notified, "it looks for itself, every millisecond");
+        let (guard, still) = more.wait_while_timeout(guard, SHORT, |n| *n == 0).unwrap();
+        assert!(still && begin.elapsed() < Duration::from_secs(10));
+        let (mut guard, notified) = more.wait_timeout(guard, Duration::ZERO).unwrap();
+        assert!(!notified);
+        *guard = 1;
+        drop(guard);
+        more.notify_all();
+        assert_eq!(waiter.join().unwrap(), 1);
+        (1..1024).for_each(|i| file.write_all_at(&[0; 8], (at + 16 * i) as u64).unwrap());
     });
 }
 

@@ -1,7 +1,17 @@
-//! Events between threads and processes' attachments: semantics, placement, waiting.
+//! Events between threads and processes: semantics, placement, waiting, signals.
 
-use pagemate::{ErrorKind, Event, Kind, Origin, Place, Segment};
+mod support;
+
+use pagemate::{inspect, ErrorKind, Event, Kind, Origin, Place, Process, Segment};
+use proptest::prelude::*;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
+use support::until;
+
+pagemate::init_tests!();
+
+/// Longer than anything takes on a busy machine.
+const LONG: Duration = Duration::from_secs(60);
 
 fn name(what: &str) -> String {
     format!("test-event-{what}-{}", std::process::id())
@@ -47,6 +57,104 @@ fn set_then_clear_wakes_everybody_who_waited() {
             event.set();
             assert!(waiters.into_iter().all(|waiter| waiter.join().unwrap()));
         });
+    }
+}
+
+#[test]
+fn a_process_that_waits_sees_a_set_that_was_cleared_at_once() {
+    let name = name("flash");
+    let event = Event::create(&name).unwrap();
+    let waits = || {
+        let seen = inspect::segment(name.as_str()).unwrap();
+        seen.objects[0].state.contains(&("waited on", "true".to_string()))
+    };
+    for _ in 0..20 {
+        let child = Process::spawn(|event: Event| event.wait_timeout(LONG), event.clone()).unwrap();
+        until("it waits", waits);
+        event.set();
+        event.clear();
+        assert!(child.join().unwrap() && !event.is_set());
+    }
+}
+
+#[test]
+fn a_killed_waiter_blocks_no_set() {
+    let name = name("killed");
+    let event = Event::create(&name).unwrap();
+    let child = Process::spawn(|event: Event| event.wait(), event.clone()).unwrap();
+    until("it waits", || {
+        inspect::segment(name.as_str()).unwrap().objects[0].state.contains(&("waited on", "true".to_string()))
+    });
+    child.kill().unwrap();
+    assert!(child.join().is_err());
+    event.set();
+    assert!(event.wait_timeout(Duration::ZERO));
+}
+
+static SIGNALLED: OnceLock<Event> = OnceLock::new();
+
+extern "C" fn sets(_: i32) {
+    let Some(event) = SIGNALLED.get() else { return };
+    event.is_set();
+    event.clear();
+    event.set();
+}
+
+#[test]
+fn a_signal_handler_may_set_while_the_thread_is_in_the_middle_of_anything() {
+    let event = SIGNALLED.get_or_init(|| Event::new().unwrap());
+    // SAFETY: the handler makes atomic operations and futex calls only.
+    unsafe { libc::signal(libc::SIGUSR1, sets as *const () as usize) };
+    // SAFETY: no arguments.
+    let thread = unsafe { libc::pthread_self() };
+    std::thread::scope(|scope| {
+        let signals = scope.spawn(move || {
+            for _ in 0..2_000 {
+                // SAFETY: the thread is that of the test, which waits for this one.
+                unsafe { libc::pthread_kill(thread, libc::SIGUSR1) };
+                std::thread::yield_now();
+            }
+        });
+        while !signals.is_finished() {
+            event.set();
+            event.clear();
+            event.is_set();
+            event.wait_timeout(Duration::from_micros(1));
+        }
+    });
+    event.set();
+    assert!(event.wait_timeout(LONG));
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Set,
+    Clear,
+    Look,
+    WaitInVain,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn sequences_follow_the_model(
+        steps in prop::collection::vec(
+            (prop::sample::select(vec![Step::Set, Step::Clear, Step::Look, Step::WaitInVain]), any::<bool>()), 0..80)
+    ) {
+        let event = Event::new().unwrap();
+        let handles = [event.clone(), event];
+        let mut is_set = false;
+        for (step, which) in steps {
+            let handle = &handles[usize::from(which)];
+            match step {
+                Step::Set => { handle.set(); is_set = true }
+                Step::Clear => { handle.clear(); is_set = false }
+                Step::Look => prop_assert_eq!(handle.wait_timeout(Duration::ZERO), is_set),
+                Step::WaitInVain => prop_assert_eq!(handle.wait_timeout(Duration::from_nanos(1)), is_set),
+            }
+            prop_assert!(handles.iter().all(|handle| handle.is_set() == is_set));
+        }
     }
 }
 

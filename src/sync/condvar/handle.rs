@@ -184,8 +184,11 @@ impl Condvar {
         let Some(spot) = roster.join(me) else {
             let lock = guard.unlock();
             self.object.miss();
-            std::thread::sleep(CROWDED);
-            return (G::relock(lock), true);
+            let in_time = !deadline.has_passed();
+            if in_time {
+                std::thread::sleep(CROWDED);
+            }
+            return (G::relock(lock), in_time);
         };
         let lock = guard.unlock();
         let notified = roster.wait(&spot, deadline, || self.object.tend());
