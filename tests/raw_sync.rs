@@ -1,4 +1,5 @@
-//! Feature `raw_sync`: the flow of that crate's own lock example on its mutex and on pagemate's, and what only the latter can.
+//! Feature `raw_sync`: the flows of that crate's own examples on its mutex and event and on pagemate's, and what only the
+//! latter can.
 
 #[path = "support/forked.rs"]
 mod forked;
@@ -8,6 +9,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use forked::Forked;
+use raw_sync::events::{EventInit, EventState};
 use raw_sync::locks::{LockImpl, LockInit};
 use raw_sync::Timeout;
 
@@ -71,6 +73,64 @@ fn the_example_runs_on_raw_syncs_own_mutex() {
 #[test]
 fn the_example_runs_on_pagemates_mutex() {
     example::<pagemate::raw_sync::Mutex>();
+}
+
+/// The flow of the event example: one thread sets, the other sees it (once, if it is automatic), sets twice and clears.
+fn event_example<E: EventInit>(auto_reset: bool) {
+    const BRIEFLY: Timeout = Timeout::Val(Duration::from_millis(20));
+    let mut memory = [0_u64; 16];
+    let memory = memory.as_mut_ptr() as usize;
+    assert!(E::size_of(Some(memory as *mut u8)) <= 128);
+    // How many bytes it says it used is not looked at: raw_sync's own counts its mutex twice.
+    // SAFETY: the memory outlives both threads.
+    let (event, _) = unsafe { E::new(memory as *mut u8, auto_reset) }.unwrap();
+    let child = std::thread::spawn(move || {
+        // SAFETY: as above.
+        let (event, _) = unsafe { E::from_existing(memory as *mut u8) }.unwrap();
+        event.wait(Timeout::Infinite).unwrap();
+        assert_eq!(event.wait(BRIEFLY).is_err(), auto_reset);
+        event.set(EventState::Signaled).unwrap();
+        event.set(EventState::Signaled).unwrap();
+        event.set(EventState::Clear).unwrap();
+    });
+    event.set(EventState::Signaled).unwrap();
+    child.join().unwrap();
+    assert!(event.wait(BRIEFLY).is_err(), "it was cleared");
+}
+
+#[test]
+fn the_event_example_runs_on_raw_syncs_own_event() {
+    [true, false].into_iter().for_each(event_example::<raw_sync::events::Event>);
+}
+
+#[test]
+fn the_event_example_runs_on_pagemates_event() {
+    [true, false].into_iter().for_each(event_example::<pagemate::raw_sync::Event>);
+}
+
+#[test]
+fn an_automatic_event_goes_to_one_process_at_a_time() {
+    const EACH: usize = 2_000;
+    let pages = shared();
+    let at = pages.as_mut_ptr();
+    // SAFETY: the pages outlive the handles, here and in the child; the events do not overlap.
+    let [there, back] =
+        [0, 64].map(|offset| unsafe { pagemate::raw_sync::Event::new(at.add(offset), true) }.unwrap().0);
+    let child = Forked::run(|| {
+        for _ in 0..EACH {
+            there.wait(Timeout::Infinite).unwrap();
+            back.set(EventState::Signaled).unwrap();
+        }
+        0
+    });
+    for _ in 0..EACH {
+        there.set(EventState::Signaled).unwrap();
+        back.wait(Timeout::Val(LONG)).unwrap();
+    }
+    assert_eq!(child.wait(), 0);
+    assert!(
+        there.wait(Timeout::Val(Duration::ZERO)).is_err() && back.wait(Timeout::Val(Duration::ZERO)).is_err()
+    );
 }
 
 #[test]

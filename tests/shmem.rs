@@ -1,6 +1,8 @@
 //! Feature `shared_memory`: objects in a region that the program already has, between two processes.
 
-use pagemate::{Event, Mutex, Process, Segment};
+use std::time::Duration;
+
+use pagemate::{Condvar, Event, Lock, Mutex, Process, RLock, RwLock, Segment, Semaphore};
 use shared_memory::ShmemConf;
 
 pagemate::init_tests!();
@@ -26,4 +28,52 @@ fn a_mutex_in_a_region_works_between_processes() {
     child.join().unwrap();
     assert!(done.is_set());
     assert_eq!(*total.lock().unwrap(), 2 * EACH);
+}
+
+/// Longer than anything takes on a busy machine.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Takes two permits, waits until there is a job, and dies holding everything that can be held.
+fn works(id: String) {
+    let region = ShmemConf::new().os_id(id).open().unwrap();
+    let segment = Segment::in_shmem(&region).unwrap();
+    let jobs = Mutex::<u32>::open(segment.at("jobs")).unwrap();
+    let more = Condvar::open(segment.at("more")).unwrap();
+    let permits = Semaphore::open(segment.at("permits")).unwrap();
+    let prices = RwLock::<[f64; 2]>::open(segment.at("prices")).unwrap();
+    let (lock, rlock) = (Lock::open(segment.at("lock")).unwrap(), RLock::open(segment.at("rlock")).unwrap());
+    (0..2).for_each(|_| permits.acquire());
+    let guard = more.wait_while(jobs.lock().unwrap(), |jobs| *jobs == 0).unwrap();
+    lock.acquire().unwrap();
+    (0..2).for_each(|_| rlock.acquire().unwrap());
+    let prices = prices.write().unwrap();
+    Event::open(segment.at("holds all")).unwrap().set();
+    Event::new().unwrap().wait();
+    drop((guard, prices));
+}
+
+#[test]
+fn every_lock_in_a_region_outlives_its_holder() {
+    let region = ShmemConf::new().size(1 << 20).create().unwrap();
+    let segment = Segment::in_shmem(&region).unwrap();
+    let jobs = Mutex::create(segment.at("jobs"), 0_u32).unwrap();
+    let more = Condvar::create(segment.at("more")).unwrap();
+    let permits = Semaphore::create(segment.at("permits"), 0).unwrap();
+    let prices = RwLock::create(segment.at("prices"), [0.5, 1.5]).unwrap();
+    let (lock, rlock) =
+        (Lock::create(segment.at("lock")).unwrap(), RLock::create(segment.at("rlock")).unwrap());
+    let holds_all = Event::create(segment.at("holds all")).unwrap();
+    let child = Process::spawn(works, region.get_os_id().to_string()).unwrap();
+    permits.release_many(2).unwrap();
+    *jobs.lock().unwrap() = 1;
+    more.notify_all();
+    assert!(holds_all.wait_timeout(LONG));
+    assert!(jobs.try_lock().is_err() && prices.try_read().is_err() && rlock.try_lock().is_err());
+    child.kill().unwrap();
+    assert!(child.join().is_err());
+    assert!(jobs.lock_timeout(LONG).unwrap_err().is_owner_died());
+    assert!(prices.read_timeout(LONG).unwrap_err().is_owner_died());
+    assert!(lock.lock_timeout(LONG).unwrap().owner_died());
+    assert!(rlock.lock_timeout(LONG).unwrap().owner_died());
+    assert_eq!(permits.permits(), 0);
 }

@@ -402,7 +402,7 @@ impl Heirs {
     fn new() -> Heirs {
         let (lock, condvar) = (leaked(Mutex::new(0).unwrap()), Condvar::new().unwrap());
         // Its place in the table of participants is not the child's, who would reap it when it attaches.
-        let attach = || drop((lock.try_lock(), condvar.wait_timeout(lock.lock().unwrap(), Duration::ZERO)));
+        let attach = || drop(condvar.wait_timeout(lock.lock().unwrap(), Duration::ZERO));
         let place = Waker::holding(attach, drop);
         let dies = Helper::start_blocked(|| wait_once(lock, &condvar));
         let heirs = (0..2).map(|_| Helper::start_blocked(|| wait_once(lock, &condvar))).collect();
@@ -418,6 +418,11 @@ impl Heirs {
 }
 
 impl Scene for Heirs {
+    fn prepare(&mut self) {
+        // The first use in a forked process attaches it; that is a scene of its own.
+        drop(self.condvar.wait_timeout(self.lock.lock().unwrap(), Duration::ZERO));
+    }
+
     fn act(&mut self) {
         let guard = self.lock.lock().unwrap();
         drop(self.condvar.wait_timeout(guard, Duration::from_millis(5)));
