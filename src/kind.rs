@@ -33,6 +33,8 @@ pub enum Kind {
     Once = 13,
     /// [`crate::OnceValue`]
     OnceValue = 14,
+    /// [`crate::Value`]
+    Value = 15,
 }
 
 const ALL: &[Kind] = &[
@@ -50,6 +52,7 @@ const ALL: &[Kind] = &[
     Kind::Barrier,
     Kind::Once,
     Kind::OnceValue,
+    Kind::Value,
 ];
 
 impl Kind {
@@ -75,6 +78,7 @@ impl Kind {
             Kind::Barrier => "barrier",
             Kind::Once => "once",
             Kind::OnceValue => "once value",
+            Kind::Value => "value",
         }
     }
 }

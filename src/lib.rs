@@ -24,6 +24,7 @@ mod queue;
 mod segment;
 mod sync;
 mod sys;
+mod value;
 
 #[cfg(not(loom))]
 mod attachment;
@@ -76,7 +77,8 @@ pub use queue::mpmc::{Iter as QueueIter, Loan, Queue, QueueOptions, Received, Tr
 #[cfg(not(loom))]
 pub use queue::spsc::{spsc, Consumer, Producer, RecvChunk, RecvSlot, SendChunk, SendSlot};
 #[cfg(not(loom))]
-pub use sync::barrier::{Barrier, BarrierError};
+pub use sync::barrier::Barrier;
+pub use sync::barrier::BarrierError;
 #[cfg(not(loom))]
 pub use sync::bounded::{BoundedSemaphore, Permit};
 #[cfg(not(loom))]
@@ -97,6 +99,8 @@ pub use sync::rlock::{RLock, RLockGuard};
 pub use sync::rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 #[cfg(not(loom))]
 pub use sync::semaphore::{PermitOverflow, Semaphore};
+#[cfg(not(loom))]
+pub use value::{Integer, Value, ValueError};
 
 /// The result of everything that is not a hot path.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -24,6 +24,7 @@ pub(crate) fn recover(kind: u32, base: *mut u8, len: usize, dead: OwnerId) {
         Some(Kind::BoundedSemaphore) => crate::sync::bounded::recover(base, len, dead),
         Some(Kind::Barrier) => crate::sync::barrier::recover(base, len, dead),
         Some(Kind::Once | Kind::OnceValue) => crate::sync::once::recover(base, len, dead),
+        Some(Kind::Value) => crate::value::recover(base, len, dead),
         // Of a later version, which its users have.
         None => {}
     }
@@ -45,6 +46,7 @@ pub(crate) fn describe(kind: u32, base: *const u8, len: usize) -> Vec<(&'static 
         Some(Kind::BoundedSemaphore) => crate::sync::bounded::describe(base, len),
         Some(Kind::Barrier) => crate::sync::barrier::describe(base, len),
         Some(Kind::Once | Kind::OnceValue) => crate::sync::once::describe(base, len),
+        Some(Kind::Value) => crate::value::describe(base, len),
         None => Vec::new(),
     }
 }
@@ -54,6 +56,7 @@ pub(crate) fn peek(kind: u32, base: *const u8, len: usize) -> Option<Vec<u8>> {
     match Kind::from_number(kind) {
         Some(Kind::Queue) => crate::queue::mpmc::peek(base, len),
         Some(Kind::Spsc) => crate::queue::spsc::peek(base, len),
+        Some(Kind::Value) => crate::value::peek(base, len),
         _ => None,
     }
 }

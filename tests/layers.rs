@@ -32,6 +32,7 @@ const LAYERS: &[&str] = &[
     "sync/bounded",
     "sync/barrier",
     "sync/once",
+    "value",
     "raw_sync",
     "shared_memory",
     "queue/",

@@ -22,6 +22,7 @@ use crate::sync::once::{Once, OnceValue};
 use crate::sync::rlock::RLock;
 use crate::sync::rwlock::RwLock;
 use crate::sync::semaphore::Semaphore;
+use crate::value::Value;
 use crate::Result;
 
 impl Argument for Segment {
@@ -141,6 +142,18 @@ impl<T: Message> Argument for Consumer<T> {
 
     fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Consumer<T>> {
         Consumer::from_parent(unpacker.object(Kind::Spsc)?)
+    }
+}
+
+impl<T: Message> Argument for Value<T> {
+    const HAS_HANDLES: bool = true;
+
+    fn pack(self, packer: &mut Packer) -> Result<()> {
+        packer.object(self.object()).map(drop)
+    }
+
+    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Value<T>> {
+        Value::from_object(unpacker.object(Kind::Value)?)
     }
 }
 

@@ -58,6 +58,10 @@ fn main() {
 }
 
 #[cfg(target_arch = "x86_64")]
+mod barrier;
+#[cfg(target_arch = "x86_64")]
+mod bounded;
+#[cfg(target_arch = "x86_64")]
 mod condvar;
 #[cfg(target_arch = "x86_64")]
 mod event;
@@ -69,6 +73,8 @@ mod harness;
 mod helper;
 #[cfg(target_arch = "x86_64")]
 mod lock;
+#[cfg(target_arch = "x86_64")]
+mod once;
 #[cfg(target_arch = "x86_64")]
 mod queue;
 #[cfg(target_arch = "x86_64")]
@@ -85,6 +91,8 @@ mod semaphore;
 mod spsc;
 #[cfg(target_arch = "x86_64")]
 mod trace;
+#[cfg(target_arch = "x86_64")]
+mod value;
 #[cfg(target_arch = "x86_64")]
 mod waiting;
 #[cfg(target_arch = "x86_64")]
@@ -113,6 +121,10 @@ fn main() {
         rlock::scenes(),
         rwlock::scenes(),
         condvar::scenes(),
+        bounded::scenes(),
+        barrier::scenes(),
+        once::scenes(),
+        value::scenes(),
     ];
     let scenes = scenes.into_iter().flatten();
     harness::run(scenes.filter(|scene| scene.name.contains(&filter)).collect());

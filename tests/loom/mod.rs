@@ -18,6 +18,7 @@ mod queue;
 mod rwlock;
 mod semaphore;
 mod spsc;
+mod value;
 mod wait;
 
 #[cfg(loom)]

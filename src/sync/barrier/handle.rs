@@ -174,8 +174,8 @@ impl Barrier {
     ///
     /// # Errors
     ///
-    /// `Broken`, `NotInThisProcess`. One that was stopped so long that a dozen rounds or resets have gone by without it
-    /// gets `Broken` too.
+    /// `Broken`, `NotInThisProcess`. One that has passed, but then was stopped until the barrier was reset and more than a dozen
+    /// rounds had gone by without it, gets `Broken` too.
     pub fn wait(&self) -> Result<usize, BarrierError> {
         self.wait_until(Deadline::Never)
     }

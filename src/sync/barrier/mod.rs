@@ -3,7 +3,8 @@
 //! Who arrives puts its id and the round's number into a free word, and looks whether that was the last one. Whoever finds all
 //! words taken moves the state to the next round: one compare-and-swap, which a breaking of the barrier, a reset or a death
 //! in between makes fail. Nobody has to leave before the next round begins, so who is stopped on its way out keeps
-//! nobody waiting; what became of the last rounds stands in the state, for those who are late to look.
+//! nobody waiting; what became of the last rounds stands in the state, and which one was broken last beside it, for those who are
+//! late to look.
 //!
 //! # State
 //!
@@ -20,9 +21,9 @@
 //!
 //! | acting | broken | meaning | who moves it on |
 //! |---|---|---|---|
-//! | 0 | 0 | parties arrive | who finds all of them there: to the next round, or to acting; whose time is over, and `abort`: to broken; `reset`: to the next round |
+//! | 0 | 0 | parties arrive | who finds all of them there: to the next round, or to acting; whose time is over, `abort` and `reset`: to broken |
 //! | 1 | 0 | the action runs | the same, but for who arrives; a reaper of the actor: to broken |
-//! | 0 | 1 | broken | `reset`: to the next round |
+//! | 0 | 1 | broken | `reset`: to the next round, after it has noted which round was broken |
 //!
 //! Of an arrival's word:
 //!
@@ -53,6 +54,7 @@
 //! | dies after its arrival | a waiter's tend; who completes a round looks too, if nobody has for 40 ms | [`recover`](Rendezvous::recover) marks the word gone: the arrival does not count | nothing |
 //! | the last one dies before it has looked, or before it has moved the state | the others, at the end of their slice | they move it, if its death has not been noticed | up to 50 ms |
 //! | dies between moving the state and the wake | the others, at the end of their slice | themselves | up to 50 ms |
+//! | dies resetting, before the next round | whoever calls `reset` next | that call | the barrier stays broken until then |
 //! | dies running the action | reapers | they break the barrier, for the action may be half done | the round |
 //! | reaper dies between marking the actor gone and breaking | another reaper; waiters, at the end of their slice | they break it | up to 50 ms |
 //! | dies woken | nobody needs to | its word is of an earlier round, and free | nothing |
@@ -133,16 +135,25 @@ fn turned(state: u64) -> u64 {
     state & !TURNS | state.wrapping_add(TURN) & TURNS
 }
 
-/// What became of the round `mine`; `None` while it goes on. A round so long ago that nothing is known of it counts as broken.
-fn outcome(state: u64, mine: u32) -> Option<Result<(), BarrierError>> {
+/// Whether any round was ever broken, of the word that says which one was the last.
+const EVER: u64 = 1 << 32;
+
+/// What became of the round `mine`; `None` while it goes on. One that is too long ago to stand in the history has passed if
+/// none was broken since; otherwise it counts as broken.
+fn outcome(state: u64, last_broken: u64, mine: u32) -> Option<Result<(), BarrierError>> {
     let age = round(state).wrapping_sub(mine);
     let has_passed = match age {
         0 if is_broken(state) => false,
         0 => return None,
         1..=HISTORY_BITS => history(state) >> (age - 1) & 1 != 0,
-        _ => false,
+        _ => last_broken & EVER == 0 || is_later(mine, last_broken as u32),
     };
     Some(if has_passed { Ok(()) } else { Err(BarrierError::Broken) })
+}
+
+/// Whether the round `one` comes after the round `other`.
+fn is_later(one: u32, other: u32) -> bool {
+    one.wrapping_sub(other) as i32 > 0
 }
 
 fn arrival(round: u32, me: OwnerId) -> u64 {
@@ -164,28 +175,27 @@ fn is_vacated(word: u64, round: u32) -> bool {
     word as u32 == round && word >> 32 != 0 && arrived(word, round).is_none()
 }
 
-fn is_of_later_round(word: u64, round: u32) -> bool {
-    (word as u32).wrapping_sub(round) as i32 > 0
-}
-
 /// What stands before the arrivals' words, in lines of its own: who waits looks at the state only. Any bytes are a Head.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Head {
     state: AtomicU64,
+    /// Which round was broken last, and bit 32 if any was.
+    last_broken: AtomicU64,
     waiters: Waiters,
     /// How many parties make a round; written once, read once by each handle.
     pub(crate) parties: AtomicU32,
 }
 
 #[cfg(not(loom))]
-const _: () = assert!(size_of::<Head>() == 16);
+const _: () = assert!(size_of::<Head>() == 24);
 
 impl Head {
     /// Nobody has arrived.
     #[cfg(any(test, loom))]
     pub(crate) fn new(parties: u32) -> Head {
-        Head { state: AtomicU64::new(0), waiters: Waiters::new(), parties: AtomicU32::new(parties) }
+        let [state, last_broken] = [(); 2].map(|_| AtomicU64::new(0));
+        Head { state, last_broken, waiters: Waiters::new(), parties: AtomicU32::new(parties) }
     }
 }
 
@@ -240,8 +250,7 @@ impl Rendezvous<'_> {
                     Arrival::Broken => return Some(Err(BarrierError::Broken)),
                 },
             };
-            let outcome = outcome(self.head.state.load(SeqCst), mine.round)?; // pairs with move_on()
-            Some(outcome.map(|()| mine.index))
+            Some(self.outcome(mine.round)?.map(|()| mine.index))
         };
         let at_end_of_slice = || {
             tend(true);
@@ -253,6 +262,11 @@ impl Rendezvous<'_> {
             Some(outcome) => outcome,
             None => spot.get().map_or(Err(BarrierError::TimedOut), |mine| self.give_up(mine)),
         }
+    }
+
+    fn outcome(&self, mine: u32) -> Option<Result<(), BarrierError>> {
+        let state = self.head.state.load(SeqCst); // pairs with move_on()
+        outcome(state, self.head.last_broken.load(Relaxed), mine)
     }
 
     /// Puts `me` into a free word.
@@ -272,7 +286,7 @@ impl Rendezvous<'_> {
                 if arrived(word, round).is_some() {
                     continue;
                 }
-                if is_of_later_round(word, round) {
+                if is_later(word as u32, round) {
                     let now = self.head.state.load(SeqCst);
                     if now != state {
                         state = now;
@@ -340,7 +354,7 @@ impl Rendezvous<'_> {
     fn give_up(&self, mine: Spot) -> Result<usize, BarrierError> {
         loop {
             let state = self.head.state.load(Acquire); // pairs with move_on()
-            if let Some(outcome) = outcome(state, mine.round) {
+            if let Some(outcome) = self.outcome(mine.round) {
                 return outcome.map(|()| mine.index);
             }
             if self.move_on(state, broken(state)) {
@@ -362,7 +376,17 @@ impl Rendezvous<'_> {
     /// Sends away who waits, and begins a new round.
     pub(crate) fn reset(&self) {
         loop {
-            let state = self.head.state.load(Relaxed);
+            let state = self.head.state.load(Acquire);
+            if !is_broken(state) {
+                self.move_on(state, broken(state));
+                continue;
+            }
+            // Before the state moves on: who sees the next round sees this. A broken round stays one, so it is no matter
+            // who says so, and when.
+            let this = EVER | u64::from(round(state));
+            let is_news = |seen: u64| seen & EVER == 0 || is_later(round(state), seen as u32);
+            let _ =
+                self.head.last_broken.fetch_update(Relaxed, Relaxed, |seen| is_news(seen).then_some(this));
             if self.move_on(state, next(state, false)) {
                 return;
             }

@@ -38,18 +38,22 @@ fn words() {
     let word = arrival(7, id(3));
     assert_eq!((arrived(word, 7), arrived(word, 8), arrived(word | GONE, 7)), (Some(id(3)), None, None));
     assert!(is_vacated(word | GONE, 7) && !is_vacated(word | GONE, 8) && !is_vacated(0, 0));
-    assert!(is_of_later_round(arrival(1, id(3)), u32::MAX) && !is_of_later_round(word, 7));
+    assert!(is_later(1, u32::MAX) && !is_later(7, 7) && !is_later(6, 7));
     assert!(is_vacated(1000 << 32, 0), "generation 0 is nobody's");
 }
 
 #[test]
 fn outcomes() {
-    assert_eq!(outcome(5, 5), None);
-    assert_eq!(outcome(5 | BROKEN, 5), Some(Err(BarrierError::Broken)));
+    const PASSED: Option<Result<(), BarrierError>> = Some(Ok(()));
+    const BROKE: Option<Result<(), BarrierError>> = Some(Err(BarrierError::Broken));
+    assert_eq!((outcome(5, 0, 5), outcome(5 | BROKEN, 0, 5)), (None, BROKE));
     let state = next(next(5, true), false);
-    assert_eq!((outcome(state, 5), outcome(state, 6)), (Some(Ok(())), Some(Err(BarrierError::Broken))));
-    let late = (0..HISTORY_BITS).fold(next(0, true), |state, _| next(state, true));
-    assert_eq!((outcome(late, 0), outcome(late, 1)), (Some(Err(BarrierError::Broken)), Some(Ok(()))));
+    assert_eq!((outcome(state, EVER | 6, 5), outcome(state, EVER | 6, 6)), (PASSED, BROKE));
+    // Too long ago for the history.
+    let late = (0..100).fold(0, |state, _| next(state, true));
+    assert_eq!((outcome(late, 0, 0), outcome(late, EVER | 3, 4)), (PASSED, PASSED));
+    assert_eq!((outcome(late, EVER | 3, 3), outcome(late, EVER | 3, 2)), (BROKE, BROKE));
+    assert_eq!(outcome(late, EVER | 3, 99), PASSED);
 }
 
 #[test]

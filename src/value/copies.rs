@@ -1,0 +1,127 @@
+//! Two copies of a value and a counter that says which one holds: readers never wait for a writer.
+//!
+//! A sequence lock whose readers have something to read at any time. One writer at a time, which an owner word beside sees to.
+//! Readers take no lock and write nothing; one starts over only if two writers finished while it copied.
+//!
+//! # State
+//!
+//! | word | meaning |
+//! |---|---|
+//! | sequence | how often the value was written; the last bit says which copy holds |
+//! | copies | the value in words of 64 bits, twice |
+//!
+//! # Memory ordering
+//!
+//! A writer fills the copy that does not hold, and then stores the sequence with Release; who reads it with Acquire sees the
+//! whole copy. That copy is written to again only by the writer after the next; its stores come after a Release fence behind
+//! the sequence that took the copy out of use. So a reader that has seen one of these stores sees, behind its Acquire fence,
+//! that the sequence has moved, and starts over.
+//!
+//! # Death
+//!
+//! | window | noticed by | repaired by | lost |
+//! |---|---|---|---|
+//! | writer dies before the sequence is stored | the next writer, through the owner word | it writes all of the same copy again | nothing: the old value holds |
+//! | writer dies after that | the same | nothing is to be repaired | nothing: the new value holds |
+//! | reader dies | nobody needs to | nobody | nothing |
+
+use crate::loom::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::loom::atomic::{fence, AtomicU64};
+use crate::loom::spin_loop;
+
+/// Every so many tries a reader that writers keep overtaking lets others run.
+const TRIES: usize = 64;
+
+/// The memory side, but for the writers' owner word.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Copies<'a> {
+    pub(crate) sequence: &'a AtomicU64,
+    /// Both copies, one behind the other.
+    pub(crate) words: &'a [AtomicU64],
+}
+
+impl Copies<'_> {
+    /// The copy that holds at this sequence.
+    #[inline]
+    fn copy(&self, sequence: u64) -> &[AtomicU64] {
+        let (even, odd) = self.words.split_at(self.words.len() / 2);
+        if sequence % 2 == 0 {
+            even
+        } else {
+            odd
+        }
+    }
+
+    /// Gives the words of the value, all of one moment. False: writers were quicker; what was given is nothing.
+    #[inline]
+    pub(crate) fn try_read(&self, mut word: impl FnMut(usize, u64)) -> bool {
+        let seen = self.sequence.load(Acquire); // pairs with the store in write()
+        for (index, from) in self.copy(seen).iter().enumerate() {
+            word(index, from.load(Relaxed));
+        }
+        fence(Acquire); // pairs with the fence in write()
+        self.sequence.load(Relaxed) == seen
+    }
+
+    /// Gives the words of the value, until they are all of one moment.
+    #[inline]
+    pub(crate) fn read(&self, mut word: impl FnMut(usize, u64)) {
+        let mut tries = 0;
+        while !self.try_read(&mut word) {
+            tries += 1;
+            if tries % TRIES == 0 {
+                std::thread::yield_now();
+            } else {
+                spin_loop();
+            }
+        }
+    }
+
+    /// Writes the value. Only for who has the owner word.
+    pub(crate) fn write(&self, word: impl Fn(usize) -> u64) {
+        let next = self.sequence.load(Relaxed).wrapping_add(1);
+        fence(Release); // pairs with the fence in try_read()
+        for (index, to) in self.copy(next).iter().enumerate() {
+            to.store(word(index), Relaxed);
+        }
+        self.sequence.store(next, Release); // pairs with the load in try_read()
+    }
+}
+
+/// The step before which the models let a writer die.
+#[cfg(test)]
+impl Copies<'_> {
+    pub(crate) fn die_writing(&self, word: impl Fn(usize) -> u64) {
+        let next = self.sequence.load(Relaxed).wrapping_add(1);
+        fence(Release);
+        if let Some(to) = self.copy(next).first() {
+            to.store(word(0), Relaxed);
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_copy_holds_while_the_other_is_written() {
+        let (sequence, words) = (AtomicU64::new(0), [(); 4].map(|_| AtomicU64::new(0)));
+        let copies = Copies { sequence: &sequence, words: &words };
+        let value = || {
+            let mut value = [9; 2];
+            copies.read(|index, word| value[index] = word);
+            value
+        };
+        assert_eq!(value(), [0, 0]);
+        copies.write(|index| 5 + index as u64);
+        assert_eq!((value(), words[0].load(Relaxed)), ([5, 6], 0));
+        copies.die_writing(|_| 7);
+        assert_eq!((value(), words[0].load(Relaxed)), ([5, 6], 7), "half of it, which nobody reads");
+        copies.write(|_| 8);
+        assert_eq!(value(), [8, 8]);
+        sequence.store(u64::MAX, Relaxed);
+        copies.write(|_| 1);
+        assert_eq!((value(), sequence.load(Relaxed)), ([1, 1], 0));
+    }
+}

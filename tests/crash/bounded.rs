@@ -1,0 +1,164 @@
+//! Scenes of the bounded semaphore: permits taken, kept and given back, with nobody waiting and with somebody asleep.
+
+use std::time::Duration;
+
+use pagemate::BoundedSemaphore;
+
+use crate::helper::{Helper, Waker};
+use crate::{End, Recipe, Scene};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Outcome of a helper that got its permit.
+const DONE: u64 = 1;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Op {
+    /// Takes one and gives it back.
+    Acquire,
+    AcquireInVain,
+    Keep,
+    /// Gives back what has been kept.
+    Release,
+}
+
+pub fn scenes() -> Vec<Recipe> {
+    vec![
+        Recipe { name: "bounded: acquire and give back", build: || Permits::boxed(Op::Acquire, 2, 0, 0) },
+        Recipe {
+            name: "bounded: acquire, the first one taken",
+            build: || Permits::boxed(Op::Acquire, 2, 1, 0),
+        },
+        Recipe { name: "bounded: acquire, timing out", build: || Permits::boxed(Op::AcquireInVain, 1, 1, 0) },
+        Recipe { name: "bounded: acquire and keep", build: || Permits::boxed(Op::Keep, 2, 0, 0) },
+        Recipe { name: "bounded: release", build: || Permits::boxed(Op::Release, 2, 2, 0) },
+        Recipe { name: "bounded: release, one asleep", build: || Permits::boxed(Op::Release, 1, 1, 1) },
+        Recipe { name: "bounded: acquire, the holder dead", build: || Permits::after_death() },
+        Recipe { name: "bounded: acquire, asleep until a release", build: || Box::new(Asleep::new()) },
+    ]
+}
+
+/// All of them can be had at once, by us.
+fn all_can_be_had(semaphore: &BoundedSemaphore, kept: u32) -> Result<(), String> {
+    let count = semaphore.bound() - kept;
+    let permits: Vec<_> = (0..count).map_while(|_| semaphore.acquire_timeout(PATIENCE).ok()).collect();
+    if permits.len() as u32 != count {
+        return Err(format!("{} of {count} permits", permits.len()));
+    }
+    if semaphore.acquire_timeout(Duration::from_micros(1)).is_ok() {
+        return Err("a permit too many".into());
+    }
+    Ok(())
+}
+
+struct Permits {
+    semaphore: BoundedSemaphore,
+    op: Op,
+    /// Kept by us.
+    kept: u32,
+    helpers: Vec<Helper>,
+}
+
+impl Permits {
+    fn boxed(op: Op, bound: u32, kept: u32, helpers: u32) -> Box<dyn Scene> {
+        let semaphore = BoundedSemaphore::new(bound).unwrap();
+        (0..kept).for_each(|_| semaphore.acquire().unwrap().keep());
+        let acquire = || {
+            semaphore.acquire().unwrap().keep();
+            DONE
+        };
+        let helpers = (0..helpers).map(|_| Helper::start_blocked(acquire)).collect();
+        Box::new(Permits { semaphore: semaphore.clone(), op, kept, helpers })
+    }
+
+    /// The only permit is that of a process that is dead, which nobody knows yet.
+    fn after_death() -> Box<dyn Scene> {
+        let semaphore = BoundedSemaphore::new(1).unwrap();
+        Helper::die_after(|| semaphore.acquire().unwrap().keep());
+        Box::new(Permits { semaphore, op: Op::Acquire, kept: 0, helpers: Vec::new() })
+    }
+}
+
+impl Scene for Permits {
+    fn act(&mut self) {
+        match self.op {
+            Op::Acquire => drop(self.semaphore.acquire().unwrap()),
+            Op::AcquireInVain => _ = self.semaphore.acquire_timeout(Duration::from_micros(20)),
+            Op::Keep => self.semaphore.acquire().unwrap().keep(),
+            Op::Release => self.semaphore.release().unwrap(),
+        }
+    }
+
+    fn check(&mut self, end: End) -> Result<(), String> {
+        let free = self.semaphore.bound() - self.kept;
+        if end == End::Stopped {
+            // It has one at most, and nobody needs that one, if there are others.
+            if free > 1 && self.semaphore.acquire_timeout(PATIENCE).is_err() {
+                return Err("a stopped one has all permits".into());
+            }
+            return Ok(());
+        }
+        if self.op == Op::Release && self.kept > 0 {
+            // Whether it has come so far shows in what is there, or in who has woken.
+            let is_given = match self.helpers.is_empty() {
+                true => self.semaphore.available() > free,
+                false => end == End::Finished,
+            };
+            if end == End::Finished && !is_given {
+                return Err("release has returned, and nothing is given back".into());
+            }
+            if self.helpers.is_empty() {
+                self.kept -= u32::from(is_given);
+            } else {
+                // Ours to do if the child has not: an error, if it has.
+                let _ = self.semaphore.release();
+                self.kept = 0;
+            }
+        }
+        self.helpers.drain(..).try_for_each(|helper| helper.outcome().map(drop))?;
+        all_can_be_had(&self.semaphore, self.kept)
+    }
+
+    fn words(&self) -> String {
+        format!("{:?}", self.semaphore)
+    }
+}
+
+/// The child falls asleep itself, and a release wakes it.
+struct Asleep {
+    semaphore: BoundedSemaphore,
+    waker: Waker,
+}
+
+impl Asleep {
+    fn new() -> Asleep {
+        let semaphore = BoundedSemaphore::new(1).unwrap();
+        semaphore.acquire().unwrap().keep();
+        let waker = Waker::new(|| semaphore.release().unwrap());
+        Asleep { semaphore: semaphore.clone(), waker }
+    }
+}
+
+impl Scene for Asleep {
+    fn prepare(&mut self) {
+        self.waker.watch_me();
+    }
+
+    fn act(&mut self) {
+        drop(self.semaphore.acquire().unwrap());
+    }
+
+    fn check(&mut self, end: End) -> Result<(), String> {
+        if end == End::Stopped {
+            // What we give back is for whoever takes it: us, or the one that is stopped.
+            let _ = self.semaphore.release();
+            return Ok(());
+        }
+        self.waker.finish()?;
+        let _ = self.semaphore.release();
+        all_can_be_had(&self.semaphore, 0)
+    }
+
+    fn words(&self) -> String {
+        format!("{:?}", self.semaphore)
+    }
+}
