@@ -40,14 +40,26 @@ impl Attachment {
         len: usize,
         init: impl FnOnce(*mut u8),
     ) -> Result<Entry> {
+        if !name.is_empty() {
+            name::check(name)?;
+        }
+        self.insert_reserved(name, kind, schema, len, init)
+    }
+
+    /// Likewise, under a name that users cannot give.
+    pub(crate) fn insert_reserved(
+        &self,
+        name: &str,
+        kind: u32,
+        schema: &str,
+        len: usize,
+        init: impl FnOnce(*mut u8),
+    ) -> Result<Entry> {
         if schema.len() > SCHEMA_MAX {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
                 "the schema of this message is longer than 1 MiB",
             ));
-        }
-        if !name.is_empty() {
-            name::check(name)?;
         }
         let head = round_up(UNIT + (name.len() + schema.len()) as u64);
         let whole = head.saturating_add(round_up(len as u64));

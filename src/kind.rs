@@ -35,6 +35,8 @@ pub enum Kind {
     OnceValue = 14,
     /// [`crate::Value`]
     Value = 15,
+    /// A part of the memory from which lists and dicts of a segment take theirs.
+    Heap = 20,
 }
 
 const ALL: &[Kind] = &[
@@ -53,6 +55,7 @@ const ALL: &[Kind] = &[
     Kind::Once,
     Kind::OnceValue,
     Kind::Value,
+    Kind::Heap,
 ];
 
 impl Kind {
@@ -79,6 +82,7 @@ impl Kind {
             Kind::Once => "once",
             Kind::OnceValue => "once value",
             Kind::Value => "value",
+            Kind::Heap => "heap",
         }
     }
 }

@@ -17,6 +17,7 @@ const LAYERS: &[&str] = &[
     "segment/",
     "attachment",
     "directory",
+    "heap",
     "object",
     "place",
     "sync/event",

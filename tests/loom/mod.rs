@@ -11,6 +11,7 @@ mod bytes;
 mod condvar;
 mod event;
 mod once;
+mod heap;
 mod owned;
 mod participant;
 mod publish;

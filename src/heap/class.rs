@@ -1,0 +1,168 @@
+//! Size classes: which lengths a block can have, and how a chunk of memory is divided into blocks of one class.
+//!
+//! A small class divides a chunk of one or four units into blocks; a large class is one block in a chunk of its own. Sizes
+//! go in steps of 16 bytes up to 128, then four to a doubling: at most a fifth of a block is unused for its length, and
+//! 8 bytes are its word. A chunk keeps its class for ever; so freed memory is used again for lengths of its class only.
+//!
+//! ```text
+//! chunk    ┌──────────────────────────┐
+//!  0       │ 1,024 bits: taken, or not │
+//!  128     ├──────────────────────────┤
+//!  136     │ word of block 0           │
+//!  144     │ bytes of block 0          │ a multiple of 16
+//!  ...     │ word of block 1 ...       │
+//! ```
+
+/// What chunks are measured in.
+pub(crate) const UNIT: u64 = 16 * 1024;
+/// How many classes there are.
+pub(crate) const CLASSES: usize = SMALL + 4 + 4 * 22;
+/// Bytes of a chunk before the first block's word, and before its bytes.
+const FIRST_WORD: u64 = 136;
+const FIRST_BYTES: u64 = 144;
+/// Words of 64 bits that say which blocks of a chunk are taken.
+pub(crate) const BIT_WORDS: usize = 16;
+
+/// Classes whose blocks share a chunk.
+const SMALL: usize = 8 + 4 * 6;
+/// The largest block of a small class, its word included.
+const SMALL_MAX: u64 = 8192;
+/// Up to this block size a chunk is one unit.
+const ONE_UNIT_MAX: u64 = 1024;
+
+/// A class of lengths. Always below [`CLASSES`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Class(u8);
+
+/// Four steps to a doubling, from `first` on, a power of two and a multiple of 4: which step reaches `wanted`.
+fn step_for(first: u64, wanted: u64) -> u64 {
+    debug_assert!(wanted > first);
+    let top = (wanted - 1).ilog2();
+    4 * u64::from(top - first.ilog2()) + ((wanted - 1 - (1 << top)) >> (top - 2))
+}
+
+/// The value of that step.
+fn step_value(first: u64, step: u64) -> u64 {
+    let octave = first << (step / 4);
+    octave + (step % 4 + 1) * (octave / 4)
+}
+
+impl Class {
+    /// The class of blocks that hold `len` bytes; `None` if none is so large.
+    #[inline]
+    pub(crate) fn for_len(len: u64) -> Option<Class> {
+        let total = len.checked_add(8)?;
+        let number = if total <= 128 {
+            total.div_ceil(16).max(1) - 1
+        } else if total <= SMALL_MAX {
+            8 + step_for(128, total)
+        } else {
+            let units = len.checked_add(FIRST_BYTES)?.div_ceil(UNIT);
+            SMALL as u64 + if units <= 4 { units - 1 } else { 4 + step_for(4, units) }
+        };
+        (number < CLASSES as u64).then_some(Class(number as u8))
+    }
+
+    /// The class with this number, as it was read from memory.
+    pub(crate) fn from_number(number: u64) -> Option<Class> {
+        (number < CLASSES as u64).then_some(Class(number as u8))
+    }
+
+    pub(crate) fn number(self) -> usize {
+        self.0.into()
+    }
+
+    fn is_small(self) -> bool {
+        self.number() < SMALL
+    }
+
+    /// From one block's word to the next one's.
+    #[inline]
+    fn stride(self) -> u64 {
+        let number = u64::from(self.0);
+        match self.number() {
+            0..8 => 16 * (number + 1),
+            8..SMALL => step_value(128, number - 8),
+            _ => self.units() * UNIT - FIRST_WORD,
+        }
+    }
+
+    /// How many units a chunk has.
+    #[inline]
+    pub(crate) fn units(self) -> u64 {
+        let large = u64::from(self.0).wrapping_sub(SMALL as u64);
+        match self.number() {
+            0..SMALL if self.stride() <= ONE_UNIT_MAX => 1,
+            0..SMALL => 4,
+            _ if large < 4 => large + 1,
+            _ => step_value(4, large - 4),
+        }
+    }
+
+    /// How many blocks a chunk has, 1,024 at most.
+    #[inline]
+    pub(crate) fn blocks(self) -> u64 {
+        if self.is_small() {
+            (self.units() * UNIT - FIRST_WORD) / self.stride()
+        } else {
+            1
+        }
+    }
+
+    /// How many bytes a block holds.
+    #[inline]
+    pub(crate) fn len(self) -> u64 {
+        self.stride() - 8
+    }
+
+    /// Where in its chunk the bytes of this block stand; its word is in the 8 bytes before.
+    #[inline]
+    pub(crate) fn offset(self, block: u64) -> u64 {
+        FIRST_BYTES + block * self.stride()
+    }
+
+    /// Which block's bytes stand at this offset of the chunk; `None`: no block begins there.
+    #[inline]
+    pub(crate) fn block_at(self, offset: u64) -> Option<u64> {
+        let from_first = offset.checked_sub(FIRST_BYTES)?;
+        let block = from_first / self.stride();
+        (from_first % self.stride() == 0 && block < self.blocks()).then_some(block)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all() -> impl Iterator<Item = Class> {
+        (0..CLASSES as u64).filter_map(Class::from_number)
+    }
+
+    #[test]
+    fn every_length_gets_the_smallest_class_that_holds_it() {
+        for pair in all().collect::<Vec<_>>().windows(2) {
+            assert!(pair[0].len() < pair[1].len(), "{pair:?}");
+            assert_eq!(Class::for_len(pair[0].len()), Some(pair[0]));
+            assert_eq!(Class::for_len(pair[0].len() + 1), Some(pair[1]));
+        }
+        assert_eq!(Class::for_len(0), Class::from_number(0));
+        let largest = all().last().unwrap();
+        assert_eq!(largest.units() * UNIT, 1 << 38, "as large as a segment");
+        assert_eq!(Class::for_len(largest.len() + 1), None);
+        assert_eq!(Class::for_len(u64::MAX), None);
+    }
+
+    #[test]
+    fn blocks_fit_into_their_chunk_and_its_bits() {
+        for class in all() {
+            assert!((1..=64 * BIT_WORDS as u64).contains(&class.blocks()), "{class:?}");
+            let end = class.offset(class.blocks() - 1) + class.len();
+            assert!(end <= class.units() * UNIT && class.offset(0) % 16 == 0 && class.stride() % 8 == 0);
+            assert_eq!(class.block_at(class.offset(0)), Some(0));
+            assert_eq!(class.block_at(class.offset(class.blocks() - 1)), Some(class.blocks() - 1));
+            assert_eq!(class.block_at(class.offset(class.blocks())), None);
+            assert_eq!(class.block_at(class.offset(0) + 8), None);
+        }
+        assert_eq!(Class::for_len(24).map(Class::len), Some(24));
+    }
+}

@@ -1,0 +1,388 @@
+//! The heap as a process sees it: which arenas there are, and where it allocated last.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::arena::{data_start, len_for, units_in, Arena, Spot};
+use super::block::{generation, state, State};
+use super::class::{Class, CLASSES, UNIT};
+use crate::attachment::Attachment;
+use crate::kind::Kind;
+use crate::{Error, ErrorKind, Result};
+
+/// What the names of arenas begin with. No user's name has a '/'.
+const NAME: &str = "/heap/";
+/// More arenas than a segment has place for.
+const MAX_ARENAS: usize = 2048;
+/// Units of the first arena: 256 KiB.
+const UNITS_MIN: u64 = 16;
+/// Units of an arena, unless one block needs more: 256 MiB.
+const UNITS_MAX: u64 = 16 * 1024;
+
+/// A block that was allocated, and which of those that stood there one after the other it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Block {
+    /// Where its bytes begin in the segment; a multiple of 16, and never 0.
+    pub(crate) at: u64,
+    pub(crate) generation: u32,
+}
+
+/// The heap of a segment. Clones share what they know.
+#[derive(Debug, Clone)]
+pub(crate) struct Heap {
+    local: Arc<Local>,
+}
+
+#[derive(Debug)]
+struct Local {
+    attachment: Arc<Attachment>,
+    /// The arenas that this process knows, in the order in which they were added: where, in units of 128 bytes (bits 0..32), and
+    /// how many units (32..64). Checked when they were found, written once. 0: no more.
+    arenas: Box<[AtomicU64]>,
+    /// Where the last of them ends, in bytes: below it everything is committed.
+    reach: AtomicU64,
+    /// The chunk of each class that was allocated from last: arena (bits 32..64) and first unit (0..32), plus 1. 0: none.
+    current: [AtomicU64; CLASSES],
+    /// Held while `arenas` grows.
+    finding: Mutex<()>,
+}
+
+#[cold]
+fn not_a_block(at: u64) -> Error {
+    Error::new(
+        ErrorKind::Corrupted,
+        format!("the heap has no such block at offset {at}: freed already, or damaged"),
+    )
+}
+
+impl Heap {
+    /// The heap of the segment. It is made on first use: an arena is added when something is allocated.
+    pub(crate) fn of(attachment: &Arc<Attachment>) -> Result<Heap> {
+        let local = Local {
+            attachment: attachment.clone(),
+            arenas: (0..MAX_ARENAS).map(|_| AtomicU64::new(0)).collect(),
+            reach: AtomicU64::new(0),
+            current: [(); CLASSES].map(|()| AtomicU64::new(0)),
+            finding: Mutex::new(()),
+        };
+        let heap = Heap { local: Arc::new(local) };
+        heap.find_arenas()?;
+        Ok(heap)
+    }
+
+    /// The segment that it is in.
+    pub(crate) fn attachment(&self) -> &Arc<Attachment> {
+        &self.local.attachment
+    }
+
+    /// The arena with this number, and where it stands.
+    #[inline]
+    fn arena(&self, number: usize) -> Option<(Arena<'_>, u64)> {
+        let packed = self.local.arenas.get(number)?.load(Acquire); // pairs with find_arenas()
+        let (at, units) = ((packed & u64::from(u32::MAX)) * 128, packed >> 32);
+        // SAFETY: find_arenas() has checked that so many units lie inside of the mapping, at a multiple of 128; the mapping
+        // lives as long as `self`.
+        (packed != 0)
+            .then(|| (unsafe { Arena::new(self.local.attachment.base().add(at as usize), units) }, at))
+    }
+
+    fn count(&self) -> usize {
+        (0..MAX_ARENAS).take_while(|&number| self.arena(number).is_some()).count()
+    }
+
+    /// Learns of arenas that others have added. True: there were some.
+    #[cold]
+    fn find_arenas(&self) -> Result<bool> {
+        let _guard = self.local.finding.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.count();
+        let mut found = Vec::new();
+        for entry in self.local.attachment.view().entries() {
+            let entry = entry?;
+            let Some(number) = entry.name.strip_prefix(NAME).and_then(|n| n.parse::<usize>().ok()) else {
+                continue;
+            };
+            if entry.kind == Kind::Heap as u32 && number >= known {
+                let units = units_in(entry.len as u64).ok_or_else(|| {
+                    Error::new(ErrorKind::Corrupted, "the segment's heap has an arena of impossible length")
+                })?;
+                found.push((number, entry.object, units));
+            }
+        }
+        found.sort_unstable();
+        for (index, &(number, at, units)) in found.iter().enumerate() {
+            if number != known + index || number >= MAX_ARENAS {
+                return Err(Error::new(ErrorKind::Corrupted, "the segment's heap lacks one of its arenas"));
+            }
+            self.local.reach.fetch_max(at + len_for(units), Relaxed);
+            self.local.arenas[number].store(units << 32 | at / 128, Release); // pairs with arena()
+        }
+        Ok(!found.is_empty())
+    }
+
+    /// A block of at least `len` bytes, whose contents may be anything. It is freed if this process dies before
+    /// [`publish`](Heap::publish). Whoever had it before has done with it before this returns.
+    ///
+    /// # Errors
+    ///
+    /// `OutOfMemory`, and everything is as it was. `Corrupted`.
+    #[inline]
+    pub(crate) fn alloc(&self, len: usize) -> Result<Block> {
+        let class = Class::for_len(len as u64).ok_or_else(too_large)?;
+        let current = self.local.current[class.number()].load(Relaxed);
+        if current != 0 {
+            let (number, first) = ((current - 1 >> 32) as usize, (current - 1) as u32 as usize);
+            if let Some(block) = self.claim(number, first, class)? {
+                return Ok(block);
+            }
+        }
+        self.alloc_elsewhere(class)
+    }
+
+    #[inline]
+    fn claim(&self, number: usize, first: usize, class: Class) -> Result<Option<Block>> {
+        let me = self.local.attachment.owner()?;
+        let Some((arena, at)) = self.arena(number) else { return Ok(None) };
+        let claimed = arena.claim(first, class, me);
+        Ok(claimed.map(|(spot, generation)| Block { at: at + arena.offset(spot), generation }))
+    }
+
+    /// Claims in this chunk, and allocates from there from now on.
+    fn move_to(&self, number: usize, first: usize, class: Class) -> Result<Option<Block>> {
+        let block = self.claim(number, first, class)?;
+        if block.is_some() {
+            self.local.current[class.number()].store(((number as u64) << 32 | first as u64) + 1, Relaxed);
+        }
+        Ok(block)
+    }
+
+    #[cold]
+    fn alloc_elsewhere(&self, class: Class) -> Result<Block> {
+        // Each round but the last finds arenas that were not known in the round before.
+        for _ in 0..=MAX_ARENAS {
+            if let Some(block) = self.alloc_freed(class)? {
+                return Ok(block);
+            }
+            if let Some(block) = self.alloc_fresh(class)? {
+                return Ok(block);
+            }
+            if self.find_arenas()? {
+                continue;
+            }
+            if let Some(block) = self.alloc_anywhere(class)? {
+                return Ok(block);
+            }
+            self.grow(class)?;
+        }
+        Err(too_large())
+    }
+
+    /// In a chunk of which a block was freed.
+    fn alloc_freed(&self, class: Class) -> Result<Option<Block>> {
+        for number in (0..self.count()).rev() {
+            let Some((arena, _)) = self.arena(number) else { break };
+            if arena.hint(class).load(Relaxed) == 0 {
+                continue;
+            }
+            arena.hint(class).store(0, Relaxed);
+            for (first, _) in arena.table().chunks().filter(|(_, found)| *found == class) {
+                if arena.table().take_freed(first) {
+                    if let Some(block) = self.move_to(number, first, class)? {
+                        arena.hint(class).store(1, Relaxed); // there may be more
+                        return Ok(Some(block));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// In a chunk that is carved for it.
+    fn alloc_fresh(&self, class: Class) -> Result<Option<Block>> {
+        for number in (0..self.count()).rev() {
+            let Some((arena, _)) = self.arena(number) else { break };
+            while let Some(first) = arena.table().carve(class) {
+                if let Some(block) = self.move_to(number, first, class)? {
+                    return Ok(Some(block));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// In any chunk, whatever the hints say.
+    fn alloc_anywhere(&self, class: Class) -> Result<Option<Block>> {
+        for number in 0..self.count() {
+            let Some((arena, _)) = self.arena(number) else { break };
+            for (first, _) in arena.table().chunks().filter(|(_, found)| *found == class) {
+                if let Some(block) = self.move_to(number, first, class)? {
+                    return Ok(Some(block));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Adds an arena in which a chunk of this class fits, unless somebody else adds one meanwhile.
+    fn grow(&self, class: Class) -> Result<()> {
+        let number = self.count();
+        if number == MAX_ARENAS {
+            return Err(too_large());
+        }
+        let there: u64 = (0..number).filter_map(|number| Some(self.arena(number)?.0.carved().1)).sum();
+        let least = class.units();
+        let wanted = (there / 4).clamp(UNITS_MIN, UNITS_MAX).max(least);
+        let name = format!("{NAME}{number}");
+        let insert = |units| {
+            self.local.attachment.insert_reserved(
+                &name,
+                Kind::Heap as u32,
+                "",
+                len_for(units) as usize,
+                |_| {},
+            )
+        };
+        let added = match insert(wanted) {
+            Err(error) if error.kind() == ErrorKind::OutOfMemory && wanted > least => insert(least),
+            added => added,
+        };
+        match added {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+            _ => self.find_arenas().map(drop),
+        }
+    }
+
+    /// The arena and the place of the block at `at`.
+    #[inline]
+    fn locate(&self, at: u64) -> Option<(Arena<'_>, u64, Spot)> {
+        let mut known = self.locate_known(at);
+        if known.is_none() && at >= self.local.reach.load(Relaxed) && self.find_arenas().is_ok_and(|new| new)
+        {
+            known = self.locate_known(at);
+        }
+        known
+    }
+
+    fn locate_known(&self, at: u64) -> Option<(Arena<'_>, u64, Spot)> {
+        for number in 0..MAX_ARENAS {
+            let (arena, start) = self.arena(number)?;
+            if at.checked_sub(start).is_some_and(|offset| offset < len_for(arena.carved().1)) {
+                return Some((arena, start, arena.spot(at - start)?));
+            }
+        }
+        None
+    }
+
+    /// Makes the block last, whoever dies.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupted`: it is not in this process's hand.
+    #[inline]
+    pub(crate) fn publish(&self, block: Block) -> Result<()> {
+        let me = self.local.attachment.owner()?;
+        let (arena, start, spot) = self.locate(block.at).ok_or_else(|| not_a_block(block.at))?;
+        if !arena.slot(spot).publish(block.generation, me) {
+            return Err(not_a_block(block.at));
+        }
+        arena.hand(me).put_down(block.at - start, me);
+        Ok(())
+    }
+
+    /// Frees this block, which lasts or is in this process's hand. Only for who alone may free it.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupted`: no such block is there, or not any more (freed twice); nothing has changed.
+    #[inline]
+    pub(crate) fn free(&self, block: Block) -> Result<()> {
+        let me = self.local.attachment.owner()?;
+        let (arena, start, spot) = self.locate(block.at).ok_or_else(|| not_a_block(block.at))?;
+        let slot = arena.slot(spot);
+        let in_hand = matches!(state(slot.word.load(Relaxed)), State::Claimed(_));
+        if !slot.free(block.generation, me) {
+            return Err(not_a_block(block.at));
+        }
+        if in_hand {
+            arena.hand(me).put_down(block.at - start, me);
+        }
+        arena.note_freed(spot);
+        Ok(())
+    }
+
+    /// The block whose bytes begin at `at`, free or not, and what it is now.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupted`: no block begins there, or its word is damaged.
+    pub(crate) fn state(&self, at: u64) -> Result<(Block, State)> {
+        let (arena, _, spot) = self.locate(at).ok_or_else(|| not_a_block(at))?;
+        let word = arena.slot(spot).word.load(Acquire); // pairs with publish()
+        match state(word) {
+            State::Damaged => Err(not_a_block(at)),
+            state => Ok((Block { at, generation: generation(word) }, state)),
+        }
+    }
+
+    /// The block at `at`, if it lasts.
+    pub(crate) fn identify(&self, at: u64) -> Option<Block> {
+        self.state(at).ok().and_then(|(block, state)| (state == State::Live).then_some(block))
+    }
+
+    /// How many bytes the block whose bytes begin at `at` has.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupted`: no block begins there.
+    pub(crate) fn len(&self, at: u64) -> Result<u64> {
+        self.locate(at).map(|(_, _, spot)| spot.class.len()).ok_or_else(|| not_a_block(at))
+    }
+
+    /// The `count` words at `at`; `None` if they do not lie below where the heap's last arena ends. For readers that validate
+    /// afterwards: the words are mapped, whether or not there is such a block.
+    #[inline]
+    pub(crate) fn words(&self, at: u64, count: usize) -> Option<&[AtomicU64]> {
+        let end = at.checked_add((count as u64).checked_mul(8)?)?;
+        if at % 8 != 0 || at < data_start(1) {
+            return None;
+        }
+        if end > self.local.reach.load(Relaxed) {
+            // The arena may be one that somebody else has added.
+            self.find_arenas().ok()?;
+            if end > self.local.reach.load(Relaxed) {
+                return None;
+            }
+        }
+        // SAFETY: the range ends before a checked arena does, so it lies inside of the mapping, which lives as long as
+        // `self`; it is aligned, and words are atomic for everybody who shares blocks.
+        Some(unsafe {
+            std::slice::from_raw_parts(
+                self.local.attachment.base().add(at as usize).cast::<AtomicU64>(),
+                count,
+            )
+        })
+    }
+
+    /// The word of the block whose bytes begin at `at`: it changes whenever the block is claimed, published or freed. Only for
+    /// comparing; `None` as in [`words`](Heap::words).
+    #[inline]
+    pub(crate) fn word(&self, at: u64) -> Option<&AtomicU64> {
+        self.words(at.checked_sub(8)?, 1)?.first()
+    }
+
+    /// How many blocks are not free. Looks at every block.
+    pub(crate) fn census(&self) -> Result<u64> {
+        self.find_arenas()?;
+        Ok((0..self.count()).filter_map(|number| Some(self.arena(number)?.0.census().0)).sum())
+    }
+
+    /// Bytes of all arenas.
+    pub(crate) fn size(&self) -> u64 {
+        (0..self.count()).filter_map(|number| Some(self.arena(number)?.0.carved().1 * UNIT)).sum()
+    }
+}
+
+#[cold]
+fn too_large() -> Error {
+    Error::new(ErrorKind::OutOfMemory, "the heap has no room for a block of this size")
+}

@@ -1,0 +1,177 @@
+//! The heap: no block is given twice, none is lost, and what the dead had in hand comes back.
+
+use super::{model, thread, Arc};
+use crate::heap::block::{generation, state, Hand, Slot, State};
+use crate::heap::carve::Table;
+use crate::heap::class::Class;
+use crate::loom::atomic::Ordering::{Acquire, Relaxed};
+use crate::loom::atomic::{fence, AtomicU64};
+use crate::owner::OwnerId;
+
+/// Two blocks of a chunk, with a byte of each, and the hands of two.
+struct Chunk {
+    words: [AtomicU64; 2],
+    bits: AtomicU64,
+    bytes: [AtomicU64; 2],
+    hands: [Hand; 2],
+}
+
+fn chunk() -> Arc<Chunk> {
+    let zeros = || [(); 2].map(|()| AtomicU64::new(0));
+    Arc::new(Chunk {
+        words: zeros(),
+        bits: AtomicU64::new(0),
+        bytes: zeros(),
+        hands: [Hand::new(), Hand::new()],
+    })
+}
+
+fn id(index: usize) -> OwnerId {
+    OwnerId::new(index, 1).unwrap()
+}
+
+impl Chunk {
+    fn slot(&self, block: usize) -> Slot<'_> {
+        Slot { word: &self.words[block], bits: &self.bits, mask: 1 << block }
+    }
+
+    /// As Arena::claim: the first that is free, named in the hand before.
+    fn alloc(&self, me: OwnerId) -> Option<(usize, u32)> {
+        for block in 0..2 {
+            if self.bits.load(Relaxed) & 1 << block != 0 {
+                continue;
+            }
+            let at = 16 * (block as u64 + 1);
+            self.hands[me.index()].take(at, me);
+            if let Some(generation) = self.slot(block).claim(me) {
+                return Some((block, generation));
+            }
+            self.hands[me.index()].put_down(at, me);
+        }
+        None
+    }
+
+    fn recover(&self, dead: OwnerId) {
+        let had_more = self.hands[dead.index()].recover(dead, |at| {
+            self.slot(at as usize / 16 - 1).recover(dead);
+        });
+        assert!(!had_more);
+    }
+
+    /// A FREE block's bit is 0.
+    fn check(&self) {
+        for block in 0..2 {
+            let is_free = state(self.words[block].load(Relaxed)) == State::Free;
+            assert!(!is_free || self.bits.load(Relaxed) & 1 << block == 0, "a free block that nobody finds");
+        }
+    }
+}
+
+#[test]
+fn two_allocate_and_free() {
+    model("heap: two allocate, publish and free", || {
+        let chunk = chunk();
+        let work = |chunk: &Chunk, me: OwnerId| {
+            let Some((block, generation)) = chunk.alloc(me) else { return };
+            // Whoever has the block is alone with its bytes.
+            chunk.bytes[block].store(me.bits().into(), Relaxed);
+            assert!(chunk.slot(block).publish(generation, me));
+            chunk.hands[me.index()].put_down(16 * (block as u64 + 1), me);
+            assert_eq!(chunk.bytes[block].load(Relaxed), u64::from(me.bits()), "given twice");
+            assert!(chunk.slot(block).free(generation, me));
+        };
+        let other = chunk.clone();
+        let thread = thread::spawn(move || work(&other, id(1)));
+        work(&chunk, id(0));
+        thread.join().unwrap();
+        chunk.check();
+        assert!(chunk.alloc(id(0)).is_some() && chunk.alloc(id(0)).is_some(), "one is lost");
+    });
+}
+
+#[test]
+fn freed_twice_at_once() {
+    model("heap: two free the same block while a third allocates", || {
+        let chunk = chunk();
+        let (block, generation) = chunk.alloc(id(0)).unwrap();
+        assert!(chunk.slot(block).publish(generation, id(0)));
+        let freer = chunk.clone();
+        let freer = thread::spawn(move || freer.slot(block).free(generation, id(1)));
+        let allocator = chunk.clone();
+        let allocator = thread::spawn(move || allocator.slot(block).claim(id(1)).is_some());
+        let mine = chunk.slot(block).free(generation, id(0));
+        assert!(mine ^ freer.join().unwrap(), "one of them has freed it");
+        let is_taken = allocator.join().unwrap();
+        let expected = if is_taken { State::Claimed(id(1)) } else { State::Free };
+        assert_eq!(state(chunk.words[block].load(Relaxed)), expected);
+        chunk.check();
+    });
+}
+
+#[test]
+fn two_reap_while_a_third_allocates() {
+    model("heap: dead after a claim, two reapers and an allocator", || {
+        let chunk = chunk();
+        let (block, _) = chunk.alloc(id(1)).unwrap();
+        let reaper = chunk.clone();
+        let reaper = thread::spawn(move || reaper.recover(id(1)));
+        let allocator = chunk.clone();
+        let allocator = thread::spawn(move || allocator.slot(block).claim(id(0)));
+        chunk.recover(id(1));
+        reaper.join().unwrap();
+        let word = chunk.words[block].load(Relaxed);
+        match allocator.join().unwrap() {
+            Some(claimed) => {
+                assert_eq!((generation(word), state(word)), (claimed, State::Claimed(id(0))), "robbed");
+            }
+            None => assert_eq!(state(word), State::Free),
+        }
+        chunk.check();
+    });
+}
+
+#[test]
+fn a_reader_without_a_lock_sees_that_the_block_is_another() {
+    model("heap: a reader validates with the generation", || {
+        let chunk = chunk();
+        let (block, first) = chunk.alloc(id(0)).unwrap();
+        chunk.bytes[block].store(1, Relaxed);
+        assert!(chunk.slot(block).publish(first, id(0)));
+        let reader = chunk.clone();
+        let reader = thread::spawn(move || {
+            let before = reader.words[block].load(Acquire);
+            if generation(before) != first || state(before) != State::Live {
+                return;
+            }
+            let seen = reader.bytes[block].load(Relaxed);
+            fence(Acquire);
+            if generation(reader.words[block].load(Relaxed)) == first {
+                assert_eq!(seen, 1, "bytes of the next block");
+            }
+        });
+        assert!(chunk.slot(block).free(first, id(0)));
+        assert!(chunk.slot(block).claim(id(0)).is_some());
+        chunk.bytes[block].store(2, Relaxed);
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn two_carve() {
+    model("heap: two carve chunks of one unit and of four", || {
+        let shared = Arc::new((AtomicU64::new(0), [(); 6].map(|()| AtomicU64::new(0))));
+        let carve = |shared: &(AtomicU64, [AtomicU64; 6]), len| {
+            let class = Class::for_len(len).unwrap();
+            Table { end: &shared.0, units: &shared.1 }.carve(class).map(|first| (first, class))
+        };
+        let other = shared.clone();
+        let thread = thread::spawn(move || [40, 2000].map(|len| carve(&other, len)));
+        let mine = carve(&shared, 40);
+        let mut all: Vec<_> = thread.join().unwrap().into_iter().chain([mine]).collect();
+        all.sort_by_key(|carved| carved.map(|(first, _)| first));
+        let all: Vec<_> = all.into_iter().map(Option::unwrap).collect();
+        let table = Table { end: &shared.0, units: &shared.1 };
+        assert_eq!(table.chunks().collect::<Vec<_>>(), all, "each has a chunk of its own");
+        assert_eq!(carve(&shared, 40), None);
+    });
+}
