@@ -35,6 +35,8 @@ pub enum Kind {
     OnceValue = 14,
     /// [`crate::Value`]
     Value = 15,
+    /// [`crate::List`]
+    List = 18,
     /// A part of the memory from which lists and dicts of a segment take theirs.
     Heap = 20,
 }
@@ -55,6 +57,7 @@ const ALL: &[Kind] = &[
     Kind::Once,
     Kind::OnceValue,
     Kind::Value,
+    Kind::List,
     Kind::Heap,
 ];
 
@@ -82,6 +85,7 @@ impl Kind {
             Kind::Once => "once",
             Kind::OnceValue => "once value",
             Kind::Value => "value",
+            Kind::List => "list",
             Kind::Heap => "heap",
         }
     }

@@ -38,6 +38,10 @@ pub mod inspect;
 #[cfg(not(loom))]
 mod kind;
 #[cfg(not(loom))]
+mod list;
+#[cfg(not(loom))]
+mod manager;
+#[cfg(not(loom))]
 mod object;
 #[cfg(not(loom))]
 mod pipe;
@@ -59,6 +63,10 @@ mod models;
 pub use error::{Error, ErrorKind};
 #[cfg(not(loom))]
 pub use kind::Kind;
+#[cfg(not(loom))]
+pub use list::{Iter as ListIter, List};
+#[cfg(not(loom))]
+pub use manager::Manager;
 #[doc(hidden)]
 pub use message::private as __private;
 pub use message::{Message, Schema};

@@ -17,6 +17,8 @@ use crate::{Error, ErrorKind, Result};
 const OWN: &str = "";
 /// How often creating and opening may find that others were quicker.
 const TRIES: usize = 1000;
+/// What a segment reserves, unless said, for an object that grows. Memory is committed as it grows.
+pub(crate) const RESERVE: u64 = 16 << 30;
 
 /// Where an object is to be created or found: the argument of every `create`, `open` and `open_or_create`.
 ///
@@ -47,6 +49,7 @@ pub struct Place {
     site: Site,
     mode: u32,
     persistent: bool,
+    reserve: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -86,7 +89,7 @@ impl Place {
     /// A name in a directory of the caller's choice, on any file system that has `O_TMPFILE` (tmpfs, ext4, xfs, btrfs).
     pub fn in_dir(dir: impl AsRef<Path>, name: impl Into<String>) -> Place {
         let site = Site::File { dir: dir.as_ref().to_path_buf(), name: name.into() };
-        Place { site, mode: 0o600, persistent: false }
+        Place { site, mode: 0o600, persistent: false, reserve: 0 }
     }
 
     /// Who may open what is created: permission bits as of `chmod`, not subject to the umask. 0600 unless said. Has no
@@ -103,8 +106,29 @@ impl Place {
         self
     }
 
+    /// How many bytes of address space and file size what is created under a name of its own reserves, at least: if not said,
+    /// 16 GiB for what grows, and what it needs for what does not. Memory is taken only as it is used. Has no effect on
+    /// opening, nor inside of a segment.
+    pub fn reserve(mut self, bytes: u64) -> Place {
+        self.reserve = bytes;
+        self
+    }
+
+    /// The place of an object that grows.
+    pub(crate) fn growing(mut self) -> Place {
+        if self.reserve == 0 {
+            self.reserve = RESERVE;
+        }
+        self
+    }
+
+    /// How many bytes are to be reserved; 0: as many as the object needs.
+    pub(crate) fn reserved(&self) -> u64 {
+        self.reserve
+    }
+
     fn inside(attachment: Arc<Attachment>, name: String) -> Place {
-        Place { site: Site::Inside { attachment, name }, mode: 0o600, persistent: false }
+        Place { site: Site::Inside { attachment, name }, mode: 0o600, persistent: false, reserve: 0 }
     }
 
     /// The place in a sentence.
@@ -186,6 +210,11 @@ impl Place {
         shape.insert(&Attachment::anonymous(shape.size())?, OWN, init)
     }
 
+    /// Likewise, of an object that grows.
+    pub(crate) fn anonymous_growing(shape: &Shape, init: impl FnOnce(*mut u8)) -> Result<ObjectRef> {
+        shape.insert(&Attachment::anonymous(RESERVE)?, OWN, init)
+    }
+
     /// Creates the object; `init` gets its zeroed, 128-aligned bytes before anybody else can see them.
     pub(crate) fn create(self, shape: &Shape, init: impl FnOnce(*mut u8)) -> Result<ObjectRef> {
         match &self.site {
@@ -195,7 +224,7 @@ impl Place {
             }
             Site::File { .. } => {
                 let (attachment, object) =
-                    self.build(shape.size(), |attachment| shape.insert(attachment, OWN, init))?;
+                    self.build(self.size_for(shape), |attachment| shape.insert(attachment, OWN, init))?;
                 self.publish_new(&attachment)?;
                 Ok(object)
             }
@@ -230,6 +259,14 @@ impl Place {
             }
         }
         Err(self.overtaken())
+    }
+
+    /// How large a segment of its own for this object is to be.
+    fn size_for(&self, shape: &Shape) -> u64 {
+        match self.reserve {
+            0 => shape.size(),
+            reserve => whole_pages(reserve).max(shape.size()),
+        }
     }
 
     /// Builds a segment that has no name yet.

@@ -25,6 +25,7 @@ pub(crate) fn recover(kind: u32, base: *mut u8, len: usize, dead: OwnerId) {
         Some(Kind::Barrier) => crate::sync::barrier::recover(base, len, dead),
         Some(Kind::Once | Kind::OnceValue) => crate::sync::once::recover(base, len, dead),
         Some(Kind::Value) => crate::value::recover(base, len, dead),
+        Some(Kind::List) => crate::list::recover(base, len, dead),
         Some(Kind::Heap) => crate::heap::recover(base, len, dead),
         // Of a later version, which its users have.
         None => {}
@@ -48,6 +49,7 @@ pub(crate) fn describe(kind: u32, base: *const u8, len: usize) -> Vec<(&'static 
         Some(Kind::Barrier) => crate::sync::barrier::describe(base, len),
         Some(Kind::Once | Kind::OnceValue) => crate::sync::once::describe(base, len),
         Some(Kind::Value) => crate::value::describe(base, len),
+        Some(Kind::List) => crate::list::describe(base, len),
         Some(Kind::Heap) => crate::heap::describe(base, len),
         None => Vec::new(),
     }

@@ -33,6 +33,16 @@ fn spsc_ops() {
 }
 
 #[test]
+fn heap_ops() {
+    replay("heap_ops", bodies::heap_ops::run);
+}
+
+#[test]
+fn list_ops() {
+    replay("list_ops", bodies::list_ops::run);
+}
+
+#[test]
 fn pipe_bytes() {
     replay("pipe_bytes", bodies::pipe_bytes::run);
 }

@@ -4,6 +4,8 @@
 //! not started, the role's holder counts as dead: the other side sees the end, as it would if the child had died.
 
 use crate::kind::Kind;
+use crate::list::List;
+use crate::manager::Manager;
 use crate::message::Message;
 use crate::pipe::{Connection, Frame, Luggage, PipeReader, PipeWriter, Way};
 use crate::place::Segment;
@@ -118,6 +120,30 @@ impl<T: Message> Argument for Queue<T> {
 
     fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Queue<T>> {
         Queue::from_object(unpacker.object(Kind::Queue)?)
+    }
+}
+
+impl<T: Message> Argument for List<T> {
+    const HAS_HANDLES: bool = true;
+
+    fn pack(self, packer: &mut Packer) -> Result<()> {
+        packer.object(self.object()).map(drop)
+    }
+
+    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<List<T>> {
+        List::from_object(unpacker.object(Kind::List)?)
+    }
+}
+
+impl Argument for Manager {
+    const HAS_HANDLES: bool = true;
+
+    fn pack(self, packer: &mut Packer) -> Result<()> {
+        packer.attachment(self.segment().attachment()).map(drop)
+    }
+
+    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Manager> {
+        unpacker.attachment().map(Segment::from_attachment).map(Manager::from)
     }
 }
 

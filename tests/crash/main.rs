@@ -72,6 +72,8 @@ mod harness;
 #[cfg(target_arch = "x86_64")]
 mod helper;
 #[cfg(target_arch = "x86_64")]
+mod list;
+#[cfg(target_arch = "x86_64")]
 mod lock;
 #[cfg(target_arch = "x86_64")]
 mod once;
@@ -125,6 +127,7 @@ fn main() {
         barrier::scenes(),
         once::scenes(),
         value::scenes(),
+        list::scenes(),
     ];
     let scenes = scenes.into_iter().flatten();
     harness::run(scenes.filter(|scene| scene.name.contains(&filter)).collect());

@@ -119,8 +119,9 @@ fn two_reap_while_a_third_allocates() {
         let allocator = thread::spawn(move || allocator.slot(block).claim(id(0)));
         chunk.recover(id(1));
         reaper.join().unwrap();
+        let claimed = allocator.join().unwrap();
         let word = chunk.words[block].load(Relaxed);
-        match allocator.join().unwrap() {
+        match claimed {
             Some(claimed) => {
                 assert_eq!((generation(word), state(word)), (claimed, State::Claimed(id(0))), "robbed");
             }

@@ -1,5 +1,7 @@
 //! What the fuzz targets do, one file each: a function of bytes. `tests/corpus.rs` runs the same over the stored corpus.
 
+pub mod heap_ops;
+pub mod list_ops;
 pub mod pipe_bytes;
 pub mod queue_ops;
 pub mod schema_text;

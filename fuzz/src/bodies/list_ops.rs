@@ -1,0 +1,67 @@
+//! Operations on a list through two handles, beside a `Vec`: the same elements after each.
+
+use pagemate::{ErrorKind, List, Manager, Message};
+
+use super::Supply;
+
+pub fn run(data: &[u8]) {
+    let mut supply = Supply(data);
+    if supply.byte() % 2 == 0 {
+        with::<u64>(supply, |n| n);
+    } else {
+        with::<[u64; 3]>(supply, |n| [n, !n, n / 2]);
+    }
+}
+
+fn with<T: Message + Ord + std::fmt::Debug>(mut supply: Supply<'_>, value: fn(u64) -> T) {
+    let manager = Manager::new().expect("a manager");
+    let open = || manager.list::<T>("list").expect("a list");
+    let lists: [List<T>; 2] = [open(), open()];
+    let mut twin: Vec<T> = Vec::new();
+    let mut next = 0;
+    while !supply.is_empty() {
+        let (operation, number) = (supply.byte() % 10, u64::from(supply.byte()));
+        let list = &lists[number as usize % 2];
+        let index = number % (twin.len() as u64 + 2);
+        let at = index as usize;
+        next += 7;
+        match operation {
+            0 | 1 => {
+                list.push(value(next)).expect("room");
+                twin.push(value(next));
+            }
+            2 => {
+                list.extend((0..number % 20).map(value)).expect("room");
+                twin.extend((0..number % 20).map(value));
+            }
+            3 => assert_eq!(list.pop().expect("a sound list"), twin.pop()),
+            4 => match list.set(index, value(next)) {
+                Ok(()) => twin[at] = value(next),
+                Err(error) => assert!(error.kind() == ErrorKind::InvalidInput && at >= twin.len()),
+            },
+            5 => match list.insert(index, value(next)) {
+                Ok(()) => twin.insert(at, value(next)),
+                Err(error) => assert!(error.kind() == ErrorKind::InvalidInput && at > twin.len()),
+            },
+            6 => {
+                let removed = (at < twin.len()).then(|| twin.remove(at));
+                assert_eq!(list.remove(index).expect("a sound list"), removed);
+            }
+            7 => assert_eq!(lists[1].get(index).expect("a sound list"), twin.get(at).copied()),
+            8 => {
+                list.sort().expect("room");
+                twin.sort();
+            }
+            _ if number % 8 == 0 => {
+                list.clear().expect("a sound list");
+                twin.clear();
+            }
+            _ => assert_eq!(
+                list.slice(1..index).expect("a sound list"),
+                twin.get(1..at.min(twin.len())).unwrap_or(&[])
+            ),
+        }
+        assert_eq!(lists[0].len().expect("a sound list"), twin.len() as u64);
+    }
+    assert_eq!(lists[1].to_vec().expect("a sound list"), twin);
+}

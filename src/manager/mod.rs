@@ -1,0 +1,169 @@
+//! A manager: one segment with everything that some processes share, by name.
+//!
+//! Not a server: nobody needs to run, and nothing is sent. The directory of the segment is the list of names, and the heap of
+//! the segment is where lists take their memory. So this file has no state and no death of its own.
+
+use std::path::PathBuf;
+
+use crate::kind::Kind;
+use crate::list::List;
+use crate::message::Message;
+use crate::place::{Origin, Place, Segment, RESERVE};
+use crate::sync::event::Event;
+use crate::sync::lock::Lock;
+use crate::Result;
+
+/// A place for everything that some processes share: objects by name in one segment, made on first use, of any process.
+///
+/// What Python's `multiprocessing.Manager` is for, without its server process: objects are memory, so a look-up is a look-up,
+/// any process may come and go, and none takes the others' objects with it. Every type of pagemate may live here:
+/// [`at`](Manager::at) gives a place for its `create`, `open` and `open_or_create`.
+///
+/// It reserves 16 GiB of address space and file size unless its [`Place::reserve`] says otherwise; memory is taken as objects
+/// are made and grow. Objects stay as long as the manager: a list's memory is given back by [`List::clear`], its name and
+/// 384 bytes are not.
+///
+/// # Examples
+///
+/// ```
+/// use pagemate::{Manager, Queue};
+///
+/// # fn main() -> pagemate::Result<()> {
+/// # let name = format!("doc-manager-{}", std::process::id());
+/// # let name = name.as_str();
+/// let manager = Manager::create(name)?;
+/// manager.list::<u64>("squares")?.extend((0..10).map(|n| n * n))?;
+///
+/// let elsewhere = Manager::open(name)?; // any process of this user, or give it to a child
+/// assert_eq!(elsewhere.list::<u64>("squares")?.get(9)?, Some(81));
+/// let (jobs, _) = Queue::<u64>::open_or_create(elsewhere.at("jobs"), 64)?;
+/// # drop(jobs);
+/// assert_eq!(manager.objects()?.len(), 2);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// On a disk it outlasts all processes, and the machine's memory:
+///
+/// ```
+/// use pagemate::{Manager, Place};
+///
+/// # fn main() -> pagemate::Result<()> {
+/// # let name = format!("doc-manager-disk-{}", std::process::id());
+/// # let (dir, name) = (std::env::temp_dir(), name.as_str());
+/// let place = Place::in_dir(&dir, name).persistent();
+/// Manager::create(place.clone())?.list::<u64>("seen")?.push(7)?;
+/// assert_eq!(Manager::open(place.clone())?.list::<u64>("seen")?.to_vec()?, [7]);
+/// place.remove()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Manager {
+    segment: Segment,
+}
+
+impl From<Segment> for Manager {
+    /// The objects of a segment that is there already.
+    fn from(segment: Segment) -> Manager {
+        Manager { segment }
+    }
+}
+
+impl Manager {
+    /// A manager that only handles lead to: clone it, or give it to a child process.
+    ///
+    /// # Errors
+    ///
+    /// `OutOfMemory`, `System` (too many open files).
+    pub fn new() -> Result<Manager> {
+        Segment::new(RESERVE).map(Manager::from)
+    }
+
+    /// Creates a manager. Fails if something has the name.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists`, `InvalidInput`, `OutOfMemory`, `PermissionDenied`, `Unsupported` (the directory's file system).
+    pub fn create(place: impl Into<Place>) -> Result<Manager> {
+        let place = place.into().growing();
+        let size = place.reserved();
+        Segment::create(place, size).map(Manager::from)
+    }
+
+    /// Opens an existing manager, or a segment as one.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `PermissionDenied`, `VersionMismatch`, `Corrupted`, `OutOfMemory` (1,024 participants are attached).
+    pub fn open(place: impl Into<Place>) -> Result<Manager> {
+        Segment::open(place).map(Manager::from)
+    }
+
+    /// Opens the manager or, if there is none, creates it; says which.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Manager::open) and [`create`](Manager::create), and `Busy`.
+    pub fn open_or_create(place: impl Into<Place>) -> Result<(Manager, Origin)> {
+        let place = place.into().growing();
+        let size = place.reserved();
+        let (segment, origin) = Segment::open_or_create(place, size)?;
+        Ok((Manager::from(segment), origin))
+    }
+
+    /// The place of the object with this name, for any type's `create`, `open` and `open_or_create`.
+    pub fn at(&self, name: impl Into<String>) -> Place {
+        self.segment.at(name)
+    }
+
+    /// The list with this name, which is created if there is none.
+    ///
+    /// # Errors
+    ///
+    /// `TypeMismatch` (something else has the name, or its elements are of another type), `InvalidInput` (the name),
+    /// `OutOfMemory`, `Corrupted`.
+    pub fn list<T: Message>(&self, name: &str) -> Result<List<T>> {
+        List::open_or_create(self.at(name)).map(|(list, _)| list)
+    }
+
+    /// The event with this name, which is created if there is none.
+    ///
+    /// # Errors
+    ///
+    /// As of [`list`](Manager::list).
+    pub fn event(&self, name: &str) -> Result<Event> {
+        Event::open_or_create(self.at(name)).map(|(event, _)| event)
+    }
+
+    /// The lock with this name, which is created if there is none.
+    ///
+    /// # Errors
+    ///
+    /// As of [`list`](Manager::list).
+    pub fn lock(&self, name: &str) -> Result<Lock> {
+        Lock::open_or_create(self.at(name)).map(|(lock, _)| lock)
+    }
+
+    /// Names and kinds of the objects, newest first, but for the heap that they share; `None` for a kind that this version of
+    /// pagemate does not know.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupted`.
+    pub fn objects(&self) -> Result<Vec<(String, Option<Kind>)>> {
+        let mut objects = self.segment.objects()?;
+        objects.retain(|(_, kind)| *kind != Some(Kind::Heap));
+        Ok(objects)
+    }
+
+    /// The segment that it is.
+    pub fn segment(&self) -> &Segment {
+        &self.segment
+    }
+
+    /// The file that it is, if it has a name.
+    pub fn path(&self) -> Option<PathBuf> {
+        self.segment.path()
+    }
+}

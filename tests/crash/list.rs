@@ -1,0 +1,163 @@
+//! Scenes of the list, and with it of the heap: elements in blocks of their own and in the root, with room and without.
+//! After each the list is as before or as after, and not a block of the heap is lost.
+
+use std::fmt::Debug;
+
+use pagemate::{inspect, Kind, List, Manager, Message, Place};
+
+use crate::{End, Recipe, Scene};
+
+/// An element too large for a word, and another value for it.
+type Large = [u64; 4];
+
+/// Elements of a full root.
+const FULL: u64 = 8;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Op {
+    Push,
+    Extend,
+    Pop,
+    Set,
+    Insert,
+    Remove,
+    Sort,
+    Clear,
+}
+
+fn large(n: u64) -> Large {
+    [n, n + 1, n + 2, n + 3]
+}
+
+fn small(n: u64) -> u64 {
+    n
+}
+
+pub fn scenes() -> Vec<Recipe> {
+    vec![
+        Recipe { name: "list: push, the heap's first block", build: || Change::boxed(Op::Push, 0, large) },
+        Recipe { name: "list: push", build: || Change::boxed(Op::Push, 3, large) },
+        Recipe { name: "list: push, growing", build: || Change::boxed(Op::Push, FULL, large) },
+        Recipe { name: "list: push of a word", build: || Change::boxed(Op::Push, 3, small) },
+        Recipe { name: "list: push of a word, growing", build: || Change::boxed(Op::Push, FULL, small) },
+        Recipe { name: "list: extend", build: || Change::boxed(Op::Extend, 2, large) },
+        Recipe { name: "list: extend, growing", build: || Change::boxed(Op::Extend, FULL, large) },
+        Recipe { name: "list: pop", build: || Change::boxed(Op::Pop, 3, large) },
+        Recipe { name: "list: set", build: || Change::boxed(Op::Set, 3, large) },
+        Recipe { name: "list: set of a word", build: || Change::boxed(Op::Set, 3, small) },
+        Recipe { name: "list: insert", build: || Change::boxed(Op::Insert, 3, large) },
+        Recipe { name: "list: insert, growing", build: || Change::boxed(Op::Insert, FULL, large) },
+        Recipe { name: "list: remove", build: || Change::boxed(Op::Remove, 3, large) },
+        Recipe { name: "list: remove of a word", build: || Change::boxed(Op::Remove, 3, small) },
+        Recipe { name: "list: sort", build: || Change::boxed(Op::Sort, 3, large) },
+        Recipe { name: "list: clear", build: || Change::boxed(Op::Clear, 3, large) },
+    ]
+}
+
+struct Change<T: Message> {
+    manager: Manager,
+    place: Place,
+    list: List<T>,
+    op: Op,
+    before: Vec<T>,
+    value: fn(u64) -> T,
+}
+
+impl<T: Message + Ord + Debug> Change<T> {
+    fn boxed(op: Op, count: u64, value: fn(u64) -> T) -> Box<dyn Scene> {
+        let place = Place::from(format!("crash-{}-list", std::process::id())).reserve(1 << 24);
+        let manager = Manager::create(place.clone()).unwrap();
+        let list = manager.list::<T>("list").unwrap();
+        let before: Vec<T> = (0..count).map(|n| value(count - n)).collect();
+        before.iter().for_each(|value| list.push(*value).unwrap());
+        Box::new(Change { manager, place, list, op, before, value })
+    }
+
+    fn after(&self) -> Vec<T> {
+        let (value, mut all) = (self.value, self.before.clone());
+        match self.op {
+            Op::Push => all.push(value(90)),
+            Op::Extend => all.extend((90..94).map(value)),
+            Op::Pop => _ = all.pop(),
+            Op::Set => all[1] = value(90),
+            Op::Insert => all.insert(1, value(90)),
+            Op::Remove => _ = all.remove(1),
+            Op::Sort => all.sort(),
+            Op::Clear => all.clear(),
+        }
+        all
+    }
+
+    /// What others do with the list.
+    fn script(&self, now: &[T]) -> pagemate::Result<bool> {
+        let (list, value) = (&self.list, self.value);
+        let mut twin = now.to_vec();
+        list.push(value(70))?;
+        twin.push(value(70));
+        list.insert(0, value(71))?;
+        twin.insert(0, value(71));
+        list.set(0, value(72))?;
+        twin[0] = value(72);
+        list.extend((0..20).map(value))?;
+        twin.extend((0..20).map(value));
+        let is_same = list.to_vec()? == twin && list.remove(0)? == Some(value(72));
+        list.clear()?;
+        Ok(is_same && list.is_empty()?)
+    }
+
+    fn blocks_in_use(&self) -> Result<u64, String> {
+        // Whoever attaches takes the place of the dead one, and reaps it.
+        let _reaper = Manager::open(self.place.clone()).map_err(|error| error.to_string())?;
+        let seen = inspect::segment(self.place.clone()).map_err(|error| error.to_string())?;
+        let heap = seen.objects.iter().filter(|object| object.kind == Some(Kind::Heap));
+        let states = heap.flat_map(|object| &object.state);
+        let blocks = states.filter(|(what, _)| *what == "blocks in use");
+        blocks.map(|(_, count)| count.parse::<u64>().map_err(|error| error.to_string())).sum()
+    }
+}
+
+impl<T: Message + Ord + Debug> Scene for Change<T> {
+    fn prepare(&mut self) {
+        // A participant of its own, before the operation.
+        if let Some(first) = self.before.first() {
+            self.list.set(0, *first).unwrap();
+        }
+    }
+
+    fn act(&mut self) {
+        let (list, value) = (&self.list, self.value);
+        match self.op {
+            Op::Push => list.push(value(90)).unwrap(),
+            Op::Extend => list.extend((90..94).map(value)).unwrap(),
+            Op::Pop => assert_eq!(list.pop().unwrap(), Some(value(1))),
+            Op::Set => list.set(1, value(90)).unwrap(),
+            Op::Insert => list.insert(1, value(90)).unwrap(),
+            Op::Remove => assert!(list.remove(1).unwrap().is_some()),
+            Op::Sort => list.sort().unwrap(),
+            Op::Clear => list.clear().unwrap(),
+        }
+    }
+
+    fn check(&mut self, end: End) -> Result<(), String> {
+        // Readers wait for nobody, also if the one that changes the list is stopped.
+        let now = self.list.to_vec().map_err(|error| error.to_string())?;
+        let after = self.after();
+        if now != after && (now != self.before || end == End::Finished) {
+            return Err(format!("the list is {now:?}, neither {:?} nor {after:?}", self.before));
+        }
+        if end == End::Stopped {
+            return Ok(());
+        }
+        if !self.script(&now).map_err(|error| error.to_string())? {
+            return Err("the others do not find what they have put there".into());
+        }
+        match self.blocks_in_use()? {
+            0 => Ok(()),
+            lost => Err(format!("{lost} blocks of the heap are lost")),
+        }
+    }
+
+    fn words(&self) -> String {
+        format!("{:?} in {:?}", self.list, self.manager.path())
+    }
+}

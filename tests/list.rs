@@ -1,0 +1,207 @@
+//! Lists and managers, with real processes: what one writes the others read, whoever is killed.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use pagemate::{ErrorKind, Event, Kind, List, Manager, Origin, Place, Process, Queue};
+use support::{until, Random};
+
+pagemate::init_tests!();
+
+/// A value that is whole only if all its parts say the same.
+type Wide = [u64; 9];
+
+fn wide(n: u64) -> Wide {
+    std::array::from_fn(|part| n * 10 + part as u64)
+}
+
+fn is_whole(value: Wide) -> bool {
+    value == wide(value[0] / 10)
+}
+
+#[test]
+fn two_processes_append_to_one_list() {
+    const COUNT: u64 = 20_000;
+    let list = List::<Wide>::new().unwrap();
+    let append = |(list, first): (List<Wide>, u64)| {
+        (0..COUNT).for_each(|n| list.push(wide(first + n)).unwrap());
+    };
+    let children = [0, COUNT].map(|first| Process::spawn(append, (list.clone(), first)).unwrap());
+    let mut read = 0;
+    while list.len().unwrap() < 2 * COUNT {
+        assert!(list.iter().skip(read).all(|value| is_whole(value.unwrap())));
+        read = list.len().unwrap() as usize;
+    }
+    children.into_iter().for_each(|child| child.join().unwrap());
+    let mut all = list.to_vec().unwrap();
+    for first in [0, COUNT] {
+        let theirs = all.iter().map(|value| value[0] / 10).filter(|n| n / COUNT * COUNT == first);
+        assert!(theirs.eq(first..first + COUNT), "each one's in its order");
+    }
+    all.sort();
+    assert_eq!(all, (0..2 * COUNT).map(wide).collect::<Vec<_>>());
+    list.sort().unwrap();
+    assert_eq!(list.to_vec().unwrap(), all);
+}
+
+#[test]
+fn readers_never_see_half_a_value() {
+    let list = List::<Wide>::new().unwrap();
+    list.extend((0..50).map(wide)).unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !stop.load(Relaxed) {
+                    for value in &list {
+                        let value = value.unwrap();
+                        assert!(is_whole(value), "{value:?}");
+                    }
+                }
+            });
+        }
+        for round in 0..3_000u64 {
+            list.set(round % 40, wide(round)).unwrap();
+            list.insert(3, wide(round)).unwrap();
+            assert!(list.remove(7).unwrap().is_some_and(is_whole));
+            list.push(wide(round)).unwrap();
+            assert_eq!(list.pop().unwrap(), Some(wide(round)));
+        }
+        stop.store(true, Relaxed);
+    });
+    assert_eq!(list.len().unwrap(), 50);
+}
+
+fn changes_for_ever((list, started): (List<Wide>, Event)) {
+    for n in 0.. {
+        list.push(wide(n)).unwrap();
+        list.insert(0, wide(n)).unwrap();
+        list.set(1, wide(n + 1)).unwrap();
+        if n % 3 > 0 {
+            list.remove(2).unwrap();
+            list.pop().unwrap();
+        }
+        if n % 50 == 0 {
+            list.clear().unwrap();
+        }
+        started.set();
+    }
+}
+
+#[test]
+fn writers_killed_at_random_moments() {
+    let mut random = Random::new();
+    let name = format!("test-list-kill-{}", std::process::id());
+    let place = Place::from(name).reserve(1 << 26);
+    let manager = Manager::create(place.clone()).unwrap();
+    let list = manager.list::<Wide>("list").unwrap();
+    for _ in 0..100 {
+        let started = Event::new().unwrap();
+        let children =
+            [(); 2].map(|()| Process::spawn(changes_for_ever, (list.clone(), started.clone())).unwrap());
+        started.wait();
+        random.moment(std::time::Duration::from_micros(500));
+        for child in children {
+            child.kill().unwrap();
+            assert!(child.join().is_err());
+        }
+        assert!(list.iter().all(|value| is_whole(value.unwrap())));
+        list.push(wide(1)).unwrap();
+        assert_eq!(list.pop().unwrap(), Some(wide(1)));
+    }
+    list.clear().unwrap();
+    until("all blocks come back", || {
+        // Whoever attaches reaps.
+        let _others = [(); 3].map(|()| Manager::open(place.clone()).unwrap());
+        let seen = pagemate::inspect::segment(place.clone()).unwrap();
+        let mut heap = seen.objects.iter().filter(|object| object.kind == Some(Kind::Heap));
+        heap.all(|object| object.state[0].1 == "0")
+    });
+}
+
+#[test]
+fn a_manager_holds_objects_of_all_types_by_name() {
+    let manager = Manager::new().unwrap();
+    let list = manager.list::<u32>("numbers").unwrap();
+    list.extend([3, 1, 2]).unwrap();
+    assert_eq!(manager.list::<u32>("numbers").unwrap().to_vec().unwrap(), [3, 1, 2]);
+    let error = manager.list::<u64>("numbers").unwrap_err();
+    assert!(error.kind() == ErrorKind::TypeMismatch && error.to_string().contains("u32"), "{error}");
+    assert_eq!(manager.event("numbers").unwrap_err().kind(), ErrorKind::TypeMismatch);
+    assert_eq!(manager.list::<u8>("a/b").unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(manager.list::<u8>("/heap/1").unwrap_err().kind(), ErrorKind::InvalidInput);
+    let (queue, origin) = Queue::<u64>::open_or_create(manager.at("queue"), 4).unwrap();
+    assert_eq!(origin, Origin::Created);
+    queue.send(5).unwrap();
+    let mut kinds = manager.objects().unwrap();
+    kinds.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(kinds, [("numbers".to_string(), Some(Kind::List)), ("queue".to_string(), Some(Kind::Queue))]);
+    // A child is given the whole of it, and makes something of its own.
+    let child = |manager: Manager| {
+        let (queue, _) = Queue::<u64>::open_or_create(manager.at("queue"), 4).unwrap();
+        manager.list::<u64>("theirs").unwrap().push(queue.recv().unwrap()).unwrap();
+        manager.list::<u32>("numbers").unwrap().len().unwrap()
+    };
+    assert_eq!(Process::spawn(child, manager.clone()).unwrap().join().unwrap(), 3);
+    assert_eq!(manager.list::<u64>("theirs").unwrap().to_vec().unwrap(), [5]);
+}
+
+/// A directory on a file system that has unnamed files; the working directory's, as a disk is wanted.
+fn disk() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).to_path_buf()
+}
+
+fn fills((name, ready): (String, Event)) {
+    let manager = Manager::open(Place::in_dir(disk(), name)).unwrap();
+    let list = manager.list::<Wide>("list").unwrap();
+    for n in list.len().unwrap().. {
+        list.push(wide(n)).unwrap();
+        ready.set();
+    }
+}
+
+#[test]
+fn what_is_on_disk_outlasts_all_processes() {
+    let name = format!("test-manager-disk-{}", std::process::id());
+    let place = Place::in_dir(disk(), name.as_str()).persistent().reserve(1 << 28);
+    drop(Manager::create(place.clone()).unwrap());
+    let mut random = Random::new();
+    let mut least = 0;
+    for _ in 0..10 {
+        let ready = Event::new().unwrap();
+        let child = Process::spawn(fills, (name.clone(), ready.clone())).unwrap();
+        ready.wait();
+        random.moment(std::time::Duration::from_millis(1));
+        child.kill().unwrap();
+        assert!(child.join().is_err());
+        // Nobody is attached now: the file is all there is.
+        let list = List::<Wide>::open(Manager::open(place.clone()).unwrap().at("list")).unwrap();
+        let all = list.to_vec().unwrap();
+        assert!(all.len() > least);
+        assert!(all.iter().enumerate().all(|(n, value)| *value == wide(n as u64)));
+        least = all.len();
+    }
+    place.remove().unwrap();
+}
+
+#[test]
+fn a_full_segment_leaves_the_list_as_it_was() {
+    let name = format!("test-list-full-{}", std::process::id());
+    let list = List::<Wide>::create(Place::from(name).reserve(1 << 20)).unwrap();
+    let mut count = 0;
+    let error = loop {
+        match list.push(wide(count)) {
+            Ok(()) => count += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::OutOfMemory);
+    assert_eq!(list.extend((0..100).map(wide)).unwrap_err().kind(), ErrorKind::OutOfMemory);
+    assert_eq!(list.to_vec().unwrap(), (0..count).map(wide).collect::<Vec<_>>());
+    for n in 0..100 {
+        assert_eq!(list.pop().unwrap(), Some(wide(count - 1 - n)));
+    }
+    assert_eq!(list.len().unwrap(), count - 100);
+}
