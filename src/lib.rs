@@ -28,6 +28,7 @@ mod segment;
 mod sync;
 mod sys;
 mod value;
+mod waitset;
 
 #[cfg(not(loom))]
 mod attachment;
@@ -112,6 +113,7 @@ pub use sync::rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use sync::semaphore::{PermitOverflow, Semaphore};
 #[cfg(not(loom))]
 pub use value::{Integer, Value, ValueError};
+pub use waitset::{Room, WaitSet, Waitable};
 
 /// The result of everything that is not a hot path.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -41,6 +41,7 @@ const LAYERS: &[&str] = &[
     "pipe",
     "manager",
     "process/",
+    "waitset/",
     "switchboard",
     "inspect",
 ];

@@ -131,6 +131,10 @@ impl Connection {
         Ok(Connection { reader, writer: PipeWriter::take(frame, Way::Back)? })
     }
 
+    pub(crate) fn reader(&self) -> &PipeReader {
+        &self.reader
+    }
+
     /// The two halves, for two threads. Dropping one of them closes its direction only.
     pub fn split(self) -> (PipeReader, PipeWriter) {
         (self.reader, self.writer)

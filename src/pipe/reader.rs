@@ -3,6 +3,8 @@
 use std::any::TypeId;
 use std::fmt;
 use std::mem::MaybeUninit;
+use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{hand_over, Frame, PipeError, Way, CAPACITY};
@@ -321,6 +323,12 @@ impl PipeReader {
 
     pub(super) fn object(&self) -> &ObjectRef {
         &self.frame.object
+    }
+
+    /// What somebody who waits for the pipe without the handle looks at: the object, the control block of its way, and
+    /// whether the handle holds a message that is not in the ring any more.
+    pub(crate) fn parts(&self) -> (&ObjectRef, &Control, &Arc<AtomicBool>) {
+        (&self.frame.object, self.control(), self.reader.is_complete())
     }
 
     pub(super) fn way(&self) -> Way {

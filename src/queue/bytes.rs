@@ -33,6 +33,9 @@
 //! | writer dies between two parts | the same | the reader drops the parts | that message |
 //! | reader dies | the writer, in its next step | nobody | what was not read |
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::Arc;
+
 use crate::queue::area::Area;
 use crate::queue::ring::{Control, ReadCursor, Stuck, WriteCursor};
 
@@ -199,6 +202,8 @@ pub(crate) struct ByteReader {
     /// What the first part said, while some are missing.
     begun: Option<(Sort, u64)>,
     arrived: Option<Arrived>,
+    /// Whether a complete message is here and not in the ring any more: for who waits for the ring without the reader.
+    is_complete: Arc<AtomicBool>,
 }
 
 impl ByteReader {
@@ -207,7 +212,25 @@ impl ByteReader {
     pub(crate) fn start(control: &Control, area: Area) -> Option<ByteReader> {
         let cursor = ReadCursor::start(control, area.len() as u64)?;
         let is_possible = cursor.position() % STEP == 0;
-        is_possible.then_some(ByteReader { cursor, area, parts: Vec::new(), begun: None, arrived: None })
+        is_possible.then(|| ByteReader {
+            cursor,
+            area,
+            parts: Vec::new(),
+            begun: None,
+            arrived: None,
+            is_complete: Arc::default(),
+        })
+    }
+
+    /// True while a complete message is here that is not in the ring any more.
+    pub(crate) fn is_complete(&self) -> &Arc<AtomicBool> {
+        &self.is_complete
+    }
+
+    fn set_arrived(&mut self, arrived: Option<Arrived>) {
+        self.arrived = arrived;
+        // Relaxed: what it tells of is in this process, and `&mut self` guards it.
+        self.is_complete.store(arrived.is_some_and(|arrived| !arrived.in_ring), Relaxed);
     }
 
     /// The message that waits, if there is one; `Ok(None)`: a part has been put aside, look again.
@@ -230,6 +253,7 @@ impl ByteReader {
         if record.is_first && !record.has_more {
             self.drop_parts();
             let Record { sort, tag, len, .. } = record;
+            // Not through set_arrived(): this is the short way, on which nothing is set aside.
             self.arrived = Some(Arrived { sort, tag, len: len as usize, in_ring: true });
         } else {
             self.put_aside(control, record)?;
@@ -270,7 +294,7 @@ impl ByteReader {
         if !record.has_more {
             self.begun = None;
             let Record { sort, tag, .. } = record;
-            self.arrived = Some(Arrived { sort, tag, len: self.parts.len(), in_ring: false });
+            self.set_arrived(Some(Arrived { sort, tag, len: self.parts.len(), in_ring: false }));
         }
         Ok(())
     }
@@ -314,7 +338,7 @@ impl ByteReader {
         match self.arrived {
             None => Vec::new(),
             Some(Arrived { in_ring: false, .. }) => {
-                self.arrived = None;
+                self.set_arrived(None);
                 std::mem::take(&mut self.parts)
             }
             Some(Arrived { len, .. }) => {
@@ -335,7 +359,10 @@ impl ByteReader {
     pub(crate) fn skip(&mut self, control: &Control) {
         match self.arrived.take() {
             Some(Arrived { in_ring: true, len, .. }) => self.cursor.release(control, size_for(len as u64)),
-            Some(_) => self.parts.clear(),
+            Some(_) => {
+                self.set_arrived(None);
+                self.parts.clear();
+            }
             None => {}
         }
     }
@@ -343,6 +370,7 @@ impl ByteReader {
     /// What is out of the ring and not yet with the caller, for whoever takes the role over.
     pub(crate) fn leave(&mut self) -> Leftover {
         let complete = self.arrived.take().filter(|arrived| !arrived.in_ring);
+        self.set_arrived(None);
         let begun = self.begun.take();
         Leftover {
             head: complete.map(|arrived| (arrived.sort, arrived.tag)).or(begun),
@@ -356,7 +384,7 @@ impl ByteReader {
         let Leftover { head, is_complete, parts } = leftover;
         match head {
             Some((sort, tag)) if is_complete => {
-                self.arrived = Some(Arrived { sort, tag, len: parts.len(), in_ring: false });
+                self.set_arrived(Some(Arrived { sort, tag, len: parts.len(), in_ring: false }));
             }
             head => self.begun = head,
         }

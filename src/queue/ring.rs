@@ -176,6 +176,16 @@ impl Control {
         self.shared.space.notify_all();
     }
 
+    /// Where consumers sleep. They announce themselves with the heavy barrier.
+    pub(crate) fn items(&self) -> &Waiters {
+        &self.shared.items
+    }
+
+    /// Where producers sleep. They announce themselves with the heavy barrier.
+    pub(crate) fn space(&self) -> &Waiters {
+        &self.shared.space
+    }
+
     /// Blocks a consumer until `attempt` gives something or the deadline passes (`None`).
     pub(crate) fn wait_for_items<T>(
         &self,

@@ -94,12 +94,29 @@ impl Flag {
 
     /// True if the flag was set at any moment since the call began.
     pub(crate) fn wait(&self, deadline: Deadline) -> bool {
-        let word = &self.futex.word;
-        let start = word.load(Acquire); // pairs with set()
-        let attempt = || was_set_since(start, word.load(Acquire)).then_some(());
-        // A set that came before the announcement changed the word's count, which the attempt after it sees.
-        let announce = || word.fetch_or(WAITING, AcqRel) | WAITING;
-        wait(&self.futex, deadline, || (), attempt, announce).is_some()
+        let start = self.now();
+        let attempt = || self.was_set_since(start).then_some(());
+        wait(&self.futex, deadline, || (), attempt, || self.announce()).is_some()
+    }
+
+    /// The word at the beginning of a wait.
+    pub(crate) fn now(&self) -> u32 {
+        self.futex.word.load(Acquire) // pairs with set()
+    }
+
+    /// Whether a wait that began at `start` is over.
+    pub(crate) fn was_set_since(&self, start: u32) -> bool {
+        was_set_since(start, self.futex.word.load(Acquire)) // pairs with set()
+    }
+
+    /// Says that somebody is about to sleep; gives the value to sleep on. A set that came before changed the word's count,
+    /// which a look after this sees.
+    pub(crate) fn announce(&self) -> u32 {
+        self.futex.word.fetch_or(WAITING, AcqRel) | WAITING
+    }
+
+    pub(crate) fn futex(&self) -> &Futex {
+        &self.futex
     }
 
     /// Waits until the flag is set and clears it: of several who wait, one gets each set.
@@ -216,7 +233,7 @@ mod handle {
         }
 
         #[inline]
-        fn flag(&self) -> &Flag {
+        pub(crate) fn flag(&self) -> &Flag {
             // SAFETY: the object is aligned to 128 and at least as long as a Flag (checked in from_object), stays mapped as
             // long as `object` lives, and any bytes are a Flag, which is one atomic.
             unsafe { &*self.object.base().cast::<Flag>() }

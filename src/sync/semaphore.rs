@@ -99,11 +99,25 @@ impl Counter {
 
     #[cold]
     fn acquire_contended(&self, deadline: Deadline) -> bool {
-        let announce = || {
-            self.futex.word.fetch_or(WAITING, Relaxed);
-            WAITING // and no permits: with any, look again instead of sleeping
-        };
-        wait(&self.futex, deadline, || (), || self.try_acquire().then_some(()), announce).is_some()
+        let attempt = || self.try_acquire().then_some(());
+        wait(&self.futex, deadline, || (), attempt, || self.announce()).is_some()
+    }
+
+    /// Says that somebody is about to sleep; gives the value to sleep on.
+    pub(crate) fn announce(&self) -> u32 {
+        self.futex.word.fetch_or(WAITING, Relaxed);
+        WAITING // and no permits: with any, look again instead of sleeping
+    }
+
+    pub(crate) fn futex(&self) -> &Futex {
+        &self.futex
+    }
+
+    /// Wakes somebody in one's own place: for who slept here, may have been woken for a permit, and does not take it.
+    pub(crate) fn pass_on(&self) {
+        if self.is_waited_on() {
+            self.wake(1);
+        }
     }
 
     /// False: the count would be too large, and nothing has changed.
@@ -273,7 +287,7 @@ mod handle {
         }
 
         #[inline]
-        fn counter(&self) -> &Counter {
+        pub(crate) fn counter(&self) -> &Counter {
             // SAFETY: the object is aligned to 128 and at least as long as a Counter (checked in from_object), stays mapped
             // as long as `object` lives, and any bytes are a Counter, which is one atomic.
             unsafe { &*self.object.base().cast::<Counter>() }

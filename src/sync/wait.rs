@@ -143,6 +143,11 @@ impl Waiters {
         seen
     }
 
+    /// What sleepers sleep on, with the value that [`announce`](Waiters::announce) gave.
+    pub(crate) fn futex(&self) -> &Futex {
+        &self.futex
+    }
+
     /// Blocks until `attempt` gives something or the deadline passes (`None`). `tend` runs when a slice or the time is over.
     pub(crate) fn wait<T>(
         &self,
@@ -164,7 +169,7 @@ impl Waiters {
     }
 }
 
-/// The shape itself: `announce` marks a waiter and gives the value of `futex` that is safe to sleep on; `attempt` takes
+/// The shape on one word: `announce` marks a waiter and gives the value of `futex` that is safe to sleep on; `attempt` takes
 /// what is waited for; `tend` (reaping the dead) runs when a slice or the time is over. `None` means that the deadline has passed.
 pub(crate) fn wait<T>(
     futex: &Futex,
@@ -194,6 +199,18 @@ fn wait_paced<T>(
     mut attempt: impl FnMut() -> Option<T>,
     mut announce: impl FnMut() -> u32,
     gap_max: u32,
+    wait_by(deadline, 1, tend, attempt, announce, |seen, slice| futex.wait(seen, slice))
+}
+
+/// The shape itself, for whoever sleeps in a way of its own: `sleep` gets what `announce` gave and how long to sleep at
+/// most; false means that this time is over. An attempt takes as long as `looks` looks at a word; 0: too long to spin.
+pub(crate) fn wait_by<T, S>(
+    deadline: Deadline,
+    looks: u32,
+    mut tend: impl FnMut(),
+    mut attempt: impl FnMut() -> Option<T>,
+    mut announce: impl FnMut() -> S,
+    mut sleep: impl FnMut(S, Deadline) -> bool,
 ) -> Option<T> {
     if let Some(value) = attempt() {
         return Some(value);
@@ -202,6 +219,7 @@ fn wait_paced<T>(
         return None;
     }
     if let Some(value) = spin(gap_max, &mut attempt) {
+    if let Some(value) = spin(looks, &mut attempt) {
         return Some(value);
     }
     loop {
@@ -210,7 +228,7 @@ fn wait_paced<T>(
             return Some(value);
         }
         let slice = deadline.min(Deadline::At(now() + SLICE_NANOS));
-        let woken = futex.wait(seen, slice);
+        let woken = sleep(seen, slice);
         if !woken {
             // Also at the end of a short deadline: who waits often and briefly must notice deaths too.
             tend();
@@ -227,11 +245,13 @@ fn wait_paced<T>(
 /// Tries for a short while without sleeping: long where that paid lately, briefly where it did not. The pauses between two
 /// tries double up to `gap_max`.
 fn spin<T>(gap_max: u32, attempt: &mut impl FnMut() -> Option<T>) -> Option<T> {
+/// Tries for a short while without sleeping: long where that paid lately, briefly where it did not.
+fn spin<T>(looks: u32, attempt: &mut impl FnMut() -> Option<T>) -> Option<T> {
     thread_local! {
         /// Tries before a sleep, and how many spins in a row came to nothing.
         static HABIT: Cell<(u32, u32)> = const { Cell::new((SPIN_MAX, 0)) };
     }
-    if !worth_spinning() {
+    if looks == 0 || !worth_spinning() {
         return None;
     }
     let (budget, failures) = HABIT.get();
@@ -245,6 +265,11 @@ fn spin<T>(gap_max: u32, attempt: &mut impl FnMut() -> Option<T>) -> Option<T> {
             } else {
                 spin_loop();
             }
+    for count in 1..=tries / looks {
+        if count % SPIN_YIELD_EVERY == 0 {
+            std::thread::yield_now();
+        } else {
+            spin_loop();
         }
         if let Some(value) = attempt() {
             HABIT.set((SPIN_MAX, 0));

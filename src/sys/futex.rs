@@ -3,6 +3,11 @@
 //! Never the private flag: the sleepers are in other processes. Deadlines are absolute on the monotonic clock
 //! (`FUTEX_WAIT_BITSET`), so an interrupted wait goes on without arithmetic. Under loom a futex is a word with a modelled
 //! queue inside the type; deadlines never pass there.
+//!
+//! [`wait_any`] sleeps on several words at once (`futex_waitv`, Linux 5.16). Where the kernel has no such call, or a filter
+//! of system calls does not let it through, it says so, and its caller must do without.
+
+use std::ptr::NonNull;
 
 use crate::loom::atomic::AtomicU32;
 
@@ -15,19 +20,93 @@ pub(crate) struct Futex {
     pub(crate) word: AtomicU32,
 }
 
+/// A word to sleep on among others, and what it is while one may.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spot {
+    futex: NonNull<Futex>,
+    seen: u32,
+}
+
+// SAFETY: an address and a number; who sleeps there promises that the word is there.
+unsafe impl Send for Spot {}
+
+impl Spot {
+    pub(crate) fn new(futex: &Futex, seen: u32) -> Spot {
+        Spot { futex: NonNull::from(futex), seen }
+    }
+}
+
+/// How a sleep on several words ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// Woken, or a word had changed, or for no reason: look at the words again.
+    Woken,
+    /// The deadline has passed.
+    TimedOut,
+    /// The kernel cannot do it, and nobody has slept.
+    Impossible,
+}
+
+/// On so many words a thread can sleep at once: `FUTEX_WAITV_MAX`.
+pub(crate) const SPOTS_MAX: usize = 128;
+
+#[cfg(not(loom))]
+pub(crate) use real::wait_any;
+
 #[cfg(not(loom))]
 mod real {
-    use super::Futex;
+    use super::{Futex, Rest, Spot, SPOTS_MAX};
     use crate::sys::clock::{timespec, Deadline};
     use rustix::io::Errno;
-    use rustix::thread::futex::{self, Flags};
+    use rustix::thread::futex::{self, Flags, Wait, WaitFlags, WaitPtr, WaitvFlags};
+    use rustix::thread::ClockId;
     use std::num::NonZeroU32;
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
     const ALL: NonZeroU32 = NonZeroU32::MAX;
 
+    /// Sleeps while all words are as they were seen, until one of them is woken or `deadline`. On one word it needs no new
+    /// kernel; more than [`SPOTS_MAX`] are impossible.
+    ///
+    /// # Safety
+    ///
+    /// The words stay where they are until this returns.
+    pub(crate) unsafe fn wait_any(spots: &[Spot], deadline: Deadline) -> Rest {
+        static IS_MISSING: AtomicBool = AtomicBool::new(false);
+        if let [spot] = spots {
+            // SAFETY: promised by the caller.
+            let woken = unsafe { spot.futex.as_ref() }.wait(spot.seen, deadline);
+            return if woken { Rest::Woken } else { Rest::TimedOut };
+        }
+        if spots.is_empty() || spots.len() > SPOTS_MAX || IS_MISSING.load(Relaxed) {
+            return Rest::Impossible;
+        }
+        let mut waits = [const { Wait::new() }; SPOTS_MAX];
+        for (wait, spot) in waits.iter_mut().zip(spots) {
+            wait.val = spot.seen.into();
+            wait.uaddr = WaitPtr::new(spot.futex.as_ptr().cast());
+            wait.flags = WaitFlags::SIZE_U32; // and not private
+        }
+        let timeout = match deadline {
+            Deadline::At(at) => Some(timespec(at)),
+            Deadline::Never => None,
+        };
+        let waits = &waits[..spots.len()];
+        match futex::waitv(waits, WaitvFlags::empty(), timeout.as_ref(), ClockId::Monotonic) {
+            Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Rest::Woken,
+            Err(Errno::TIMEDOUT) => Rest::TimedOut,
+            // What a kernel before 5.16 says, and what filters say that do not know the call.
+            Err(Errno::NOSYS | Errno::PERM) => {
+                IS_MISSING.store(true, Relaxed);
+                Rest::Impossible
+            }
+            // No memory, this time.
+            Err(_) => Rest::Impossible,
+        }
+    }
+
     impl Futex {
-        /// A word outside of shared memory, for tests.
-        #[cfg(any(test, loom, feature = "raw_sync"))]
+        /// A word outside of shared memory.
         pub(crate) fn new(value: u32) -> Futex {
             Futex { word: super::AtomicU32::new(value) }
         }
@@ -51,33 +130,50 @@ mod real {
 }
 
 #[cfg(loom)]
-pub(crate) use modelled::Futex;
+pub(crate) use modelled::{wait_any, Futex};
 
 #[cfg(loom)]
 mod modelled {
-    use super::AtomicU32;
+    use super::{AtomicU32, Rest, Spot};
     use crate::loom::atomic::Ordering::SeqCst;
     use crate::sys::clock::Deadline;
-    use loom::sync::{Condvar, Mutex};
+    use loom::sync::{Arc, Condvar, Mutex};
+    use std::collections::VecDeque;
 
     /// The word and its kernel queue. The queue's lock adds happens-before edges that the kernel does not promise, so
     /// every sleeper reloads its word with its own ordering after waking.
     #[derive(Debug)]
     pub(crate) struct Futex {
         pub(crate) word: AtomicU32,
-        asleep: Mutex<u32>,
+        asleep: Mutex<Asleep>,
+        bell: Condvar,
+    }
+
+    #[derive(Debug, Default)]
+    struct Asleep {
+        /// How many sleep on this word alone.
+        single: u32,
+        /// Those who sleep on others too. They are woken first, so that what they must pass on is seen to be passed on.
+        sets: VecDeque<Arc<Sleeper>>,
+    }
+
+    /// Who sleeps on several words. It stays in the other queues until it runs, and swallows what is sent to it there.
+    #[derive(Debug)]
+    struct Sleeper {
+        woken: Mutex<bool>,
         bell: Condvar,
     }
 
     impl Futex {
         pub(crate) fn new(value: u32) -> Futex {
-            Futex { word: AtomicU32::new(value), asleep: Mutex::new(0), bell: Condvar::new() }
+            let asleep = Mutex::new(Asleep::default());
+            Futex { word: AtomicU32::new(value), asleep, bell: Condvar::new() }
         }
 
         pub(crate) fn wait(&self, expected: u32, _deadline: Deadline) -> bool {
             let mut asleep = self.asleep.lock().unwrap();
             if self.word.load(SeqCst) == expected {
-                *asleep += 1;
+                asleep.single += 1;
                 asleep = self.bell.wait(asleep).unwrap();
                 drop(asleep);
             }
@@ -86,12 +182,48 @@ mod modelled {
 
         pub(crate) fn wake(&self, count: u32) -> u32 {
             let mut asleep = self.asleep.lock().unwrap();
-            let woken = count.min(*asleep);
-            *asleep -= woken;
-            for _ in 0..woken {
+            let mut woken = 0;
+            while woken < count {
+                let Some(sleeper) = asleep.sets.pop_front() else { break };
+                *sleeper.woken.lock().unwrap() = true;
+                sleeper.bell.notify_one();
+                woken += 1;
+            }
+            let single = (count - woken).min(asleep.single);
+            asleep.single -= single;
+            for _ in 0..single {
                 self.bell.notify_one();
             }
-            woken
+            woken + single
         }
+    }
+
+    /// As the kernel does it: queues on one word after the other, and gives up at the first that has changed.
+    ///
+    /// # Safety
+    ///
+    /// The words stay where they are until this returns.
+    pub(crate) unsafe fn wait_any(spots: &[Spot], _deadline: Deadline) -> Rest {
+        // SAFETY: promised by the caller.
+        let futexes = || spots.iter().map(|spot| (unsafe { spot.futex.as_ref() }, spot.seen));
+        let sleeper = Arc::new(Sleeper { woken: Mutex::new(false), bell: Condvar::new() });
+        let is_current = |(futex, seen): (&Futex, u32)| {
+            let mut asleep = futex.asleep.lock().unwrap();
+            let is_current = futex.word.load(SeqCst) == seen;
+            if is_current {
+                asleep.sets.push_back(sleeper.clone());
+            }
+            is_current
+        };
+        if futexes().all(is_current) {
+            let mut woken = sleeper.woken.lock().unwrap();
+            while !*woken {
+                woken = sleeper.bell.wait(woken).unwrap();
+            }
+        }
+        for (futex, _) in futexes() {
+            futex.asleep.lock().unwrap().sets.retain(|other| !Arc::ptr_eq(other, &sleeper));
+        }
+        Rest::Woken
     }
 }

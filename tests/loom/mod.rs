@@ -21,6 +21,7 @@ mod semaphore;
 mod spsc;
 mod value;
 mod wait;
+mod waitset;
 
 #[cfg(loom)]
 pub(crate) use ::loom::{sync::Arc, thread};

@@ -193,6 +193,10 @@ impl<T: Message> Queue<T> {
         &self.object
     }
 
+    pub(crate) fn ring(&self) -> Ring {
+        self.ring
+    }
+
     /// Where the message of a slot is. A pointer only: who uses it says why it may.
     #[inline(always)]
     pub(super) fn message(&self, index: u32) -> *mut u8 {

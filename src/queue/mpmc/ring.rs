@@ -377,6 +377,21 @@ impl Ring {
         self.slots.as_ptr().wrapping_add(index as usize * self.stride + offset)
     }
 
+    /// Whether a consumer would not have to wait now: for a message, or to be told of the end or of damage.
+    pub(crate) fn is_receivable(&self) -> bool {
+        let notice = self.control().notices.word.load(Acquire); // pairs with close() and announce_return()
+        notice & CLOSING != 0 && self.is_closed()
+            || notice & RETURNS != 0 && self.count(1) > 0
+            || self.slot_at(self.head(Acquire)).is_err()
+            || self.peek().is_some()
+    }
+
+    /// Whether a producer would not have to wait now: for room, or to be told of the end or of damage.
+    pub(crate) fn is_sendable(&self) -> bool {
+        let tail = self.tail(Acquire); // pairs with close()
+        tail.is_closed() || self.slot_at(tail).is_err() || self.has_room()
+    }
+
     /// The message that would be received next, if there is one, and its word; for looking only.
     pub(crate) fn peek(&self) -> Option<(u32, u64)> {
         let mut position = self.head(Acquire);

@@ -9,7 +9,7 @@ use crate::object::ObjectRef;
 use crate::owner::OwnerId;
 use crate::place::{Origin, Place};
 use crate::queue::error::{Denied, RecvError};
-use crate::queue::ring::{ReadCursor, Stuck};
+use crate::queue::ring::{Control, ReadCursor, Stuck};
 use crate::sys::clock::Deadline;
 use crate::Result;
 
@@ -73,6 +73,11 @@ impl<T: Message> Consumer<T> {
         };
         let slot = (cursor.position() % frame.capacity as u64) as usize;
         Ok(Consumer { cursor, slot, frame })
+    }
+
+    /// What somebody who waits for the ring without the handle looks at: the object, its control block.
+    pub(crate) fn parts(&self) -> (&ObjectRef, &Control) {
+        (&self.frame.object, self.frame.control())
     }
 
     /// Gives the role to the process that `seat` finds a place for.

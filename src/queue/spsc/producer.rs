@@ -10,7 +10,7 @@ use crate::object::ObjectRef;
 use crate::owner::OwnerId;
 use crate::place::{Origin, Place};
 use crate::queue::error::{Denied, SendError};
-use crate::queue::ring::{Stuck, WriteCursor};
+use crate::queue::ring::{Control, Stuck, WriteCursor};
 use crate::sys::clock::Deadline;
 use crate::Result;
 
@@ -94,6 +94,11 @@ impl<T: Message> Producer<T> {
         };
         let slot = (cursor.position() % frame.capacity as u64) as usize;
         Ok(Producer { cursor, slot, frame })
+    }
+
+    /// What somebody who waits for the ring without the handle looks at: the object, its control block, the capacity.
+    pub(crate) fn parts(&self) -> (&ObjectRef, &Control, u64) {
+        (&self.frame.object, self.frame.control(), self.frame.capacity as u64)
     }
 
     /// Gives the role to the process that `seat` finds a place for.

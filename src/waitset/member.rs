@@ -1,0 +1,173 @@
+//! What can be in a set: the handles, and everything that has a file descriptor.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use self::sealed::Member;
+use super::source::Source;
+use crate::message::Message;
+use crate::object::ObjectRef;
+use crate::pipe::{Connection, PipeReader};
+use crate::queue::mpmc::Queue;
+use crate::queue::ring::Control;
+use crate::queue::spsc::{Consumer, Producer};
+use crate::sync::event::Event;
+use crate::sync::semaphore::Semaphore;
+use crate::{Error, Result};
+
+/// What a [`WaitSet`](crate::WaitSet) can wait for. The trait is sealed.
+///
+/// | member | ready when |
+/// |---|---|
+/// | [`Queue`], [`Consumer`] | there is a message, or the end |
+/// | [`Room`] of a queue, [`Producer`] | there is room, or the end |
+/// | [`Connection`], [`PipeReader`] | there is something to read, perhaps only a part of a long message; or the end of file |
+/// | [`Event`] | it is set, or was set at any moment since the wait began |
+/// | [`Semaphore`] | there is a permit |
+/// | [`Process`](crate::Process) | it has ended |
+/// | anything else with a file descriptor | it is readable, at its end, or broken, as `poll` says |
+pub trait Waitable: sealed::Sealed {}
+
+/// Room in a queue, as a member of a [`WaitSet`](crate::WaitSet): the queue itself stands for its messages.
+///
+/// # Examples
+///
+/// ```
+/// use pagemate::{Queue, Room, WaitSet};
+///
+/// # fn main() -> pagemate::Result<()> {
+/// let queue = Queue::new(1)?;
+/// let mut set = WaitSet::new();
+/// set.add(0, &queue)?;
+/// set.add(1, &Room(&queue))?;
+/// assert_eq!(set.wait()?, [1]);
+/// queue.send(7)?;
+/// assert_eq!(set.wait()?, [0]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Room<'a, T: Message>(pub &'a Queue<T>);
+
+/// A member as the set keeps it.
+#[derive(Debug)]
+pub(super) enum Part {
+    /// A word in shared memory.
+    Word(Word),
+    /// A duplicate of a descriptor.
+    File(OwnedFd),
+}
+
+/// A word, and what keeps it where it is.
+#[derive(Debug)]
+pub(super) struct Word {
+    /// Points into the memory of `object`.
+    pub(super) source: Source<'static>,
+    pub(super) object: ObjectRef,
+    /// Whether a death can make it ready.
+    pub(super) has_owners: bool,
+}
+
+pub(super) mod sealed {
+    /// What a handle gives to a set.
+    #[derive(Debug)]
+    pub struct Member(pub(in crate::waitset) super::Part);
+
+    pub trait Sealed {
+        #[doc(hidden)]
+        fn member(&self) -> crate::Result<Member>;
+    }
+}
+
+/// The same reference for as long as an [`ObjectRef`] keeps the memory mapped.
+///
+/// # Safety
+///
+/// It points into the memory of `object`, beside a clone of which it is kept, and it goes nowhere else.
+unsafe fn kept<T>(_object: &ObjectRef, word: &T) -> &'static T {
+    // SAFETY: promised by the caller.
+    unsafe { &*std::ptr::from_ref(word) }
+}
+
+fn word(object: &ObjectRef, source: Source<'static>, has_owners: bool) -> Result<Member> {
+    Ok(Member(Part::Word(Word { source, object: object.clone(), has_owners })))
+}
+
+impl<T: Message> Waitable for Queue<T> {}
+impl<T: Message> sealed::Sealed for Queue<T> {
+    fn member(&self) -> Result<Member> {
+        // The ring is an address in the memory of the object, which stays beside it.
+        word(self.object(), Source::Messages(self.ring()), true)
+    }
+}
+
+impl<T: Message> Waitable for Room<'_, T> {}
+impl<T: Message> sealed::Sealed for Room<'_, T> {
+    fn member(&self) -> Result<Member> {
+        word(self.0.object(), Source::Room(self.0.ring()), true)
+    }
+}
+
+impl<T: Message> Waitable for Consumer<T> {}
+impl<T: Message> sealed::Sealed for Consumer<T> {
+    fn member(&self) -> Result<Member> {
+        let (object, control) = self.parts();
+        // SAFETY: the control block is in the object's memory.
+        let control: &'static Control = unsafe { kept(object, control) };
+        word(object, Source::Items(control), true)
+    }
+}
+
+impl<T: Message> Waitable for Producer<T> {}
+impl<T: Message> sealed::Sealed for Producer<T> {
+    fn member(&self) -> Result<Member> {
+        let (object, control, capacity) = self.parts();
+        // SAFETY: the control block is in the object's memory.
+        let control: &'static Control = unsafe { kept(object, control) };
+        word(object, Source::Space(control, capacity), true)
+    }
+}
+
+impl Waitable for PipeReader {}
+impl sealed::Sealed for PipeReader {
+    fn member(&self) -> Result<Member> {
+        let (object, control, held) = self.parts();
+        // SAFETY: the control block is in the object's memory.
+        let control: &'static Control = unsafe { kept(object, control) };
+        word(object, Source::ItemsOr(control, held.clone()), true)
+    }
+}
+
+impl Waitable for Connection {}
+impl sealed::Sealed for Connection {
+    fn member(&self) -> Result<Member> {
+        self.reader().member()
+    }
+}
+
+impl Waitable for Event {}
+impl sealed::Sealed for Event {
+    fn member(&self) -> Result<Member> {
+        // SAFETY: the flag is in the object's memory.
+        let flag = unsafe { kept(self.object(), self.flag()) };
+        word(self.object(), Source::Set(flag, 0), false)
+    }
+}
+
+impl Waitable for Semaphore {}
+impl sealed::Sealed for Semaphore {
+    fn member(&self) -> Result<Member> {
+        // SAFETY: the counter is in the object's memory.
+        let counter = unsafe { kept(self.object(), self.counter()) };
+        word(self.object(), Source::Permit(counter), false)
+    }
+}
+
+impl<F: AsFd + ?Sized> Waitable for F {}
+impl<F: AsFd + ?Sized> sealed::Sealed for F {
+    fn member(&self) -> Result<Member> {
+        match self.as_fd().try_clone_to_owned() {
+            Ok(file) => Ok(Member(Part::File(file))),
+            Err(cause) => Err(Error::system("cannot duplicate a descriptor for a set", cause)),
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Waiting on several words: nobody sleeps through any of them, nobody is robbed of a wake-up by a set, and a helper hands
+//! its words back.
+
+use super::spsc::Scene;
+use super::{model, model_within, thread, Arc};
+use crate::queue::ring::WriteCursor;
+use crate::sync::event::Flag;
+use crate::sync::semaphore::Counter;
+use crate::sync::wait::wait_by;
+use crate::sys::clock::Deadline;
+use crate::sys::futex::{wait_any, Spot};
+use crate::waitset::orders::Orders;
+use crate::waitset::source::{announce, Source};
+
+/// A wait of a set, as the handle does it; gives which are ready.
+fn wait(sources: &[Source<'_>]) -> Vec<usize> {
+    let spots = std::cell::RefCell::new(Vec::new());
+    let has_announced = std::cell::Cell::new(false);
+    let ready = wait_by(
+        Deadline::Never,
+        0,
+        || (),
+        || {
+            let ready: Vec<_> = (0..sources.len()).filter(|index| sources[*index].is_ready()).collect();
+            (!ready.is_empty()).then_some(ready)
+        },
+        || {
+            has_announced.set(true);
+            announce(sources.iter(), &mut spots.borrow_mut());
+        },
+        |(), slice| {
+            // SAFETY: the caller has the words.
+            unsafe { wait_any(&spots.borrow(), slice) };
+            true
+        },
+    );
+    let ready = ready.unwrap();
+    if has_announced.get() {
+        ready.iter().for_each(|index| sources[*index].pass_on());
+    }
+    ready
+}
+
+#[test]
+fn two_words_two_notifiers() {
+    model("waitset: an event and a semaphore, each from another thread", || {
+        let words = Arc::new((Flag::new(), Counter::new(0)));
+        let (one, other) = (words.clone(), words.clone());
+        let setter = thread::spawn(move || one.0.set());
+        let releaser = thread::spawn(move || assert!(other.1.release(1)));
+        let both = [Source::Set(&words.0, 0), Source::Permit(&words.1)];
+        let first = wait(&both);
+        for (index, source) in both.into_iter().enumerate() {
+            assert!(first.contains(&index) || wait(&[source]) == [0]);
+        }
+        finish([setter, releaser]);
+    });
+}
+
+fn finish(threads: [thread::JoinHandle<()>; 2]) {
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+/// One permit, which a plain receiver sleeps for. The set may be woken in its place, for the permit or for the event, and
+/// does not take it.
+#[test]
+fn a_swallowed_wake_up_is_passed_on() {
+    model_within(2, "waitset: a set that leaves the permit to a plain acquirer", || {
+        let words = Arc::new((Flag::new(), Counter::new(0)));
+        let (one, other) = (words.clone(), words.clone());
+        let acquirer = thread::spawn(move || assert!(one.1.acquire(Deadline::Never)));
+        let set = thread::spawn(move || {
+            wait(&[Source::Set(&other.0, 0), Source::Permit(&other.1)]);
+        });
+        assert!(words.1.release(1));
+        words.0.set();
+        finish([acquirer, set]);
+        assert_eq!(words.1.permits(), 0);
+    });
+}
+
+/// A ring whose producer publishes with a plain store.
+#[test]
+fn a_plain_store() {
+    model("waitset: a ring and an event", || {
+        let (scene, flag) = (Scene::new(2, 16), Arc::new(Flag::new()));
+        let other = scene.clone();
+        let sender = thread::spawn(move || {
+            let mut writer = WriteCursor::start(&other.control, 2).unwrap();
+            writer.room(&other.control, 1).unwrap();
+            writer.publish(&other.control, 1);
+        });
+        assert_eq!(wait(&[Source::Set(&flag, 0), Source::Items(&scene.control)]), [1]);
+        sender.join().unwrap();
+    });
+}
+
+/// A helper: what its set arms it with, and the set's bell.
+struct Post {
+    orders: Orders,
+    list: Cell<Vec<Spot>>,
+    bell: Flag,
+}
+
+#[cfg(loom)]
+use ::loom::cell::UnsafeCell as Cell;
+
+#[cfg(not(loom))]
+struct Cell<T>(std::cell::UnsafeCell<T>);
+
+#[cfg(not(loom))]
+impl<T> Cell<T> {
+    fn new(value: T) -> Self {
+        Cell(std::cell::UnsafeCell::new(value))
+    }
+
+    fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+        f(self.0.get())
+    }
+
+    fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+        f(self.0.get())
+    }
+}
+
+// SAFETY: the orders say whose the list is; that they do is what the model shows.
+unsafe impl Send for Post {}
+// SAFETY: as above.
+unsafe impl Sync for Post {}
+
+impl Post {
+    fn serve(&self) {
+        while self.orders.next() {
+            self.list.with(|list| {
+                // SAFETY: the set keeps the words until it has settled.
+                unsafe { wait_any(&*list, Deadline::Never) };
+            });
+            if self.orders.is_armed() {
+                self.bell.set();
+            }
+            self.orders.done();
+        }
+    }
+}
+
+#[test]
+fn a_helper_rings_and_hands_back() {
+    model_within(2, "waitset: a helper rings for its set", || {
+        let post = Arc::new(Post { orders: Orders::new(), list: Cell::new(Vec::new()), bell: Flag::new() });
+        let counter = Arc::new(Counter::new(0));
+        let own = post.clone();
+        let helper = thread::spawn(move || own.serve());
+        let other = counter.clone();
+        let releaser = thread::spawn(move || assert!(other.release(1)));
+        // SAFETY: the list is the set's while the helper is idle.
+        post.list.with_mut(|list| unsafe {
+            *list = vec![Spot::new(counter.futex(), counter.announce()), post.orders.spot()];
+        });
+        if counter.permits() == 0 {
+            post.orders.arm();
+            assert!(post.bell.wait(Deadline::Never));
+            post.orders.dismiss();
+            post.orders.settle();
+        }
+        assert!(counter.try_acquire(), "it rings for nothing else");
+        // SAFETY: it has been handed back.
+        post.list.with_mut(|list| unsafe { (*list).clear() });
+        post.orders.end();
+        finish([helper, releaser]);
+    });
+}
+
+/// The set has waited long enough: the helper hands back, whether it sleeps or has not begun to.
+#[test]
+fn a_helper_is_dismissed() {
+    model("waitset: a helper is dismissed", || {
+        let post = Arc::new(Post { orders: Orders::new(), list: Cell::new(Vec::new()), bell: Flag::new() });
+        let counter = Arc::new(Counter::new(0));
+        let own = post.clone();
+        let helper = thread::spawn(move || own.serve());
+        for _ in 0..2 {
+            // SAFETY: the list is the set's while the helper is idle.
+            post.list.with_mut(|list| unsafe {
+                *list = vec![Spot::new(counter.futex(), counter.announce()), post.orders.spot()];
+            });
+            post.orders.arm();
+            post.orders.dismiss();
+            post.orders.settle();
+        }
+        post.orders.end();
+        helper.join().unwrap();
+    });
+}
