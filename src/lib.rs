@@ -113,6 +113,7 @@ pub use sync::rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use sync::semaphore::{PermitOverflow, Semaphore};
 #[cfg(not(loom))]
 pub use value::{Integer, Value, ValueError};
+#[cfg(not(loom))]
 pub use waitset::{Room, WaitSet, Waitable};
 
 /// The result of everything that is not a hot path.

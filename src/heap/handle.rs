@@ -115,7 +115,8 @@ impl Heap {
                 return Err(Error::new(ErrorKind::Corrupted, "the segment's heap lacks one of its arenas"));
             }
             self.local.reach.fetch_max(at + len_for(units), Relaxed);
-            self.local.arenas[number].store(units << 32 | at / 128, Release); // pairs with arena()
+            self.local.arenas[number].store((units << 32) | (at / 128), Release);
+            // pairs with arena()
         }
         Ok(!found.is_empty())
     }
@@ -131,7 +132,7 @@ impl Heap {
         let class = Class::for_len(len as u64).ok_or_else(too_large)?;
         let current = self.local.current[class.number()].load(Relaxed);
         if current != 0 {
-            let (number, first) = ((current - 1 >> 32) as usize, (current - 1) as u32 as usize);
+            let (number, first) = (((current - 1) >> 32) as usize, (current - 1) as u32 as usize);
             if let Some(block) = self.claim(number, first, class)? {
                 return Ok(block);
             }

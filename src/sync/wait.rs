@@ -178,10 +178,10 @@ pub(crate) fn wait<T>(
     attempt: impl FnMut() -> Option<T>,
     announce: impl FnMut() -> u32,
 ) -> Option<T> {
-    wait_paced(futex, deadline, tend, attempt, announce, 1)
+    wait_by(deadline, Pace::EAGER, tend, attempt, announce, |seen, slice| futex.wait(seen, slice))
 }
 
-/// [`wait`] for what several want at once, and one after the other gets: tries less often the longer it takes.
+/// [`wait`] for what several want at once, and one after the other gets.
 pub(crate) fn wait_in_contention<T>(
     futex: &Futex,
     deadline: Deadline,
@@ -189,24 +189,35 @@ pub(crate) fn wait_in_contention<T>(
     attempt: impl FnMut() -> Option<T>,
     announce: impl FnMut() -> u32,
 ) -> Option<T> {
-    wait_paced(futex, deadline, tend, attempt, announce, GAP_MAX)
+    wait_by(deadline, Pace::CONTENDED, tend, attempt, announce, |seen, slice| futex.wait(seen, slice))
 }
 
-fn wait_paced<T>(
-    futex: &Futex,
-    deadline: Deadline,
-    mut tend: impl FnMut(),
-    mut attempt: impl FnMut() -> Option<T>,
-    mut announce: impl FnMut() -> u32,
+/// How to try before a sleep.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    /// An attempt takes as long as so many looks at a word; 0: too long to spin.
+    looks: u32,
+    /// The pauses between two tries double up to this.
     gap_max: u32,
-    wait_by(deadline, 1, tend, attempt, announce, |seen, slice| futex.wait(seen, slice))
+}
+
+impl Pace {
+    /// Again and again: somebody else is about to make it true, for us.
+    const EAGER: Pace = Pace::of(1);
+    /// The longer it takes, the less often: each look takes the line from who has it.
+    const CONTENDED: Pace = Pace { looks: 1, gap_max: GAP_MAX };
+
+    /// Again and again, with attempts that take as long as so many looks at a word.
+    pub(crate) const fn of(looks: u32) -> Pace {
+        Pace { looks, gap_max: 1 }
+    }
 }
 
 /// The shape itself, for whoever sleeps in a way of its own: `sleep` gets what `announce` gave and how long to sleep at
-/// most; false means that this time is over. An attempt takes as long as `looks` looks at a word; 0: too long to spin.
+/// most; false means that this time is over.
 pub(crate) fn wait_by<T, S>(
     deadline: Deadline,
-    looks: u32,
+    pace: Pace,
     mut tend: impl FnMut(),
     mut attempt: impl FnMut() -> Option<T>,
     mut announce: impl FnMut() -> S,
@@ -218,8 +229,7 @@ pub(crate) fn wait_by<T, S>(
     if deadline.has_passed() {
         return None;
     }
-    if let Some(value) = spin(gap_max, &mut attempt) {
-    if let Some(value) = spin(looks, &mut attempt) {
+    if let Some(value) = spin(pace, &mut attempt) {
         return Some(value);
     }
     loop {
@@ -242,40 +252,34 @@ pub(crate) fn wait_by<T, S>(
     }
 }
 
-/// Tries for a short while without sleeping: long where that paid lately, briefly where it did not. The pauses between two
-/// tries double up to `gap_max`.
-fn spin<T>(gap_max: u32, attempt: &mut impl FnMut() -> Option<T>) -> Option<T> {
 /// Tries for a short while without sleeping: long where that paid lately, briefly where it did not.
-fn spin<T>(looks: u32, attempt: &mut impl FnMut() -> Option<T>) -> Option<T> {
+fn spin<T>(pace: Pace, attempt: &mut impl FnMut() -> Option<T>) -> Option<T> {
     thread_local! {
         /// Tries before a sleep, and how many spins in a row came to nothing.
         static HABIT: Cell<(u32, u32)> = const { Cell::new((SPIN_MAX, 0)) };
     }
-    if looks == 0 || !worth_spinning() {
+    if pace.looks == 0 || !worth_spinning() {
         return None;
     }
     let (budget, failures) = HABIT.get();
     let tries = if failures % SPIN_LONG_EVERY == SPIN_LONG_EVERY - 1 { SPIN_MAX } else { budget };
-    let (mut count, mut gap) = (0, 1);
-    while count < tries {
+    let (mut pauses, mut looks, mut gap) = (0, 0, 1);
+    while pauses + looks < tries {
         for _ in 0..gap {
-            count += 1;
-            if count % SPIN_YIELD_EVERY == 0 {
+            pauses += 1;
+            if pauses % SPIN_YIELD_EVERY == 0 {
                 std::thread::yield_now();
             } else {
                 spin_loop();
             }
-    for count in 1..=tries / looks {
-        if count % SPIN_YIELD_EVERY == 0 {
-            std::thread::yield_now();
-        } else {
-            spin_loop();
         }
         if let Some(value) = attempt() {
             HABIT.set((SPIN_MAX, 0));
             return Some(value);
         }
-        gap = (2 * gap).min(gap_max);
+        // The pause counts for the first look.
+        looks += pace.looks - 1;
+        gap = (2 * gap).min(pace.gap_max);
     }
     HABIT.set(((budget / 2).max(SPIN_MIN), failures.wrapping_add(1)));
     None

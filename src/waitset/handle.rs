@@ -8,7 +8,7 @@ use super::crew::Crew;
 use super::files::Files;
 use super::member::{Part, Waitable, Word};
 use super::source::announce;
-use crate::sync::wait::wait_by;
+use crate::sync::wait::{wait_by, Pace};
 use crate::sys::clock::Deadline;
 use crate::sys::futex::Spot;
 use crate::{Error, ErrorKind, Result};
@@ -212,7 +212,7 @@ impl WaitSet {
         };
         let spins = files.borrow().len() == 0 && words.len() <= SPIN_WORDS;
         let cost = if spins { words.len() as u32 } else { 0 };
-        let outcome = wait_by(deadline, cost, || tend(words), attempt, announce, sleep);
+        let outcome = wait_by(deadline, Pace::of(cost), || tend(words), attempt, announce, sleep);
         if outcome.is_none() && deadline == Deadline::At(0) {
             *looks += words.len();
             if *looks >= LOOKS_A_TEND {

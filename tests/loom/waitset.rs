@@ -6,7 +6,7 @@ use super::{model, model_within, thread, Arc};
 use crate::queue::ring::WriteCursor;
 use crate::sync::event::Flag;
 use crate::sync::semaphore::Counter;
-use crate::sync::wait::wait_by;
+use crate::sync::wait::{wait_by, Pace};
 use crate::sys::clock::Deadline;
 use crate::sys::futex::{wait_any, Spot};
 use crate::waitset::orders::Orders;
@@ -18,7 +18,7 @@ fn wait(sources: &[Source<'_>]) -> Vec<usize> {
     let has_announced = std::cell::Cell::new(false);
     let ready = wait_by(
         Deadline::Never,
-        0,
+        Pace::of(0),
         || (),
         || {
             let ready: Vec<_> = (0..sources.len()).filter(|index| sources[*index].is_ready()).collect();
