@@ -49,6 +49,12 @@ fn waiting<R: Argument + 'static>(
     children
 }
 
+/// What a child gives that is to end by itself.
+fn joined<R: Argument + 'static>(child: Process<R>) -> R {
+    until("the child ends", || !child.is_alive());
+    child.join().unwrap()
+}
+
 #[test]
 fn a_notification_to_nobody_is_not_stored() {
     let (things, more) = shop();
@@ -105,7 +111,7 @@ fn all_are_woken() {
     };
     assert_eq!(shop.1.waiter_count(), 0);
     drop(guard);
-    children.into_iter().for_each(|child| assert_eq!(child.join().unwrap(), 7));
+    children.into_iter().for_each(|child| assert_eq!(joined(child), 7));
 }
 
 #[test]
@@ -118,7 +124,7 @@ fn things_are_taken_once_each() {
         *shop.0.lock().unwrap() += 1;
         shop.1.notify_one();
     }
-    children.into_iter().for_each(|child| child.join().unwrap());
+    children.into_iter().for_each(joined);
     assert_eq!((*shop.0.lock().unwrap(), shop.1.waiter_count()), (0, 0));
 }
 
@@ -267,7 +273,7 @@ fn a_notification_does_not_die_with_its_receiver() {
         first.kill().unwrap();
         assert!(first.join().is_err());
         drop(guard);
-        heir.join().unwrap();
+        joined(heir);
         assert_eq!(*shop.0.lock().unwrap(), 0);
     }
 }
@@ -281,7 +287,7 @@ fn a_dead_waiter_is_in_nobodys_way() {
     assert!(dead.join().is_err());
     *shop.0.lock().unwrap() = 1;
     shop.1.notify_one();
-    alive.join().unwrap();
+    joined(alive);
     until("the dead one is forgotten", || {
         drop(shop.1.wait_timeout(shop.0.lock().unwrap(), Duration::from_millis(1)));
         shop.1.waiter_count() == 0
