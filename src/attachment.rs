@@ -30,9 +30,10 @@ use std::time::{Duration, SystemTime};
 use memmap2::MmapRaw;
 
 use crate::owner::{OwnerId, MAX_PARTICIPANTS};
+use crate::participant::{self, Line};
 #[cfg(feature = "shared_memory")]
 use crate::segment::header::PERSISTENT;
-use crate::segment::header::{Facts, Header, ANONYMOUS, HEADER_BYTES, SIZE_MAX, SIZE_MIN};
+use crate::segment::header::{Facts, Header, ANONYMOUS, HEADER_BYTES, SIZE_MAX, SIZE_MIN, TABLE_START};
 use crate::segment::view::View;
 use crate::sys::clock::{now, Deadline};
 use crate::sys::fork::{self, Tie};
@@ -41,6 +42,8 @@ use crate::{Error, ErrorKind, Result};
 
 /// How often somebody in the whole machine looks for the dead of one segment, at most.
 const TEND_NANOS: u64 = 40_000_000;
+/// How often a place in the table may turn out to be a dead one's.
+const TRIES: usize = 100;
 /// How long an opener waits for one who is removing the segment.
 const REMOVAL_WAIT: Duration = Duration::from_secs(2);
 
@@ -169,7 +172,7 @@ impl Attachment {
         let attachment = Attachment { map, facts, tie, anew: Mutex::new(()) };
         // From here on `attachment` closes the descriptor, also if what follows fails.
         let owner = match entry {
-            Entry::At(index) => attachment.enter(attachment.file()?, index, std::process::id())?,
+            Entry::At(index) => attachment.enter_at(index)?,
             Entry::Seat(owner) => {
                 let line = attachment.view().line(owner.index());
                 if line.occupant(owner.index()) != Some(owner) {
@@ -184,38 +187,59 @@ impl Attachment {
         };
         attachment.tie.owner.store(owner.bits(), Relaxed);
         fork::watch(attachment.tie.clone());
+        // Also those whose places `stake` has gone past. Not before it is known who we are ourselves.
+        attachment.reap_all();
         Ok(Arc::new(attachment))
     }
 
-    /// Takes a byte from `first` on with the description `file`, and the line that goes with it.
-    fn enter(&self, file: BorrowedFd<'_>, first: usize, pid: u32) -> Result<OwnerId> {
-        let since =
-            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() as u32;
-        for index in first..MAX_PARTICIPANTS {
-            if !try_lock(file, index, 1)? {
-                continue;
-            }
-            // Before the line says so: whoever looks for the dead must not stop short of it.
-            self.view().header().high.fetch_max(index as u32 + 1, AcqRel);
-            // Once for a predecessor that died; more only if somebody writes into the table.
-            for _ in 0..100 {
-                match self.view().line(index).occupy(index, pid, since) {
+    /// Takes a byte with the description `file`, which has none, and the line that goes with it.
+    fn enter(&self, file: BorrowedFd<'_>, pid: u32) -> Result<OwnerId> {
+        for index in 0..MAX_PARTICIPANTS {
+            // More than once only if somebody dies there just now, or writes into the table.
+            for _ in 0..TRIES {
+                // Before its byte is taken: a dead one looks alive to others while somebody holds that, stopped perhaps.
+                self.reap_if_dead(index);
+                if !try_lock(file, index, 1)? {
+                    break;
+                }
+                match self.occupy(index, pid) {
                     Ok(owner) => return Ok(owner),
-                    Err(dead) => self.reap(dead),
+                    Err(_) => lock::unlock(file, index, 1)
+                        .map_err(|cause| Error::system("cannot give back a place in the segment", cause))?,
                 }
             }
-            return Err(Error::new(
-                ErrorKind::Corrupted,
-                "the table of participants keeps being overwritten",
-            ));
         }
         Err(table_is_full())
+    }
+
+    /// Takes a byte that nobody else can have, since it is ours already or the segment is new, and its line. It keeps the
+    /// segment in being, so it is not given back.
+    fn enter_at(&self, index: usize) -> Result<OwnerId> {
+        if !try_lock(self.file()?, index, 1)? {
+            return Err(Error::new(
+                ErrorKind::Busy,
+                "somebody else has taken this process's place in the segment",
+            ));
+        }
+        for _ in 0..TRIES {
+            match self.occupy(index, std::process::id()) {
+                Ok(owner) => return Ok(owner),
+                Err(dead) => self.reap(dead),
+            }
+        }
+        Err(Error::new(ErrorKind::Corrupted, "the table of participants keeps being overwritten"))
+    }
+
+    fn occupy(&self, index: usize, pid: u32) -> std::result::Result<OwnerId, OwnerId> {
+        // Before the line says so: whoever looks for the dead must not stop short of it.
+        self.view().header().high.fetch_max(index as u32 + 1, AcqRel);
+        self.view().line(index).occupy(index, pid, unix_time().as_secs() as u32)
     }
 
     /// Takes a place for a child that is about to be started.
     pub(crate) fn seat(&self) -> Result<Seat> {
         let file = memory::reopen(self.file()?)?;
-        let owner = self.enter(file.as_fd(), 0, 0)?;
+        let owner = self.enter(file.as_fd(), 0)?;
         Ok(Seat { file, owner })
     }
 
@@ -234,7 +258,7 @@ impl Attachment {
         if let Some(owner) = OwnerId::from_bits(self.tie.owner.load(Relaxed)) {
             return Ok(owner);
         }
-        let owner = self.enter(self.file()?, 0, std::process::id())?;
+        let owner = self.enter(self.file()?, std::process::id())?;
         self.tie.owner.store(owner.bits(), Relaxed);
         Ok(owner)
     }
@@ -267,12 +291,14 @@ impl Attachment {
 
     /// Reaps everybody who is dead, now.
     pub(crate) fn reap_all(&self) {
-        for index in 0..self.view().high() {
-            // Read before the lock is looked at: see the module doc of `participant`.
-            if let Some(id) = self.view().line(index).occupant(index) {
-                if !self.is_alive(id) {
-                    self.reap(id);
-                }
+        (0..self.view().high()).for_each(|index| self.reap_if_dead(index));
+    }
+
+    fn reap_if_dead(&self, index: usize) {
+        // Read before the lock is looked at: see the module doc of `participant`.
+        if let Some(id) = self.view().line(index).occupant(index) {
+            if !self.is_alive(id) {
+                self.reap(id);
             }
         }
     }
@@ -356,7 +382,7 @@ impl Drop for Attachment {
 
 /// How a description comes to its place in the table.
 enum Entry {
-    /// It takes the first free byte from here on.
+    /// It holds this byte, or nobody else can: the line is still to be written.
     At(usize),
     /// It holds the byte already, and the line is written.
     Seat(OwnerId),
@@ -376,6 +402,7 @@ enum Stake {
 
 /// Enters through `own` far enough that nobody can remove the segment any more, or removes it if it is stale.
 fn stake(own: BorrowedFd<'_>, path: &Path, facts: &Facts) -> Result<Stake> {
+    let mut table = Table { first: usize::MAX, bytes: [0; Table::BYTES] };
     if try_lock(own, 0, MAX_PARTICIPANTS)? {
         if memory::stat(own)?.st_nlink == 0 {
             return Ok(Stake::Gone);
@@ -386,21 +413,53 @@ fn stake(own: BorrowedFd<'_>, path: &Path, facts: &Facts) -> Result<Stake> {
             }
             return Ok(Stake::Gone);
         }
-        // Byte 0 is kept, so that nobody can remove it from here on.
-        lock::unlock(own, 1, MAX_PARTICIPANTS - 1)
-            .map_err(|cause| Error::system("cannot share the segment with others", cause))?;
-        return Ok(Stake::Entered(0));
+        // One byte is kept, so that nobody can remove it from here on.
+        let kept = (0..MAX_PARTICIPANTS).find(|index| !table.is_attached(own, *index)).unwrap_or(0);
+        for (first, count) in [(0, kept), (kept + 1, MAX_PARTICIPANTS - kept - 1)] {
+            if count > 0 {
+                lock::unlock(own, first, count)
+                    .map_err(|cause| Error::system("cannot share the segment with others", cause))?;
+            }
+        }
+        return Ok(Stake::Entered(kept));
     }
-    for index in 0..MAX_PARTICIPANTS {
-        if try_lock(own, index, 1)? {
-            let gone = memory::stat(own)?.st_nlink == 0;
-            return Ok(if gone { Stake::Gone } else { Stake::Entered(index) });
+    // Not the byte of one that is dead, if there is another: it would look alive.
+    for with_attached in [false, true] {
+        for index in 0..MAX_PARTICIPANTS {
+            if table.is_attached(own, index) == with_attached && try_lock(own, index, 1)? {
+                let gone = memory::stat(own)?.st_nlink == 0;
+                return Ok(if gone { Stake::Gone } else { Stake::Entered(index) });
+            }
         }
     }
     // One lock over all bytes is that of a leaver or of another opener; locks of single bytes are participants'.
     let width = lock::held_by_others(own, 0, MAX_PARTICIPANTS)
         .map_err(|cause| Error::system("cannot see who holds the segment", cause))?;
     Ok(if width == 1 { Stake::Full } else { Stake::Crowded })
+}
+
+/// The table of participants in a file that is not mapped, read in pieces.
+struct Table {
+    /// Index of the first line in `bytes`.
+    first: usize,
+    bytes: [u8; Table::BYTES],
+}
+
+impl Table {
+    const LINES: usize = 64;
+    const BYTES: usize = Table::LINES * size_of::<Line>();
+
+    /// Whether words in the segment may name a participant of this index. In doubt not.
+    fn is_attached(&mut self, file: BorrowedFd<'_>, index: usize) -> bool {
+        let first = index - index % Table::LINES;
+        if first != self.first {
+            self.bytes = [0; Table::BYTES];
+            let _ = memory::read_at(file, &mut self.bytes, TABLE_START + (first * size_of::<Line>()) as u64);
+            self.first = first;
+        }
+        let line = &self.bytes[(index - first) * size_of::<Line>()..];
+        line.first_chunk().is_some_and(|word| participant::is_attached(u32::from_le_bytes(*word)))
+    }
 }
 
 #[cold]

@@ -29,6 +29,11 @@
 //! | attached | a waiter's `tend`, within 90 ms, or the next to take the byte | `reap`: each object recovers, then `retire` | what the objects document |
 //! | reaper dies in the middle | the same as before: the line still says attached | the next reaper starts over | nothing |
 //! | reaper is stopped in the middle | nobody needs to | others reap without it; its late swaps find other words | nothing |
+//! | newcomer is stopped holding the byte | nobody needs to | it has reaped its predecessor before it took that | nothing |
+//!
+//! The last row has an exception: the predecessor died between the newcomer's look and its lock. Then the newcomer gives the
+//! byte back and reaps first, and if it is stopped in between, the dead one counts as alive for so long. It also does where
+//! all 1024 lines stand attached and somebody opens the segment: an opener must hold a byte before it can reap.
 
 use crate::loom::atomic::AtomicU32;
 use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -37,7 +42,7 @@ use crate::owner::{OwnerId, MAX_GENERATION};
 const ATTACHED: u32 = 1 << 31;
 
 /// Whether words in the segment may name somebody. Not so for a word that nobody can have written.
-fn is_attached(word: u32) -> bool {
+pub(crate) fn is_attached(word: u32) -> bool {
     word & ATTACHED != 0 && !is_damaged(word)
 }
 

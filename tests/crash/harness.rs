@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io::Write;
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use super::helper::{children, shared, Atomics};
@@ -35,6 +35,11 @@ pub trait Scene {
     fn check(&mut self, end: End) -> Result<(), String>;
     /// The words of the object, for a report.
     fn words(&self) -> String;
+    /// Whether a moment takes so long (it starts programs) that, unless all are wanted, only those next to what others can
+    /// see are tried, and few more.
+    fn is_costly(&self) -> bool {
+        false
+    }
 }
 
 /// A scene that can be built again and again.
@@ -52,6 +57,9 @@ const EVERY: usize = 7;
 const FAR_MAX: usize = 1000;
 /// So near.
 const NEAR: usize = 16;
+/// The same two where each moment is costly.
+const FAR_MAX_COSTLY: usize = 50;
+const NEAR_COSTLY: usize = 1;
 /// A moment that takes longer is stuck.
 const PATIENCE_SECONDS: u32 = 60;
 /// After so many failures a scene has said enough.
@@ -72,6 +80,8 @@ struct Board {
     /// and how many they are.
     addresses: [AtomicU64; STEPS_MAX],
     len: AtomicU64,
+    /// Whether its moments are costly.
+    is_costly: AtomicBool,
     /// The slowest script of the scene.
     slowest_nanos: AtomicU64,
 }
@@ -169,7 +179,7 @@ fn try_all(recipe: &Recipe, every: usize, jobs: usize, board: &Board) -> Option<
     let changes = (0..len).filter(|k| seen[*k] & CHANGES != 0).collect();
     let route = Route::new(seen.iter().map(|address| address & !CHANGES).collect(), changes);
     tally.instructions = len;
-    let mut moments = moments(&route, every);
+    let mut moments = moments(&route, every, board.is_costly.load(Relaxed));
     let mut running = HashMap::new();
     while !running.is_empty() || tally.failures < FAILURES_MAX && !moments.is_empty() {
         while running.len() < jobs && tally.failures < FAILURES_MAX {
@@ -201,12 +211,13 @@ fn try_all(recipe: &Recipe, every: usize, jobs: usize, board: &Board) -> Option<
 }
 
 /// Which moments are tried, the first one last.
-fn moments(route: &Route, every: usize) -> Vec<Moment> {
-    let every = if every == 1 { 1 } else { every.max(route.len() / FAR_MAX) };
+fn moments(route: &Route, every: usize, is_costly: bool) -> Vec<Moment> {
+    let (far_max, near) = if is_costly { (FAR_MAX_COSTLY, NEAR_COSTLY) } else { (FAR_MAX, NEAR) };
+    let every = if every == 1 { 1 } else { every.max(route.len() / far_max) };
     let mut is_tried: Vec<bool> = (0..=route.len()).map(|k| k % every == 0 || k == route.len()).collect();
     for k in route.visible() {
-        let end = route.len().min(k + NEAR);
-        is_tried[k.saturating_sub(NEAR)..=end].fill(true);
+        let end = route.len().min(k + near);
+        is_tried[k.saturating_sub(near)..=end].fill(true);
     }
     let moment = |(k, how)| Moment { k, how, leg: route.to(k), by_steps: false };
     let tried = (0..=route.len()).rev().filter(|k| is_tried[*k]);
@@ -249,6 +260,7 @@ fn try_one(recipe: &Recipe, moment: Moment, route: Option<&Route>, board: &Board
     }
     let files_before = own_files();
     let scene = RefCell::new((recipe.build)());
+    board.is_costly.store(scene.borrow().is_costly(), Relaxed);
     let (before, words_before) = (scene.borrow().words(), Words::now());
     let prepare = || scene.borrow_mut().prepare();
     let Some(tracee) = Tracee::start(prepare, || scene.borrow_mut().act()) else { return NOT_PERMITTED };

@@ -30,12 +30,14 @@ pub fn shared<T: Atomics>() -> &'static T {
     }
 }
 
-/// Calls `holds` until it is true.
+/// Calls `holds` until it is true. `PATIENCE` in the environment says how many seconds that may take.
 pub fn until(what: &str, mut holds: impl FnMut() -> bool) -> Result<(), String> {
     let begin = Instant::now();
+    let seconds = std::env::var("PATIENCE").ok().and_then(|text| text.parse().ok());
+    let patience = seconds.map_or(PATIENCE, Duration::from_secs);
     while !holds() {
-        if begin.elapsed() > PATIENCE {
-            return Err(format!("still not after {PATIENCE:?}: {what}"));
+        if begin.elapsed() > patience {
+            return Err(format!("still not after {patience:?}: {what}"));
         }
         pause();
     }
@@ -127,6 +129,11 @@ impl Helper {
         // Only it sets the flag again. So it sleeps without one if the flag is down both before and after.
         let is_lost = !is_announced() && is_asleep(self.pid) && !is_announced();
         (!is_lost).then_some(()).ok_or("somebody sleeps, and the flag that says so is gone".into())
+    }
+
+    /// Whether it sleeps in a wait of the library.
+    pub fn is_asleep(&self) -> bool {
+        is_asleep(self.pid)
     }
 
     /// Whether it has ended, so that nothing is left of it.

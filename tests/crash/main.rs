@@ -78,6 +78,8 @@ mod lock;
 #[cfg(target_arch = "x86_64")]
 mod once;
 #[cfg(target_arch = "x86_64")]
+mod participant;
+#[cfg(target_arch = "x86_64")]
 mod queue;
 #[cfg(target_arch = "x86_64")]
 mod refused;
@@ -89,6 +91,8 @@ mod rwlock;
 mod segment;
 #[cfg(target_arch = "x86_64")]
 mod semaphore;
+#[cfg(target_arch = "x86_64")]
+mod spawn;
 #[cfg(target_arch = "x86_64")]
 mod spsc;
 #[cfg(target_arch = "x86_64")]
@@ -105,6 +109,7 @@ pub use harness::{is_one_of, End, Recipe, Scene};
 
 #[cfg(target_arch = "x86_64")]
 fn main() {
+    pagemate::init();
     let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
     if filter.is_empty() {
         if let Err(fault) = refused::is_said_loudly(|| event::scenes().remove(0)) {
@@ -117,6 +122,8 @@ fn main() {
         queue::scenes(),
         spsc::scenes(),
         segment::scenes(),
+        participant::scenes(),
+        spawn::scenes(),
         waiting::scenes(),
         semaphore::scenes(),
         lock::scenes(),

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use pagemate::{Queue, Received};
+use pagemate::{Loan, Queue, Received};
 
+use crate::helper::{until, Helper};
 use crate::{End, Recipe, Scene};
 
 /// What the child sends; the messages that are there before are 0, 1, 2 ...
@@ -55,6 +56,14 @@ pub fn scenes() -> Vec<Recipe> {
     all.push(Recipe {
         name: "queue: recv past a revoked send, 3 slots",
         build: || Box::new(PastARevoked::new()),
+    });
+    all.push(Recipe {
+        name: "queue: send of a revoked loan, 3 slots",
+        build: || Box::new(Revoked::new(false)),
+    });
+    all.push(Recipe {
+        name: "queue: send of a revoked loan, a receiver waits",
+        build: || Box::new(Revoked::new(true)),
     });
     all
 }
@@ -305,6 +314,78 @@ impl Scene for PastARevoked {
         }
         self.inner.fill()?;
         self.inner.verdict(end)
+    }
+
+    fn words(&self) -> String {
+        self.inner.words()
+    }
+}
+
+/// The child has claimed a position, a message was sent behind it, and a receiver has made the position a hole to come to
+/// that: the child finds out when it sends.
+struct Revoked {
+    inner: Exchange,
+    loan: Option<Loan<'static, u64>>,
+    /// A process that has received the message behind, and waits for the next.
+    helper: Option<Helper>,
+}
+
+/// The message behind.
+const BEHIND: u64 = 500;
+/// What the survivor sends if the child may not have.
+const MINE: u64 = 1000;
+
+impl Revoked {
+    fn new(is_waited_for: bool) -> Revoked {
+        let inner = Exchange::new(Op::Send, 3, 0, false);
+        let queue = inner.queue;
+        let helper = is_waited_for.then(|| {
+            Helper::start_blocked(|| {
+                assert_eq!(queue.recv(), Ok(BEHIND));
+                queue.recv().unwrap()
+            })
+        });
+        Revoked { inner, loan: None, helper }
+    }
+}
+
+impl Scene for Revoked {
+    fn prepare(&mut self) {
+        let queue = self.inner.queue;
+        let mut loan = queue.try_loan().unwrap();
+        *loan = SENT;
+        self.loan = Some(loan);
+        match &self.helper {
+            None => Helper::die_after(|| {
+                queue.try_send(BEHIND).unwrap();
+                assert_eq!(queue.recv_timeout(PATIENCE), Ok(BEHIND));
+            }),
+            Some(helper) => {
+                Helper::die_after(|| queue.try_send(BEHIND).unwrap());
+                until("the receiver waits again", || {
+                    format!("{queue:?}").contains("Held") && queue.is_empty() && helper.is_asleep()
+                })
+                .unwrap();
+            }
+        }
+    }
+
+    fn act(&mut self) {
+        let _ = self.loan.take().map(Loan::try_send);
+    }
+
+    fn check(&mut self, end: End) -> Result<(), String> {
+        let queue = self.inner.queue;
+        if let Some(helper) = self.helper.take() {
+            helper.sleeps_announced(|| format!("{queue:?}").contains("receivers_wait: true"))?;
+            queue.send_timeout(MINE, PATIENCE).map_err(|error| format!("no room: {error:?}"))?;
+            self.inner.seen.push(helper.outcome()?);
+            let rest = queue.recv_timeout(Duration::from_millis(1));
+            self.inner.seen.extend(rest);
+            let mine = self.inner.seen.iter().position(|value| *value == MINE);
+            self.inner.seen.remove(mine.ok_or("what the survivor has sent is gone")?);
+        }
+        self.inner.check(end)
     }
 
     fn words(&self) -> String {

@@ -1,22 +1,26 @@
-//! Scenes of the SPSC ring and the pipe: one end in the child, which is killed; the other here.
+//! Scenes of the SPSC ring and the pipe: one end in the child, which is killed; the other here, or in a third process.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use pagemate::{Connection, Consumer, PipeError, Producer, RecvError, Segment, SendError};
 
+use crate::helper::{until, Helper};
 use crate::{End, Recipe, Scene};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub fn scenes() -> Vec<Recipe> {
     vec![
-        Recipe { name: "spsc: send", build: || Box::new(Sending::new(|producer| _ = producer.try_send(7))) },
+        Recipe {
+            name: "spsc: send",
+            build: || Box::new(Sending::new(&[7], |p| _ = p.as_mut().map(|p| p.try_send(7)))),
+        },
         Recipe {
             name: "spsc: loan and send",
             build: || {
-                Box::new(Sending::new(|producer| {
-                    if let Ok(mut loan) = producer.try_loan() {
+                Box::new(Sending::new(&[7], |producer| {
+                    if let Some(Ok(mut loan)) = producer.as_mut().map(Producer::try_loan) {
                         *loan = 7;
                         loan.send();
                     }
@@ -25,19 +29,72 @@ pub fn scenes() -> Vec<Recipe> {
         },
         Recipe {
             name: "spsc: send a batch",
-            build: || Box::new(Sending::new(|p| _ = p.try_send_batch(&[7, 8]))),
+            build: || Box::new(Sending::new(&[7, 8], |p| _ = p.as_mut().map(|p| p.try_send_batch(&[7, 8])))),
         },
-        Recipe { name: "spsc: recv", build: || Box::new(Receiving::new(|consumer| _ = consumer.try_recv())) },
+        Recipe {
+            name: "spsc: write a chunk",
+            build: || {
+                Box::new(Sending::new(&[7, 8], |p| {
+                    if let Some(Ok(chunk)) = p.as_mut().map(|p| p.try_chunk(2)) {
+                        chunk.fill_from([7, 8]);
+                    }
+                }))
+            },
+        },
+        Recipe {
+            name: "spsc: close the sending end",
+            build: || Box::new(Sending::new(&[], |producer| drop(producer.take()))),
+        },
+        Recipe {
+            name: "spsc: recv",
+            build: || Box::new(Receiving::new(|c| _ = c.as_mut().map(Consumer::try_recv))),
+        },
+        Recipe {
+            name: "spsc: recv in place",
+            build: || {
+                Box::new(Receiving::new(|c| _ = c.as_mut().map(|c| c.try_recv_ref().map(|slot| *slot))))
+            },
+        },
+        Recipe {
+            name: "spsc: recv a batch",
+            build: || {
+                Box::new(Receiving::new(|c| {
+                    let mut into = Vec::with_capacity(2);
+                    let _ = c.as_mut().map(|c| c.try_recv_batch(&mut into, 2));
+                }))
+            },
+        },
         Recipe {
             name: "spsc: recv a chunk",
-            build: || Box::new(Receiving::new(|consumer| _ = consumer.try_chunk(2))),
+            build: || {
+                Box::new(Receiving::new(|c| _ = c.as_mut().map(|c| c.try_chunk(2).map(|c| c.release(2)))))
+            },
+        },
+        Recipe {
+            name: "spsc: close the receiving end",
+            build: || {
+                let receiving = Receiving::new(|consumer| drop(consumer.take()));
+                Box::new(Receiving { closes: true, ..receiving })
+            },
         },
         Recipe {
             name: "pipe: send bytes",
-            build: || Box::new(Piping::new(|c| _ = c.try_send_bytes(&[7; 40]))),
+            build: || Box::new(Piping::new(1, |c| _ = c.as_mut().map(|c| c.try_send_bytes(&[7; 40])))),
         },
-        Recipe { name: "pipe: send a message", build: || Box::new(Piping::new(|c| _ = c.try_send(&7u64))) },
-        Recipe { name: "pipe: recv bytes", build: || Box::new(Piping::new(|c| _ = c.try_recv_bytes())) },
+        Recipe {
+            name: "pipe: send a message",
+            build: || Box::new(Piping::new(1, |c| _ = c.as_mut().map(|c| c.try_send(&7u64)))),
+        },
+        Recipe {
+            name: "pipe: recv bytes",
+            build: || Box::new(Piping::new(0, |c| _ = c.as_mut().map(Connection::try_recv_bytes))),
+        },
+        Recipe {
+            name: "pipe: close",
+            build: || Box::new(Piping::new(0, |connection| drop(connection.take()))),
+        },
+        Recipe { name: "pipe: send more than the ring holds", build: || Box::new(Large::new(true)) },
+        Recipe { name: "pipe: recv more than the ring holds", build: || Box::new(Large::new(false)) },
     ]
 }
 
@@ -54,15 +111,17 @@ struct Sending {
     name: String,
     consumer: Consumer<u64>,
     producer: Option<Producer<u64>>,
-    op: fn(&mut Producer<u64>),
+    op: fn(&mut Option<Producer<u64>>),
+    /// What the operation sends.
+    sends: &'static [u64],
     received: Vec<u64>,
 }
 
 impl Sending {
-    fn new(op: fn(&mut Producer<u64>)) -> Sending {
+    fn new(sends: &'static [u64], op: fn(&mut Option<Producer<u64>>)) -> Sending {
         let (segment, name) = meeting();
         let consumer = Consumer::create(segment.at("ring"), 3).unwrap();
-        Sending { _segment: segment, name, consumer, producer: None, op, received: Vec::new() }
+        Sending { _segment: segment, name, consumer, producer: None, op, sends, received: Vec::new() }
     }
 }
 
@@ -75,9 +134,7 @@ impl Scene for Sending {
     }
 
     fn act(&mut self) {
-        if let Some(producer) = &mut self.producer {
-            (self.op)(producer);
-        }
+        (self.op)(&mut self.producer);
     }
 
     fn check(&mut self, end: End) -> Result<(), String> {
@@ -87,6 +144,7 @@ impl Scene for Sending {
             }
             return match self.consumer.recv_timeout(Duration::from_millis(1)) {
                 Err(RecvError::Empty) => Ok(()),
+                Err(RecvError::Closed) if self.sends.is_empty() => Ok(()),
                 other => Err(format!("the stopped one is not dead, but recv gives {other:?}")),
             };
         }
@@ -98,9 +156,8 @@ impl Scene for Sending {
                 Err(error) => return Err(format!("after {:?}: {error:?}", self.received)),
             }
         }
-        let complete: &[&[u64]] = &[&[1, 7], &[1, 7, 8]];
-        let possible =
-            complete.contains(&self.received.as_slice()) || end == End::Killed && self.received == [1];
+        let is_complete = self.received == [&[1], self.sends].concat();
+        let possible = is_complete || end == End::Killed && self.received == [1];
         possible.then_some(()).ok_or(format!("received {:?}", self.received))
     }
 
@@ -115,15 +172,17 @@ struct Receiving {
     name: String,
     producer: Producer<u64>,
     consumer: Option<Consumer<u64>>,
-    op: fn(&mut Consumer<u64>),
+    op: fn(&mut Option<Consumer<u64>>),
+    /// Whether the operation closes the ring.
+    closes: bool,
 }
 
 impl Receiving {
-    fn new(op: fn(&mut Consumer<u64>)) -> Receiving {
+    fn new(op: fn(&mut Option<Consumer<u64>>)) -> Receiving {
         let (segment, name) = meeting();
         let mut producer = Producer::create(segment.at("ring"), 3).unwrap();
         (0..3).for_each(|value| producer.try_send(value).unwrap());
-        Receiving { _segment: segment, name, producer, consumer: None, op }
+        Receiving { _segment: segment, name, producer, consumer: None, op, closes: false }
     }
 }
 
@@ -134,15 +193,15 @@ impl Scene for Receiving {
     }
 
     fn act(&mut self) {
-        if let Some(consumer) = &mut self.consumer {
-            (self.op)(consumer);
-        }
+        (self.op)(&mut self.consumer);
     }
 
     fn check(&mut self, end: End) -> Result<(), String> {
         if end == End::Stopped {
             return match self.producer.try_send(9) {
                 Ok(()) | Err(SendError::Full(9)) => Ok(()),
+                // It may have been about to close: then it has said so itself.
+                Err(SendError::Closed(9)) if self.closes => Ok(()),
                 other => Err(format!("the stopped one is not dead, but send gives {other:?}")),
             };
         }
@@ -166,16 +225,18 @@ struct Piping {
     name: String,
     here: Connection,
     there: Option<Connection>,
-    op: fn(&mut Connection),
+    op: fn(&mut Option<Connection>),
+    /// How many messages the operation sends.
+    sends: usize,
     received: Vec<usize>,
 }
 
 impl Piping {
-    fn new(op: fn(&mut Connection)) -> Piping {
+    fn new(sends: usize, op: fn(&mut Option<Connection>)) -> Piping {
         let (segment, name) = meeting();
         let mut here = Connection::create_with_capacity(segment.at("pipe"), 512).unwrap();
         here.send_bytes(b"hello").unwrap();
-        Piping { _segment: segment, name, here, there: None, op, received: Vec::new() }
+        Piping { _segment: segment, name, here, there: None, op, sends, received: Vec::new() }
     }
 
     /// Receives what there is, whatever it is, and checks that it is whole.
@@ -198,9 +259,7 @@ impl Scene for Piping {
     }
 
     fn act(&mut self) {
-        if let Some(connection) = &mut self.there {
-            (self.op)(connection);
-        }
+        (self.op)(&mut self.there);
     }
 
     fn check(&mut self, end: End) -> Result<(), String> {
@@ -208,6 +267,7 @@ impl Scene for Piping {
             while self.receive(Duration::ZERO).is_ok() {}
             return match self.receive(Duration::from_millis(1)) {
                 Err(PipeError::TimedOut) | Ok(()) => Ok(()),
+                Err(PipeError::Closed) if self.sends == 0 => Ok(()),
                 Err(error) => Err(format!("the stopped one is not dead, but recv gives {error:?}")),
             };
         }
@@ -222,10 +282,95 @@ impl Scene for Piping {
             Err(PipeError::Closed) => {}
             other => return Err(format!("no broken pipe: {other:?}")),
         }
-        (self.received.len() <= 1).then_some(()).ok_or(format!("received {:?}", self.received))
+        let count = self.received.len();
+        let is_well = count == self.sends || end == End::Killed && count < self.sends;
+        is_well.then_some(()).ok_or(format!("received {:?}", self.received))
     }
 
     fn words(&self) -> String {
         format!("received {:?}", self.received)
+    }
+}
+
+/// More than goes into the ring of 512 bytes at once.
+const LARGE: [u8; 1200] = [7; 1200];
+/// Outcomes of the other end: so many messages were received, one was sent, or the child was dead.
+const RECEIVED: u64 = 100;
+const SENT: u64 = 1;
+const CLOSED: u64 = 2;
+
+/// A message in parts. The other end is a process of its own, since both must be at it at the same time.
+struct Large {
+    _segment: Segment,
+    name: String,
+    there: Option<Connection>,
+    child_sends: bool,
+    helper: Option<Helper>,
+}
+
+impl Large {
+    fn new(child_sends: bool) -> Large {
+        let (segment, name) = meeting();
+        let helper = Helper::start(|| {
+            let segment = Segment::open(name.as_str()).unwrap();
+            let mut here = Connection::create_with_capacity(segment.at("pipe"), 512).unwrap();
+            if !child_sends {
+                return match here.send_bytes(&LARGE) {
+                    Ok(()) => SENT,
+                    Err(PipeError::Closed) => CLOSED,
+                    Err(error) => panic!("{error:?}"),
+                };
+            }
+            let mut outcome = RECEIVED;
+            loop {
+                match here.recv_bytes() {
+                    Ok(bytes) => assert!(bytes == LARGE, "torn"),
+                    Err(PipeError::Closed) => return outcome,
+                    Err(error) => panic!("{error:?}"),
+                }
+                outcome += 1;
+            }
+        });
+        Large { _segment: segment, name, there: None, child_sends, helper: Some(helper) }
+    }
+}
+
+impl Scene for Large {
+    fn prepare(&mut self) {
+        let segment = Segment::open(self.name.as_str()).unwrap();
+        until("the other end is there", || {
+            self.there = Connection::open(segment.at("pipe")).ok();
+            self.there.is_some()
+        })
+        .unwrap();
+    }
+
+    fn act(&mut self) {
+        match &mut self.there {
+            Some(there) if self.child_sends => there.send_bytes(&LARGE).unwrap(),
+            Some(there) => assert!(there.recv_bytes().unwrap() == LARGE, "torn"),
+            None => {}
+        }
+    }
+
+    fn check(&mut self, end: End) -> Result<(), String> {
+        if end == End::Stopped {
+            let is_over = self.child_sends && self.helper.as_mut().is_some_and(Helper::has_ended);
+            return (!is_over).then_some(()).ok_or("end of file, and the stopped one is not dead".into());
+        }
+        let Some(helper) = self.helper.take() else { return Ok(()) };
+        let outcome = helper.outcome()?;
+        let is_well = match (self.child_sends, end) {
+            (true, End::Finished) => outcome == RECEIVED + 1,
+            (true, _) => [RECEIVED, RECEIVED + 1].contains(&outcome),
+            (false, End::Finished) => outcome == SENT,
+            (false, _) => [SENT, CLOSED].contains(&outcome),
+        };
+        is_well.then_some(()).ok_or(format!("the other end says {outcome}"))
+    }
+
+    fn words(&self) -> String {
+        pagemate::inspect::segment(self.name.as_str())
+            .map_or_else(|error| error.to_string(), |segment| format!("{:?}", segment.objects))
     }
 }

@@ -116,8 +116,18 @@ impl Tracee {
 
     /// One instruction.
     pub fn step(&self) -> State {
-        self.request(libc::PTRACE_SINGLESTEP, 0);
-        self.state(self.wait())
+        self.resume(libc::PTRACE_SINGLESTEP)
+    }
+
+    /// Goes on, past the news that a process has ended which the operation has started.
+    fn resume(&self, how: libc::c_uint) -> State {
+        loop {
+            self.request(how, 0);
+            let status = self.wait();
+            if !libc::WIFSTOPPED(status) || libc::WSTOPSIG(status) != libc::SIGCHLD {
+                return self.state(status);
+            }
+        }
     }
 
     /// Runs on its own until it comes to the instruction at `address` for the `times`-th time. `None`: this machine lends
@@ -129,8 +139,7 @@ impl Tracee {
         }
         let mut state = self.begin();
         for _ in 0..times {
-            self.request(libc::PTRACE_CONT, 0);
-            state = self.state(self.wait());
+            state = self.resume(libc::PTRACE_CONT);
             if !matches!(state, State::Inside(_)) {
                 return Some(state);
             }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 /// Of each mapping so much: header, participants and the first objects.
-const BYTES_MAX: usize = 1 << 16;
+const BYTES_MAX: usize = 1 << 15;
 /// A report of more changes says that there are more.
 const CHANGES_MAX: usize = 40;
 
