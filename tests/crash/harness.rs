@@ -35,8 +35,9 @@ pub trait Scene {
     fn check(&mut self, end: End) -> Result<(), String>;
     /// The words of the object, for a report.
     fn words(&self) -> String;
-    /// Whether a moment takes so long (it starts programs) that, unless all are wanted, only those next to what others can
-    /// see are tried, and few more.
+    /// Whether the operation starts programs. Then a moment takes so long that, unless all are wanted, only those next to
+    /// what others can see are tried, and few more. Nor is it stopped: the C library starts a program with all signals
+    /// blocked, and a step with SIGTRAP blocked takes the handler from it that the end marker of a continued child needs.
     fn is_costly(&self) -> bool {
         false
     }
@@ -221,7 +222,8 @@ fn moments(route: &Route, every: usize, is_costly: bool) -> Vec<Moment> {
     }
     let moment = |(k, how)| Moment { k, how, leg: route.to(k), by_steps: false };
     let tried = (0..=route.len()).rev().filter(|k| is_tried[*k]);
-    tried.flat_map(|k| [(k, End::Stopped), (k, End::Killed)]).map(moment).collect()
+    let hows: &[End] = if is_costly { &[End::Killed] } else { &[End::Stopped, End::Killed] };
+    tried.flat_map(|k| hows.iter().map(move |how| (k, *how))).map(moment).collect()
 }
 
 /// Starts the process of a moment.

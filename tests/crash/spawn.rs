@@ -8,7 +8,6 @@ use pagemate::{inspect, Event, Process, Queue, Segment};
 use crate::helper::{children, until};
 use crate::{End, Recipe, Scene};
 
-const PATIENCE: Duration = Duration::from_secs(30);
 /// What the new process sends.
 const SENT: u64 = 77;
 
@@ -67,21 +66,6 @@ impl Scene for Spawning {
     }
 
     fn check(&mut self, end: End) -> Result<(), String> {
-        if end == End::Stopped {
-            // Whether it has got so far or not: others go on.
-            for value in [1, 2, 3] {
-                self.queue.send_timeout(value, PATIENCE).map_err(|error| format!("send: {error:?}"))?;
-                loop {
-                    let got =
-                        self.queue.recv_timeout(PATIENCE).map_err(|error| format!("recv: {error:?}"))?;
-                    if got == value {
-                        break;
-                    }
-                    self.seen.push(got);
-                }
-            }
-            return Ok(());
-        }
         // What has lost its parent is a child of this process now.
         until("the new process ends", || {
             // SAFETY: a null status is allowed.
