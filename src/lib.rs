@@ -16,8 +16,6 @@ compile_error!("pagemate needs a little-endian target with 64-bit atomics");
 // The layers: a file imports only from those above its own (tests/layers.rs).
 mod error;
 mod fault;
-// What lists and dicts stand on.
-#[allow(dead_code)]
 mod heap;
 mod loom;
 mod message;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::arena::{data_start, len_for, units_in, Arena, Spot};
 use super::block::{generation, state, State};
-use super::class::{Class, CLASSES, UNIT};
+use super::class::{Class, CLASSES};
 use crate::attachment::Attachment;
 use crate::kind::Kind;
 use crate::{Error, ErrorKind, Result};
@@ -71,11 +71,6 @@ impl Heap {
         Ok(heap)
     }
 
-    /// The segment that it is in.
-    pub(crate) fn attachment(&self) -> &Arc<Attachment> {
-        &self.local.attachment
-    }
-
     /// The arena with this number, and where it stands.
     #[inline]
     fn arena(&self, number: usize) -> Option<(Arena<'_>, u64)> {
@@ -132,7 +127,8 @@ impl Heap {
         let class = Class::for_len(len as u64).ok_or_else(too_large)?;
         let current = self.local.current[class.number()].load(Relaxed);
         if current != 0 {
-            let (number, first) = (((current - 1) >> 32) as usize, (current - 1) as u32 as usize);
+            let chunk = current - 1;
+            let (number, first) = ((chunk >> 32) as usize, chunk as u32 as usize);
             if let Some(block) = self.claim(number, first, class)? {
                 return Ok(block);
             }
@@ -372,14 +368,18 @@ impl Heap {
     }
 
     /// How many blocks are not free. Looks at every block.
+    #[cfg(test)]
     pub(crate) fn census(&self) -> Result<u64> {
         self.find_arenas()?;
         Ok((0..self.count()).filter_map(|number| Some(self.arena(number)?.0.census().0)).sum())
     }
 
     /// Bytes of all arenas.
+    #[cfg(test)]
     pub(crate) fn size(&self) -> u64 {
-        (0..self.count()).filter_map(|number| Some(self.arena(number)?.0.carved().1 * UNIT)).sum()
+        (0..self.count())
+            .filter_map(|number| Some(self.arena(number)?.0.carved().1 * super::class::UNIT))
+            .sum()
     }
 }
 

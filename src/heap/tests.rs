@@ -1,6 +1,7 @@
 //! The heap in a segment: what is allocated is there, apart, and comes back.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 
 use super::{Block, Heap, State};
@@ -13,12 +14,12 @@ fn segment(size: u64) -> Arc<Attachment> {
 
 fn fill(heap: &Heap, block: Block, len: usize, value: u64) {
     let words = heap.words(block.at, len / 8).unwrap();
-    words.iter().for_each(|word| word.store(value, std::sync::atomic::Ordering::Relaxed));
+    words.iter().for_each(|word| word.store(value, Relaxed));
 }
 
 fn holds(heap: &Heap, block: Block, len: usize, value: u64) -> bool {
     let words = heap.words(block.at, len / 8).unwrap();
-    words.iter().all(|word| word.load(std::sync::atomic::Ordering::Relaxed) == value)
+    words.iter().all(|word| word.load(Relaxed) == value)
 }
 
 #[test]
@@ -138,5 +139,90 @@ fn what_a_dead_one_had_in_hand_comes_back() {
         assert!(ours.identify(blocks[0].at).is_some());
         ours.free(kept).unwrap();
         ours.free(blocks[0]).unwrap();
+    }
+}
+
+/// Somebody with a heap of their own, who may die.
+struct Other {
+    heap: Heap,
+    owner: crate::owner::OwnerId,
+    in_hand: Vec<Block>,
+}
+
+impl Other {
+    fn new(attachment: &Arc<Attachment>) -> Other {
+        let seat = attachment.seat().unwrap();
+        let owner = seat.owner;
+        let heap = Heap::of(&Attachment::adopt(seat.file, owner).unwrap()).unwrap();
+        Other { heap, owner, in_hand: Vec::new() }
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(if cfg!(miri) { 1 } else { 60 }))]
+
+    /// Two allocate, publish and free, and die now and then: no two blocks overlap, and what is in use is what was published and
+    /// what the living have in hand.
+    #[test]
+    fn like_a_set_of_ranges(ops in proptest::collection::vec((0..7u8, 0..2usize, 0..6000usize), 0..300)) {
+        let attachment = segment(1 << 26);
+        let mut others = [Other::new(&attachment), Other::new(&attachment)];
+        let mut live: Vec<Block> = Vec::new();
+        for (op, who, number) in ops {
+            let other = &mut others[who];
+            match op {
+                0..=2 => other.in_hand.push(other.heap.alloc(number).unwrap()),
+                3 if !other.in_hand.is_empty() => {
+                    let block = other.in_hand.swap_remove(number % other.in_hand.len());
+                    other.heap.publish(block).unwrap();
+                    live.push(block);
+                }
+                4 if !other.in_hand.is_empty() => {
+                    let block = other.in_hand.swap_remove(number % other.in_hand.len());
+                    other.heap.free(block).unwrap();
+                    assert!(other.heap.free(block).is_err());
+                }
+                5 if !live.is_empty() => other.heap.free(live.swap_remove(number % live.len())).unwrap(),
+                6 if number % 4 == 0 => {
+                    attachment.reap(other.owner);
+                    *other = Other::new(&attachment);
+                }
+                _ => {}
+            }
+        }
+        let all = live.iter().chain(others.iter().flat_map(|other| &other.in_hand));
+        let mut ranges: Vec<_> = all.map(|block| (block.at, others[0].heap.len(block.at).unwrap())).collect();
+        ranges.sort_unstable();
+        assert!(ranges.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0), "they overlap");
+        assert_eq!(others[1].heap.census().unwrap(), ranges.len() as u64);
+    }
+
+    /// Whatever is written over an arena: errors, no panic, no endless loop, and never memory outside of it.
+    #[test]
+    fn damage_is_survived(spots in proptest::collection::vec((0..20_000usize, proptest::prelude::any::<u64>()), 1..40)) {
+        let attachment = segment(1 << 24);
+        let heap = Heap::of(&attachment).unwrap();
+        let blocks: Vec<Block> = (0..100).map(|n| heap.alloc(n * 40).unwrap()).collect();
+        blocks.iter().skip(5).for_each(|block| heap.publish(*block).unwrap());
+        let arena = attachment.view().entries().map(Result::unwrap).last().unwrap();
+        for (word, value) in spots {
+            // Mostly the header, the hands of the first, and the table and first chunks.
+            let at = if word % 2 == 0 { 0 } else { 66_560 } + 8 * (word % if word % 3 == 0 { 300 } else { 20_000 });
+            assert!(at + 8 <= arena.len);
+            // SAFETY: inside of the arena, which is mapped and all atomics.
+            let word = unsafe { &*attachment.base().add(arena.object as usize + at).cast::<AtomicU64>() };
+            word.store(value, Relaxed);
+        }
+        let owner = attachment.owner().unwrap();
+        for block in blocks {
+            _ = heap.state(block.at);
+            _ = heap.free(block);
+        }
+        for len in [1, 100, 5000, 30_000, 100_000] {
+            _ = heap.alloc(len).map(|block| heap.publish(block));
+        }
+        attachment.recover_records(owner);
+        _ = heap.census();
+        _ = super::describe(attachment.base().wrapping_add(arena.object as usize), arena.len);
     }
 }

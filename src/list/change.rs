@@ -68,7 +68,9 @@ impl<'a> Change<'a> {
         self.free(element);
         let (of, from, to) = run;
         if from < to && self.identify(of).is_some() {
-            if let Some(links) = self.slots(of, to) {
+            // No more than the block holds, whatever the journal says.
+            let room = self.heap.len(place(of)).map_or(0, |len| len / 8 - 1);
+            if let Some(links) = self.slots(of, to.min(room)) {
                 links.iter().skip(from as usize).for_each(|link| self.free(link.load(Relaxed)));
             }
         }

@@ -181,14 +181,4 @@ fn head_in<'a>(base: *const u8, len: usize) -> Option<&'a Head> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn links() {
-        let block = Block { at: (1 << 38) - 16, generation: u32::MAX };
-        assert_eq!(place(link(block)), block.at);
-        assert!(is_of(link(block), u32::MAX) && is_of(link(block), (1 << 30) - 1) && !is_of(link(block), 7));
-        assert_ne!(link(Block { at: 16, generation: 0 }), 0);
-    }
-}
+mod tests;

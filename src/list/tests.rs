@@ -1,0 +1,89 @@
+//! A list whose bytes somebody has written over.
+
+use proptest::prelude::*;
+
+use super::{is_of, link, place, Head, List};
+use crate::heap::Block;
+use crate::message::Message;
+use crate::owner::OwnerId;
+use crate::place::Place;
+
+use std::sync::atomic::AtomicU64;
+
+impl<T: Message> List<T> {
+    fn head_words(&self) -> &[AtomicU64] {
+        // SAFETY: a Head is at the object's base, mapped as long as `self`, and all of it is atomics.
+        unsafe { std::slice::from_raw_parts(self.object().base().cast(), size_of::<Head>() / 8) }
+    }
+
+    /// As if a holder of the owner word had died.
+    fn pretend_death(&self) {
+        let dead = OwnerId::new(900, 7).unwrap();
+        let head = super::head_in(self.object().base(), self.object().len()).unwrap();
+        assert!(head.word.try_acquire(dead).is_some());
+        super::recover(self.object().base(), self.object().len(), dead);
+    }
+}
+
+#[test]
+fn links() {
+    let block = Block { at: (1 << 38) - 16, generation: u32::MAX };
+    assert_eq!(place(link(block)), block.at);
+    assert!(is_of(link(block), u32::MAX) && is_of(link(block), (1 << 30) - 1) && !is_of(link(block), 7));
+    assert_ne!(link(Block { at: 16, generation: 0 }), 0);
+}
+
+/// All that can be done with a list.
+fn use_it<T: Message>(list: &List<T>, value: T) {
+    _ = list.len();
+    _ = list.iter().take(1000).all(|value| value.is_ok());
+    _ = list.push(value);
+    _ = list.set(1, value);
+    _ = list.insert(0, value);
+    _ = list.remove(1);
+    _ = list.pop();
+    _ = list.sort_by(|_, _| std::cmp::Ordering::Equal);
+    _ = list.clear();
+    _ = list.push(value);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 1 } else { 60 }))]
+
+    #[test]
+    fn damage_is_survived(spots in prop::collection::vec((0..48usize, any::<u64>(), any::<bool>()), 1..6)) {
+        let list = List::<[u64; 3]>::new().unwrap();
+        list.extend((0..20).map(|n| [n; 3])).unwrap();
+        let head = list.head_words();
+        for (word, value, is_small) in spots {
+            // Not the owner word: a holder that never was is waited for and found dead, in sync/owned.
+            let value = if is_small { value % 64 } else { value };
+            head[16 + word % 32].store(value, std::sync::atomic::Ordering::Relaxed);
+        }
+        use_it(&list, [7; 3]);
+    }
+
+    #[test]
+    fn a_journal_of_anything_is_survived(words in prop::collection::vec(any::<u64>(), 15), swap in 0..3usize) {
+        let list = List::<[u64; 3]>::new().unwrap();
+        list.extend((0..20).map(|n| [n; 3])).unwrap();
+        let head = list.head_words();
+        let root = head[16].load(std::sync::atomic::Ordering::Relaxed);
+        for (at, word) in words.into_iter().enumerate() {
+            let word = if at % 3 == swap { root } else { word };
+            head[32 + at].store(word, std::sync::atomic::Ordering::Relaxed);
+        }
+        head[32].store(1, std::sync::atomic::Ordering::Relaxed);
+        list.pretend_death();
+        use_it(&list, [7; 3]);
+    }
+}
+
+#[test]
+fn places_reserve() {
+    let name = format!("unit-list-reserve-{}", std::process::id());
+    let list = List::<u64>::create(Place::from(name.as_str()).reserve(1 << 22)).unwrap();
+    assert_eq!(list.object().attachment().facts().size, 1 << 22);
+    let other = List::<u64>::create(format!("{name}-b")).unwrap();
+    assert_eq!(other.object().attachment().facts().size, 16 << 30);
+}
