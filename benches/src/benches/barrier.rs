@@ -6,6 +6,9 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
+use pagemate::Barrier;
+
+use crate::contender::Between::Processes;
 use crate::contender::{Bench, Contender, Plan, Unit};
 use crate::desk::Desk;
 use crate::link::{Result, Wire};
@@ -21,7 +24,10 @@ pub const BENCH: Bench =
 const PTHREAD: &str = "pthread barrier";
 
 fn contenders() -> Vec<Contender> {
-    vec![processes::<pthread::Barrier>(PTHREAD)]
+    vec![
+        processes::<pthread::Barrier>(PTHREAD),
+        processes::<Barrier>("pagemate Barrier").beside(PTHREAD, Processes),
+    ]
 }
 
 fn processes<W: Wire>(name: &'static str) -> Contender

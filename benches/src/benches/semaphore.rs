@@ -1,6 +1,6 @@
 //! Semaphores: acquire and release by one who is alone, and wake-ups to and fro between two processes.
 
-use pagemate::Semaphore;
+use pagemate::{BoundedSemaphore, Semaphore};
 
 use super::alone::{self, AcquireRelease};
 use super::latency;
@@ -31,6 +31,7 @@ fn uncontended() -> Vec<Contender> {
     vec![
         alone::wire::<AcquireRelease, pthread::Semaphore>(POSIX),
         alone::wire::<AcquireRelease, Semaphore>(PAGEMATE).at_most(1.1, POSIX, Alone),
+        alone::wire::<AcquireRelease, BoundedSemaphore>("pagemate BoundedSemaphore").beside(POSIX, Alone),
     ]
 }
 

@@ -1,9 +1,9 @@
-//! pagemate's locks, semaphores and conditions, each under a name of its own.
+//! pagemate's locks, semaphores, conditions and barriers, each under a name of its own.
 
-use pagemate::{Condvar, Mutex, MutexGuard, RwLock, Semaphore};
+use pagemate::{Barrier, BoundedSemaphore, Condvar, Mutex, MutexGuard, RwLock, Semaphore};
 
 use crate::link::{Blocking, Result, Wire};
-use crate::object::{Locked, Permits, Shared, Signals, Twins};
+use crate::object::{Locked, Meeting, Permits, Shared, Signals, Twins};
 use crate::peer::Setup;
 
 /// An object that the near side creates and the far one opens.
@@ -46,6 +46,8 @@ macro_rules! wire {
 wire!(Mutex<u64>, |name| Mutex::create(name, 0), Mutex::open);
 wire!(RwLock<[u64; 2]>, |name| RwLock::create(name, [0; 2]), RwLock::open);
 wire!(Semaphore, |name| Semaphore::create(name, 1), Semaphore::open);
+wire!(BoundedSemaphore, |name| BoundedSemaphore::create(name, 1), BoundedSemaphore::open);
+wire!(Barrier, |name| Barrier::create(name, 2), Barrier::open);
 
 impl Locked for Mutex<u64> {
     #[inline]
@@ -90,6 +92,30 @@ impl Permits for Semaphore {
     #[inline]
     fn release(&self) {
         Semaphore::release(self).expect("there are few permits");
+    }
+}
+
+/// Each permit has an owner, and comes back if that dies.
+impl Permits for BoundedSemaphore {
+    #[inline]
+    fn acquire(&self) {
+        BoundedSemaphore::acquire(self).expect("this process has not forked").keep();
+    }
+
+    fn try_acquire(&self) -> bool {
+        BoundedSemaphore::try_acquire(self).map(|permit| permit.keep()).is_ok()
+    }
+
+    #[inline]
+    fn release(&self) {
+        BoundedSemaphore::release(self).expect("a permit was kept");
+    }
+}
+
+impl Meeting for Barrier {
+    #[inline]
+    fn meet(&mut self) -> bool {
+        self.wait().expect("nobody breaks it") == 0
     }
 }
 
