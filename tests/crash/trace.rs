@@ -65,7 +65,11 @@ impl Tracee {
             }
             pid => {
                 let tracee = Tracee { pid };
-                let status = tracee.wait();
+                let mut status = tracee.wait();
+                while is_news_of_an_end(status) {
+                    tracee.request(libc::PTRACE_CONT, 0);
+                    status = tracee.wait();
+                }
                 if libc::WIFEXITED(status) {
                     assert_eq!(libc::WEXITSTATUS(status), REFUSED, "the child ended before its operation");
                     return None;
@@ -124,7 +128,7 @@ impl Tracee {
         loop {
             self.request(how, 0);
             let status = self.wait();
-            if !libc::WIFSTOPPED(status) || libc::WSTOPSIG(status) != libc::SIGCHLD {
+            if !is_news_of_an_end(status) {
                 return self.state(status);
             }
         }
@@ -201,6 +205,11 @@ impl Tracee {
         unsafe { libc::kill(self.pid, libc::SIGCONT) };
         self.wait()
     }
+}
+
+/// Whether a tracee stands there because a child of its own has ended.
+fn is_news_of_an_end(status: i32) -> bool {
+    libc::WIFSTOPPED(status) && libc::WSTOPSIG(status) == libc::SIGCHLD
 }
 
 /// The address of the one `int3` of this program.
