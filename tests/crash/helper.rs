@@ -131,11 +131,6 @@ impl Helper {
         (!is_lost).then_some(()).ok_or("somebody sleeps, and the flag that says so is gone".into())
     }
 
-    /// Whether it sleeps in a wait of the library.
-    pub fn is_asleep(&self) -> bool {
-        is_asleep(self.pid)
-    }
-
     /// Whether it has ended, so that nothing is left of it.
     pub fn has_ended(&mut self) -> bool {
         if !self.is_waited_for {
