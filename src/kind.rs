@@ -39,6 +39,8 @@ pub enum Kind {
     List = 18,
     /// A part of the memory from which lists and dicts of a segment take theirs.
     Heap = 20,
+    /// [`crate::Array`]
+    Array = 16,
 }
 
 const ALL: &[Kind] = &[
@@ -59,6 +61,7 @@ const ALL: &[Kind] = &[
     Kind::Value,
     Kind::List,
     Kind::Heap,
+    Kind::Array,
 ];
 
 impl Kind {
@@ -87,6 +90,7 @@ impl Kind {
             Kind::Value => "value",
             Kind::List => "list",
             Kind::Heap => "heap",
+            Kind::Array => "array",
         }
     }
 }

@@ -29,6 +29,8 @@ mod value;
 mod waitset;
 
 #[cfg(not(loom))]
+mod array;
+#[cfg(not(loom))]
 mod attachment;
 #[cfg(not(loom))]
 mod directory;
@@ -59,6 +61,8 @@ mod switchboard;
 #[path = "../tests/loom/mod.rs"]
 mod models;
 
+#[cfg(not(loom))]
+pub use array::{Array, ArrayGuard};
 pub use error::{Error, ErrorKind};
 #[cfg(not(loom))]
 pub use kind::Kind;

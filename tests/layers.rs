@@ -34,6 +34,7 @@ const LAYERS: &[&str] = &[
     "sync/barrier",
     "sync/once",
     "value",
+    "array",
     "raw_sync",
     "shared_memory",
     "list",

@@ -3,6 +3,7 @@
 //! What can have only one holder (producer, consumer, end of a pipe) changes hands before the child is started. If it then is
 //! not started, the role's holder counts as dead: the other side sees the end, as it would if the child had died.
 
+use crate::array::Array;
 use crate::kind::Kind;
 use crate::list::List;
 use crate::manager::Manager;
@@ -180,6 +181,18 @@ impl<T: Message> Argument for Value<T> {
 
     fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Value<T>> {
         Value::from_object(unpacker.object(Kind::Value)?)
+    }
+}
+
+impl<T: Message> Argument for Array<T> {
+    const HAS_HANDLES: bool = true;
+
+    fn pack(self, packer: &mut Packer) -> Result<()> {
+        packer.object(self.object()).map(drop)
+    }
+
+    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Array<T>> {
+        Array::from_object(unpacker.object(Kind::Array)?)
     }
 }
 

@@ -58,6 +58,8 @@ fn main() {
 }
 
 #[cfg(target_arch = "x86_64")]
+mod array;
+#[cfg(target_arch = "x86_64")]
 mod barrier;
 #[cfg(target_arch = "x86_64")]
 mod bounded;
@@ -135,6 +137,7 @@ fn main() {
         once::scenes(),
         value::scenes(),
         list::scenes(),
+        array::scenes(),
     ];
     let scenes = scenes.into_iter().flatten();
     harness::run(scenes.filter(|scene| scene.name.contains(&filter)).collect());

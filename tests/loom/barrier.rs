@@ -77,7 +77,7 @@ fn a_round_of_three() {
 
 #[test]
 fn three_at_a_barrier_of_two() {
-    model_within(2, "barrier: three and then one more at a barrier of two", || {
+    model_within(1, "barrier: three and then one more at a barrier of two", || {
         let scene = Scene::new(2);
         let others = [1, 2].map(|index| spawn(&scene, move |scene| scene.wait(index)));
         let mine = spawn(&scene, |scene| scene.wait(3));

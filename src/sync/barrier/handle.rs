@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{BarrierError, Head, Rendezvous, PARTIES_MAX};
+use super::words::PARTIES_MAX;
+use super::{BarrierError, Head, Rendezvous};
 use crate::kind::Kind;
 use crate::object::ObjectRef;
 use crate::owner::OwnerId;

@@ -15,15 +15,17 @@
 //! | 0..32 | number of the round, wrapping |
 //! | 32..44 | what became of the rounds before, the last one first: 1 for passed, 0 for broken |
 //! | 44..56 | acting: the index of the arrival that runs the action |
-//! | 56..62 | how often an arrival has taken the place of a dead one in this round, wrapping |
+//! | 56..61 | how often an arrival has taken the place of a dead one in this round, wrapping |
+//! | 61 | resetting: broken only until the next round has begun |
 //! | 62 | acting: all have arrived, and one of them runs the action |
 //! | 63 | broken, until a reset |
 //!
 //! | acting | broken | meaning | who moves it on |
 //! |---|---|---|---|
-//! | 0 | 0 | parties arrive | who finds all of them there: to the next round, or to acting; whose time is over, `abort` and `reset`: to broken |
+//! | 0 | 0 | parties arrive | who finds all of them there: to the next round, or to acting; whose time is over, and `abort`: to broken; `reset`: to resetting |
 //! | 1 | 0 | the action runs | the same, but for who arrives; a reaper of the actor: to broken |
-//! | 0 | 1 | broken | `reset`: to the next round, after it has noted which round was broken |
+//! | 0 | 1 | broken | `reset`: to resetting |
+//! | 0 | 1, resetting | those who wait are sent away | `reset`, and whoever comes: to the next round, after noting which round was broken |
 //!
 //! Of an arrival's word:
 //!
@@ -54,7 +56,7 @@
 //! | dies after its arrival | a waiter's tend; who completes a round looks too, if nobody has for 40 ms | [`recover`](Rendezvous::recover) marks the word gone: the arrival does not count | nothing |
 //! | the last one dies before it has looked, or before it has moved the state | the others, at the end of their slice | they move it, if its death has not been noticed | up to 50 ms |
 //! | dies between moving the state and the wake | the others, at the end of their slice | themselves | up to 50 ms |
-//! | dies resetting, before the next round | whoever calls `reset` next | that call | the barrier stays broken until then |
+//! | dies resetting | whoever arrives, aborts or resets next | it goes on with the reset | nothing |
 //! | dies running the action | reapers | they break the barrier, for the action may be half done | the round |
 //! | reaper dies between marking the actor gone and breaking | another reaper; waiters, at the end of their slice | they break it | up to 50 ms |
 //! | dies woken | nobody needs to | its word is of an earlier round, and free | nothing |
@@ -62,6 +64,7 @@
 mod error;
 #[cfg(not(loom))]
 mod handle;
+mod words;
 
 use std::cell::Cell;
 
@@ -77,103 +80,10 @@ pub use error::BarrierError;
 pub use handle::Barrier;
 #[cfg(not(loom))]
 pub(crate) use handle::{describe, recover};
-
-/// How many rounds back the state tells what became of them.
-const HISTORY_BITS: u32 = 12;
-const HISTORY_SHIFT: u32 = 32;
-const ACTOR_SHIFT: u32 = HISTORY_SHIFT + HISTORY_BITS;
-const ACTOR_BITS: u32 = 12;
-const TURN: u64 = 1 << (ACTOR_SHIFT + ACTOR_BITS);
-const TURNS: u64 = (ACTING - 1) & !(TURN - 1);
-/// Somebody runs the action.
-const ACTING: u64 = 1 << 62;
-const BROKEN: u64 = 1 << 63;
-/// Of an arrival's word: it died.
-const GONE: u64 = 1 << 62;
-
-/// The largest number of parties: an index fits the state.
-pub(crate) const PARTIES_MAX: u32 = 1 << ACTOR_BITS;
-
-fn round(state: u64) -> u32 {
-    state as u32
-}
-
-fn history(state: u64) -> u64 {
-    state >> HISTORY_SHIFT & ((1 << HISTORY_BITS) - 1)
-}
-
-/// Whose action runs.
-fn actor(state: u64) -> Option<usize> {
-    (state & ACTING != 0).then_some((state >> ACTOR_SHIFT) as usize & ((1 << ACTOR_BITS) - 1))
-}
-
-fn is_broken(state: u64) -> bool {
-    state & BROKEN != 0
-}
-
-/// Whether parties may arrive.
-fn is_open(state: u64) -> bool {
-    state & (ACTING | BROKEN) == 0
-}
-
-/// The state in the round after, nobody having arrived.
-fn next(state: u64, has_passed: bool) -> u64 {
-    let history = (history(state) << 1 | u64::from(has_passed)) & ((1 << HISTORY_BITS) - 1);
-    history << HISTORY_SHIFT | u64::from(round(state).wrapping_add(1))
-}
-
-fn broken(state: u64) -> u64 {
-    history(state) << HISTORY_SHIFT | u64::from(round(state)) | BROKEN
-}
-
-fn acting(state: u64, index: usize) -> u64 {
-    state | ACTING | (index as u64) << ACTOR_SHIFT
-}
-
-/// The state once somebody is about to take a dead one's place.
-fn turned(state: u64) -> u64 {
-    state & !TURNS | state.wrapping_add(TURN) & TURNS
-}
-
-/// Whether any round was ever broken, of the word that says which one was the last.
-const EVER: u64 = 1 << 32;
-
-/// What became of the round `mine`; `None` while it goes on. One that is too long ago to stand in the history has passed if
-/// none was broken since; otherwise it counts as broken.
-fn outcome(state: u64, last_broken: u64, mine: u32) -> Option<Result<(), BarrierError>> {
-    let age = round(state).wrapping_sub(mine);
-    let has_passed = match age {
-        0 if is_broken(state) => false,
-        0 => return None,
-        1..=HISTORY_BITS => history(state) >> (age - 1) & 1 != 0,
-        _ => last_broken & EVER == 0 || is_later(mine, last_broken as u32),
-    };
-    Some(if has_passed { Ok(()) } else { Err(BarrierError::Broken) })
-}
-
-/// Whether the round `one` comes after the round `other`.
-fn is_later(one: u32, other: u32) -> bool {
-    one.wrapping_sub(other) as i32 > 0
-}
-
-fn arrival(round: u32, me: OwnerId) -> u64 {
-    u64::from(me.bits()) << 32 | u64::from(round)
-}
-
-/// Who has arrived with this word, dead or alive, in whichever round.
-fn party(word: u64) -> Option<OwnerId> {
-    OwnerId::from_bits((word >> 32) as u32 & ((1 << OwnerId::BITS) - 1))
-}
-
-/// Who has arrived for `round` and counts.
-fn arrived(word: u64, round: u32) -> Option<OwnerId> {
-    party(word).filter(|_| word as u32 == round && word & GONE == 0)
-}
-
-/// Whether somebody has arrived for `round` and does not count any more.
-fn is_vacated(word: u64, round: u32) -> bool {
-    word as u32 == round && word >> 32 != 0 && arrived(word, round).is_none()
-}
+use words::{
+    acting, actor, arrival, arrived, broken, is_broken, is_later, is_open, is_resetting, is_vacated, next,
+    outcome, party, resetting, round, turned, EVER, GONE,
+};
 
 /// What stands before the arrivals' words, in lines of its own: who waits looks at the state only. Any bytes are a Head.
 #[derive(Debug)]
@@ -274,6 +184,10 @@ impl Rendezvous<'_> {
         let hint = if hint < self.words.len() { hint } else { 0 };
         let mut state = self.head.state.load(SeqCst); // pairs with move_on()
         'round: loop {
+            if is_resetting(state) {
+                state = self.begin_after(state);
+                continue;
+            }
             if is_broken(state) {
                 return Arrival::Broken;
             }
@@ -308,7 +222,7 @@ impl Rendezvous<'_> {
                 }
             }
             let now = self.head.state.load(SeqCst);
-            if self::round(now) == round && !is_broken(now) {
+            if words::round(now) == round && !is_broken(now) {
                 return Arrival::Full;
             }
             state = now;
@@ -320,7 +234,7 @@ impl Rendezvous<'_> {
         sc_fence();
         let state = self.head.state.load(SeqCst);
         let is_there = |word: &AtomicU64| arrived(word.load(SeqCst), round).is_some(); // pairs with arrive()
-        (self::round(state) == round && is_open(state) && self.words.iter().all(is_there)).then_some(state)
+        (words::round(state) == round && is_open(state) && self.words.iter().all(is_there)).then_some(state)
     }
 
     /// Passes the round if all have arrived, after the action.
@@ -365,36 +279,49 @@ impl Rendezvous<'_> {
 
     /// Breaks the barrier.
     pub(crate) fn abort(&self) {
+        let mut state = self.head.state.load(Acquire);
         loop {
-            let state = self.head.state.load(Relaxed);
+            if is_resetting(state) {
+                state = self.begin_after(state);
+                continue;
+            }
             if is_broken(state) || self.move_on(state, broken(state)) {
                 return;
             }
+            state = self.head.state.load(Acquire);
         }
     }
 
     /// Sends away who waits, and begins a new round.
     pub(crate) fn reset(&self) {
-        loop {
-            let state = self.head.state.load(Acquire);
-            if !is_broken(state) {
-                self.move_on(state, broken(state));
-                continue;
+        let mut state = self.head.state.load(Acquire);
+        while !is_resetting(state) {
+            if self.move_on(state, resetting(state)) {
+                state = resetting(state);
+                break;
             }
-            // Before the state moves on: who sees the next round sees this. A broken round stays one, so it is no matter
-            // who says so, and when.
-            let this = EVER | u64::from(round(state));
-            let is_news = |seen: u64| seen & EVER == 0 || is_later(round(state), seen as u32);
-            let _ =
-                self.head.last_broken.fetch_update(Relaxed, Relaxed, |seen| is_news(seen).then_some(this));
-            if self.move_on(state, next(state, false)) {
-                return;
-            }
+            state = self.head.state.load(Acquire);
+        }
+        self.begin_after(state);
+    }
+
+    /// Ends a reset, which anybody may do: the next round begins. Gives the state then.
+    fn begin_after(&self, state: u64) -> u64 {
+        // Before the state moves on: who sees the next round sees this. A broken round stays one, so it is no matter who
+        // says so, and when.
+        let this = EVER | u64::from(round(state));
+        let is_news = |seen: u64| seen & EVER == 0 || is_later(round(state), seen as u32);
+        let _ = self.head.last_broken.fetch_update(Relaxed, Relaxed, |seen| is_news(seen).then_some(this));
+        // Pairs with the loads of the state. Who slept has been woken when the reset began.
+        match self.head.state.compare_exchange(state, next(state, false), SeqCst, SeqCst) {
+            Ok(_) => next(state, false),
+            Err(now) => now,
         }
     }
 
     pub(crate) fn is_broken(&self) -> bool {
-        is_broken(self.head.state.load(Relaxed))
+        let state = self.head.state.load(Relaxed);
+        is_broken(state) && !is_resetting(state)
     }
 
     /// Whether an action runs.
@@ -481,6 +408,11 @@ impl Drop for BreakOnUnwind<'_> {
 /// The steps after which the models let somebody die.
 #[cfg(test)]
 impl Rendezvous<'_> {
+    pub(crate) fn die_resetting(&self) {
+        let state = self.head.state.load(Acquire);
+        self.move_on(state, resetting(state));
+    }
+
     pub(crate) fn die_arrived(&self, me: OwnerId) {
         self.arrive(me, 0);
     }

@@ -1,5 +1,6 @@
 //! The words, and what one thread alone can see of a barrier.
 
+use super::words::*;
 use super::*;
 
 fn id(index: usize) -> OwnerId {
@@ -33,6 +34,7 @@ fn words() {
     assert!(!is_broken(state) && !is_open(state) && is_open(next(state, true)));
     assert_eq!(state & TURNS, 2 * TURN);
     assert_eq!((0..64).fold(5, |state, _| turned(state)), 5, "the turns wrap, and touch nothing else");
+    assert_eq!(resetting(state), broken(state) | RESETTING);
     assert_eq!(broken(state), 2 | 0b10 << HISTORY_SHIFT | BROKEN);
     assert_eq!(round(next(u64::from(u32::MAX), true)), 0);
     let word = arrival(7, id(3));
@@ -76,6 +78,19 @@ fn the_dead_do_not_count() {
     assert_eq!(scene.wait(1), Err(BarrierError::Broken));
     scene.all().reset();
     assert!(!scene.all().is_broken());
+}
+
+#[test]
+fn whoever_comes_ends_a_reset_that_was_begun() {
+    let scene = Scene::new(1);
+    scene.all().die_resetting();
+    assert_eq!((scene.all().is_broken(), scene.wait(0)), (false, Ok(0)));
+    scene.all().die_resetting();
+    scene.all().abort();
+    assert_eq!((scene.all().is_broken(), scene.wait(0)), (true, Err(BarrierError::Broken)));
+    scene.all().die_resetting();
+    scene.all().reset();
+    assert_eq!((scene.all().is_broken(), scene.wait(0)), (false, Ok(0)));
 }
 
 #[test]
