@@ -41,6 +41,10 @@ pub enum Kind {
     Heap = 20,
     /// [`crate::Array`]
     Array = 16,
+    /// [`crate::Dict`]
+    Dict = 17,
+    /// [`crate::Namespace`]
+    Namespace = 19,
 }
 
 const ALL: &[Kind] = &[
@@ -62,6 +66,8 @@ const ALL: &[Kind] = &[
     Kind::List,
     Kind::Heap,
     Kind::Array,
+    Kind::Dict,
+    Kind::Namespace,
 ];
 
 impl Kind {
@@ -91,6 +97,8 @@ impl Kind {
             Kind::List => "list",
             Kind::Heap => "heap",
             Kind::Array => "array",
+            Kind::Dict => "dict",
+            Kind::Namespace => "namespace",
         }
     }
 }

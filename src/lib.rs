@@ -14,6 +14,7 @@ compile_error!(
 compile_error!("pagemate needs a little-endian target with 64-bit atomics");
 
 // The layers: a file imports only from those above its own (tests/layers.rs).
+mod dict;
 mod error;
 mod fault;
 mod heap;
@@ -43,6 +44,8 @@ mod list;
 #[cfg(not(loom))]
 mod manager;
 #[cfg(not(loom))]
+mod namespace;
+#[cfg(not(loom))]
 mod object;
 #[cfg(not(loom))]
 mod pipe;
@@ -63,6 +66,8 @@ mod models;
 
 #[cfg(not(loom))]
 pub use array::{Array, ArrayGuard};
+#[cfg(not(loom))]
+pub use dict::{Dict, DictItem};
 pub use error::{Error, ErrorKind};
 #[cfg(not(loom))]
 pub use kind::Kind;
@@ -73,6 +78,8 @@ pub use manager::Manager;
 #[doc(hidden)]
 pub use message::private as __private;
 pub use message::{Message, Schema};
+#[cfg(not(loom))]
+pub use namespace::Namespace;
 pub use pagemate_derive::Message;
 #[cfg(not(loom))]
 pub use pipe::{pipe, pipe_one_way, pipe_one_way_with_capacity, pipe_with_capacity};

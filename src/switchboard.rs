@@ -28,6 +28,7 @@ pub(crate) fn recover(kind: u32, base: *mut u8, len: usize, dead: OwnerId) {
         Some(Kind::List) => crate::list::recover(base, len, dead),
         Some(Kind::Heap) => crate::heap::recover(base, len, dead),
         Some(Kind::Array) => crate::array::recover(base, len, dead),
+        Some(Kind::Dict | Kind::Namespace) => crate::dict::recover(base, len, dead),
         // Of a later version, which its users have.
         None => {}
     }
@@ -53,6 +54,7 @@ pub(crate) fn describe(kind: u32, base: *const u8, len: usize) -> Vec<(&'static 
         Some(Kind::List) => crate::list::describe(base, len),
         Some(Kind::Heap) => crate::heap::describe(base, len),
         Some(Kind::Array) => crate::array::describe(base, len),
+        Some(Kind::Dict | Kind::Namespace) => crate::dict::describe(base, len),
         None => Vec::new(),
     }
 }

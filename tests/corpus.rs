@@ -28,6 +28,11 @@ fn queue_ops() {
 }
 
 #[test]
+fn dict_ops() {
+    replay("dict_ops", bodies::dict_ops::run);
+}
+
+#[test]
 fn spsc_ops() {
     replay("spsc_ops", bodies::spsc_ops::run);
 }

@@ -40,6 +40,8 @@ const LAYERS: &[&str] = &[
     "list",
     "queue/",
     "pipe",
+    "dict",
+    "namespace",
     "manager",
     "process/",
     "waitset/",

@@ -5,9 +5,11 @@
 
 use std::path::PathBuf;
 
+use crate::dict::{Dict, DictItem};
 use crate::kind::Kind;
 use crate::list::List;
 use crate::message::Message;
+use crate::namespace::Namespace;
 use crate::place::{Origin, Place, Segment, RESERVE};
 use crate::sync::event::Event;
 use crate::sync::lock::Lock;
@@ -125,6 +127,24 @@ impl Manager {
     /// `OutOfMemory`, `Corrupted`.
     pub fn list<T: Message>(&self, name: &str) -> Result<List<T>> {
         List::open_or_create(self.at(name)).map(|(list, _)| list)
+    }
+
+    /// The dict with this name, which is created if there is none.
+    ///
+    /// # Errors
+    ///
+    /// As of [`list`](Manager::list).
+    pub fn dict<K: DictItem + ?Sized, V: DictItem + ?Sized>(&self, name: &str) -> Result<Dict<K, V>> {
+        Dict::open_or_create(self.at(name)).map(|(dict, _)| dict)
+    }
+
+    /// The namespace with this name, which is created if there is none.
+    ///
+    /// # Errors
+    ///
+    /// As of [`list`](Manager::list).
+    pub fn namespace(&self, name: &str) -> Result<Namespace> {
+        Namespace::open_or_create(self.at(name)).map(|(namespace, _)| namespace)
     }
 
     /// The event with this name, which is created if there is none.

@@ -4,10 +4,12 @@
 //! not started, the role's holder counts as dead: the other side sees the end, as it would if the child had died.
 
 use crate::array::Array;
+use crate::dict::{Dict, DictItem};
 use crate::kind::Kind;
 use crate::list::List;
 use crate::manager::Manager;
 use crate::message::Message;
+use crate::namespace::Namespace;
 use crate::pipe::{Connection, Frame, Luggage, PipeReader, PipeWriter, Way};
 use crate::place::Segment;
 use crate::process::argument::Argument;
@@ -148,6 +150,18 @@ impl Argument for Manager {
     }
 }
 
+impl<K: DictItem + ?Sized, V: DictItem + ?Sized> Argument for Dict<K, V> {
+    const HAS_HANDLES: bool = true;
+
+    fn pack(self, packer: &mut Packer) -> Result<()> {
+        packer.object(self.object()).map(drop)
+    }
+
+    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Dict<K, V>> {
+        Dict::from_object(unpacker.object(Kind::Dict)?)
+    }
+}
+
 impl<T: Message> Argument for Producer<T> {
     const HAS_HANDLES: bool = true;
 
@@ -213,7 +227,7 @@ macro_rules! shared {
     };
 }
 
-shared!(Semaphore, BoundedSemaphore, Barrier, Once);
+shared!(Semaphore, BoundedSemaphore, Barrier, Once, Namespace);
 
 impl<T: Message> Argument for OnceValue<T> {
     const HAS_HANDLES: bool = true;

@@ -66,6 +66,8 @@ mod bounded;
 #[cfg(target_arch = "x86_64")]
 mod condvar;
 #[cfg(target_arch = "x86_64")]
+mod dict;
+#[cfg(target_arch = "x86_64")]
 mod event;
 #[cfg(target_arch = "x86_64")]
 mod exclusive;
@@ -138,6 +140,7 @@ fn main() {
         value::scenes(),
         list::scenes(),
         array::scenes(),
+        dict::scenes(),
     ];
     let scenes = scenes.into_iter().flatten();
     harness::run(scenes.filter(|scene| scene.name.contains(&filter)).collect());

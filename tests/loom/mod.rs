@@ -9,6 +9,7 @@ mod barrier;
 mod bounded;
 mod bytes;
 mod condvar;
+mod dict;
 mod event;
 mod heap;
 mod once;

@@ -1,5 +1,6 @@
 //! What the fuzz targets do, one file each: a function of bytes. `tests/corpus.rs` runs the same over the stored corpus.
 
+pub mod dict_ops;
 pub mod heap_ops;
 pub mod list_ops;
 pub mod pipe_bytes;

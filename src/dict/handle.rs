@@ -1,0 +1,537 @@
+//! The dict as a program holds it.
+
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::hash::{BuildHasher, Hasher};
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use super::hash::hash;
+use super::item::DictItem;
+use super::read::{self, Bytes};
+use super::shard::Shard;
+use super::write::Writer;
+use crate::heap::Heap;
+use crate::kind::Kind;
+use crate::object::ObjectRef;
+use crate::owner::OwnerId;
+use crate::place::{Origin, Place, Shape};
+use crate::sync::owned;
+use crate::sys::clock::Deadline;
+use crate::{Error, ErrorKind, Result};
+
+/// How many parts a dict has; of two writers, one in as many meets the other.
+const SHARDS: usize = 64;
+const HEAD: usize = 128;
+const LEN: usize = HEAD + SHARDS * size_of::<Shard>();
+
+/// Keys and values in shared memory, for any number of processes: Python's `Manager().dict()` without the manager.
+///
+/// Keys and values are [messages](crate::Message), strings or bytes: `Dict<u64, f64>`, `Dict<str, [u8]>`. Grows as entries
+/// come. Reading waits for nobody, takes no lock and writes nothing that is shared. A write holds one of 64 parts of the dict for
+/// its time: it waits for who writes in the same part, also while that one is stopped (see
+/// [`write_timeout`](Dict::write_timeout)), and a process that is killed in the middle of a write leaves the old or the
+/// new. No value is ever seen half.
+///
+/// Not ordered; does not say who is waiting; has no guard in place: a value is copied out, since it may change at any time.
+///
+/// # Memory
+///
+/// An entry of an 8-byte key and an 8-byte value takes 11 to 22 bytes of a table and a block of 32 bytes; up to half as much
+/// again while the table grows. Memory that was freed is used again for what has about its size; it is not given back before the
+/// segment is. A dict of its own reserves 16 GiB of address space, of which memory is taken as needed;
+/// inside of a [`Segment`](crate::Segment) it uses what that has.
+///
+/// # Examples
+///
+/// ```
+/// use pagemate::Dict;
+///
+/// # fn main() -> pagemate::Result<()> {
+/// let ages = Dict::<str, u32>::new()?;
+/// assert!(ages.insert("Ada", &36)?, "it was not there");
+/// ages.update("Ada", |age| age.map(|age| age + 1))?;
+/// assert_eq!(ages.get("Ada")?, Some(37));
+/// assert_eq!(ages.remove("Ada")?, Some(37));
+/// assert!(ages.is_empty()?);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Two programs that disagree about the types are told:
+///
+/// ```
+/// # fn main() -> pagemate::Result<()> {
+/// # let segment = pagemate::Segment::new(1 << 20)?;
+/// pagemate::Dict::<str, u32>::create(segment.at("ages"))?;
+/// let error = pagemate::Dict::<str, f64>::open(segment.at("ages")).unwrap_err();
+/// assert!(error.to_string().contains("str => f64") && error.to_string().contains("str => u32"));
+/// # Ok(())
+/// # }
+/// ```
+pub struct Dict<K: DictItem + ?Sized, V: DictItem + ?Sized> {
+    object: ObjectRef,
+    heap: Heap,
+    seed: u64,
+    patience: Option<Duration>,
+    _key: PhantomData<fn(&K)>,
+    _value: PhantomData<fn(&V)>,
+}
+
+/// The memory in front of the shards.
+#[derive(Debug)]
+#[repr(C, align(128))]
+struct Head {
+    seed: u64,
+    _reserved: [u64; 15],
+}
+
+const _: () = assert!(size_of::<Head>() == HEAD);
+
+fn write_seed(base: *mut u8) {
+    let seed = RandomState::new().build_hasher().finish();
+    // SAFETY: the zeroed bytes of the object are at `base`, aligned to 128, and nobody else has them.
+    unsafe { (&raw mut (*base.cast::<Head>()).seed).write(seed) };
+}
+
+/// The shards of the dict at `base`, if it is as long as one.
+fn shards<'a>(base: *const u8, len: usize) -> &'a [Shard] {
+    if len < LEN {
+        return &[];
+    }
+    // SAFETY: objects are aligned to 128 and mapped as long as somebody looks at them, this one is long enough, and any bytes
+    // are a Shard, whose words are atomics.
+    unsafe { std::slice::from_raw_parts(base.add(HEAD).cast::<Shard>(), SHARDS) }
+}
+
+#[cold]
+fn not_an_item() -> Error {
+    Error::new(ErrorKind::Corrupted, "the dict is damaged: bytes that are no value of their type")
+}
+
+impl<K: DictItem + ?Sized, V: DictItem + ?Sized> Dict<K, V> {
+    fn shape(kind: Kind) -> Shape {
+        Shape { kind, schema: format!("{} => {}", K::layout(), V::layout()), len: LEN }
+    }
+
+    /// A dict that only handles lead to: clone it, or give it to a child process.
+    ///
+    /// # Errors
+    ///
+    /// `OutOfMemory`, `System` (too many open files).
+    pub fn new() -> Result<Dict<K, V>> {
+        Dict::new_as(Kind::Dict)
+    }
+
+    /// Creates the dict. Fails if something is there already.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists`, `InvalidInput` (the name), `OutOfMemory`, `PermissionDenied`, `Unsupported`.
+    pub fn create(place: impl Into<Place>) -> Result<Dict<K, V>> {
+        Dict::create_as(Kind::Dict, place.into())
+    }
+
+    /// Opens an existing dict.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `TypeMismatch` (it is something else, or of other keys or values), `PermissionDenied`,
+    /// `VersionMismatch`, `Corrupted`.
+    pub fn open(place: impl Into<Place>) -> Result<Dict<K, V>> {
+        Dict::open_as(Kind::Dict, place.into())
+    }
+
+    /// Opens the dict or, if there is none, creates it; says which.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Dict::open) and [`create`](Dict::create), and `Busy`.
+    pub fn open_or_create(place: impl Into<Place>) -> Result<(Dict<K, V>, Origin)> {
+        Dict::open_or_create_as(Kind::Dict, place.into())
+    }
+
+    pub(crate) fn new_as(kind: Kind) -> Result<Dict<K, V>> {
+        Dict::from_object(Place::anonymous_growing(&Self::shape(kind), write_seed)?)
+    }
+
+    pub(crate) fn create_as(kind: Kind, place: Place) -> Result<Dict<K, V>> {
+        Dict::from_object(place.growing().create(&Self::shape(kind), write_seed)?)
+    }
+
+    pub(crate) fn open_as(kind: Kind, place: Place) -> Result<Dict<K, V>> {
+        Dict::from_object(place.open(kind, &Self::shape(kind).schema)?)
+    }
+
+    pub(crate) fn open_or_create_as(kind: Kind, place: Place) -> Result<(Dict<K, V>, Origin)> {
+        let (object, origin) = place.growing().open_or_create(&Self::shape(kind), write_seed)?;
+        Ok((Dict::from_object(object)?, origin))
+    }
+
+    pub(crate) fn from_object(object: ObjectRef) -> Result<Dict<K, V>> {
+        if object.len() < LEN {
+            return Err(Error::new(ErrorKind::Corrupted, "the dict's record is too short"));
+        }
+        // SAFETY: the object is longer than a Head (checked above), aligned and mapped; its seed was written before it was
+        // published.
+        let seed = unsafe { (&raw const (*object.base().cast::<Head>()).seed).read() };
+        let heap = Heap::of(object.attachment())?;
+        Ok(Dict { object, heap, seed, patience: None, _key: PhantomData, _value: PhantomData })
+    }
+
+    pub(crate) fn object(&self) -> &ObjectRef {
+        &self.object
+    }
+
+    /// The same dict, whose writes give up with `TimedOut` when they have waited so long for a process that is stopped while it
+    /// writes in the same part. Zero: they do not wait at all. Without it they wait as long as it takes.
+    pub fn write_timeout(&self, timeout: Duration) -> Dict<K, V> {
+        Dict { patience: Some(timeout), ..self.clone() }
+    }
+
+    #[inline(always)]
+    fn shards(&self) -> &[Shard] {
+        shards(self.object.base(), self.object.len())
+    }
+
+    /// Where a key is, and its hash.
+    #[inline(always)]
+    fn spot(&self, key: &[u8]) -> (&Shard, u64) {
+        let hash = hash(self.seed, key);
+        // SAFETY: from_object has checked that the object is as long as the head and all shards, and six bits are below 64.
+        let shard = unsafe { &*self.object.base().add(HEAD).cast::<Shard>().add((hash >> 58) as usize) };
+        (shard, hash)
+    }
+
+    /// Whether two keys are in the same part, so that who writes one waits for who writes the other. For tests.
+    #[doc(hidden)]
+    pub fn shares_part(&self, one: &K, other: &K) -> bool {
+        std::ptr::eq(self.spot(one.bytes()).0, self.spot(other.bytes()).0)
+    }
+
+    /// Holds the shard for the time of `body`.
+    #[inline]
+    fn write<R>(&self, shard: &Shard, body: impl FnOnce(&Writer<'_, Heap>) -> Result<R>) -> Result<R> {
+        let me = self.object.owner()?;
+        let deadline = self.patience.map_or(Deadline::Never, Deadline::after);
+        let Some(acquired) = owned::acquire(&shard.owner, &self.object, me, deadline) else {
+            return Err(held(shard));
+        };
+        let held = Held { shard, me };
+        shard.settle(&self.heap);
+        if acquired.after_death {
+            shard.owner.mark_consistent();
+        }
+        let result = body(&Writer { shard, store: &self.heap });
+        drop(held);
+        result
+    }
+
+    /// A copy of the value of `key`.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupted`.
+    #[inline]
+    pub fn get(&self, key: &K) -> Result<Option<V::Owned>> {
+        let (shard, hash) = self.spot(key.bytes());
+        match read::get(shard, &self.heap, hash, key.bytes(), V::take)? {
+            Some(Some(value)) => Ok(Some(value)),
+            Some(None) => Err(not_an_item()),
+            None => Ok(None),
+        }
+    }
+
+    /// What `body` makes of the value of `key`, of a copy that is not handed out.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupted`.
+    pub fn get_with<R>(&self, key: &K, body: impl FnOnce(&V) -> R) -> Result<Option<R>> {
+        Ok(self.get(key)?.map(|value| body(std::borrow::Borrow::borrow(&value))))
+    }
+
+    /// Whether there is a value of `key`. May change at any moment.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupted`.
+    pub fn contains_key(&self, key: &K) -> Result<bool> {
+        let (shard, hash) = self.spot(key.bytes());
+        Ok(read::get(shard, &self.heap, hash, key.bytes(), |_| ())?.is_some())
+    }
+
+    /// Gives `key` this value. True: it had none; false: another was replaced.
+    ///
+    /// # Errors
+    ///
+    /// `OutOfMemory`, and everything is as it was; `InvalidInput` (longer than 4 GiB), `TimedOut`, `NotInThisProcess`,
+    /// `Corrupted`.
+    #[inline]
+    pub fn insert(&self, key: &K, value: &V) -> Result<bool> {
+        let (shard, hash) = self.spot(key.bytes());
+        self.write(shard, |writer| writer.put(hash, key.bytes(), value.bytes()))
+    }
+
+    /// Removes `key`; gives the value it had.
+    ///
+    /// # Errors
+    ///
+    /// `TimedOut`, `NotInThisProcess`, `Corrupted`.
+    pub fn remove(&self, key: &K) -> Result<Option<V::Owned>> {
+        let (shard, hash) = self.spot(key.bytes());
+        match self.write(shard, |writer| writer.remove(hash, key.bytes(), V::take))? {
+            Some(None) => Err(not_an_item()),
+            removed => Ok(removed.flatten()),
+        }
+    }
+
+    /// Removes an entry, any, and gives it; `None`: there was none.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`remove`](Dict::remove).
+    pub fn pop(&self) -> Result<Option<(K::Owned, V::Owned)>> {
+        for shard in self.shards().iter().filter(|shard| shard.count() > 0 || shard.is_unsettled()) {
+            let take = |key: Bytes<'_>, value: Bytes<'_>| Some((K::take(key)?, V::take(value)?));
+            match self.write(shard, |writer| writer.pop(take))? {
+                Some(None) => return Err(not_an_item()),
+                Some(popped) => return Ok(popped),
+                None => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// Removes all that is there, one after the other: what others insert meanwhile may stay.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`remove`](Dict::remove).
+    pub fn clear(&self) -> Result<()> {
+        for shard in self.shards() {
+            self.write(shard, |writer| {
+                while writer.pop(|_, _| ())?.is_some() {}
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Changes the value of `key` if it is `current` (`None`: if there is none) to `new` (`None`: removes it), at once.
+    /// Values are compared by their bytes. `Ok(Err(found))`: it was something else, and nothing has changed.
+    ///
+    /// ```
+    /// # fn main() -> pagemate::Result<()> {
+    /// let dict = pagemate::Dict::<u64, u64>::new()?;
+    /// assert_eq!(dict.compare_exchange(&1, None, Some(&5))?, Ok(()));
+    /// assert_eq!(dict.compare_exchange(&1, None, Some(&6))?, Err(Some(5)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`insert`](Dict::insert).
+    pub fn compare_exchange(
+        &self,
+        key: &K,
+        current: Option<&V>,
+        new: Option<&V>,
+    ) -> Result<Result<(), Option<V::Owned>>> {
+        let (shard, hash) = self.spot(key.bytes());
+        let key = key.bytes();
+        self.write(shard, |writer| {
+            if !writer.has(hash, key, current.map(V::bytes))? {
+                let found = writer.get(hash, key, V::take)?;
+                return if matches!(found, Some(None)) {
+                    Err(not_an_item())
+                } else {
+                    Ok(Err(found.flatten()))
+                };
+            }
+            match new {
+                Some(new) => writer.put(hash, key, new.bytes()).map(drop)?,
+                None => writer.remove(hash, key, |_| ()).map(drop)?,
+            }
+            Ok(Ok(()))
+        })
+    }
+
+    /// Changes the value of `key` to what `change` makes of it, at once: `None` is for no value. `change` is called without
+    /// anything being held, and again if somebody else was quicker; so it may use the dict, and may be killed.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`insert`](Dict::insert).
+    pub fn update(
+        &self,
+        key: &K,
+        mut change: impl FnMut(Option<&V>) -> Option<V::Owned>,
+    ) -> Result<Option<V::Owned>> {
+        use std::borrow::Borrow;
+        let mut seen = self.get(key)?;
+        loop {
+            let new = change(seen.as_ref().map(Borrow::borrow));
+            let exchanged = self.compare_exchange(
+                key,
+                seen.as_ref().map(Borrow::borrow),
+                new.as_ref().map(Borrow::borrow),
+            )?;
+            match exchanged {
+                Ok(()) => return Ok(new),
+                Err(found) => seen = found,
+            }
+        }
+    }
+
+    /// The value of `key`; if there is none, that of `make`, which becomes it, unless somebody else is quicker.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`insert`](Dict::insert).
+    pub fn get_or_insert_with(&self, key: &K, make: impl FnOnce() -> V::Owned) -> Result<V::Owned> {
+        if let Some(value) = self.get(key)? {
+            return Ok(value);
+        }
+        let made = make();
+        match self.compare_exchange(key, None, Some(std::borrow::Borrow::borrow(&made)))? {
+            Err(Some(found)) => Ok(found),
+            _ => Ok(made),
+        }
+    }
+
+    /// Inserts all of them, one after the other.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`insert`](Dict::insert); what came before stays.
+    pub fn extend<'a>(&self, entries: impl IntoIterator<Item = (&'a K, &'a V)>) -> Result<()>
+    where
+        K: 'a,
+        V: 'a,
+    {
+        entries.into_iter().try_for_each(|(key, value)| self.insert(key, value).map(drop))
+    }
+
+    /// How many entries there are: may be more or fewer the moment after. First finishes what the dead have left.
+    ///
+    /// # Errors
+    ///
+    /// `TimedOut`, `NotInThisProcess`.
+    pub fn len(&self) -> Result<u64> {
+        for shard in self.shards().iter().filter(|shard| shard.owner.is_after_death()) {
+            self.write(shard, |_| Ok(()))?;
+        }
+        Ok(self.shards().iter().map(Shard::count).fold(0, u64::saturating_add))
+    }
+
+    /// Whether there are none; as [`len`](Dict::len).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`len`](Dict::len).
+    pub fn is_empty(&self) -> Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// All entries, in no order. Copies a 64th of the dict at a time.
+    ///
+    /// Weakly consistent: what is there all the time comes exactly once, with a value that it had meanwhile. What is
+    /// inserted or removed meanwhile comes or not; a key that is removed and inserted again may come twice.
+    ///
+    /// ```
+    /// # fn main() -> pagemate::Result<()> {
+    /// let dict = pagemate::Dict::<u64, str>::new()?;
+    /// dict.insert(&1, "one")?;
+    /// assert_eq!(dict.iter().collect::<pagemate::Result<Vec<_>>>()?, [(1, "one".to_string())]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Where the dict is damaged, `Corrupted` comes in the place of an entry or of a part of the dict.
+    pub fn iter(&self) -> impl Iterator<Item = Result<(K::Owned, V::Owned)>> + '_ {
+        self.walk(|key, value| Some((K::take(key)?, V::take(value)?)))
+    }
+
+    /// All keys; as [`iter`](Dict::iter).
+    pub fn keys(&self) -> impl Iterator<Item = Result<K::Owned>> + '_ {
+        self.walk(|key, _| K::take(key))
+    }
+
+    /// All values; as [`iter`](Dict::iter).
+    pub fn values(&self) -> impl Iterator<Item = Result<V::Owned>> + '_ {
+        self.walk(|_, value| V::take(value))
+    }
+
+    fn walk<'a, R: 'a>(
+        &'a self,
+        take: impl Fn(Bytes<'_>, Bytes<'_>) -> Option<R> + 'a,
+    ) -> impl Iterator<Item = Result<R>> + 'a {
+        self.shards().iter().flat_map(move |shard| {
+            let (all, damage) = match read::collect(shard, &self.heap, &take) {
+                Ok(all) => (all, None),
+                Err(damage) => (Vec::new(), Some(Err(damage.into()))),
+            };
+            all.into_iter().map(|item| item.ok_or_else(not_an_item)).chain(damage)
+        })
+    }
+}
+
+/// The shard is this process's until this is dropped.
+struct Held<'a> {
+    shard: &'a Shard,
+    me: OwnerId,
+}
+
+impl Drop for Held<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        // False only if somebody writes into the memory.
+        let _ = self.shard.owner.release(self.me);
+    }
+}
+
+#[cold]
+fn held(shard: &Shard) -> Error {
+    let holder =
+        shard.owner.holder().map_or("somebody".to_owned(), |id| format!("participant {}", id.index()));
+    Error::new(
+        ErrorKind::TimedOut,
+        format!("{holder} is writing in the same part of the dict, and does not finish"),
+    )
+}
+
+impl<K: DictItem + ?Sized, V: DictItem + ?Sized> Clone for Dict<K, V> {
+    fn clone(&self) -> Dict<K, V> {
+        let (object, heap) = (self.object.clone(), self.heap.clone());
+        Dict {
+            object,
+            heap,
+            seed: self.seed,
+            patience: self.patience,
+            _key: PhantomData,
+            _value: PhantomData,
+        }
+    }
+}
+
+impl<K: DictItem + ?Sized, V: DictItem + ?Sized> fmt::Debug for Dict<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.shards().iter().map(Shard::count).fold(0, u64::saturating_add);
+        f.debug_struct("Dict").field("len", &count).finish_non_exhaustive()
+    }
+}
+
+/// Frees the shards that `dead` was writing in; whoever writes there next finishes or undoes what it did.
+pub(crate) fn recover(base: *mut u8, len: usize, dead: OwnerId) {
+    shards(base, len).iter().for_each(|shard| shard.owner.recover(dead));
+}
+
+/// What `pagemate show` says about a dict.
+pub(crate) fn describe(base: *const u8, len: usize) -> Vec<(&'static str, String)> {
+    let shards = shards(base, len);
+    let count = shards.iter().map(Shard::count).fold(0, u64::saturating_add);
+    let writers = shards.iter().filter(|shard| shard.owner.holder().is_some()).count();
+    vec![("entries", count.to_string()), ("parts being written", writers.to_string())]
+}

@@ -1,0 +1,73 @@
+//! The hash of a key: part of the memory layout, so the same in every process and version.
+//!
+//! Eight bytes at a time are mixed in by a multiplication to 128 bits whose halves are folded together. Not cryptographic:
+//! the seed, random for each dict, is what keeps keys chosen by a stranger from falling into one place; who can read the
+//! segment can read the seed.
+
+/// Odd and without pattern: digits of the golden ratio and of the square root of two.
+const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+const LAST: u64 = 0x6a09_e667_f3bc_c909;
+
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    product as u64 ^ (product >> 64) as u64
+}
+
+/// The first eight bytes at most as a word, zeros behind them.
+#[inline(always)]
+pub(super) fn word_of(bytes: &[u8]) -> u64 {
+    match bytes.first_chunk::<8>() {
+        Some(chunk) => u64::from_le_bytes(*chunk),
+        None => bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    }
+}
+
+#[inline(always)]
+pub(super) fn hash(seed: u64, key: &[u8]) -> u64 {
+    // The length, since zeros are added behind the last bytes.
+    let mut state = seed ^ (key.len() as u64).wrapping_mul(LAST);
+    for chunk in key.chunks(8) {
+        state = fold(state ^ word_of(chunk), STEP);
+    }
+    fold(state ^ seed.rotate_left(32), LAST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn part_of_the_layout() {
+        assert_eq!(word_of(&[1, 2]), 0x201);
+        assert_eq!(word_of(&[1, 0, 0, 0, 0, 0, 0, 2, 9]), 2 << 56 | 1);
+        assert_ne!(hash(1, b""), hash(1, b"\0"));
+        assert_ne!(hash(1, b"12345678"), hash(1, b"12345678\0"));
+        assert_ne!(hash(1, b"a"), hash(2, b"a"));
+    }
+
+    #[test]
+    fn small_numbers_are_spread_over_all_bits() {
+        for seed in [0, 1, u64::MAX, 0x1234_5678_9abc_def0] {
+            let mut ones = [0u32; 64];
+            for key in 0..4096u64 {
+                let hash = hash(seed, &key.to_le_bytes());
+                ones.iter_mut().enumerate().for_each(|(bit, ones)| *ones += (hash >> bit & 1) as u32);
+            }
+            // Half of them, give or take ten times the deviation of a coin.
+            assert!(ones.iter().all(|ones| (1728..=2368).contains(ones)), "seed {seed}: {ones:?}");
+        }
+    }
+
+    #[test]
+    fn a_bit_of_the_key_changes_half_of_the_hash() {
+        let mut changed = 0;
+        for key in 0..1000u64 {
+            let before = hash(7, &key.to_le_bytes());
+            changed += (0..64)
+                .map(|bit| (before ^ hash(7, &(key ^ 1 << bit).to_le_bytes())).count_ones())
+                .sum::<u32>();
+        }
+        let average = f64::from(changed) / 64_000.0;
+        assert!((28.0..36.0).contains(&average), "{average} bits of 64");
+    }
+}

@@ -1,0 +1,206 @@
+//! Looking a key up without a lock, and without writing to anything that is shared.
+//!
+//! Whatever is read may be half of something else by then, so nothing is believed before the shard's version has been seen
+//! to be the same before and after ([`super::shard`] says why that is enough). Only then is damage called damage.
+
+use crate::loom::atomic::Ordering::{Acquire, Relaxed};
+use crate::loom::atomic::{fence, AtomicU64};
+use crate::loom::spin_loop;
+
+use super::hash::word_of;
+use super::shard::Shard;
+use super::store::Store;
+use super::word::{entry_of, is_entry, tag, tag_of, Damaged, Table, EMPTY, TOMBSTONE};
+
+/// Words that so many bytes take.
+#[inline(always)]
+pub(super) fn words_for(bytes: usize) -> usize {
+    bytes.div_ceil(8)
+}
+
+/// The lengths of key and value, as the first word of an entry says them.
+#[inline(always)]
+fn lengths(head: u64) -> (usize, usize) {
+    (head as u32 as usize, (head >> 32) as usize)
+}
+
+/// An entry: its head, its key, its value, each from a word of its own on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entry<'a> {
+    pub(super) at: u64,
+    words: &'a [AtomicU64],
+    key_len: usize,
+    value_len: usize,
+}
+
+impl<'a> Entry<'a> {
+    /// The entry at `at`, inside of the memory, whatever it holds.
+    #[inline(always)]
+    pub(super) fn at<S: Store>(store: &'a S, at: u64) -> Option<Entry<'a>> {
+        let (key_len, value_len) = lengths(store.words(at, 1)?.first()?.load(Relaxed));
+        let words = store.words(at + 8, words_for(key_len) + words_for(value_len))?;
+        Some(Entry { at, words, key_len, value_len })
+    }
+
+    #[inline(always)]
+    fn has_key(&self, key: &[u8]) -> bool {
+        self.key_len == key.len()
+            && key.chunks(8).zip(self.words).all(|(chunk, word)| word.load(Relaxed) == word_of(chunk))
+    }
+
+    /// The bytes of the key: so many, in these words.
+    #[inline(always)]
+    pub(crate) fn key(&self) -> Bytes<'a> {
+        Bytes { words: self.words.get(..words_for(self.key_len)).unwrap_or(&[]), len: self.key_len }
+    }
+
+    /// The bytes of the value.
+    #[inline(always)]
+    pub(crate) fn value(&self) -> Bytes<'a> {
+        Bytes { words: self.words.get(words_for(self.key_len)..).unwrap_or(&[]), len: self.value_len }
+    }
+}
+
+/// Bytes in shared words: `len` of them, zeros behind.
+#[derive(Debug, Clone, Copy)]
+pub struct Bytes<'a> {
+    pub(super) words: &'a [AtomicU64],
+    pub(crate) len: usize,
+}
+
+impl Bytes<'_> {
+    /// Copies them behind what is in `copy`.
+    pub(crate) fn append_to(self, copy: &mut Vec<u8>) {
+        copy.reserve(8 * self.words.len());
+        let end = copy.len() + self.len;
+        self.words.iter().for_each(|word| copy.extend_from_slice(&word.load(Relaxed).to_le_bytes()));
+        copy.truncate(end);
+    }
+
+    /// The first eight bytes at most. Acquire: whoever stored a value of one word in place has done what it did before.
+    #[inline(always)]
+    pub(crate) fn first(self) -> u64 {
+        self.words.first().map_or(0, |word| word.load(Acquire)) // pairs with Writer::replace()
+    }
+
+    /// Whether they are these.
+    pub(super) fn are(self, bytes: &[u8]) -> bool {
+        self.len == bytes.len()
+            && bytes.chunks(8).zip(self.words).all(|(chunk, word)| word.load(Relaxed) == word_of(chunk))
+    }
+}
+
+/// Where a key is, or could be put.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place<'a> {
+    /// In the bucket of this index, which holds this word.
+    Found(usize, Entry<'a>),
+    /// Nowhere; the first bucket for it, and whether that was never used. `None`: there is no room.
+    Missing(Option<(usize, bool)>),
+}
+
+/// Goes through the buckets that `key` may be in. For readers the answer holds only if the version stays the same.
+#[inline(always)]
+pub(super) fn find<'a, S: Store>(
+    shard: &Shard,
+    store: &'a S,
+    hash: u64,
+    key: &[u8],
+) -> Result<Place<'a>, Damaged> {
+    let Some(table) = shard.table()? else { return Ok(Place::Missing(None)) };
+    let buckets = store.words(table.at, table.capacity()).ok_or(Damaged)?;
+    let (tag, mask) = (tag(hash), table.capacity() - 1);
+    let mut index = tag as usize & mask;
+    let mut grave = None;
+    // A table is never full, but bytes may be anything.
+    for _ in 0..=mask {
+        let bucket = buckets.get(index).ok_or(Damaged)?.load(Acquire); // pairs with Shard::step()
+        if bucket == EMPTY {
+            return Ok(Place::Missing(grave.or(Some((index, true)))));
+        }
+        if bucket == TOMBSTONE {
+            grave = grave.or(Some((index, false)));
+        } else if tag_of(bucket) == tag && is_entry(bucket) {
+            let entry = Entry::at(store, entry_of(bucket)).ok_or(Damaged)?;
+            if entry.has_key(key) {
+                return Ok(Place::Found(index, entry));
+            }
+        }
+        index = (index + 1) & mask;
+    }
+    Ok(Place::Missing(grave))
+}
+
+/// Reads until nothing was taken away meanwhile: what `read` then gives is true of one moment.
+#[inline(always)]
+pub(super) fn consistent<R>(shard: &Shard, mut read: impl FnMut() -> R) -> R {
+    let mut version = shard.version.load(Acquire); // pairs with Shard::step()
+    loop {
+        let result = read();
+        fence(Acquire); // pairs with the Release fence in Writer::fill()
+        let now = shard.version.load(Relaxed);
+        if now == version {
+            return result;
+        }
+        // Another writer has come to the end of a change: no number of stopped or dead ones keeps us here.
+        spin_loop();
+        version = shard.version.load(Acquire); // pairs with Shard::step()
+    }
+}
+
+/// What `take` makes of the value of `key`; `None`: the key is not there. `take` may be called several times, with bytes
+/// that are of no entry; what it made of those is dropped.
+#[inline(always)]
+pub(crate) fn get<S: Store, R>(
+    shard: &Shard,
+    store: &S,
+    hash: u64,
+    key: &[u8],
+    mut take: impl FnMut(Bytes<'_>) -> R,
+) -> Result<Option<R>, Damaged> {
+    consistent(shard, || match find(shard, store, hash, key)? {
+        Place::Found(_, entry) => Ok(Some(take(entry.value()))),
+        Place::Missing(_) => Ok(None),
+    })
+}
+
+/// Puts what `take` makes of each entry of the shard behind each other: of those that are there all the time, once. A key
+/// that is removed and comes back meanwhile may come twice. If the table is replaced, all begins anew.
+pub(crate) fn collect<S: Store, R>(
+    shard: &Shard,
+    store: &S,
+    mut take: impl FnMut(Bytes<'_>, Bytes<'_>) -> R,
+) -> Result<Vec<R>, Damaged> {
+    'table: loop {
+        let word = shard.table.load(Acquire); // pairs with Shard::step()
+        let Some(table) = Table::from_word(word)? else { return Ok(Vec::new()) };
+        let mut all = Vec::new();
+        for index in 0..table.capacity() {
+            let one = consistent(shard, || {
+                if shard.table.load(Acquire) != word {
+                    return Ok(Look::OtherTable); // pairs with Shard::step()
+                }
+                let buckets = store.words(table.at, table.capacity()).ok_or(Damaged)?;
+                let bucket = buckets.get(index).ok_or(Damaged)?.load(Acquire); // pairs with Shard::step()
+                if !is_entry(bucket) {
+                    return Ok(Look::Nothing);
+                }
+                let entry = Entry::at(store, entry_of(bucket)).ok_or(Damaged)?;
+                Ok(Look::Entry(take(entry.key(), entry.value())))
+            });
+            match one? {
+                Look::Entry(entry) => all.push(entry),
+                Look::Nothing => {}
+                Look::OtherTable => continue 'table,
+            }
+        }
+        return Ok(all);
+    }
+}
+
+/// What one look at one bucket found.
+enum Look<R> {
+    Entry(R),
+    Nothing,
+    OtherTable,
+}

@@ -1,0 +1,86 @@
+//! One shard in one thread beside a `HashMap`, and every step of every change as the last of its writer.
+
+use std::collections::HashMap;
+
+use super::arena::Arena;
+use super::read::{collect, get};
+use super::shard::Shard;
+use super::write::Writer;
+
+fn bytes(bytes: super::read::Bytes<'_>) -> Vec<u8> {
+    let mut copy = Vec::new();
+    bytes.append_to(&mut copy);
+    copy
+}
+
+/// Hashes collide on purpose.
+fn hash(key: &[u8]) -> u64 {
+    super::hash::hash(3, key) % 13
+}
+
+#[test]
+fn like_a_hash_map() {
+    let (shard, arena) = (Shard::new(), Arena::new(60));
+    let writer = Writer { shard: &shard, store: &arena };
+    let mut twin: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
+    let mut random = 1u32;
+    let mut next = |below: u32| {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (random >> 8) % below
+    };
+    for _ in 0..20_000 {
+        let key = vec![7; next(30) as usize];
+        let value = vec![next(256) as u8; next(40) as usize];
+        match next(8) {
+            0..=3 => {
+                let was_missing = writer.put(hash(&key), &key, &value).unwrap();
+                assert_eq!(was_missing, twin.insert(key, value).is_none());
+            }
+            4..=6 => assert_eq!(writer.remove(hash(&key), &key, bytes).unwrap(), twin.remove(&key)),
+            _ => {
+                if let Some((key, value)) = writer.pop(|key, value| (bytes(key), bytes(value))).unwrap() {
+                    assert_eq!(twin.remove(&key), Some(value));
+                }
+            }
+        }
+        let key = vec![7; next(30) as usize];
+        assert_eq!(get(&shard, &arena, hash(&key), &key, bytes).unwrap().as_ref(), twin.get(&key));
+        assert_eq!(shard.count(), twin.len() as u64);
+        assert_eq!(arena.in_use(), twin.len() + usize::from(shard.table().unwrap().is_some()));
+    }
+    let all = collect(&shard, &arena, |key, value| (bytes(key), bytes(value))).unwrap();
+    assert_eq!(all.len(), twin.len());
+    assert_eq!(all.into_iter().collect::<HashMap<_, _>>(), twin);
+}
+
+#[test]
+fn full_memory_changes_nothing() {
+    let (shard, arena) = (Shard::new(), Arena::new(5));
+    let writer = Writer { shard: &shard, store: &arena };
+    let mut count = 0u8;
+    while writer.put(u64::from(count), &[count], b"value of two words").is_ok() {
+        count += 1;
+    }
+    assert_eq!((count, arena.in_use()), (4, 5));
+    assert!(writer.put(0, &[0], b"another of two words").is_err());
+    assert_eq!(get(&shard, &arena, 0, &[0], bytes).unwrap().unwrap(), b"value of two words");
+    assert_eq!(writer.remove(0, &[0], bytes).unwrap().unwrap(), b"value of two words");
+    assert!(writer.put(9, b"k", b"v").unwrap());
+}
+
+#[test]
+fn damage_is_an_error() {
+    let (shard, arena) = (Shard::new(), Arena::new(9));
+    let writer = Writer { shard: &shard, store: &arena };
+    writer.put(1, b"k", b"v").unwrap();
+    let good = shard.table.load(std::sync::atomic::Ordering::Relaxed);
+    for bad in [u64::MAX, good | 63 << 34, good & !0xffff | 0xfff0, 7 << 34 | 0xffff_fff0] {
+        shard.table.store(bad, std::sync::atomic::Ordering::Relaxed);
+        assert!(
+            get(&shard, &arena, 1, b"k", bytes).is_err() && writer.put(1, b"k", b"v").is_err(),
+            "{bad:#x}"
+        );
+        assert!(collect(&shard, &arena, |_, _| ()).is_err() && writer.pop(|_, _| ()).is_err());
+        shard.settle(&arena);
+    }
+}

@@ -1,0 +1,226 @@
+//! Changing a shard, for who holds it: each change is one [`Change`], or the store of one word of a value.
+
+use crate::loom::atomic::fence;
+use crate::loom::atomic::Ordering::{Relaxed, Release};
+use crate::{Error, ErrorKind, Result};
+
+use super::hash::word_of;
+use super::read::{find, words_for, Bytes, Entry, Place};
+use super::shard::{Change, Shard, Spot};
+use super::store::{Block, Store};
+use super::word::{bucket, entry_of, is_entry, tag, tag_of, Damaged, Table, EMPTY, TOMBSTONE};
+
+/// The smallest table has so many buckets, as a power of two.
+const LEAST_LOG2: u32 = if cfg!(loom) { 1 } else { 3 };
+/// The longest key, and the longest value.
+pub(crate) const LONGEST: usize = u32::MAX as usize;
+
+impl From<Damaged> for Error {
+    #[cold]
+    fn from(_: Damaged) -> Error {
+        Error::new(ErrorKind::Corrupted, "the dict is damaged: one of its words leads nowhere")
+    }
+}
+
+/// Who holds the shard's owner word, and has settled it.
+#[derive(Debug)]
+pub(crate) struct Writer<'a, S: Store> {
+    pub(crate) shard: &'a Shard,
+    pub(crate) store: &'a S,
+}
+
+impl<S: Store> Writer<'_, S> {
+    /// What `take` makes of the value of `key`.
+    pub(crate) fn get<R>(
+        &self,
+        hash: u64,
+        key: &[u8],
+        take: impl FnOnce(Bytes<'_>) -> R,
+    ) -> Result<Option<R>> {
+        match find(self.shard, self.store, hash, key)? {
+            Place::Found(_, entry) => Ok(Some(take(entry.value()))),
+            Place::Missing(_) => Ok(None),
+        }
+    }
+
+    /// Whether the value of `key` is `expected`, or there is none if that is `None`.
+    pub(crate) fn has(&self, hash: u64, key: &[u8], expected: Option<&[u8]>) -> Result<bool> {
+        let is = self.get(hash, key, |value| expected.is_some_and(|expected| value.are(expected)))?;
+        Ok(is.unwrap_or(expected.is_none()))
+    }
+
+    /// Gives `key` this value. True: it had none.
+    pub(crate) fn put(&self, hash: u64, key: &[u8], value: &[u8]) -> Result<bool> {
+        if key.len() > LONGEST || value.len() > LONGEST {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!(
+                    "a key of {} bytes with a value of {} is not possible: up to {LONGEST} are, each",
+                    key.len(),
+                    value.len()
+                ),
+            ));
+        }
+        match find(self.shard, self.store, hash, key)? {
+            Place::Found(index, entry) => {
+                self.replace(hash, index, entry, key, value)?;
+                Ok(false)
+            }
+            Place::Missing(spot) => {
+                let (index, is_fresh) = self.room(hash, key, spot)?;
+                let new = self.fill(key, value)?;
+                let (count, used) = (self.shard.count() + 1, self.shard.used() + u64::from(is_fresh));
+                let target = bucket(tag(hash), new.at);
+                self.change(index, Change { new: Some(new), count, used, ..self.unchanged(target) });
+                Ok(true)
+            }
+        }
+    }
+
+    fn replace(&self, hash: u64, index: usize, entry: Entry<'_>, key: &[u8], value: &[u8]) -> Result<()> {
+        let there = entry.value();
+        if let ([word], true) = (there.words, there.len == value.len()) {
+            // One store: nobody sees half of it. Pairs with Bytes::first().
+            word.store(word_of(value), Release);
+            return Ok(());
+        }
+        let old = self.store.identify(entry.at);
+        let new = self.fill(key, value)?;
+        let target = bucket(tag(hash), new.at);
+        self.change(index, Change { new: Some(new), old, ..self.unchanged(target) });
+        Ok(())
+    }
+
+    /// Removes `key`; what `take` makes of its value.
+    pub(crate) fn remove<R>(
+        &self,
+        hash: u64,
+        key: &[u8],
+        take: impl FnOnce(Bytes<'_>) -> R,
+    ) -> Result<Option<R>> {
+        let Place::Found(index, entry) = find(self.shard, self.store, hash, key)? else { return Ok(None) };
+        let taken = take(entry.value());
+        self.remove_at(index, entry.at)?;
+        Ok(Some(taken))
+    }
+
+    /// Removes an entry, any; what `take` makes of its key and its value.
+    pub(crate) fn pop<R>(&self, take: impl FnOnce(Bytes<'_>, Bytes<'_>) -> R) -> Result<Option<R>> {
+        let Some(table) = self.shard.table()? else { return Ok(None) };
+        let buckets = self.store.words(table.at, table.capacity()).ok_or(Damaged)?;
+        let mask = table.capacity() - 1;
+        let first = self.shard.hint.load(Relaxed) as usize;
+        for step in 0..=mask {
+            let index = first.wrapping_add(step) & mask;
+            let bucket = buckets.get(index).ok_or(Damaged)?.load(Relaxed);
+            if is_entry(bucket) {
+                let entry = Entry::at(self.store, entry_of(bucket)).ok_or(Damaged)?;
+                let taken = take(entry.key(), entry.value());
+                self.shard.hint.store(index as u64, Relaxed);
+                self.remove_at(index, entry.at)?;
+                return Ok(Some(taken));
+            }
+        }
+        Ok(None)
+    }
+
+    fn remove_at(&self, index: usize, at: u64) -> Result<()> {
+        let table = self.shard.table()?.ok_or(Damaged)?;
+        let buckets = self.store.words(table.at, table.capacity()).ok_or(Damaged)?;
+        let next = buckets.get((index + 1) & (table.capacity() - 1)).ok_or(Damaged)?.load(Relaxed);
+        // If nothing stands behind it nobody needs to look past it.
+        let (target, used) = match next {
+            EMPTY => (EMPTY, self.shard.used().saturating_sub(1)),
+            _ => (TOMBSTONE, self.shard.used()),
+        };
+        let count = self.shard.count().saturating_sub(1);
+        let old = self.store.identify(at);
+        self.change(index, Change { old, count, used, ..self.unchanged(target) });
+        Ok(())
+    }
+
+    /// The change that stores `target` and leaves all else as it is.
+    fn unchanged(&self, target: u64) -> Change {
+        Change {
+            spot: Spot::Table,
+            target,
+            new: None,
+            old: None,
+            version: self.shard.version.load(Relaxed).wrapping_add(1),
+            count: self.shard.count(),
+            used: self.shard.used(),
+        }
+    }
+
+    fn change(&self, index: usize, change: Change) {
+        self.shard.carry_out(self.store, &Change { spot: Spot::Bucket(index as u64), ..change });
+    }
+
+    /// A block with this entry in it, claimed.
+    fn fill(&self, key: &[u8], value: &[u8]) -> Result<Block> {
+        let body = words_for(key.len()) + words_for(value.len());
+        let block = self.store.alloc(1 + body)?;
+        let words = self.store.words(block.at, 1 + body).ok_or(Damaged)?;
+        // Who still reads what stood here, and sees a word of what follows, sees that it was freed before. Pairs with the
+        // Acquire fence in read::consistent().
+        fence(Release);
+        let head = key.len() as u64 | (value.len() as u64) << 32;
+        let body = key.chunks(8).chain(value.chunks(8)).map(word_of);
+        words
+            .iter()
+            .zip(std::iter::once(head).chain(body))
+            .for_each(|(word, bits)| word.store(bits, Relaxed));
+        Ok(block)
+    }
+
+    /// A bucket for a key that is missing, in a table that has room for it.
+    fn room(&self, hash: u64, key: &[u8], spot: Option<(usize, bool)>) -> Result<(usize, bool)> {
+        let table = self.shard.table()?;
+        match spot {
+            Some((index, false)) => return Ok((index, false)),
+            Some(spot) if table.is_some_and(|table| self.shard.used() < table.limit()) => return Ok(spot),
+            _ => self.grow(table)?,
+        }
+        match find(self.shard, self.store, hash, key)? {
+            Place::Missing(Some(spot)) => Ok(spot),
+            _ => Err(Damaged.into()),
+        }
+    }
+
+    /// Replaces the table by one that has room for as many entries again, and no graves.
+    #[cold]
+    fn grow(&self, table: Option<Table>) -> Result<()> {
+        let log2 = Table::log2_for(self.shard.count(), LEAST_LOG2).ok_or_else(|| {
+            Error::new(ErrorKind::OutOfMemory, "the dict has as many entries as a dict can have")
+        })?;
+        let new = self.store.alloc(1 << log2)?;
+        let used = self.move_into(new, log2, table).inspect_err(|_| self.store.free(new))?;
+        let old = table.and_then(|table| self.store.identify(table.at));
+        let word = Table::after(self.shard.table.load(Relaxed), log2, new.at).word();
+        self.shard.carry_out(
+            self.store,
+            &Change { new: Some(new), old, count: used, used, ..self.unchanged(word) },
+        );
+        Ok(())
+    }
+
+    /// Puts the entries of `table` into a table in a new block; how many there are.
+    fn move_into(&self, new: Block, log2: u32, table: Option<Table>) -> Result<u64, Damaged> {
+        let to = self.store.words(new.at, 1 << log2).ok_or(Damaged)?;
+        fence(Release); // as in fill()
+        to.iter().for_each(|word| word.store(EMPTY, Relaxed));
+        let Some(table) = table else { return Ok(0) };
+        let from = self.store.words(table.at, table.capacity()).ok_or(Damaged)?;
+        let (mask, limit) = (to.len() - 1, Table { log2, ..table }.limit());
+        let mut used = 0;
+        for word in from.iter().map(|word| word.load(Relaxed)).filter(|word| is_entry(*word)) {
+            let first = tag_of(word) as usize;
+            let places = (0..=mask).filter_map(|step| to.get((first + step) & mask));
+            let free = places.into_iter().find(|place| place.load(Relaxed) == EMPTY);
+            // More entries than were counted is damage: too many to find room for each with reasonable effort.
+            free.filter(|_| used < limit).ok_or(Damaged)?.store(word, Relaxed);
+            used += 1;
+        }
+        Ok(used)
+    }
+}

@@ -1,0 +1,156 @@
+//! A namespace: named values of any types, a dict whose values say what they are.
+//!
+//! # State
+//!
+//! That of the [`Dict`] beneath, and so are memory ordering and deaths. A value's bytes are the length of the text of its type
+//! (32 bits), the text, and the bytes of the value: one value of a dict, so text and bytes change at once.
+
+use std::fmt;
+
+use crate::dict::{Dict, DictItem};
+use crate::kind::Kind;
+use crate::object::ObjectRef;
+use crate::place::{Origin, Place};
+use crate::{Error, ErrorKind, Result};
+
+/// Named values of any types, for any number of processes: Python's `Manager().Namespace()`.
+///
+/// Values are [messages](crate::Message), strings and bytes. Each is set and got at once; who asks for another type than
+/// was set is told. Memory, waiting and deaths are as in [`Dict`].
+///
+/// # Examples
+///
+/// ```
+/// use pagemate::{ErrorKind, Namespace};
+///
+/// # fn main() -> pagemate::Result<()> {
+/// let space = Namespace::new()?;
+/// space.set("rate", &0.5)?;
+/// space.set::<str>("title", "first run")?;
+/// assert_eq!(space.get::<f64>("rate")?, Some(0.5));
+/// assert_eq!(space.get::<str>("title")?.as_deref(), Some("first run"));
+/// assert_eq!(space.get::<u64>("rate").unwrap_err().kind(), ErrorKind::TypeMismatch);
+/// assert_eq!(space.get::<u64>("missing")?, None);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Namespace {
+    dict: Dict<str, [u8]>,
+}
+
+/// Text and bytes of a value, if they can be told apart.
+fn parts(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let (len, rest) = bytes.split_first_chunk::<4>()?;
+    let (text, value) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+    Some((std::str::from_utf8(text).ok()?, value))
+}
+
+impl Namespace {
+    /// A namespace that only handles lead to: clone it, or give it to a child process.
+    ///
+    /// # Errors
+    ///
+    /// `OutOfMemory`, `System` (too many open files).
+    pub fn new() -> Result<Namespace> {
+        Dict::new_as(Kind::Namespace).map(|dict| Namespace { dict })
+    }
+
+    /// Creates the namespace. Fails if something is there already.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists`, `InvalidInput` (the name), `OutOfMemory`, `PermissionDenied`, `Unsupported`.
+    pub fn create(place: impl Into<Place>) -> Result<Namespace> {
+        Dict::create_as(Kind::Namespace, place.into()).map(|dict| Namespace { dict })
+    }
+
+    /// Opens an existing namespace.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `TypeMismatch` (it is something else), `PermissionDenied`, `VersionMismatch`, `Corrupted`.
+    pub fn open(place: impl Into<Place>) -> Result<Namespace> {
+        Dict::open_as(Kind::Namespace, place.into()).map(|dict| Namespace { dict })
+    }
+
+    /// Opens the namespace or, if there is none, creates it; says which.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Namespace::open) and [`create`](Namespace::create), and `Busy`.
+    pub fn open_or_create(place: impl Into<Place>) -> Result<(Namespace, Origin)> {
+        let (dict, origin) = Dict::open_or_create_as(Kind::Namespace, place.into())?;
+        Ok((Namespace { dict }, origin))
+    }
+
+    pub(crate) fn from_object(object: ObjectRef) -> Result<Namespace> {
+        Dict::from_object(object).map(|dict| Namespace { dict })
+    }
+
+    pub(crate) fn object(&self) -> &ObjectRef {
+        self.dict.object()
+    }
+
+    /// Gives `name` this value, whatever it had.
+    ///
+    /// # Errors
+    ///
+    /// `OutOfMemory`, and everything is as it was; `InvalidInput` (longer than 4 GiB), `NotInThisProcess`, `Corrupted`.
+    pub fn set<T: DictItem + ?Sized>(&self, name: &str, value: &T) -> Result<()> {
+        let text = T::layout();
+        let mut bytes = (text.len() as u32).to_le_bytes().to_vec();
+        bytes.extend_from_slice(text.as_bytes());
+        bytes.extend_from_slice(value.bytes());
+        self.dict.insert(name, &bytes).map(drop)
+    }
+
+    /// A copy of the value of `name`; `None`: it has none.
+    ///
+    /// # Errors
+    ///
+    /// `TypeMismatch`: it is a value of another type, which the error shows. `Corrupted`.
+    pub fn get<T: DictItem + ?Sized>(&self, name: &str) -> Result<Option<T::Owned>> {
+        let Some(bytes) = self.dict.get(name)? else { return Ok(None) };
+        let damaged = || Error::new(ErrorKind::Corrupted, format!("the value of {name:?} is damaged"));
+        let (text, value) = parts(&bytes).ok_or_else(damaged)?;
+        if text != T::layout() {
+            return Err(crate::message::mismatch(&format!("the name {name:?}"), &T::layout(), text));
+        }
+        T::from_bytes(value).ok_or_else(damaged).map(Some)
+    }
+
+    /// The text of the type of the value of `name`; `None`: it has none.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupted`.
+    pub fn type_of(&self, name: &str) -> Result<Option<String>> {
+        let bytes = self.dict.get(name)?;
+        Ok(bytes.and_then(|bytes| parts(&bytes).map(|(text, _)| text.to_owned())))
+    }
+
+    /// Removes `name`. True: it had a value.
+    ///
+    /// # Errors
+    ///
+    /// `NotInThisProcess`, `Corrupted`.
+    pub fn remove(&self, name: &str) -> Result<bool> {
+        Ok(self.dict.remove(name)?.is_some())
+    }
+
+    /// All names that have a value, in no order; weakly consistent as [`Dict::iter`].
+    ///
+    /// # Errors
+    ///
+    /// `Corrupted`.
+    pub fn names(&self) -> Result<Vec<String>> {
+        self.dict.keys().collect()
+    }
+}
+
+impl fmt::Debug for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Namespace").field("names", &self.names()).finish()
+    }
+}

@@ -1,0 +1,129 @@
+//! Scenes of the dict: a new key, a replaced value, a table that grows, a removal, a look.
+
+use std::time::Duration;
+
+use pagemate::{Dict, ErrorKind, Segment};
+
+use crate::{End, Recipe, Scene};
+
+const KEY: u64 = 1;
+/// What the child puts.
+const NEW: &[u8] = b"the new value, longer";
+const OLD: &[u8] = b"the old value";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Op {
+    Insert,
+    Remove,
+    Get,
+}
+
+pub fn scenes() -> Vec<Recipe> {
+    vec![
+        Recipe { name: "dict: insert, the first", build: || Change::boxed(Op::Insert, None, 0) },
+        Recipe { name: "dict: insert, new", build: || Change::boxed(Op::Insert, None, 1) },
+        Recipe { name: "dict: insert, replaces", build: || Change::boxed(Op::Insert, Some(OLD), 0) },
+        Recipe { name: "dict: insert, the table grows", build: || Change::boxed(Op::Insert, None, 6) },
+        Recipe { name: "dict: remove", build: || Change::boxed(Op::Remove, Some(OLD), 1) },
+        Recipe { name: "dict: get", build: || Change::boxed(Op::Get, Some(OLD), 1) },
+    ]
+}
+
+struct Change {
+    dict: Dict<u64, [u8]>,
+    op: Op,
+    before: Option<Vec<u8>>,
+    after: Option<Vec<u8>>,
+    /// Keys that stand in the same part of the dict, and are there all the time.
+    others: Vec<u64>,
+    got: Option<Vec<u8>>,
+}
+
+impl Change {
+    fn boxed(op: Op, before: Option<&[u8]>, others: usize) -> Box<dyn Scene> {
+        let segment = Segment::new(16 << 20).unwrap();
+        let dict = Dict::<u64, [u8]>::create(segment.at("d")).unwrap();
+        let before = before.map(<[u8]>::to_vec);
+        if let Some(old) = &before {
+            dict.insert(&KEY, old).unwrap();
+        }
+        // The sixth entry of a part is the last one that its first table has room for.
+        let others: Vec<u64> = (100..).filter(|key| dict.shares_part(&KEY, key)).take(others).collect();
+        others.iter().for_each(|key| assert!(dict.insert(key, OLD).unwrap()));
+        let after = match op {
+            Op::Insert => Some(NEW.to_vec()),
+            Op::Remove => None,
+            Op::Get => before.clone(),
+        };
+        Box::new(Change { dict, op, before, after, others, got: None })
+    }
+}
+
+impl Scene for Change {
+    fn prepare(&mut self) {
+        // The first use in a forked process attaches it; that is a scene of its own.
+        self.dict.insert(&u64::MAX, b"").unwrap();
+        self.dict.remove(&u64::MAX).unwrap();
+    }
+
+    fn act(&mut self) {
+        match self.op {
+            Op::Insert => drop(self.dict.insert(&KEY, NEW).unwrap()),
+            Op::Remove => drop(self.dict.remove(&KEY).unwrap()),
+            Op::Get => self.got = self.dict.get(&KEY).unwrap(),
+        }
+    }
+
+    fn check(&mut self, end: End) -> Result<(), String> {
+        let look = || self.dict.get(&KEY).map_err(|error| error.to_string());
+        let now = look()?;
+        if now != self.after && (end == End::Finished || now != self.before) {
+            return Err(format!("{now:?} is neither the old nor the new"));
+        }
+        for key in &self.others {
+            if self.dict.get(key).map_err(|error| error.to_string())?.as_deref() != Some(OLD) {
+                return Err(format!("{key} is lost"));
+            }
+        }
+        if end == End::Stopped {
+            // Who writes elsewhere is not held up; who writes here may be, and is told.
+            let elsewhere = (5000..).find(|key| !self.dict.shares_part(&KEY, key)).unwrap();
+            let writes = self.dict.write_timeout(Duration::from_secs(20));
+            writes.insert(&elsewhere, b"x").map_err(|error| error.to_string())?;
+            writes.remove(&elsewhere).map_err(|error| error.to_string())?;
+            let here = self.others.first().copied().unwrap_or(9000);
+            if self.others.is_empty() {
+                return Ok(());
+            }
+            return match self.dict.write_timeout(Duration::ZERO).insert(&here, OLD) {
+                Ok(_) => Ok(()),
+                Err(error) if error.kind() == ErrorKind::TimedOut => Ok(()),
+                Err(error) => Err(error.to_string()),
+            };
+        }
+        // What is seen stays, whatever has to be finished or undone for the next writer here.
+        let more: Vec<u64> = (2000..).filter(|key| self.dict.shares_part(&KEY, key)).take(8).collect();
+        let writes = self.dict.write_timeout(Duration::from_secs(20));
+        for key in &more {
+            writes.insert(key, NEW).map_err(|error| error.to_string())?;
+        }
+        if look()? != now {
+            return Err(format!("{now:?} has become {:?}", look()?));
+        }
+        let count = self.dict.len().map_err(|error| error.to_string())?;
+        let expected = self.others.len() + more.len() + usize::from(now.is_some());
+        if count != expected as u64 || self.dict.iter().count() != expected {
+            return Err(format!("{count} entries, not {expected}"));
+        }
+        // Each block but the tables' is an entry's: nothing has leaked.
+        for key in more.iter().chain(&self.others).chain([&KEY]) {
+            writes.remove(key).map_err(|error| error.to_string())?;
+        }
+        let count = self.dict.len().map_err(|error| error.to_string())?;
+        (count == 0).then_some(()).ok_or(format!("{count} entries are left"))
+    }
+
+    fn words(&self) -> String {
+        format!("{:?}", self.dict)
+    }
+}

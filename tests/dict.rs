@@ -1,0 +1,267 @@
+//! Dicts and namespaces between processes: like a `HashMap`, also when those who write are killed or stopped.
+
+mod support;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use pagemate::{inspect, Dict, ErrorKind, Event, Manager, Namespace, Origin, Process, Segment};
+use proptest::prelude::*;
+use support::{until, Random};
+
+pagemate::init_tests!();
+
+/// Longer than anything takes on a busy machine.
+const LONG: Duration = Duration::from_secs(60);
+
+fn name(what: &str) -> String {
+    format!("test-dict-{what}-{}", std::process::id())
+}
+
+#[test]
+fn one_of_everything() {
+    let dict = Dict::<str, [u8]>::new().unwrap();
+    assert!(dict.is_empty().unwrap());
+    assert!(dict.insert("a", b"1").unwrap() && !dict.insert("a", b"one, and longer").unwrap());
+    assert_eq!(dict.get("a").unwrap().unwrap(), b"one, and longer");
+    assert_eq!(dict.get_with("a", <[u8]>::len).unwrap(), Some(15));
+    assert!(dict.contains_key("a").unwrap() && !dict.contains_key("b").unwrap());
+    assert_eq!(dict.get_or_insert_with("b", || vec![2]).unwrap(), [2]);
+    assert_eq!(dict.get_or_insert_with("b", || vec![3]).unwrap(), [2]);
+    assert_eq!(dict.update("b", |old| old.map(|old| [old, &[9]].concat())).unwrap(), Some(vec![2, 9]));
+    assert_eq!(dict.update("c", |_| None).unwrap(), None);
+    assert_eq!(dict.compare_exchange("b", Some(&[2]), None).unwrap(), Err(Some(vec![2, 9])));
+    assert_eq!(dict.compare_exchange("b", Some(&[2, 9]), None).unwrap(), Ok(()));
+    dict.extend([("x", &b"8"[..]), ("y", b"")]).unwrap();
+    let mut keys: Vec<_> = dict.keys().collect::<Result<_, _>>().unwrap();
+    keys.sort();
+    assert_eq!(keys, ["a", "x", "y"]);
+    assert_eq!(dict.values().count(), 3);
+    let (key, value) = dict.pop().unwrap().unwrap();
+    assert!(keys.contains(&key) && value.len() <= 15);
+    assert_eq!(dict.len().unwrap(), 2);
+    dict.clear().unwrap();
+    assert_eq!((dict.len().unwrap(), dict.iter().count(), dict.pop().unwrap()), (0, 0, None));
+}
+
+#[test]
+fn placement_and_types() {
+    let name = name("place");
+    let here = Dict::<u64, char>::create(&name).unwrap();
+    here.insert(&1, &'x').unwrap();
+    assert_eq!(Dict::<u64, char>::create(&name).unwrap_err().kind(), ErrorKind::AlreadyExists);
+    let (there, origin) = Dict::<u64, char>::open_or_create(&name).unwrap();
+    assert_eq!((origin, there.get(&1).unwrap()), (Origin::Opened, Some('x')));
+    let error = Dict::<u64, [u8]>::open(&name).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TypeMismatch);
+    assert!(error.to_string().contains("u64 => [u8]") && error.to_string().contains("u64 => char"));
+    assert_eq!(Namespace::open(&name).unwrap_err().kind(), ErrorKind::TypeMismatch);
+    let seen = inspect::segment(name.as_str()).unwrap();
+    let dict = seen.objects.iter().find(|object| object.name.is_empty()).unwrap();
+    assert_eq!(dict.state[0], ("entries", "1".to_string()));
+}
+
+#[test]
+fn a_full_segment_is_an_error_and_changes_nothing() {
+    let segment = Segment::new(1 << 21).unwrap();
+    let dict = Dict::<u64, [u8]>::create(segment.at("d")).unwrap();
+    let mut count = 0;
+    let error = loop {
+        match dict.insert(&count, &[7; 4000]) {
+            Ok(is_new) => assert!(is_new),
+            Err(error) => break error,
+        }
+        count += 1;
+    };
+    assert_eq!(error.kind(), ErrorKind::OutOfMemory);
+    assert!(count > 100 && dict.len().unwrap() == count && dict.get(&count).unwrap().is_none());
+    assert_eq!(dict.remove(&0).unwrap().unwrap(), [7; 4000]);
+    assert!(dict.insert(&count, &[8; 4000]).unwrap(), "what was freed is used again");
+}
+
+#[test]
+fn two_processes_write_and_read_each_others() {
+    const KEYS: u64 = if cfg!(debug_assertions) { 20_000 } else { 500_000 };
+    let dict = Dict::<u64, u64>::new().unwrap();
+    let body = |(dict, first): (Dict<u64, u64>, u64)| {
+        (0..KEYS).for_each(|i| assert!(dict.insert(&(2 * i + first), &(i * 7)).unwrap()));
+        let other = 1 - first;
+        for i in 0..KEYS {
+            until("the other's key is there", || dict.get(&(2 * i + other)).unwrap() == Some(i * 7));
+        }
+    };
+    let children = [0, 1].map(|first| Process::spawn(body, (dict.clone(), first)).unwrap());
+    children.into_iter().for_each(|child| child.join().unwrap());
+    assert_eq!(dict.len().unwrap(), 2 * KEYS);
+    let twin: HashMap<u64, u64> = (0..2 * KEYS).map(|key| (key, key / 2 * 7)).collect();
+    assert_eq!(dict.iter().collect::<Result<HashMap<_, _>, _>>().unwrap(), twin);
+}
+
+/// A text of words of very different frequency.
+fn text(seed: u64) -> impl Iterator<Item = String> {
+    let mut state = seed;
+    std::iter::repeat_with(move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let scale = 1 << (state >> 60);
+        format!("word{}", (state >> 33) % scale * (state >> 59 & 1) + scale)
+    })
+    .take(if cfg!(debug_assertions) { 4_000 } else { 200_000 })
+}
+
+#[test]
+fn four_processes_count_words() {
+    let dict = Dict::<str, u64>::new().unwrap();
+    let body = |(dict, seed): (Dict<str, u64>, u64)| {
+        for word in text(seed) {
+            dict.update(&word, |count| Some(count.map_or(1, |count| count + 1))).unwrap();
+        }
+    };
+    let children = [1, 2, 3, 4].map(|seed| Process::spawn(body, (dict.clone(), seed)).unwrap());
+    children.into_iter().for_each(|child| child.join().unwrap());
+    let mut twin = HashMap::new();
+    (1..=4).flat_map(text).for_each(|word| *twin.entry(word).or_insert(0u64) += 1);
+    assert_eq!(dict.iter().collect::<Result<HashMap<_, _>, _>>().unwrap(), twin);
+}
+
+/// Values are of one letter, whatever their length.
+fn is_whole(value: &[u8]) -> bool {
+    !value.is_empty() && value.iter().all(|byte| *byte == value[0])
+}
+
+/// Replaces, removes and inserts for ever.
+fn churn((dict, started): (Dict<u64, [u8]>, Event)) {
+    for round in 0u64.. {
+        let key = round * 7 % 50;
+        let letter = (round % 251) as u8;
+        dict.insert(&key, &vec![letter; 1 + (round % 60) as usize]).unwrap();
+        dict.remove(&((round * 3 + 1) % 50)).unwrap();
+        started.set();
+    }
+}
+
+#[test]
+fn writers_killed_at_random_moments_leave_the_old_or_the_new() {
+    let mut random = Random::new();
+    let dict = Dict::<u64, [u8]>::new().unwrap();
+    for _ in 0..60 {
+        let started = Event::new().unwrap();
+        let victim = Process::spawn(churn, (dict.clone(), started.clone())).unwrap();
+        assert!(started.wait_timeout(LONG));
+        random.moment(Duration::from_micros(300));
+        victim.kill().unwrap();
+        assert!(victim.join().is_err());
+        for key in 0..50 {
+            if let Some(value) = dict.get(&key).unwrap() {
+                assert!(is_whole(&value), "half a value: {value:?}");
+            }
+            dict.insert(&key, &[b'x'; 20]).unwrap();
+            assert_eq!(dict.get(&key).unwrap().unwrap(), [b'x'; 20]);
+        }
+        assert_eq!(dict.len().unwrap(), 50);
+    }
+}
+
+#[test]
+fn a_stopped_writer_blocks_no_reader() {
+    let mut random = Random::new();
+    let dict = Dict::<u64, [u8]>::new().unwrap();
+    dict.insert(&1000, b"here").unwrap();
+    let started = Event::new().unwrap();
+    let victim = Process::spawn(churn, (dict.clone(), started.clone())).unwrap();
+    assert!(started.wait_timeout(LONG));
+    let pid = victim.pid() as i32;
+    let impatient = dict.write_timeout(Duration::ZERO);
+    let mut refused = 0;
+    for _ in 0..100 {
+        random.moment(Duration::from_micros(200));
+        // SAFETY: the pid is that of our child, which we have not waited for.
+        assert_eq!(unsafe { libc::kill(pid, libc::SIGSTOP) }, 0);
+        for key in 0..50 {
+            assert!(dict.get(&key).unwrap().is_none_or(|value| is_whole(&value)));
+        }
+        assert_eq!(dict.get(&1000).unwrap().unwrap(), b"here");
+        assert!(dict.iter().all(|entry| entry.is_ok()));
+        // Those in its part, one of 64, are refused at once; all others are done.
+        for key in 2000..2100 {
+            match impatient.insert(&key, b"mine") {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::TimedOut => refused += 1,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        // SAFETY: as above.
+        assert_eq!(unsafe { libc::kill(pid, libc::SIGCONT) }, 0);
+    }
+    assert!(refused < 100 * 50, "{refused} refused");
+    victim.kill().unwrap();
+    assert!(victim.join().is_err());
+    (2000..2100).for_each(|key| _ = dict.insert(&key, b"mine").unwrap());
+}
+
+#[test]
+fn a_namespace_goes_to_a_child() {
+    let space = Namespace::new().unwrap();
+    space.set("count", &7u64).unwrap();
+    let body = |space: Namespace| {
+        assert_eq!(space.get::<u64>("count").unwrap(), Some(7));
+        space.set::<str>("count", "eight").unwrap();
+        space.set::<[u8]>("bytes", &[1, 2]).unwrap();
+    };
+    Process::spawn(body, space.clone()).unwrap().join().unwrap();
+    let error = space.get::<u64>("count").unwrap_err();
+    assert!(error.to_string().contains("u64") && error.to_string().contains("str"), "{error}");
+    assert_eq!(space.get::<str>("count").unwrap().unwrap(), "eight");
+    assert_eq!(space.type_of("bytes").unwrap().unwrap(), "[u8]");
+    assert!(space.remove("bytes").unwrap() && !space.remove("bytes").unwrap());
+    assert_eq!(space.names().unwrap(), ["count"]);
+}
+
+#[test]
+fn in_a_manager() {
+    let manager = Manager::new().unwrap();
+    manager.dict::<str, u64>("d").unwrap().insert("a", &1).unwrap();
+    manager.namespace("n").unwrap().set("b", &2u8).unwrap();
+    let body = |manager: Manager| {
+        assert_eq!(manager.dict::<str, u64>("d").unwrap().remove("a").unwrap(), Some(1));
+        assert_eq!(manager.namespace("n").unwrap().get::<u8>("b").unwrap(), Some(2));
+        assert_eq!(manager.dict::<str, u8>("d").unwrap_err().kind(), ErrorKind::TypeMismatch);
+    };
+    Process::spawn(body, manager.clone()).unwrap().join().unwrap();
+    assert!(manager.dict::<str, u64>("d").unwrap().is_empty().unwrap());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn like_a_hash_map(ops in proptest::collection::vec((0..6u8, ".{0,12}", 0..4usize, any::<u64>()), 0..300)) {
+        let segment = Segment::new(1 << 22).unwrap();
+        let text = Dict::<str, str>::create(segment.at("text")).unwrap();
+        let numbers = Dict::<u64, u64>::create(segment.at("numbers")).unwrap();
+        let (mut text_twin, mut twin) = (HashMap::new(), HashMap::new());
+        for (op, word, repeat, number) in ops {
+            let (key, long) = (number % 20, word.repeat(repeat));
+            match op {
+                0..=2 => {
+                    prop_assert_eq!(text.insert(&word, &long).unwrap(), text_twin.insert(word, long).is_none());
+                    prop_assert_eq!(numbers.insert(&key, &number).unwrap(), twin.insert(key, number).is_none());
+                }
+                3 => {
+                    prop_assert_eq!(text.remove(&word).unwrap(), text_twin.remove(&word));
+                    prop_assert_eq!(numbers.remove(&key).unwrap(), twin.remove(&key));
+                }
+                4 => {
+                    let popped = numbers.pop().unwrap();
+                    prop_assert_eq!(popped.map(|(_, value)| value), popped.and_then(|(key, _)| twin.remove(&key)));
+                }
+                _ => {
+                    prop_assert_eq!(text.get(&word).unwrap(), text_twin.get(&word).cloned());
+                    prop_assert_eq!(numbers.get(&key).unwrap(), twin.get(&key).copied());
+                }
+            }
+            prop_assert_eq!(numbers.len().unwrap(), twin.len() as u64);
+        }
+        prop_assert_eq!(text.iter().collect::<Result<HashMap<_, _>, _>>().unwrap(), text_twin);
+        prop_assert_eq!(numbers.iter().collect::<Result<HashMap<_, _>, _>>().unwrap(), twin);
+    }
+}

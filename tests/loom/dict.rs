@@ -1,0 +1,254 @@
+//! A shard of a dict: readers see the old or the new and never a mixture, writers lose nothing of each other, and whoever
+//! dies between any two steps leaves one or the other behind, and no block.
+
+use std::cell::Cell;
+
+use super::{model, model_within, thread, Arc};
+use crate::dict::arena::{Arena, Mortal};
+use crate::dict::read::{get, Bytes};
+use crate::dict::shard::{Shard, STEPS};
+use crate::dict::write::Writer;
+use crate::owner::OwnerId;
+use crate::sys::clock::Deadline;
+
+/// A shard and the memory beside it. The key is one word, and the values are two, equal to each other: more than a store.
+struct Scene {
+    shard: Shard,
+    arena: Arena,
+}
+
+fn id(index: usize) -> OwnerId {
+    OwnerId::new(index, 1).unwrap()
+}
+
+fn value(number: u64) -> [u8; 16] {
+    let mut value = [0; 16];
+    value.chunks_mut(8).for_each(|word| word.copy_from_slice(&number.to_le_bytes()));
+    value
+}
+
+/// The number in a value; `None`: it is a mixture of two.
+fn number(bytes: Bytes<'_>) -> Option<u64> {
+    let mut copy = Vec::new();
+    bytes.append_to(&mut copy);
+    let number = u64::from_le_bytes(*copy.first_chunk().unwrap_or(&[0xff; 8]));
+    (copy == value(number)).then_some(number)
+}
+
+impl Scene {
+    /// With these keys, each with itself as its value.
+    fn new(blocks: usize, keys: &[u64]) -> Arc<Scene> {
+        let scene = Scene { shard: Shard::new(), arena: Arena::new(blocks) };
+        keys.iter().for_each(|key| scene.put(id(0), *key, *key));
+        Arc::new(scene)
+    }
+
+    fn write<R>(&self, me: OwnerId, body: impl FnOnce(&Writer<'_, Arena>) -> R) -> R {
+        let word = &self.shard.owner;
+        let acquired = word.try_acquire(me);
+        let acquired = acquired.or_else(|| word.acquire_contended(me, Deadline::Never, |_| ())).unwrap();
+        self.shard.settle(&self.arena);
+        if acquired.after_death {
+            word.mark_consistent();
+        }
+        let result = body(&Writer { shard: &self.shard, store: &self.arena });
+        assert!(word.release(me));
+        result
+    }
+
+    fn put(&self, me: OwnerId, key: u64, number: u64) {
+        self.write(me, |writer| writer.put(key, &key.to_le_bytes(), &value(number)).map(drop).unwrap());
+    }
+
+    fn remove(&self, me: OwnerId, key: u64) -> Option<u64> {
+        self.write(me, |writer| writer.remove(key, &key.to_le_bytes(), |v| number(v).unwrap()).unwrap())
+    }
+
+    /// The value of a key, which is of one piece.
+    fn get(&self, key: u64) -> Option<u64> {
+        let found = get(&self.shard, &self.arena, key, &key.to_le_bytes(), number).unwrap();
+        found.map(|number| number.expect("a mixture"))
+    }
+
+    /// So many entries, each in a block, and a table.
+    fn holds(&self, count: usize) {
+        assert_eq!(self.shard.count() as usize, count);
+        assert_eq!(self.arena.in_use(), count + 1);
+    }
+}
+
+fn spawn<R: Send + 'static>(
+    scene: &Arc<Scene>,
+    body: impl FnOnce(&Scene) -> R + Send + 'static,
+) -> thread::JoinHandle<R> {
+    let scene = scene.clone();
+    thread::spawn(move || body(&scene))
+}
+
+// loom remembers one access to a word, so a writer's own load hides a reader's before it. Hence the readers are the threads
+// that are spawned: what they load is compared with the stores of the writer, who in the first run has come to its end.
+
+#[test]
+fn a_reader_and_two_replacements() {
+    model("dict: a reader and a writer that replaces twice", || {
+        let scene = Scene::new(3, &[1]);
+        let reader = spawn(&scene, |scene| {
+            let (first, second) = (scene.get(1).unwrap(), scene.get(1).unwrap());
+            assert!([1, 7, 8].contains(&first) && [1, 7, 8].contains(&second));
+            assert!(first == 1 || second >= first, "what was seen stays seen");
+        });
+        [7, 8].into_iter().for_each(|number| scene.put(id(1), 1, number));
+        reader.join().unwrap();
+        assert_eq!(scene.get(1), Some(8));
+        scene.holds(1);
+    });
+}
+
+#[test]
+fn a_reader_and_a_block_that_comes_back_as_another_entry() {
+    model("dict: a reader, a removal, and another key in the same block", || {
+        let scene = Scene::new(2, &[1]);
+        let reader = spawn(&scene, |scene| {
+            assert!(matches!(scene.get(1), None | Some(1)));
+            assert!(matches!(scene.get(3), None | Some(3)));
+        });
+        assert_eq!(scene.remove(id(1), 1), Some(1));
+        scene.put(id(1), 3, 3);
+        reader.join().unwrap();
+        assert_eq!((scene.get(1), scene.get(3)), (None, Some(3)));
+        scene.holds(1);
+    });
+}
+
+#[test]
+fn a_reader_and_a_table_that_grows() {
+    model("dict: a reader and a writer that makes the table grow", || {
+        let scene = Scene::new(4, &[1]);
+        let reader = spawn(&scene, |scene| assert_eq!(scene.get(1), Some(1), "it is there all the time"));
+        scene.put(id(1), 3, 3);
+        reader.join().unwrap();
+        assert_eq!((scene.get(1), scene.get(3)), (Some(1), Some(3)));
+        scene.holds(2);
+    });
+}
+
+#[test]
+fn two_writers() {
+    model_within(2, "dict: two writers of one shard", || {
+        let scene = Scene::new(5, &[]);
+        let other = spawn(&scene, |scene| {
+            scene.put(id(1), 1, 1);
+            assert_eq!(scene.remove(id(1), 1), Some(1));
+        });
+        scene.put(id(2), 2, 2);
+        scene.put(id(2), 2, 9);
+        other.join().unwrap();
+        assert_eq!((scene.get(1), scene.get(2)), (None, Some(9)));
+        scene.holds(1);
+    });
+}
+
+/// What the victim was about to do, and what there is before and after it.
+#[derive(Clone, Copy)]
+struct Deed {
+    name: &'static str,
+    keys: &'static [u64],
+    act: fn(&Writer<'_, Mortal<'_>>),
+    before: Option<u64>,
+    after: Option<u64>,
+}
+
+fn put_seven(writer: &Writer<'_, Mortal<'_>>) {
+    // Who has died between the growth of the table and the entry may find no place for it.
+    let _ = writer.put(1, &1u64.to_le_bytes(), &value(7));
+}
+
+fn remove_one(writer: &Writer<'_, Mortal<'_>>) {
+    let _ = writer.remove(1, &1u64.to_le_bytes(), |_| ());
+}
+
+const DEEDS: [Deed; 4] = [
+    Deed { name: "insert", keys: &[], act: put_seven, before: None, after: Some(7) },
+    Deed { name: "grow", keys: &[2], act: put_seven, before: None, after: Some(7) },
+    Deed { name: "replace", keys: &[1], act: put_seven, before: Some(1), after: Some(7) },
+    Deed { name: "remove", keys: &[1], act: remove_one, before: Some(1), after: None },
+];
+
+/// The victim dies after so many steps of its changes; meanwhile somebody reads, and the next writer comes when it is dead.
+fn a_death_after(steps: usize) {
+    for deed in DEEDS {
+        model_within(2, &format!("dict: {} and death after {steps} steps", deed.name), move || {
+            let scene = Scene::new(5, deed.keys);
+            let reader = spawn(&scene, move |scene| {
+                let seen = scene.get(1);
+                assert!(seen == deed.before || seen == deed.after);
+                seen
+            });
+            scene.shard.owner.try_acquire(id(1)).unwrap();
+            let victim = Mortal { arena: &scene.arena, steps: Cell::new(steps) };
+            (deed.act)(&Writer { shard: &scene.shard, store: &victim });
+            let seen = reader.join().unwrap();
+            let now = scene.get(1);
+            assert!(now == deed.before || now == deed.after);
+            assert!(seen != deed.after || now == deed.after, "what was seen stays seen");
+            // The dead one's id is cleared and its claims are freed, in any order with the next writer.
+            let reaper = spawn(&scene, |scene| {
+                scene.shard.owner.recover(id(1));
+                scene.arena.reap();
+            });
+            scene.put(id(2), 5, 5);
+            reaper.join().unwrap();
+            assert_eq!((scene.get(1), scene.get(5)), (now, Some(5)), "what is seen stays");
+            scene.holds(deed.keys.iter().filter(|key| **key != 1).count() + 1 + usize::from(now.is_some()));
+        });
+    }
+}
+
+#[test]
+fn deaths_before_the_word_is_stored() {
+    (0..3).for_each(a_death_after);
+}
+
+#[test]
+fn deaths_behind_the_store() {
+    (3..STEPS).for_each(a_death_after);
+}
+
+#[test]
+fn deaths_in_the_second_change() {
+    // A table that grows is the first one of an insertion.
+    [STEPS, STEPS + 2, STEPS + 4, 2 * STEPS].into_iter().for_each(a_death_after);
+}
+
+/// One dies in a change, and the next in settling it: the third finds the old or the new, and no block too many.
+#[test]
+fn deaths_in_settling() {
+    for deed in DEEDS {
+        for (first, second) in (0..=2 * STEPS).flat_map(|first| (0..STEPS).map(move |second| (first, second)))
+        {
+            let body = move || {
+                let scene = Scene::new(5, deed.keys);
+                let mortal = |steps| Mortal { arena: &scene.arena, steps: Cell::new(steps) };
+                let victim = mortal(first);
+                scene.shard.owner.try_acquire(id(1)).unwrap();
+                (deed.act)(&Writer { shard: &scene.shard, store: &victim });
+                scene.shard.owner.recover(id(1));
+                scene.arena.reap();
+                scene.shard.owner.try_acquire(id(2)).unwrap();
+                scene.shard.settle(&mortal(second));
+                scene.shard.owner.recover(id(2));
+                let now = scene.get(1);
+                assert!(now == deed.before || now == deed.after);
+                scene.put(id(3), 5, 5);
+                assert_eq!((scene.get(1), scene.get(5)), (now, Some(5)));
+                scene.holds(
+                    deed.keys.iter().filter(|key| **key != 1).count() + 1 + usize::from(now.is_some()),
+                );
+            };
+            #[cfg(loom)]
+            ::loom::model(body);
+            #[cfg(not(loom))]
+            body();
+        }
+    }
+}
