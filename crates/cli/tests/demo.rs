@@ -15,6 +15,9 @@ fn prints_what_it_should() {
         let elapsed = last.strip_prefix("elapsed: ").and_then(|rest| rest.strip_suffix(" ms"));
         assert!(elapsed.is_some_and(|number| number.parse::<f64>().is_ok()), "{last:?}");
 
+        assert_eq!(lines.pop().unwrap(), "list: [29, 49]");
+        assert_eq!(lines.pop().unwrap(), r#"dict: {"A process": 245, "B process": 445}"#);
+
         // Each process prints its own lines in order; nothing says which of the two prints first at the end.
         let expected = |prefix: &str, range: std::ops::Range<u32>| {
             range.map(|n| format!("{prefix}{n}")).collect::<Vec<_>>()
