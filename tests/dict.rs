@@ -221,10 +221,17 @@ fn in_a_manager() {
     let manager = Manager::new().unwrap();
     manager.dict::<str, u64>("d").unwrap().insert("a", &1).unwrap();
     manager.namespace("n").unwrap().set("b", &2u8).unwrap();
+    manager.value("v", 3u64).unwrap().set(4).unwrap();
+    manager.array("a", 5, 0u16).unwrap().set(4, 6).unwrap();
+    manager.queue("q", 2).unwrap().send(7u32).unwrap();
     let body = |manager: Manager| {
         assert_eq!(manager.dict::<str, u64>("d").unwrap().remove("a").unwrap(), Some(1));
         assert_eq!(manager.namespace("n").unwrap().get::<u8>("b").unwrap(), Some(2));
         assert_eq!(manager.dict::<str, u8>("d").unwrap_err().kind(), ErrorKind::TypeMismatch);
+        assert_eq!(manager.value("v", 0u64).unwrap().get(), Ok(4));
+        let array = manager.array("a", 1, 0u16).unwrap();
+        assert_eq!((array.len(), array.get(4).unwrap()), (5, Some(6)));
+        assert_eq!(manager.queue::<u32>("q", 1).unwrap().recv(), Ok(7));
     };
     Process::spawn(body, manager.clone()).unwrap().join().unwrap();
     assert!(manager.dict::<str, u64>("d").unwrap().is_empty().unwrap());

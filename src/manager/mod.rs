@@ -5,14 +5,17 @@
 
 use std::path::PathBuf;
 
+use crate::array::Array;
 use crate::dict::{Dict, DictItem};
 use crate::kind::Kind;
 use crate::list::List;
 use crate::message::Message;
 use crate::namespace::Namespace;
 use crate::place::{Origin, Place, Segment, RESERVE};
+use crate::queue::mpmc::Queue;
 use crate::sync::event::Event;
 use crate::sync::lock::Lock;
+use crate::value::Value;
 use crate::Result;
 
 /// A place for everything that some processes share: objects by name in one segment, made on first use, of any process.
@@ -28,7 +31,7 @@ use crate::Result;
 /// # Examples
 ///
 /// ```
-/// use pagemate::{Manager, Queue};
+/// use pagemate::{Barrier, Manager};
 ///
 /// # fn main() -> pagemate::Result<()> {
 /// # let name = format!("doc-manager-{}", std::process::id());
@@ -38,9 +41,11 @@ use crate::Result;
 ///
 /// let elsewhere = Manager::open(name)?; // any process of this user, or give it to a child
 /// assert_eq!(elsewhere.list::<u64>("squares")?.get(9)?, Some(81));
-/// let (jobs, _) = Queue::<u64>::open_or_create(elsewhere.at("jobs"), 64)?;
-/// # drop(jobs);
-/// assert_eq!(manager.objects()?.len(), 2);
+/// manager.dict::<str, f64>("prices")?.insert("apple", &0.5)?;
+/// let jobs = elsewhere.queue::<u64>("jobs", 64)?;
+/// let (start, _) = Barrier::open_or_create(elsewhere.at("start"), 2)?; // whatever else there is
+/// # drop((jobs, start));
+/// assert_eq!(manager.objects()?.len(), 4);
 /// # Ok(())
 /// # }
 /// ```
@@ -145,6 +150,35 @@ impl Manager {
     /// As of [`list`](Manager::list).
     pub fn namespace(&self, name: &str) -> Result<Namespace> {
         Namespace::open_or_create(self.at(name)).map(|(namespace, _)| namespace)
+    }
+
+    /// The value with this name, which is created with `initial` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// As of [`list`](Manager::list).
+    pub fn value<T: Message>(&self, name: &str, initial: T) -> Result<Value<T>> {
+        Value::open_or_create(self.at(name), initial).map(|(value, _)| value)
+    }
+
+    /// The array with this name, which is created with `len` times `initial` if there is none. One that is there already keeps
+    /// its own length.
+    ///
+    /// # Errors
+    ///
+    /// As of [`list`](Manager::list).
+    pub fn array<T: Message>(&self, name: &str, len: usize, initial: T) -> Result<Array<T>> {
+        Array::open_or_create(self.at(name), len, initial).map(|(array, _)| array)
+    }
+
+    /// The queue with this name, which is created for `capacity` messages if there is none. One that is there already keeps its
+    /// own capacity. For other options there is [`at`](Manager::at).
+    ///
+    /// # Errors
+    ///
+    /// As of [`list`](Manager::list).
+    pub fn queue<T: Message>(&self, name: &str, capacity: usize) -> Result<Queue<T>> {
+        Queue::open_or_create(self.at(name), capacity).map(|(queue, _)| queue)
     }
 
     /// The event with this name, which is created if there is none.
