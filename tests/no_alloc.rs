@@ -3,7 +3,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use pagemate::{Event, Queue};
+use pagemate::{Event, Queue, WaitSet};
 
 thread_local! {
     /// Allocations of this thread: the harness has others.
@@ -68,6 +68,29 @@ fn event() {
         }
     };
     assert_eq!(allocations(round), 0);
+}
+
+#[test]
+fn waitset() {
+    let (event, queue) = (Event::new().unwrap(), Queue::<u64>::new(4).unwrap());
+    let (near, _far) = std::os::unix::net::UnixStream::pair().unwrap();
+    let (mut words, mut all) = (WaitSet::new(), WaitSet::new());
+    for set in [&mut words, &mut all] {
+        set.add(0, &event).unwrap();
+        set.add(1, &queue).unwrap();
+    }
+    all.add(2, &near).unwrap();
+    let mut round = || {
+        for set in [&mut words, &mut all] {
+            assert!(set.wait_timeout(std::time::Duration::from_millis(1)).unwrap().is_empty());
+            queue.send(1).unwrap();
+            assert_eq!(set.wait().unwrap(), [1]);
+            queue.recv().unwrap();
+        }
+    };
+    // The first starts the helper thread of a set with a file.
+    round();
+    assert_eq!(allocations(|| (0..20).for_each(|_| round())), 0);
 }
 
 #[test]

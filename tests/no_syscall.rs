@@ -2,7 +2,7 @@
 //!
 //! Under `SECCOMP_MODE_STRICT` the kernel kills a process at any call but `read`, `write`, `exit` and `sigreturn`.
 
-use pagemate::{Event, Queue};
+use pagemate::{Event, Queue, WaitSet};
 
 /// Runs `body` in a forked child without system calls; gives its wait status.
 fn confined(body: impl Fn()) -> i32 {
@@ -65,6 +65,25 @@ fn queue() {
         (0..4).for_each(|i| queue.try_send(i).unwrap());
         assert!(queue.try_send(5).is_err());
         while queue.try_recv().is_ok() {}
+    };
+    assert!(exited_well(confined(body)));
+}
+
+#[test]
+fn waitset() {
+    let (event, queue) = (Event::new().unwrap(), Queue::<u64>::new(4).unwrap());
+    let set = std::cell::RefCell::new(WaitSet::new());
+    set.borrow_mut().add(0, &event).unwrap();
+    set.borrow_mut().add(1, &queue).unwrap();
+    let body = || {
+        let mut set = set.borrow_mut();
+        assert!(set.try_wait().unwrap().is_empty());
+        queue.try_send(1).unwrap();
+        assert_eq!(set.wait().unwrap(), [1]);
+        event.set();
+        assert_eq!(set.wait().unwrap(), [0, 1]);
+        event.clear();
+        queue.try_recv().unwrap();
     };
     assert!(exited_well(confined(body)));
 }

@@ -30,7 +30,8 @@ impl Deadline {
     /// Whether the moment has come.
     pub(crate) fn has_passed(self) -> bool {
         match self {
-            Deadline::At(at) => now() >= at,
+            // Zero is what those say who only try: no look at the clock.
+            Deadline::At(at) => at == 0 || now() >= at,
             Deadline::Never => false,
         }
     }

@@ -162,7 +162,10 @@ fn a_helper_rings_and_hands_back() {
             post.orders.dismiss();
             post.orders.settle();
         }
-        assert!(counter.try_acquire(), "it rings for nothing else");
+        // Who rang saw the permit; this thread may see it a moment later, and a set looks again.
+        while !counter.try_acquire() {
+            thread::yield_now();
+        }
         // SAFETY: it has been handed back.
         post.list.with_mut(|list| unsafe { (*list).clear() });
         post.orders.end();
