@@ -272,3 +272,26 @@ proptest! {
         prop_assert_eq!(numbers.iter().collect::<Result<HashMap<_, _>, _>>().unwrap(), twin);
     }
 }
+
+fn in_and_out((dict, started): (Dict<u64, u64>, Event)) {
+    loop {
+        dict.insert(&1, &7).unwrap();
+        dict.remove(&1).unwrap();
+        started.set();
+    }
+}
+
+#[test]
+fn the_first_to_count_after_a_death_counts_right() {
+    for round in 0..100 {
+        let (dict, started) = (Dict::<u64, u64>::new().unwrap(), Event::new().unwrap());
+        let child = Process::spawn(in_and_out, (dict.clone(), started.clone())).unwrap();
+        assert!(started.wait_timeout(Duration::from_secs(60)));
+        (0..round * 37 % 4_000).for_each(|_| std::hint::spin_loop());
+        child.kill().unwrap();
+        assert!(child.join().is_err());
+        // Nobody has reaped it.
+        let (len, keys) = (dict.len().unwrap(), dict.keys().count() as u64);
+        assert_eq!(len, keys, "round {round}: {:?}", dict.get(&1));
+    }
+}

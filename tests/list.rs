@@ -205,3 +205,17 @@ fn a_full_segment_leaves_the_list_as_it_was() {
     }
     assert_eq!(list.len().unwrap(), count - 100);
 }
+
+#[test]
+fn places_beyond_the_end() {
+    let list = List::<u64>::new().unwrap();
+    list.extend(0..4).unwrap();
+    for index in [4, 5, u64::MAX] {
+        assert_eq!(list.remove(index).unwrap(), None);
+        assert_eq!(list.get(index).unwrap(), None);
+        assert!(list.set(index, 9).is_err());
+        assert!(list.update(index, |value| value).is_err());
+        assert!(index == 4 || list.insert(index, 9).is_err());
+    }
+    assert_eq!(list.to_vec().unwrap(), [0, 1, 2, 3]);
+}

@@ -420,7 +420,14 @@ impl<K: DictItem + ?Sized, V: DictItem + ?Sized> Dict<K, V> {
     ///
     /// `TimedOut`, `NotInThisProcess`.
     pub fn len(&self) -> Result<u64> {
-        for shard in self.shards().iter().filter(|shard| shard.owner.is_after_death()) {
+        for shard in self.shards().iter().filter(|shard| shard.is_unsettled()) {
+            match shard.owner.holder() {
+                // A writer at work; its change counts from the moment on at which it says so.
+                Some(holder) if self.object.is_alive(holder) => continue,
+                // Nobody has reaped it yet.
+                Some(dead) => shard.owner.recover(dead),
+                None => {}
+            }
             self.write(shard, |_| Ok(()))?;
         }
         Ok(self.shards().iter().map(Shard::count).fold(0, u64::saturating_add))

@@ -86,7 +86,7 @@ impl Table {
 
     /// The size of a table for so many entries, after which it has room for as many more; `None`: too many.
     pub(super) fn log2_for(entries: u64, least: u32) -> Option<u32> {
-        (least..=MAX_LOG2).find(|log2| entries * 8 <= 3 << log2)
+        (least..=MAX_LOG2).find(|log2| entries.checked_mul(8).is_some_and(|eight| eight <= 3 << log2))
     }
 
     /// How many buckets may be in use: three quarters, so that a search soon meets an empty one.
@@ -108,6 +108,7 @@ mod tests {
         let table = Table { turn: 0xff_ffff, log2: MAX_LOG2, at: most };
         assert_eq!(Table::from_word(table.word()), Ok(Some(table)));
         assert_eq!(Table::from_word(0), Ok(None));
+        assert_eq!((Table::log2_for(3, 3), Table::log2_for(u64::MAX, 3)), (Some(3), None));
         assert_eq!(Table::from_word(63 << PLACE_BITS | 5), Err(Damaged));
         assert_eq!(Table::after(table.word(), 3, 32).turn, 0);
     }

@@ -69,7 +69,10 @@ impl<S: Store> Writer<'_, S> {
             Place::Missing(spot) => {
                 let (index, is_fresh) = self.room(hash, key, spot)?;
                 let new = self.fill(key, value)?;
-                let (count, used) = (self.shard.count() + 1, self.shard.used() + u64::from(is_fresh));
+                let (count, used) = (
+                    self.shard.count().saturating_add(1),
+                    self.shard.used().saturating_add(u64::from(is_fresh)),
+                );
                 let target = bucket(tag(hash), new.at);
                 self.change(index, Change { new: Some(new), count, used, ..self.unchanged(target) });
                 Ok(true)

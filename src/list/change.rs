@@ -283,8 +283,11 @@ impl<'a> Change<'a> {
     /// Takes the element at `index` away; what is behind it moves up.
     pub(super) fn remove<T: Message>(&self, index: u64) -> Result<Option<T>> {
         let root = self.root()?;
-        if index + 1 >= root.len {
-            return if index + 1 == root.len { self.pop() } else { Ok(None) };
+        if index >= root.len {
+            return Ok(None);
+        }
+        if index + 1 == root.len {
+            return self.pop();
         }
         let value = self.get(index)?;
         let old = self.slots(root.link, root.len).ok_or_else(damaged)?;

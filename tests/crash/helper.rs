@@ -159,8 +159,10 @@ impl Drop for Helper {
 pub fn is_asleep(pid: libc::pid_t) -> bool {
     let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
     let is_sleeping = read("stat").rsplit(") ").next().is_some_and(|state| state.starts_with('S'));
-    // Number 202 is futex. Not everybody may see the number, not every kernel has the name.
-    is_sleeping && (read("syscall").starts_with("202 ") || read("wchan").contains("futex"))
+    // Number 202 is futex, 449 futex_waitv. Not everybody may see the number, not every kernel has the name.
+    let number = read("syscall");
+    let is_futex = number.starts_with("202 ") || number.starts_with("449 ");
+    is_sleeping && (is_futex || read("wchan").contains("futex"))
 }
 
 /// The children of this process, the dead ones too.

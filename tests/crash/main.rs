@@ -106,6 +106,8 @@ mod value;
 #[cfg(target_arch = "x86_64")]
 mod waiting;
 #[cfg(target_arch = "x86_64")]
+mod waitset;
+#[cfg(target_arch = "x86_64")]
 mod words;
 
 #[cfg(target_arch = "x86_64")]
@@ -129,6 +131,7 @@ fn main() {
         participant::scenes(),
         spawn::scenes(),
         waiting::scenes(),
+        waitset::scenes(),
         semaphore::scenes(),
         lock::scenes(),
         rlock::scenes(),
