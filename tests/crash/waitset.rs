@@ -1,16 +1,13 @@
-//! Scenes of a set: nothing ready, something ready, asleep until one of its members is, beside a plain receiver whose
-//! wake-up it may have swallowed.
+//! Scenes of a set of three: one of them is ready, and none is until the deadline.
 
 use std::time::Duration;
 
 use pagemate::{Event, Queue, Semaphore, WaitSet};
 
-use crate::helper::{until, Helper, Waker};
+use crate::helper::until;
 use crate::{End, Recipe, Scene};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Outcome of a helper that got its message.
-const DONE: u64 = 1;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
@@ -18,18 +15,12 @@ enum Way {
     Ready,
     /// Nothing becomes ready until the deadline.
     InVain,
-    /// A message comes once the child sleeps.
-    Asleep,
-    /// Likewise, and a plain receiver sleeps on the same queue.
-    BesideReceiver,
 }
 
 pub fn scenes() -> Vec<Recipe> {
     vec![
         Recipe { name: "waitset: wait, one of three ready", build: || Wait::boxed(Way::Ready) },
         Recipe { name: "waitset: wait, timing out", build: || Wait::boxed(Way::InVain) },
-        Recipe { name: "waitset: wait, asleep until a send", build: || Wait::boxed(Way::Asleep) },
-        Recipe { name: "waitset: wait, beside a receiver", build: || Wait::boxed(Way::BesideReceiver) },
     ]
 }
 
@@ -39,8 +30,6 @@ struct Wait {
     event: Event,
     semaphore: Semaphore,
     set: WaitSet,
-    waker: Option<Waker>,
-    receiver: Option<Helper>,
 }
 
 impl Wait {
@@ -54,35 +43,17 @@ impl Wait {
         if way == Way::Ready {
             queue.send(7).unwrap();
         }
-        let receiver = (way == Way::BesideReceiver).then(|| {
-            Helper::start_blocked(|| {
-                assert_eq!(queue.recv(), Ok(7));
-                DONE
-            })
-        });
-        let waker = matches!(way, Way::Asleep | Way::BesideReceiver).then(|| {
-            Waker::new(|| {
-                queue.send(7).unwrap();
-                event.set();
-            })
-        });
-        Box::new(Wait { way, queue: queue.clone(), event: event.clone(), semaphore, set, waker, receiver })
+        Box::new(Wait { way, queue, event, semaphore, set })
     }
 }
 
 impl Scene for Wait {
-    fn prepare(&mut self) {
-        if let Some(waker) = &self.waker {
-            waker.watch_me();
-        }
-    }
-
     fn act(&mut self) {
         match self.way {
             // Stopped in it, it may find something after all.
             Way::InVain => _ = self.set.wait_timeout(Duration::from_micros(20)).unwrap(),
-            // It takes nothing. Without a deadline: stepped through on a busy machine it takes long to fall asleep.
-            _ => assert!(!self.set.wait().unwrap().is_empty()),
+            // It takes nothing.
+            Way::Ready => assert!(!self.set.wait().unwrap().is_empty()),
         }
     }
 
@@ -92,9 +63,6 @@ impl Scene for Wait {
             self.semaphore.release_many(2).unwrap();
             self.semaphore.acquire();
             self.event.set();
-            if self.receiver.is_some() {
-                return Ok(()); // Whatever is sent would be its own.
-            }
             self.queue.send(9).map_err(|error| error.to_string())?;
             let mut received = Vec::new();
             until("what was sent can be received", || {
@@ -105,17 +73,7 @@ impl Scene for Wait {
             received.retain(|n| *n == 7);
             return received.into_iter().try_for_each(|n| self.queue.send(n)).map_err(|e| e.to_string());
         }
-        let mut sent = self.way == Way::Ready;
-        if let Some(mut waker) = self.waker.take() {
-            sent = waker.finish()?;
-        }
-        if let Some(receiver) = self.receiver.take() {
-            if !sent {
-                self.queue.send(7).unwrap();
-            }
-            receiver.outcome()?;
-            sent = false;
-        }
+        let sent = self.way == Way::Ready;
         match (sent, self.queue.try_recv()) {
             (true, Ok(7)) | (false, Err(pagemate::RecvError::Empty)) => {}
             (_, found) => return Err(format!("sent: {sent}, and received {found:?}")),
