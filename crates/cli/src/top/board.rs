@@ -49,15 +49,6 @@ pub(super) struct QueueRow {
 }
 
 #[derive(Debug)]
-pub(super) struct PoolRow {
-    name: String,
-    workers: u64,
-    busy: u64,
-    /// Tasks a second.
-    rate: f64,
-}
-
-#[derive(Debug)]
 pub(super) struct LockRow {
     name: String,
     kind: &'static str,
@@ -72,14 +63,12 @@ pub(super) struct LockRow {
 pub(super) struct Board {
     pub(super) segments: Vec<SegmentRow>,
     pub(super) queues: Vec<QueueRow>,
-    pub(super) pools: Vec<PoolRow>,
     pub(super) locks: Vec<LockRow>,
 }
 
 /// A column's name in a table for people; '>' makes it flush right.
 pub(super) const SEGMENTS: [&str; 5] = ["SEGMENT", ">COMMITTED", ">ALIVE", ">DEAD", "STATE"];
 pub(super) const QUEUES: [&str; 6] = ["QUEUE", "KIND", ">DEPTH", ">CAPACITY", ">RECEIVED/s", "CLOSED"];
-pub(super) const POOLS: [&str; 4] = ["POOL", ">WORKERS", ">BUSY", ">TASKS/s"];
 pub(super) const LOCKS: [&str; 5] = ["LOCK", "KIND", ">HOLDER", "WAITED ON", "OWNER DIED"];
 
 impl Board {
@@ -162,13 +151,6 @@ impl Board {
         self.queues.iter().map(row).collect()
     }
 
-    pub(super) fn pool_rows(&self) -> Vec<[String; 4]> {
-        let row = |row: &PoolRow| {
-            [row.name.clone(), row.workers.to_string(), row.busy.to_string(), format!("{:.0}", row.rate)]
-        };
-        self.pools.iter().map(row).collect()
-    }
-
     pub(super) fn lock_rows(&self) -> Vec<[String; 5]> {
         let row = |row: &LockRow| {
             let holder = row.holder.map_or("-".to_string(), |pid| pid.to_string());
@@ -182,9 +164,6 @@ impl Board {
         let mut tables = vec![table(SEGMENTS, &self.segment_rows())];
         if !self.queues.is_empty() {
             tables.push(table(QUEUES, &self.queue_rows()));
-        }
-        if !self.pools.is_empty() {
-            tables.push(table(POOLS, &self.pool_rows()));
         }
         if !self.locks.is_empty() {
             tables.push(table(LOCKS, &self.lock_rows()));
@@ -205,11 +184,6 @@ impl Board {
                 "received_per_second": row.rate, "closed": row.closed,
             })
         });
-        let pools = self.pools.iter().map(|row| {
-            json!({
-                "name": row.name, "workers": row.workers, "busy": row.busy, "tasks_per_second": row.rate,
-            })
-        });
         let locks = self.locks.iter().map(|row| {
             json!({
                 "name": row.name, "kind": row.kind, "holder": row.holder, "waited_on": row.waited_on,
@@ -219,7 +193,6 @@ impl Board {
         json!({
             "segments": segments.collect::<Value>(),
             "queues": queues.collect::<Value>(),
-            "pools": pools.collect::<Value>(),
             "locks": locks.collect::<Value>(),
         })
     }
