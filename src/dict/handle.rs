@@ -275,6 +275,7 @@ impl<K: Item + ?Sized, V: Item + ?Sized> Dict<K, V> {
     #[inline]
     pub fn insert(&self, key: &K, value: &V) -> Result<bool> {
         let (shard, hash) = self.spot(key.bytes());
+        read::prefetch(shard, &self.heap, hash);
         self.write(shard, |writer| writer.put(hash, key.bytes(), value.bytes()))
     }
 

@@ -82,6 +82,12 @@ impl<'a> Arena<'a> {
         unsafe { &*self.base.add(offset as usize).cast::<AtomicU64>() }
     }
 
+    /// Whether this offset in the segment lies in the arena, which begins at `start`.
+    #[inline]
+    pub(crate) fn reaches(&self, at: u64, start: u64) -> bool {
+        at.checked_sub(start).is_some_and(|offset| offset < len_for(self.units))
+    }
+
     pub(crate) fn table(&self) -> Table<'a> {
         // SAFETY: the table has one word for each unit, inside of the arena, see word().
         let units = unsafe {

@@ -1,7 +1,7 @@
 //! The heap as a process sees it: which arenas there are, and where it allocated last.
 
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::arena::{data_start, len_for, units_in, Arena, Spot};
@@ -44,6 +44,8 @@ struct Local {
     reach: AtomicU64,
     /// The chunk of each class that was allocated from last: arena (bits 32..64) and first unit (0..32), plus 1. 0: none.
     current: [AtomicU64; CLASSES],
+    /// The arena in which a block was looked for last: most are in the same, which is the newest and largest.
+    recent: AtomicUsize,
     /// Held while `arenas` grows.
     finding: Mutex<()>,
 }
@@ -64,6 +66,7 @@ impl Heap {
             arenas: (0..MAX_ARENAS).map(|_| AtomicU64::new(0)).collect(),
             reach: AtomicU64::new(0),
             current: [(); CLASSES].map(|()| AtomicU64::new(0)),
+            recent: AtomicUsize::new(0),
             finding: Mutex::new(()),
         };
         let heap = Heap { local: Arc::new(local) };
@@ -260,10 +263,21 @@ impl Heap {
         known
     }
 
+    #[inline]
     fn locate_known(&self, at: u64) -> Option<(Arena<'_>, u64, Spot)> {
+        let recent = self.local.recent.load(Relaxed);
+        match self.arena(recent) {
+            Some((arena, start)) if arena.reaches(at, start) => Some((arena, start, arena.spot(at - start)?)),
+            _ => self.locate_elsewhere(at),
+        }
+    }
+
+    #[cold]
+    fn locate_elsewhere(&self, at: u64) -> Option<(Arena<'_>, u64, Spot)> {
         for number in 0..MAX_ARENAS {
             let (arena, start) = self.arena(number)?;
-            if at.checked_sub(start).is_some_and(|offset| offset < len_for(arena.carved().1)) {
+            if arena.reaches(at, start) {
+                self.local.recent.store(number, Relaxed);
                 return Some((arena, start, arena.spot(at - start)?));
             }
         }
