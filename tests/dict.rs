@@ -5,7 +5,7 @@ mod support;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use pagemate::{inspect, Dict, ErrorKind, Event, Manager, Namespace, Origin, Process, Segment};
+use pagemate::{inspect, Dict, ErrorKind, Event, Manager, Namespace, Origin, Place, Process, Segment};
 use proptest::prelude::*;
 use support::{until, Random};
 
@@ -294,4 +294,75 @@ fn the_first_to_count_after_a_death_counts_right() {
         let (len, keys) = (dict.len().unwrap(), dict.keys().count() as u64);
         assert_eq!(len, keys, "round {round}: {:?}", dict.get(&1));
     }
+}
+
+/// A directory on a file system that has unnamed files; the working directory's, as a disk is wanted.
+fn disk() -> &'static std::path::Path {
+    std::path::Path::new(env!("CARGO_TARGET_TMPDIR"))
+}
+
+/// Counts rounds up for ever, each in a value under a key of its own and, before it, in the length of another.
+fn counts((name, started): (String, Event)) {
+    let manager = Manager::open(Place::in_dir(disk(), name)).unwrap();
+    let numbers = manager.dict::<u64, u64>("numbers").unwrap();
+    let texts = manager.dict::<str, [u8]>("texts").unwrap();
+    for round in numbers.get(&0).unwrap().unwrap_or(0).. {
+        numbers.insert(&(1 + round % 500), &round).unwrap();
+        texts
+            .insert(&format!("key {}", round % 70), &vec![(round % 251) as u8 + 1; 1 + round as usize % 99])
+            .unwrap();
+        texts.remove(&format!("key {}", (round + 35) % 70)).unwrap();
+        numbers.insert(&0, &(round + 1)).unwrap();
+        started.set();
+    }
+}
+
+#[test]
+fn a_dict_on_disk_outlasts_all_processes() {
+    let name = name("disk");
+    let place = Place::in_dir(disk(), name.as_str()).persistent().reserve(1 << 28);
+    drop(Manager::create(place.clone()).unwrap());
+    let (mut random, mut least) = (Random::new(), 0);
+    for _ in 0..10 {
+        let started = Event::new().unwrap();
+        let child = Process::spawn(counts, (name.clone(), started.clone())).unwrap();
+        assert!(started.wait_timeout(LONG));
+        random.moment(Duration::from_millis(1));
+        child.kill().unwrap();
+        assert!(child.join().is_err());
+        // Nobody is attached now: the file is all there is.
+        let manager = Manager::open(place.clone()).unwrap();
+        let numbers = manager.dict::<u64, u64>("numbers").unwrap();
+        let texts = manager.dict::<str, [u8]>("texts").unwrap();
+        let rounds = numbers.get(&0).unwrap().unwrap();
+        assert!(rounds > least, "{rounds} after {least}");
+        for key in 0..rounds.min(500) {
+            let last = numbers.get(&(1 + key)).unwrap().unwrap();
+            // The round that was under way may have written, or not.
+            let expected = (rounds - 1 - key) / 500 * 500 + key;
+            assert!(last == expected || last == rounds, "{key}: {last} of {rounds}");
+        }
+        assert!(texts.iter().all(|entry| is_whole(&entry.unwrap().1)));
+        assert_eq!(texts.len().unwrap(), texts.keys().count() as u64);
+        assert_eq!(numbers.len().unwrap(), numbers.keys().count() as u64);
+        least = rounds;
+    }
+    place.remove().unwrap();
+}
+
+/// `TEN_MILLION=1 cargo test --release --test dict ten_million`: takes a gigabyte of shared memory.
+#[test]
+fn ten_million_entries_within_their_bound() {
+    let count: u64 = if std::env::var_os("TEN_MILLION").is_some() { 10_000_000 } else { 50_000 };
+    let name = name("many");
+    let dict = Dict::<u64, u64>::create(&name).unwrap();
+    (0..count).for_each(|key| assert!(dict.insert(&key, &!key).unwrap()));
+    assert_eq!(dict.len().unwrap(), count);
+    (0..count).for_each(|key| assert_eq!(dict.get(&key).unwrap(), Some(!key)));
+    let committed = inspect::segment(name.as_str()).unwrap().committed;
+    println!("{count} entries: {} bytes each", committed / count);
+    // As the docs of Dict say.
+    let bound = count * if count >= 1_000_000 { 107 } else { 150 } + (1 << 20);
+    assert!(committed <= bound, "{committed} bytes for {count} entries, more than {bound}");
+    assert_eq!(dict.get(&count).unwrap(), None);
 }
