@@ -30,6 +30,45 @@ const SMALL_MAX: u64 = 8192;
 /// Up to this block size a chunk is one unit.
 const ONE_UNIT_MAX: u64 = 1024;
 
+/// What follows from a class.
+#[derive(Clone, Copy)]
+struct Dimensions {
+    stride: u64,
+    units: u32,
+    blocks: u32,
+}
+
+impl Dimensions {
+    const fn of(number: u64) -> Dimensions {
+        const FIRST_LARGE: u64 = SMALL as u64;
+        let (stride, units) = match number {
+            0..8 => (16 * (number + 1), 1),
+            8..FIRST_LARGE => {
+                let stride = step_value(128, number - 8);
+                (stride, if stride <= ONE_UNIT_MAX { 1 } else { 4 })
+            }
+            _ => {
+                let large = number - FIRST_LARGE;
+                let units = if large < 4 { large + 1 } else { step_value(4, large - 4) };
+                (units * UNIT - FIRST_WORD, units)
+            }
+        };
+        let blocks = if number < FIRST_LARGE { (units * UNIT - FIRST_WORD) / stride } else { 1 };
+        Dimensions { stride, units: units as u32, blocks: blocks as u32 }
+    }
+}
+
+/// Those of all classes: looked up, since they are needed with every block, and are divisions.
+static DIMENSIONS: [Dimensions; CLASSES] = {
+    let mut all = [Dimensions::of(0); CLASSES];
+    let mut number = 0;
+    while number < CLASSES {
+        all[number] = Dimensions::of(number as u64);
+        number += 1;
+    }
+    all
+};
+
 /// A class of lengths. Always below [`CLASSES`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Class(u8);
@@ -42,7 +81,7 @@ fn step_for(first: u64, wanted: u64) -> u64 {
 }
 
 /// The value of that step.
-fn step_value(first: u64, step: u64) -> u64 {
+const fn step_value(first: u64, step: u64) -> u64 {
     let octave = first << (step / 4);
     octave + (step % 4 + 1) * (octave / 4)
 }
@@ -72,41 +111,27 @@ impl Class {
         self.0.into()
     }
 
-    fn is_small(self) -> bool {
-        self.number() < SMALL
+    #[inline]
+    fn dimensions(self) -> Dimensions {
+        DIMENSIONS[self.number()]
     }
 
     /// From one block's word to the next one's.
     #[inline]
     fn stride(self) -> u64 {
-        let number = u64::from(self.0);
-        match self.number() {
-            0..8 => 16 * (number + 1),
-            8..SMALL => step_value(128, number - 8),
-            _ => self.units() * UNIT - FIRST_WORD,
-        }
+        self.dimensions().stride
     }
 
     /// How many units a chunk has.
     #[inline]
     pub(crate) fn units(self) -> u64 {
-        let large = u64::from(self.0).wrapping_sub(SMALL as u64);
-        match self.number() {
-            0..SMALL if self.stride() <= ONE_UNIT_MAX => 1,
-            0..SMALL => 4,
-            _ if large < 4 => large + 1,
-            _ => step_value(4, large - 4),
-        }
+        self.dimensions().units.into()
     }
 
     /// How many blocks a chunk has, 1,024 at most.
     #[inline]
     pub(crate) fn blocks(self) -> u64 {
-        if self.is_small() {
-            (self.units() * UNIT - FIRST_WORD) / self.stride()
-        } else {
-            1
-        }
+        self.dimensions().blocks.into()
     }
 
     /// How many bytes a block holds.
