@@ -45,6 +45,7 @@ const LAYERS: &[&str] = &[
     "manager",
     "process/",
     "waitset/",
+    "pool/",
     "switchboard",
     "inspect",
 ];

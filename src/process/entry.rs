@@ -235,7 +235,7 @@ fn record_panics(envelope: &'static Envelope, process: u32) {
 }
 
 /// The message of the panic that came out of the function, and its place if the hook has seen it.
-fn panic_text(payload: &(dyn Any + Send)) -> String {
+pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
     let text = payload_text(payload);
     let last = LAST.with(|last| last.take());
     if last.starts_with(text) {
