@@ -206,6 +206,21 @@ impl Core {
         self.desk.head().results.notify_all();
     }
 
+    /// After the end of the pool: waits until no worker is left that might still be in a task. They have been killed.
+    pub(crate) fn wait_until_alone(&self) {
+        let attachment = self.desk.object().attachment();
+        let Ok(me) = attachment.owner() else { return };
+        let others = || {
+            let view = attachment.view();
+            (0..view.high())
+                .filter_map(move |index| view.line(index).occupant(index))
+                .filter(move |id| *id != me)
+        };
+        while others().any(|id| attachment.is_alive(id)) {
+            std::thread::yield_now();
+        }
+    }
+
     /// Wakes the pool's thread.
     pub(crate) fn ring(&self) {
         // Fails only if the counter is full, and then the thread is awake.

@@ -91,6 +91,10 @@ impl Crew {
         Ok(())
     }
 
+    fn kill(&self) {
+        self.seats.iter().filter_map(|seat| seat.process.as_ref()).for_each(|worker| drop(worker.kill()));
+    }
+
     /// Everybody who runs; from here on nobody takes their places.
     pub(crate) fn dismiss(&mut self) -> Vec<Process<()>> {
         self.dismissed = true;
@@ -192,9 +196,8 @@ impl State {
         let workers = self.crew.len() as u32;
         if self.crew.failures >= workers || self.crew.kills >= KILLS_MAX.saturating_mul(workers) {
             self.end(&core.desk, TaskError::Broken(text.to_owned()));
-            // The others end as soon as the pool is dropped; there is nothing for them to do.
-            core.desk.head().closed.store(1, Relaxed);
-            core.desk.head().work.notify_all();
+            // There is nothing for the others to do, and what they are in the middle of is over.
+            self.crew.kill();
         }
     }
 

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use rustix::event::{eventfd, EventfdFlags};
 
+use crate::array::Array;
+use crate::message::Message;
 use crate::pool::core::Core;
 use crate::pool::crew::{see_off, watch, Plan, Start};
 use crate::pool::desk::Desk;
@@ -382,6 +384,43 @@ impl Pool {
         I: IntoIterator<Item = A>,
     {
         self.options().imap_unordered(function, items)
+    }
+
+    /// Runs `function` on pieces of a shared array, to fill the same pieces of another, which has as many elements: workers map
+    /// both, and nothing is copied. Both are locked meanwhile.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// #     pagemate::init();
+    /// # let pool = pagemate::Pool::new(2)?;
+    /// let (numbers, roots) = (pagemate::Array::new(1000, 9.0_f64)?, pagemate::Array::new(1000, 0.0_f64)?);
+    /// let root = |numbers: &[f64], roots: &mut [f64]| {
+    ///     roots.iter_mut().zip(numbers).for_each(|(root, number)| *root = number.sqrt());
+    /// };
+    /// pool.map_slice(root, &numbers, &roots)?;
+    /// assert_eq!(roots.get(999)?, Some(3.0));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`MapError`]: which piece was the first on which the function failed, and why; such a piece may be half filled. Pieces are
+    /// numbered from 0, and have [`chunk_size`](Options::chunk_size) elements; unless said, each worker gets four.
+    /// [`TaskError::Refused`]: the arrays differ in length or are one and the same, their locks say that a holder died
+    /// or panicked, or the pool takes no tasks.
+    pub fn map_slice<F, T, R>(
+        &self,
+        function: F,
+        input: &Array<T>,
+        output: &Array<R>,
+    ) -> Result<(), MapError<()>>
+    where
+        F: Fn(&[T], &mut [R]) + Copy + Send + 'static,
+        T: Message,
+        R: Message,
+    {
+        self.options().map_slice(function, input, output)
     }
 
     /// The pool's name, `pool` if it was given none.

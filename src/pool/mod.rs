@@ -24,6 +24,10 @@ mod imap;
 pub(crate) mod line;
 #[cfg(not(loom))]
 mod options;
+#[cfg(not(loom))]
+mod rehearsal;
+#[cfg(not(loom))]
+mod slice;
 pub(crate) mod slot;
 #[cfg(not(loom))]
 mod star;
@@ -42,6 +46,9 @@ pub use handle::{Pool, PoolBuilder};
 pub use imap::{Imap, NotYet};
 #[cfg(not(loom))]
 pub use options::Options;
+#[cfg(not(loom))]
+#[doc(hidden)]
+pub use rehearsal::Rehearsal;
 #[cfg(not(loom))]
 pub use star::Star;
 #[cfg(not(loom))]

@@ -19,7 +19,7 @@ use crate::sys::image::Image;
 use crate::{Error, ErrorKind};
 
 /// Of an input whose length is known each worker gets so many chunks: enough to even out what takes longer.
-const CHUNKS_A_WORKER: usize = 4;
+pub(crate) const CHUNKS_A_WORKER: usize = 4;
 /// So many chunks are packed before any is submitted.
 const AT_ONCE: usize = 64;
 
@@ -29,11 +29,11 @@ type Progress<'a> = Box<dyn FnMut(usize, Option<usize>) + 'a>;
 /// How tasks are to be submitted: from [`Pool::options`].
 #[must_use = "it submits nothing by itself"]
 pub struct Options<'a> {
-    pool: &'a Pool,
-    chunk_size: Option<usize>,
+    pub(crate) pool: &'a Pool,
+    pub(crate) chunk_size: Option<usize>,
     look_ahead: Option<usize>,
     retries: u32,
-    progress: Option<Progress<'a>>,
+    pub(crate) progress: Option<Progress<'a>>,
 }
 
 impl<'a> Options<'a> {
@@ -441,7 +441,7 @@ impl<A: Argument, I: Iterator<Item = A>> Source<I> {
     }
 }
 
-fn place_of(runner: Runner) -> Result<u64, TaskError> {
+pub(crate) fn place_of(runner: Runner) -> Result<u64, TaskError> {
     thread_local! {
         static IMAGE: Image = Image::of_this_program();
     }

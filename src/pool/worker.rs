@@ -133,84 +133,107 @@ enum Found {
 
 impl Orders {
     fn serve(&self, bench: &Bench, this: &This) {
-        let (desk, head) = (&self.desk, self.desk.head());
-        let image = Image::of_this_program();
-        let known = Cell::new((0, None));
-        let attempt = || match desk.line().take(self.index, |slot| desk.word(slot)) {
+        let head = self.desk.head();
+        let hands = Hands::new(&self.desk, self.index);
+        let attempt = || match hands.take() {
             Some((ticket, slot)) => Some(Found::Task(ticket, slot)),
             None => (head.closed.load(Acquire) != 0).then_some(Found::Closed),
         };
-        let tend = || desk.object().tend();
+        let tend = || self.desk.object().tend();
         loop {
             let found = wait(head.work.futex(), Deadline::Never, tend, attempt, || head.work.announce());
             let (ticket, index) = match found {
                 Some(Found::Task(ticket, index)) => (ticket, index),
                 Some(Found::Closed) | None => return,
             };
-            let Some(slot) = desk.slot(index) else { continue };
-            bench.busy.store(index as u32 + 1, Relaxed);
-            let done = this.tasks.load(Relaxed);
-            let limit = if self.limit == 0 { u64::MAX } else { self.limit.saturating_sub(done) };
-            let turn = Turn { desk, slot, limit };
-            let verdict = match self.runner(slot, ticket, &image, &known) {
-                Some(runner) => runner(&turn),
-                None => turn.say(Verdict::Failed, "the task's slot is damaged: it names no function"),
-            };
-            turn.judge(verdict);
-            // The task that failed was one, too.
-            let failed = u64::from(matches!(verdict, Verdict::Panicked | Verdict::Failed));
-            let done = done + u64::from(turn.done()) + failed;
-            this.tasks.store(done, Relaxed);
-            bench
-                .tasks
-                .store(bench.tasks.load(Relaxed).wrapping_add(u64::from(turn.done()) + failed), Relaxed);
-            bench.busy.store(0, Relaxed);
-            let retires = self.limit != 0 && done >= self.limit;
+            let before = this.tasks.load(Relaxed);
+            let limit = if self.limit == 0 { u64::MAX } else { self.limit.saturating_sub(before) };
+            let Some(tasks) = hands.run(ticket, index, limit) else { continue };
+            this.tasks.store(before + tasks, Relaxed);
+            let retires = self.limit != 0 && before + tasks >= self.limit;
             if retires {
-                bench.stage.store(RETIRES, Release);
+                bench.stage.store(RETIRES, Release); // pairs with the pool's look at it
             }
-            let calls = slot.calls.load(Relaxed) != 0;
-            let is_waited_for = slot.word.finish(ticket, self.index);
-            bench.report(index);
-            if is_waited_for {
-                head.results.notify_all();
-            }
-            if calls {
-                self.ring();
+            if hands.finish(ticket, index) {
+                // Fails only if the counter is full, and then the pool's thread is awake.
+                let _ = rustix::io::write(self.bell.as_fd(), &1u64.to_ne_bytes());
             }
             if retires {
                 return;
             }
         }
     }
+}
+
+/// What a worker does with a task.
+pub(crate) struct Hands<'a> {
+    desk: &'a Desk,
+    worker: usize,
+    image: Image,
+    /// The function that was called last, and where in the program it is.
+    known: Cell<(u64, Option<Runner>)>,
+}
+
+impl<'a> Hands<'a> {
+    pub(crate) fn new(desk: &'a Desk, worker: usize) -> Hands<'a> {
+        Hands { desk, worker, image: Image::of_this_program(), known: Cell::new((0, None)) }
+    }
+
+    /// Takes what is first in the line: its ticket and its slot.
+    #[inline]
+    pub(crate) fn take(&self) -> Option<(u64, usize)> {
+        self.desk.line().take(self.worker, |slot| self.desk.word(slot))
+    }
+
+    /// Runs what is in the slot, `limit` tasks at most; says how many that were.
+    pub(crate) fn run(&self, ticket: u64, index: usize, limit: u64) -> Option<u64> {
+        let (slot, bench) = (self.desk.slot(index)?, self.desk.bench(self.worker)?);
+        bench.busy.store(index as u32 + 1, Relaxed);
+        let turn = Turn { desk: self.desk, slot, limit };
+        let verdict = match self.runner(slot, ticket) {
+            Some(runner) => runner(&turn),
+            None => turn.say(Verdict::Failed, "the task's slot is damaged: it names no function"),
+        };
+        turn.judge(verdict);
+        // The task that failed was one, too.
+        let failed = u64::from(matches!(verdict, Verdict::Panicked | Verdict::Failed));
+        let tasks = u64::from(turn.done()) + failed;
+        bench.tasks.store(bench.tasks.load(Relaxed).wrapping_add(tasks), Relaxed);
+        bench.busy.store(0, Relaxed);
+        Some(tasks)
+    }
+
+    /// Gives the results. True: the pool's thread is to be woken.
+    #[must_use]
+    pub(crate) fn finish(&self, ticket: u64, index: usize) -> bool {
+        let (Some(slot), Some(bench)) = (self.desk.slot(index), self.desk.bench(self.worker)) else {
+            return false;
+        };
+        // Once the word is DONE the slot is not this worker's any more.
+        let calls = slot.calls.load(Relaxed) != 0;
+        let is_waited_for = slot.word.finish(ticket, self.worker);
+        bench.report(index);
+        if is_waited_for {
+            self.desk.head().results.notify_all();
+        }
+        calls
+    }
 
     /// The function that the slot names, if it is one.
-    fn runner(
-        &self,
-        slot: &Slot,
-        ticket: u64,
-        image: &Image,
-        known: &Cell<(u64, Option<Runner>)>,
-    ) -> Option<Runner> {
+    fn runner(&self, slot: &Slot, ticket: u64) -> Option<Runner> {
         let offset = slot.runner.load(Relaxed);
         if slot.seal.load(Relaxed) != self.desk.seal(offset, ticket) {
             return None;
         }
-        if let (place, Some(runner)) = known.get() {
+        if let (place, Some(runner)) = self.known.get() {
             if place == offset {
                 return Some(runner);
             }
         }
-        let address = image.address_of(offset)?;
+        let address = self.image.address_of(offset)?;
         // SAFETY: the pool, which is the same program, has written the offset of a Runner there: the seal says so.
         let runner = unsafe { std::mem::transmute::<usize, Runner>(address) };
-        known.set((offset, Some(runner)));
+        self.known.set((offset, Some(runner)));
         Some(runner)
-    }
-
-    /// Wakes the pool's thread.
-    fn ring(&self) {
-        // Fails only if the counter is full, and then the thread is awake.
-        let _ = rustix::io::write(self.bell.as_fd(), &1u64.to_ne_bytes());
     }
 }

@@ -84,6 +84,8 @@ mod once;
 #[cfg(target_arch = "x86_64")]
 mod participant;
 #[cfg(target_arch = "x86_64")]
+mod pool;
+#[cfg(target_arch = "x86_64")]
 mod queue;
 #[cfg(target_arch = "x86_64")]
 mod refused;
@@ -140,6 +142,7 @@ fn main() {
         bounded::scenes(),
         barrier::scenes(),
         once::scenes(),
+        pool::scenes(),
         value::scenes(),
         list::scenes(),
         array::scenes(),

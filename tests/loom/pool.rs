@@ -122,7 +122,7 @@ fn a_death_after_taking() {
         scene.submit(0, 0, 1);
         scene.submit(1, 1, 2);
         // It takes, and is never heard of again.
-        let dying = worker(&scene, |scene| drop(scene.take(1)));
+        let dying = worker(&scene, |scene| _ = scene.take(1));
         let other = worker(&scene, |scene| scene.work(2));
         dying.join().unwrap();
         other.join().unwrap();

@@ -77,7 +77,7 @@ fn imap_gives_in_order_and_unordered_gives_all() {
 fn imap_takes_no_more_than_it_may() {
     let pool = Pool::new(2).unwrap();
     let taken = AtomicUsize::new(0);
-    let endless = (0_u64..).inspect(|_| drop(taken.fetch_add(1, Relaxed)));
+    let endless = (0_u64..).inspect(|_| _ = taken.fetch_add(1, Relaxed));
     let mut results = pool.options().look_ahead(10).imap(square, endless);
     for n in 0..1000 {
         assert_eq!(results.next().unwrap().unwrap(), n * n);
@@ -194,4 +194,30 @@ fn progress_is_told() {
         .unwrap();
     assert_eq!(told.last(), Some(&(500, Some(500))));
     assert!(told.is_sorted());
+}
+
+#[test]
+fn slices_of_arrays_are_filled_in_place() {
+    use pagemate::Array;
+    let pool = Pool::new(2).unwrap();
+    let (numbers, squares) = (Array::new(100_000, 0_u64).unwrap(), Array::new(100_000, 0_u64).unwrap());
+    numbers.with_lock(|all| all.iter_mut().enumerate().for_each(|(n, at)| *at = n as u64)).unwrap();
+    let fill =
+        |from: &[u64], to: &mut [u64]| to.iter_mut().zip(from).for_each(|(to, from)| *to = from * from);
+    for size in [None, Some(1000), Some(99_999), Some(1 << 20)] {
+        let options = pool.options();
+        let options = if let Some(size) = size { options.chunk_size(size) } else { options };
+        options.map_slice(fill, &numbers, &squares).unwrap();
+        assert!(squares.to_vec().unwrap().into_iter().eq((0..100_000).map(square)), "{size:?}");
+        squares.with_lock(|all| all.fill(0)).unwrap();
+    }
+    let nothing = Array::new(0, 0_u64).unwrap();
+    pool.map_slice(fill, &nothing, &Array::new(0, 0_u64).unwrap()).unwrap();
+    assert!(pool.map_slice(fill, &numbers, &nothing).unwrap_err().to_string().contains("100000 elements"));
+    assert!(pool.map_slice(fill, &numbers, &numbers).unwrap_err().to_string().contains("same array"));
+    assert!(pool.options().chunk_size(0).map_slice(fill, &numbers, &squares).is_err());
+    let picky = |from: &[u64], _: &mut [u64]| assert!(!from.contains(&50_000), "that one");
+    let error = pool.options().chunk_size(1000).map_slice(picky, &numbers, &squares).unwrap_err();
+    assert_eq!((error.index(), error.results().iter().filter(|result| result.is_ok()).count()), (50, 99));
+    assert!(error.to_string().contains("that one"), "{error}");
 }
