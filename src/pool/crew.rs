@@ -17,9 +17,10 @@ use std::time::Duration;
 
 use rustix::event::{poll, PollFd, PollFlags};
 
-use crate::pool::core::{Core, State};
+use crate::pool::core::Core;
 use crate::pool::desk::{BEGINS, RETIRES};
 use crate::pool::error::TaskError;
+use crate::pool::flow::State;
 use crate::pool::worker::Orders;
 use crate::process::Process;
 use crate::sys::clock::timespec;

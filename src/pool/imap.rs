@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::pool::batch::Outcome;
 use crate::pool::error::TaskError;
 use crate::pool::handle::Pool;
-use crate::pool::options::Source;
+use crate::pool::source::Source;
 use crate::process::Argument;
 use crate::sys::clock::Deadline;
 
@@ -27,7 +27,8 @@ pub struct Imap<'a, I, A, R> {
     /// How many tasks may be submitted, or done and not given away.
     ahead: usize,
     given: usize,
-    types: PhantomData<(&'a Pool, fn(A))>,
+    pool: PhantomData<&'a Pool>,
+    arguments: PhantomData<fn(A)>,
 }
 
 impl<I, A, R> Imap<'_, I, A, R> {
@@ -36,7 +37,7 @@ impl<I, A, R> Imap<'_, I, A, R> {
             Ok(source) => (Some(source), None),
             Err(error) => (None, Some(error)),
         };
-        Imap { source, refused, outcome, ahead, given: 0, types: PhantomData }
+        Imap { source, refused, outcome, ahead, given: 0, pool: PhantomData, arguments: PhantomData }
     }
 }
 

@@ -2,11 +2,13 @@
 //!
 //! Chunks of tasks stand in slots ([`slot`]), in the order of a line ([`line`]) from which workers take them ([`worker`]). A worker
 //! runs a chunk task by task and says after each how far it is ([`chunk`]); so its death tells exactly which task it was in. The
-//! pool's own process keeps who submitted what ([`core`], [`batch`]) and looks after the workers ([`crew`]). Everything stands in
+//! pool's own process keeps who submitted what ([`core`], [`flow`], [`batch`]) and looks after the workers ([`crew`]). Everything stands in
 //! one segment ([`desk`]), which no other process has.
 
 #[cfg(not(loom))]
 mod batch;
+#[cfg(not(loom))]
+mod builder;
 #[cfg(not(loom))]
 mod chunk;
 #[cfg(not(loom))]
@@ -17,6 +19,8 @@ mod crew;
 mod desk;
 #[cfg(not(loom))]
 mod error;
+#[cfg(not(loom))]
+mod flow;
 #[cfg(not(loom))]
 mod handle;
 #[cfg(not(loom))]
@@ -30,6 +34,8 @@ mod rehearsal;
 mod slice;
 pub(crate) mod slot;
 #[cfg(not(loom))]
+mod source;
+#[cfg(not(loom))]
 mod star;
 #[cfg(not(loom))]
 mod task;
@@ -37,11 +43,13 @@ mod task;
 mod worker;
 
 #[cfg(not(loom))]
+pub use builder::PoolBuilder;
+#[cfg(not(loom))]
 pub(crate) use desk::describe;
 #[cfg(not(loom))]
 pub use error::{MapError, TaskError};
 #[cfg(not(loom))]
-pub use handle::{Pool, PoolBuilder};
+pub use handle::Pool;
 #[cfg(not(loom))]
 pub use imap::{Imap, NotYet};
 #[cfg(not(loom))]

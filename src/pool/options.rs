@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use crate::pool::batch::{Batch, Job, Outcome, Results};
 use crate::pool::chunk::{run, Runner};
-use crate::pool::core::{Core, Packed};
 use crate::pool::error::{MapError, TaskError};
+use crate::pool::flow::Packed;
 use crate::pool::handle::Pool;
 use crate::pool::imap::Imap;
+use crate::pool::source::{Items, Source};
 use crate::pool::star::Star;
 use crate::pool::task::{all, one, MapTask, Task};
 use crate::process::Argument;
@@ -188,7 +189,7 @@ impl<'a> Options<'a> {
         let job = self.batch(function, &outcome, false).map_err(refused)?;
         let mut progress = self.progress.take();
         let (items, size) = self.measured(items);
-        let mut source = Source::new::<R>(items, job, size, self.pool.core().clone());
+        let mut source = Source::new(items, job, size, self.pool.core().clone());
         let core = self.pool.core();
         loop {
             // All of a known number of chunks; of many so many at a time.
@@ -296,7 +297,7 @@ impl<'a> Options<'a> {
     ) -> Result<MapTask<R>, TaskError> {
         let core = self.pool.core();
         let (items, size) = self.measured(items);
-        let mut source = Source::new::<R>(items, job.clone(), size, core.clone());
+        let mut source = Source::new(items, job.clone(), size, core.clone());
         while source.total().is_none() {
             source.pack::<R>(AT_ONCE);
             core.turn(&mut source.chunks);
@@ -347,9 +348,8 @@ impl<'a> Options<'a> {
         let core = self.pool.core().clone();
         let size = self.chunk_size.unwrap_or(1);
         let ahead = self.look_ahead.unwrap_or(16 * core.plan.workers).saturating_mul(size);
-        let source = self
-            .batch(function, &outcome, false)
-            .map(|job| Source::new::<R>(items.into_iter(), job, size, core));
+        let source =
+            self.batch(function, &outcome, false).map(|job| Source::new(items.into_iter(), job, size, core));
         Imap::new(source, outcome, ahead)
     }
 
@@ -368,76 +368,6 @@ impl<'a> Options<'a> {
                 (Items::Taken(all.into_iter()), size)
             }
         }
-    }
-}
-
-/// An iterator, or what was taken from it to count it.
-enum Items<I: Iterator> {
-    Known(I),
-    Taken(std::vec::IntoIter<I::Item>),
-}
-
-impl<I: Iterator> Iterator for Items<I> {
-    type Item = I::Item;
-
-    fn next(&mut self) -> Option<I::Item> {
-        match self {
-            Items::Known(items) => items.next(),
-            Items::Taken(items) => items.next(),
-        }
-    }
-}
-
-/// Items that become chunks.
-pub(crate) struct Source<I> {
-    items: I,
-    job: Arc<dyn Job>,
-    size: usize,
-    /// How many items were taken.
-    pub(crate) taken: usize,
-    is_over: bool,
-    /// Packed, and not submitted.
-    pub(crate) chunks: VecDeque<Packed>,
-    pub(crate) core: Arc<Core>,
-}
-
-impl<A: Argument, I: Iterator<Item = A>> Source<I> {
-    fn new<R>(items: I, job: Arc<dyn Job>, size: usize, core: Arc<Core>) -> Source<I> {
-        Source { items, job, size, taken: 0, is_over: false, chunks: VecDeque::new(), core }
-    }
-
-    /// Takes items until so many chunks are packed.
-    pub(crate) fn pack<R>(&mut self, chunks: usize) {
-        while !self.is_over && self.chunks.len() < chunks {
-            let items: Vec<A> = self.items.by_ref().take(self.size).collect();
-            let (first, count) = (self.taken, items.len());
-            self.taken += count;
-            self.is_over = count < self.size;
-            if count == 0 {
-                return;
-            }
-            match Packed::new::<A, R>(self.job.clone(), first, items) {
-                Ok(chunk) => self.chunks.push_back(chunk),
-                Err(error) => {
-                    if self.job.failed(first, count, &TaskError::Lost(error.to_string())) {
-                        self.job.call();
-                    }
-                }
-            }
-        }
-    }
-
-    /// Takes as many items as may be ahead of the `given` results.
-    pub(crate) fn fill<R>(&mut self, ahead: usize, given: usize) {
-        while !self.is_over && self.taken + self.size <= given + ahead.max(self.size) {
-            let before = self.chunks.len();
-            self.pack::<R>(before + 1);
-        }
-    }
-
-    /// How many items there are, once all were taken.
-    pub(crate) fn total(&self) -> Option<usize> {
-        self.is_over.then_some(self.taken)
     }
 }
 

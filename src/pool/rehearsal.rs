@@ -9,10 +9,11 @@ use rustix::event::{eventfd, EventfdFlags};
 
 use crate::pool::batch::{Batch, Job, Outcome};
 use crate::pool::chunk::{run, Runner};
-use crate::pool::core::{Core, Packed};
+use crate::pool::core::Core;
 use crate::pool::crew::Plan;
 use crate::pool::desk::Desk;
 use crate::pool::error::TaskError;
+use crate::pool::flow::Packed;
 use crate::pool::options::place_of;
 use crate::pool::worker::Hands;
 use crate::process::Argument;

@@ -94,8 +94,10 @@ fn retries_are_tries_by_other_workers() {
 fn a_task_that_takes_too_long() {
     let pool = Pool::builder().workers(2).task_timeout(Duration::from_millis(200)).build().unwrap();
     let endless = |n: u64| {
-        while n == 1 {
-            std::thread::park();
+        if n == 1 {
+            loop {
+                std::thread::park();
+            }
         }
         n
     };
