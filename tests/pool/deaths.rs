@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use pagemate::pool::TaskError;
-use pagemate::{Event, Pool, Queue};
+use pagemate::{Event, Pool, Process, Queue};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -137,12 +137,93 @@ fn terminating_is_quick_and_tells_all() {
     }
 }
 
+#[test]
+fn workers_end_with_a_parent_that_is_killed() {
+    let parent = |queue: Queue<u32>| {
+        let pool = Pool::new(2).unwrap();
+        let endless = |()| loop {
+            std::thread::park();
+        };
+        let task: pagemate::pool::Task<()> = pool.apply_async(endless, ()).unwrap();
+        // Both work: one in a task, one idle.
+        assert_eq!(pool.apply(|n: u8| n, 1).unwrap(), 1);
+        pool.pids().into_iter().for_each(|pid| queue.send(pid).unwrap());
+        task.wait();
+    };
+    let queue = Queue::new(2).unwrap();
+    let process = Process::spawn(parent, queue.clone()).unwrap();
+    let workers = [(); 2].map(|()| queue.recv_timeout(LONG).unwrap());
+    process.kill().unwrap();
+    let deadline = Instant::now() + LONG;
+    for pid in workers {
+        // A zombie, until somebody waits for it, has no memory map any more.
+        let lives = || std::fs::read(format!("/proc/{pid}/maps")).is_ok_and(|maps| !maps.is_empty());
+        while lives() {
+            assert!(Instant::now() < deadline, "worker {pid} has survived its parent");
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn a_fork_has_no_part_in_the_pool() {
+    let pool = Pool::new(1).unwrap();
+    let task = pool.apply_async(|n: u8| n + 1, 1).unwrap();
+    // SAFETY: the child calls nothing but the pool's refusals, and leaves by _exit.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        let refused = pool.apply(|n: u8| n, 1).is_err() && pool.join().is_err() && pool.pids().is_empty();
+        pool.terminate();
+        // SAFETY: ends the child without destructors.
+        unsafe { libc::_exit(if refused { 0 } else { 1 }) };
+    }
+    let mut status = 0;
+    // SAFETY: waits for the child from above.
+    assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+    assert_eq!(status, 0);
+    assert_eq!(task.get().unwrap(), 2, "and the parent's pool is as it was");
+}
+
+#[test]
+fn dropping_a_pool_ends_everything_at_once() {
+    let pool = Pool::new(2).unwrap();
+    let tasks: Vec<_> = (0..10).map(|n| pool.apply_async(|n: u64| n, n).unwrap()).collect();
+    let endless = |()| loop {
+        std::thread::park();
+    };
+    let stuck: pagemate::pool::Task<()> = pool.apply_async(endless, ()).unwrap();
+    let start = Instant::now();
+    drop(pool);
+    println!("dropped in {:?}", start.elapsed());
+    assert_eq!(stuck.get(), Err(TaskError::Terminated));
+    for (n, task) in tasks.into_iter().enumerate() {
+        let result = task.get();
+        assert!(result == Ok(n as u64) || result == Err(TaskError::Terminated), "{result:?}");
+    }
+}
+
+#[test]
+fn a_queue_of_one_and_tasks_that_nobody_gets() {
+    let pool = Pool::builder().workers(2).queue_depth(1).build().unwrap();
+    for n in 0..100_u64 {
+        drop(pool.apply_async(|n: u64| n, n).unwrap());
+    }
+    assert_eq!(pool.options().chunk_size(3).map(churn, 0..100).unwrap().len(), 100);
+    pool.close();
+    pool.join().unwrap();
+}
+
+/// A task that takes some microseconds.
+fn churn(n: u64) -> u64 {
+    (0..2000).fold(n, |hash, round| (hash ^ round).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(7))
+}
+
 /// Workers are killed at random moments under many tasks: every result once, and right.
 #[test]
 fn kill_storm_with_retries() {
     storm(1000, |pool, count| {
-        let results = pool.options().retries(1000).chunk_size(10).map(|n: u64| n * 3, 0..count).unwrap();
-        assert!(results.into_iter().eq((0..count).map(|n| n * 3)));
+        let results = pool.options().retries(1000).chunk_size(10).map(churn, 0..count).unwrap();
+        assert!(results.into_iter().eq((0..count).map(churn)));
         0
     });
 }
@@ -150,7 +231,7 @@ fn kill_storm_with_retries() {
 #[test]
 fn kill_storm_without_retries() {
     storm(0, |pool, count| {
-        let results = match pool.options().chunk_size(10).map(|n: u64| n * 3, 0..count) {
+        let results = match pool.options().chunk_size(10).map(churn, 0..count) {
             Ok(all) => all.into_iter().map(Ok).collect(),
             Err(error) => error.into_results(),
         };
@@ -158,7 +239,7 @@ fn kill_storm_without_retries() {
         let mut died = 0;
         for (n, result) in results.into_iter().enumerate() {
             match result {
-                Ok(value) => assert_eq!(value, n as u64 * 3),
+                Ok(value) => assert_eq!(value, churn(n as u64)),
                 Err(TaskError::WorkerDied { .. }) => died += 1,
                 Err(other) => panic!("{other}"),
             }
