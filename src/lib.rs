@@ -57,6 +57,8 @@ mod place;
 mod process;
 #[cfg(all(feature = "raw_sync", not(loom)))]
 pub mod raw_sync;
+#[cfg(not(loom))]
+mod reference;
 #[cfg(all(feature = "shared_memory", not(loom)))]
 mod shared_memory;
 #[cfg(not(loom))]
@@ -71,14 +73,13 @@ pub use array::{Array, ArrayGuard};
 #[cfg(not(loom))]
 pub use dict::Dict;
 pub use error::{Error, ErrorKind};
-#[cfg(not(loom))]
 pub use item::Item;
 #[cfg(not(loom))]
 pub use kind::Kind;
 #[cfg(not(loom))]
 pub use list::{Iter as ListIter, List};
 #[cfg(not(loom))]
-pub use manager::Manager;
+pub use manager::{Listed, Manager};
 #[doc(hidden)]
 pub use message::private as __private;
 pub use message::{Message, Schema};
@@ -103,6 +104,8 @@ pub use queue::error::{RecvError, SendError};
 pub use queue::mpmc::{Iter as QueueIter, Loan, Queue, QueueOptions, Received, TryIter as QueueTryIter};
 #[cfg(not(loom))]
 pub use queue::spsc::{spsc, Consumer, Producer, RecvChunk, RecvSlot, SendChunk, SendSlot};
+#[cfg(not(loom))]
+pub use reference::{Ref, Referent};
 #[cfg(not(loom))]
 pub use sync::barrier::Barrier;
 pub use sync::barrier::BarrierError;

@@ -43,6 +43,7 @@ const LAYERS: &[&str] = &[
     "pipe",
     "dict",
     "namespace",
+    "reference",
     "manager",
     "process/",
     "waitset/",

@@ -80,6 +80,8 @@ mod list;
 #[cfg(target_arch = "x86_64")]
 mod lock;
 #[cfg(target_arch = "x86_64")]
+mod manager;
+#[cfg(target_arch = "x86_64")]
 mod once;
 #[cfg(target_arch = "x86_64")]
 mod participant;
@@ -145,6 +147,7 @@ fn main() {
         pool::scenes(),
         value::scenes(),
         list::scenes(),
+        manager::scenes(),
         array::scenes(),
         dict::scenes(),
     ];
