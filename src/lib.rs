@@ -23,6 +23,7 @@ mod loom;
 mod message;
 mod owner;
 mod participant;
+pub mod pool;
 mod queue;
 mod segment;
 mod sync;
@@ -91,6 +92,8 @@ pub use pipe::{pipe, pipe_one_way, pipe_one_way_with_capacity, pipe_with_capacit
 pub use pipe::{Connection, PipeError, PipeReader, PipeWriter};
 #[cfg(not(loom))]
 pub use place::{Origin, Place, Segment};
+#[cfg(not(loom))]
+pub use pool::Pool;
 #[cfg(not(loom))]
 pub use process::{
     active_children, current_process, init, parent_process, Argument, CurrentProcess, JoinError,

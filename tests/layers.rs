@@ -47,6 +47,7 @@ const LAYERS: &[&str] = &[
     "manager",
     "process/",
     "waitset/",
+    "pool/",
     "switchboard",
     "inspect",
 ];
