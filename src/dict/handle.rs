@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::hash::hash;
 use super::read::{self, Bytes};
 use super::shard::Shard;
-use super::write::Writer;
+use super::write::{self, Writer};
 use crate::heap::Heap;
 use crate::item::Item;
 use crate::kind::Kind;
@@ -276,7 +276,7 @@ impl<K: Item + ?Sized, V: Item + ?Sized> Dict<K, V> {
     #[inline]
     pub fn insert(&self, key: &K, value: &V) -> Result<bool> {
         let (shard, hash) = self.spot(key.bytes());
-        read::prefetch(shard, &self.heap, hash);
+        write::prefetch(shard, &self.heap, hash);
         self.write(shard, |writer| writer.put(hash, key.bytes(), value.bytes()))
     }
 

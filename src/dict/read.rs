@@ -80,23 +80,6 @@ pub(super) enum Place<'a> {
     Missing(Option<(usize, bool)>),
 }
 
-/// Asks for the memory of the bucket in which the search for a key with this hash begins, which is far away in a large dict, so that
-/// it comes while the shard's owner word is being had. A hint: whatever it reads is not looked at.
-#[inline(always)]
-pub(super) fn prefetch<S: Store>(shard: &Shard, store: &S, hash: u64) {
-    #[cfg(all(target_arch = "x86_64", not(loom)))]
-    if let Ok(Some(table)) = Table::from_word(shard.table.load(Relaxed)) {
-        let index = tag(hash) as usize & (table.capacity() - 1);
-        if let Some(bucket) = store.words(table.at, table.capacity()).and_then(|buckets| buckets.get(index)) {
-            use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
-            // SAFETY: every x86-64 has the instruction, which faults at no address.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(bucket).cast()) };
-        }
-    }
-    #[cfg(not(all(target_arch = "x86_64", not(loom))))]
-    let _ = (shard, store, hash);
-}
-
 /// Goes through the buckets that `key` may be in. For readers the answer holds only if the version stays the same.
 #[inline(always)]
 pub(super) fn find<'a, S: Store>(
