@@ -59,6 +59,9 @@ pub mod raw_sync;
 mod shared_memory;
 #[cfg(not(loom))]
 mod switchboard;
+#[cfg(not(loom))]
+#[doc(hidden)]
+pub mod untyped;
 
 #[cfg(test)]
 #[path = "../tests/loom/mod.rs"]

@@ -47,6 +47,7 @@ const LAYERS: &[&str] = &[
     "waitset/",
     "switchboard",
     "inspect",
+    "untyped",
 ];
 
 /// The one upward edge: who is reaped must be reaped from every kind of object.

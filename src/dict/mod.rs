@@ -20,6 +20,8 @@ pub(crate) mod arena;
 mod handle;
 #[cfg(not(loom))]
 mod item;
+#[cfg(not(loom))]
+pub(crate) mod look;
 
 #[cfg(not(loom))]
 pub use handle::Dict;
