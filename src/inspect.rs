@@ -34,7 +34,7 @@ use crate::{Error, ErrorKind, Result};
 
 pub(crate) mod contents;
 pub use crate::message::ItemType;
-pub use contents::{contents, item, Contents, Item};
+pub use contents::{contents, item, Contents, Datum};
 
 /// A segment as an observer saw it.
 #[derive(Debug, Clone)]

@@ -18,6 +18,7 @@ mod dict;
 mod error;
 mod fault;
 mod heap;
+mod item;
 mod loom;
 mod message;
 mod owner;
@@ -70,8 +71,10 @@ mod models;
 #[cfg(not(loom))]
 pub use array::{Array, ArrayGuard};
 #[cfg(not(loom))]
-pub use dict::{Dict, DictItem};
+pub use dict::Dict;
 pub use error::{Error, ErrorKind};
+#[cfg(not(loom))]
+pub use item::Item;
 #[cfg(not(loom))]
 pub use kind::Kind;
 #[cfg(not(loom))]

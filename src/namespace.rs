@@ -7,7 +7,8 @@
 
 use std::fmt;
 
-use crate::dict::{Dict, DictItem};
+use crate::dict::Dict;
+use crate::item::Item;
 use crate::kind::Kind;
 use crate::object::ObjectRef;
 use crate::place::{Origin, Place};
@@ -105,7 +106,7 @@ impl Namespace {
     /// # Errors
     ///
     /// `OutOfMemory`, and everything is as it was; `InvalidInput` (longer than 4 GiB), `NotInThisProcess`, `Corrupted`.
-    pub fn set<T: DictItem + ?Sized>(&self, name: &str, value: &T) -> Result<()> {
+    pub fn set<T: Item + ?Sized>(&self, name: &str, value: &T) -> Result<()> {
         self.dict.insert(name, &joined(&T::layout(), value.bytes())).map(drop)
     }
 
@@ -114,7 +115,7 @@ impl Namespace {
     /// # Errors
     ///
     /// `TypeMismatch`: it is a value of another type, which the error shows. `Corrupted`.
-    pub fn get<T: DictItem + ?Sized>(&self, name: &str) -> Result<Option<T::Owned>> {
+    pub fn get<T: Item + ?Sized>(&self, name: &str) -> Result<Option<T::Owned>> {
         let Some(bytes) = self.dict.get(name)? else { return Ok(None) };
         let damaged = || Error::new(ErrorKind::Corrupted, format!("the value of {name:?} is damaged"));
         let (text, value) = parts(&bytes).ok_or_else(damaged)?;

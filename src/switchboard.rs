@@ -90,21 +90,27 @@ pub(crate) fn contents(
         let schema = schema.parse::<Schema>().ok()?;
         Some((usize::try_from(schema.size()).ok()?, usize::try_from(schema.align()).ok()?))
     };
-    let alone = |(total, elements): (u64, Vec<Vec<u8>>), size: usize| {
-        (total, elements.into_iter().map(|bytes| (None, (bytes, size))).collect())
-    };
     match Kind::from_number(kind) {
         Some(Kind::Dict | Kind::Namespace) => {
             let (total, pairs) = crate::dict::look::entries(base, len, look, most)?;
             Ok(Some((total, pairs.into_iter().map(|[key, value]| (Some(key), value)).collect())))
         }
         Some(Kind::List) => {
-            let Some((size, _)) = sized() else { return Ok(None) };
-            crate::list::look::elements(base, len, look, size, most).map(|found| Some(alone(found, size)))
+            let size = match ItemType::from_text(schema) {
+                ItemType::Str | ItemType::Bytes => None,
+                _ => match sized() {
+                    Some((size, _)) => Some(size),
+                    None => return Ok(None),
+                },
+            };
+            let (total, elements) = crate::list::look::elements(base, len, look, size, most)?;
+            Ok(Some((total, elements.into_iter().map(|element| (None, element)).collect())))
         }
         Some(Kind::Array) => {
             let Some(size) = sized() else { return Ok(None) };
-            Ok(crate::array::look::elements(base, len, size, most).map(|found| alone(found, size.0)))
+            let found = crate::array::look::elements(base, len, size, most);
+            let entry = |bytes| (None, (bytes, size.0));
+            Ok(found.map(|(total, elements)| (total, elements.into_iter().map(entry).collect())))
         }
         _ => Ok(None),
     }

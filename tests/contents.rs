@@ -84,6 +84,7 @@ fn an_answer_whatever_the_bytes_are() {
     let dict = manager.dict::<str, [u64; 3]>("dict").unwrap();
     (0..40u64).for_each(|n| _ = dict.insert(&n.to_string(), &[n; 3]).unwrap());
     manager.list::<[u64; 3]>("list").unwrap().extend((0..9).map(|n| [n; 3])).unwrap();
+    manager.list::<str>("names").unwrap().extend(["Ada", "Grace", "Edsger"]).unwrap();
     manager.list::<u16>("small").unwrap().extend([1, 2]).unwrap();
     manager.array("array", 5, 7u64).unwrap();
     manager.namespace("space").unwrap().set("rate", &0.5).unwrap();
@@ -99,7 +100,7 @@ fn an_answer_whatever_the_bytes_are() {
     for spot in spots.iter().flat_map(|&spot| [spot, spot + 1, spot + 7]).filter(|spot| *spot < image.len()) {
         let byte = [0, 0xff, 1 << random.below(8), random.below(256) as u8][random.below(4) as usize];
         file.write_all_at(&[image[spot] ^ byte], spot as u64).unwrap();
-        for object in ["dict", "list", "small", "array", "space"] {
+        for object in ["dict", "list", "names", "small", "array", "space"] {
             let found = inspect::contents(name.as_str(), object, 20, 4096);
             answers[usize::from(found.is_ok())] += 1;
             for (key, value) in found.ok().flatten().map_or(Vec::new(), |contents| contents.entries) {
@@ -111,5 +112,8 @@ fn an_answer_whatever_the_bytes_are() {
         file.write_all_at(&[image[spot]], spot as u64).unwrap();
     }
     assert!(answers[0] > 100 && answers[1] > 100, "damage that is noticed, and that is not: {answers:?}");
+    let names = inspect::contents(name.as_str(), "names", 2, 4).unwrap().unwrap();
+    let shown: Vec<_> = names.entries.iter().map(|(_, name)| (name.render(), name.len)).collect();
+    assert_eq!((names.total, shown), (3, vec![("Ada".to_string(), 3), ("Grac".to_string(), 5)]));
     assert_eq!(inspect::item(name.as_str(), "dict", "7").unwrap().unwrap().render(), "[7, 7, 7]");
 }

@@ -11,6 +11,7 @@ const LAYERS: &[&str] = &[
     "owner",
     "sys/",
     "message",
+    "item",
     "kind",
     "sync/wait",
     "participant",

@@ -219,3 +219,58 @@ fn places_beyond_the_end() {
     }
     assert_eq!(list.to_vec().unwrap(), [0, 1, 2, 3]);
 }
+
+#[test]
+fn strings_and_bytes() {
+    let list = List::<str>::new().unwrap();
+    let mut twin: Vec<String> = (0..50).map(|n| "x".repeat(n * n)).collect();
+    list.extend(twin.iter().map(String::as_str)).unwrap();
+    list.push("plain").unwrap();
+    list.push(String::from("owned")).unwrap();
+    list.insert(3, "between").unwrap();
+    list.set(4, "").unwrap();
+    twin.extend(["plain".into(), "owned".into()]);
+    twin.insert(3, "between".into());
+    twin[4].clear();
+    assert_eq!(list.to_vec().unwrap(), twin);
+    assert_eq!(list.update(4, |old| old + "more").unwrap(), "more");
+    twin[4] = "more".into();
+    list.sort().unwrap();
+    twin.sort();
+    assert_eq!(list.to_vec().unwrap(), twin);
+    assert_eq!((list.remove(7).unwrap(), list.pop().unwrap()), (Some(twin.remove(7)), twin.pop()));
+    assert_eq!(list.slice(5..9).unwrap(), twin[5..9]);
+    let child = |list: List<str>| list.push("from the child").unwrap();
+    Process::spawn(child, list.clone()).unwrap().join().unwrap();
+    assert_eq!(list.get(twin.len() as u64).unwrap().as_deref(), Some("from the child"));
+    let bytes = Manager::new().unwrap().list::<[u8]>("bytes").unwrap();
+    bytes.push([0xff, 0, 1]).unwrap();
+    bytes.push(vec![]).unwrap();
+    bytes.push(&[7; 100_000][..]).unwrap();
+    assert_eq!(bytes.to_vec().unwrap(), [vec![0xff, 0, 1], vec![], vec![7; 100_000]]);
+}
+
+#[test]
+fn readers_never_see_half_a_string() {
+    let list = List::<str>::new().unwrap();
+    // Lengths on both sides of what is copied without another look.
+    let text = |n: u64| char::from(b'a' + (n % 26) as u8).to_string().repeat(1 + (n * 977 % 9000) as usize);
+    list.extend((0..20).map(text)).unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Relaxed) {
+                for value in &list {
+                    let value = value.unwrap();
+                    assert!(value.bytes().all(|byte| byte == value.as_bytes()[0]) && value.len() <= 9000);
+                }
+            }
+        });
+        for round in 0..2_000u64 {
+            list.set(round % 20, text(round)).unwrap();
+            list.insert(3, text(round)).unwrap();
+            list.remove(7).unwrap();
+        }
+        stop.store(true, Relaxed);
+    });
+}

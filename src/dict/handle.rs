@@ -7,11 +7,11 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use super::hash::hash;
-use super::item::DictItem;
 use super::read::{self, Bytes};
 use super::shard::Shard;
 use super::write::Writer;
 use crate::heap::Heap;
+use crate::item::Item;
 use crate::kind::Kind;
 use crate::object::ObjectRef;
 use crate::owner::OwnerId;
@@ -69,7 +69,7 @@ const LEN: usize = HEAD + SHARDS * size_of::<Shard>();
 /// # Ok(())
 /// # }
 /// ```
-pub struct Dict<K: DictItem + ?Sized, V: DictItem + ?Sized> {
+pub struct Dict<K: Item + ?Sized, V: Item + ?Sized> {
     object: ObjectRef,
     heap: Heap,
     seed: u64,
@@ -109,7 +109,7 @@ fn not_an_item() -> Error {
     Error::new(ErrorKind::Corrupted, "the dict is damaged: bytes that are no value of their type")
 }
 
-impl<K: DictItem + ?Sized, V: DictItem + ?Sized> Dict<K, V> {
+impl<K: Item + ?Sized, V: Item + ?Sized> Dict<K, V> {
     fn shape(kind: Kind) -> Shape {
         Shape { kind, schema: format!("{} => {}", K::layout(), V::layout()), len: LEN }
     }
@@ -509,7 +509,7 @@ fn held(shard: &Shard) -> Error {
     )
 }
 
-impl<K: DictItem + ?Sized, V: DictItem + ?Sized> Clone for Dict<K, V> {
+impl<K: Item + ?Sized, V: Item + ?Sized> Clone for Dict<K, V> {
     fn clone(&self) -> Dict<K, V> {
         let (object, heap) = (self.object.clone(), self.heap.clone());
         Dict {
@@ -523,7 +523,7 @@ impl<K: DictItem + ?Sized, V: DictItem + ?Sized> Clone for Dict<K, V> {
     }
 }
 
-impl<K: DictItem + ?Sized, V: DictItem + ?Sized> fmt::Debug for Dict<K, V> {
+impl<K: Item + ?Sized, V: Item + ?Sized> fmt::Debug for Dict<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.shards().iter().map(Shard::count).fold(0, u64::saturating_add);
         f.debug_struct("Dict").field("len", &count).finish_non_exhaustive()

@@ -4,6 +4,8 @@
 //! the seed, random for each dict, is what keeps keys chosen by a stranger from falling into one place; who can read the
 //! segment can read the seed.
 
+use crate::item::words_of;
+
 /// Odd and without pattern: digits of the golden ratio and of the square root of two.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 const LAST: u64 = 0x6a09_e667_f3bc_c909;
@@ -13,21 +15,12 @@ fn fold(a: u64, b: u64) -> u64 {
     product as u64 ^ (product >> 64) as u64
 }
 
-/// The first eight bytes at most as a word, zeros behind them.
-#[inline(always)]
-pub(super) fn word_of(bytes: &[u8]) -> u64 {
-    match bytes.first_chunk::<8>() {
-        Some(chunk) => u64::from_le_bytes(*chunk),
-        None => bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
-    }
-}
-
 #[inline(always)]
 pub(super) fn hash(seed: u64, key: &[u8]) -> u64 {
     // The length, since zeros are added behind the last bytes.
     let mut state = seed ^ (key.len() as u64).wrapping_mul(LAST);
-    for chunk in key.chunks(8) {
-        state = fold(state ^ word_of(chunk), STEP);
+    for word in words_of(key) {
+        state = fold(state ^ word, STEP);
     }
     fold(state ^ seed.rotate_left(32), LAST)
 }
@@ -38,8 +31,6 @@ mod tests {
 
     #[test]
     fn part_of_the_layout() {
-        assert_eq!(word_of(&[1, 2]), 0x201);
-        assert_eq!(word_of(&[1, 0, 0, 0, 0, 0, 0, 2, 9]), 2 << 56 | 1);
         assert_ne!(hash(1, b""), hash(1, b"\0"));
         assert_ne!(hash(1, b"12345678"), hash(1, b"12345678\0"));
         assert_ne!(hash(1, b"a"), hash(2, b"a"));

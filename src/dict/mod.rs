@@ -19,16 +19,12 @@ pub(crate) mod arena;
 #[cfg(not(loom))]
 mod handle;
 #[cfg(not(loom))]
-mod item;
-#[cfg(not(loom))]
 pub(crate) mod look;
 
 #[cfg(not(loom))]
 pub use handle::Dict;
 #[cfg(not(loom))]
 pub(crate) use handle::{describe, recover};
-#[cfg(not(loom))]
-pub use item::DictItem;
 
 #[cfg(test)]
 mod tests;

@@ -7,16 +7,15 @@ use crate::loom::atomic::Ordering::{Acquire, Relaxed};
 use crate::loom::atomic::{fence, AtomicU64};
 use crate::loom::spin_loop;
 
-use super::hash::word_of;
+pub(super) use crate::item::Bytes;
+use crate::item::{words_for, words_of};
+
 use super::shard::Shard;
 use super::store::Words;
 use super::word::{entry_of, is_entry, tag, tag_of, Damaged, Table, EMPTY, TOMBSTONE};
 
-/// Words that so many bytes take.
-#[inline(always)]
-pub(super) fn words_for(bytes: usize) -> usize {
-    bytes.div_ceil(8)
-}
+/// Bytes that are copied without another look at whether they are still there.
+const LARGE: usize = 4096;
 
 /// The lengths of key and value, as the first word of an entry says them.
 #[inline(always)]
@@ -42,10 +41,21 @@ impl<'a> Entry<'a> {
         Some(Entry { at, words, key_len, value_len })
     }
 
+    /// Whether its lengths are to be believed: small ones do no harm, and large ones are true if nothing was taken away since `version`
+    /// was read. Half of something else would be no length, and much to copy.
+    #[inline(always)]
+    fn is_sound(&self, shard: &Shard, version: u64) -> bool {
+        if self.key_len.max(self.value_len) <= LARGE {
+            return true;
+        }
+        fence(Acquire); // pairs with the Release fence in Writer::fill()
+        shard.version.load(Relaxed) == version
+    }
+
     #[inline(always)]
     fn has_key(&self, key: &[u8]) -> bool {
         self.key_len == key.len()
-            && key.chunks(8).zip(self.words).all(|(chunk, word)| word.load(Relaxed) == word_of(chunk))
+            && words_of(key).zip(self.words).all(|(word, there)| there.load(Relaxed) == word)
     }
 
     /// The bytes of the key: so many, in these words.
@@ -58,35 +68,6 @@ impl<'a> Entry<'a> {
     #[inline(always)]
     pub(crate) fn value(&self) -> Bytes<'a> {
         Bytes { words: self.words.get(words_for(self.key_len)..).unwrap_or(&[]), len: self.value_len }
-    }
-}
-
-/// Bytes in shared words: `len` of them, zeros behind.
-#[derive(Debug, Clone, Copy)]
-pub struct Bytes<'a> {
-    pub(super) words: &'a [AtomicU64],
-    pub(crate) len: usize,
-}
-
-impl Bytes<'_> {
-    /// Copies them behind what is in `copy`.
-    pub(crate) fn append_to(self, copy: &mut Vec<u8>) {
-        copy.reserve(8 * self.words.len());
-        let end = copy.len() + self.len;
-        self.words.iter().for_each(|word| copy.extend_from_slice(&word.load(Relaxed).to_le_bytes()));
-        copy.truncate(end);
-    }
-
-    /// The first eight bytes at most. Acquire: whoever stored a value of one word in place has done what it did before.
-    #[inline(always)]
-    pub(crate) fn first(self) -> u64 {
-        self.words.first().map_or(0, |word| word.load(Acquire)) // pairs with Writer::replace()
-    }
-
-    /// Whether they are these.
-    pub(super) fn are(self, bytes: &[u8]) -> bool {
-        self.len == bytes.len()
-            && bytes.chunks(8).zip(self.words).all(|(chunk, word)| word.load(Relaxed) == word_of(chunk))
     }
 }
 
@@ -131,12 +112,12 @@ pub(super) fn find<'a, S: Words>(
     Ok(Place::Missing(grave))
 }
 
-/// Reads until nothing was taken away meanwhile: what `read` then gives is true of one moment.
+/// Reads until nothing was taken away meanwhile: what `read`, which is told the version, then gives is true of one moment.
 #[inline(always)]
-pub(super) fn consistent<R>(shard: &Shard, mut read: impl FnMut() -> R) -> R {
+pub(super) fn consistent<R>(shard: &Shard, mut read: impl FnMut(u64) -> R) -> R {
     let mut version = shard.version.load(Acquire); // pairs with Shard::step()
     loop {
-        let result = read();
+        let result = read(version);
         fence(Acquire); // pairs with the Release fence in Writer::fill()
         let now = shard.version.load(Relaxed);
         if now == version {
@@ -158,9 +139,10 @@ pub(crate) fn get<S: Words, R>(
     key: &[u8],
     mut take: impl FnMut(Bytes<'_>) -> R,
 ) -> Result<Option<R>, Damaged> {
-    consistent(shard, || match find(shard, store, hash, key)? {
-        Place::Found(_, entry) => Ok(Some(take(entry.value()))),
-        Place::Missing(_) => Ok(None),
+    consistent(shard, |version| match find(shard, store, hash, key)? {
+        Place::Found(_, entry) if entry.is_sound(shard, version) => Ok(Some(take(entry.value()))),
+        // Missing, or to be read again.
+        Place::Found(..) | Place::Missing(_) => Ok(None),
     })
 }
 
@@ -189,7 +171,7 @@ pub(crate) fn collect_some<S: Words, R>(
             if all.len() >= most {
                 break;
             }
-            let one = consistent(shard, || {
+            let one = consistent(shard, |version| {
                 if shard.table.load(Acquire) != word {
                     return Ok(Look::OtherTable); // pairs with Shard::step()
                 }
@@ -199,6 +181,9 @@ pub(crate) fn collect_some<S: Words, R>(
                     return Ok(Look::Nothing);
                 }
                 let entry = Entry::at(store, entry_of(bucket)).ok_or(Damaged)?;
+                if !entry.is_sound(shard, version) {
+                    return Ok(Look::Nothing); // to be read again
+                }
                 Ok(Look::Entry(take(entry.key(), entry.value())))
             });
             match one? {

@@ -1,11 +1,11 @@
 //! Changing a shard, for who holds it: each change is one [`Change`], or the store of one word of a value.
 
+use crate::item::{word_of, words_for, words_of};
 use crate::loom::atomic::fence;
 use crate::loom::atomic::Ordering::{Relaxed, Release};
 use crate::{Error, ErrorKind, Result};
 
-use super::hash::word_of;
-use super::read::{find, words_for, Bytes, Entry, Place};
+use super::read::{find, Bytes, Entry, Place};
 use super::shard::{Change, Shard, Spot};
 use super::store::{Block, Store};
 use super::word::{bucket, entry_of, is_entry, tag, tag_of, Damaged, Table, EMPTY, TOMBSTONE};
@@ -168,7 +168,7 @@ impl<S: Store> Writer<'_, S> {
         // Acquire fence in read::consistent().
         fence(Release);
         let head = key.len() as u64 | (value.len() as u64) << 32;
-        let body = key.chunks(8).chain(value.chunks(8)).map(word_of);
+        let body = words_of(key).chain(words_of(value));
         words
             .iter()
             .zip(std::iter::once(head).chain(body))

@@ -22,13 +22,13 @@ pub struct Contents {
     /// How many entries or elements there are.
     pub total: u64,
     /// Some of them: keys, where there are such, and values. In order of their indices, or in no order.
-    pub entries: Vec<(Option<Item>, Item)>,
+    pub entries: Vec<(Option<Datum>, Datum)>,
 }
 
 /// A key, a value or an element.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct Item {
+pub struct Datum {
     /// What it is.
     pub of: ItemType,
     /// Its bytes, or the first of them.
@@ -37,9 +37,9 @@ pub struct Item {
     pub len: usize,
 }
 
-impl Item {
-    fn whole(of: ItemType, bytes: Vec<u8>) -> Item {
-        Item { of, len: bytes.len(), bytes }
+impl Datum {
+    fn whole(of: ItemType, bytes: Vec<u8>) -> Datum {
+        Datum { of, len: bytes.len(), bytes }
     }
 
     /// As [`ItemType::render`] prints it.
@@ -131,18 +131,18 @@ fn look_into(path: &Path, name: &str, entries: usize, most_bytes: usize) -> Resu
         switchboard::types(kind, &entry.schema).map_or((None, None), |(key, value)| (Some(key), value));
     let alone = ItemType::from_text(&entry.schema);
     let item = |(key, (bytes, len)): (Option<Start>, Start)| {
-        let key = key.zip(of_key.clone()).map(|((bytes, len), of)| Item { of, bytes, len });
+        let key = key.zip(of_key.clone()).map(|((bytes, len), of)| Datum { of, bytes, len });
         let value = match &of_value {
-            Some(of) => Item { of: of.clone(), bytes, len },
+            Some(of) => Datum { of: of.clone(), bytes, len },
             None if is_namespace => match named(&bytes) {
                 Ok((of, mut value)) => {
                     let len = len - (bytes.len() - value.len());
                     value.truncate(most_bytes);
-                    Item { of, len, bytes: value }
+                    Datum { of, len, bytes: value }
                 }
-                Err(_) => Item { of: ItemType::Other("damaged".to_string()), bytes, len },
+                Err(_) => Datum { of: ItemType::Other("damaged".to_string()), bytes, len },
             },
-            None => Item { of: alone.clone(), bytes, len },
+            None => Datum { of: alone.clone(), bytes, len },
         };
         (key, value)
     };
@@ -170,12 +170,12 @@ fn look_into(path: &Path, name: &str, entries: usize, most_bytes: usize) -> Resu
 ///
 /// `TypeMismatch`: it is neither of both. `InvalidInput`: the text is no such key, or the place is inside of a segment. Those of
 /// [`contents`].
-pub fn item(place: impl Into<Place>, name: &str, key: &str) -> Result<Option<Item>> {
+pub fn item(place: impl Into<Place>, name: &str, key: &str) -> Result<Option<Datum>> {
     let path = place.into().file()?;
     again(|| look_up(&path, name, key))
 }
 
-fn look_up(path: &Path, name: &str, key: &str) -> Result<Option<Item>> {
+fn look_up(path: &Path, name: &str, key: &str) -> Result<Option<Datum>> {
     let observer = Observer::new(path)?;
     let entry = observer.find(name)?;
     let kind = Kind::from_number(entry.kind);
@@ -187,5 +187,5 @@ fn look_up(path: &Path, name: &str, key: &str) -> Result<Option<Item>> {
         Some(of) => (of, bytes),
         None => named(&bytes)?,
     };
-    Ok(Some(Item::whole(of, bytes)))
+    Ok(Some(Datum::whole(of, bytes)))
 }

@@ -1,12 +1,13 @@
 //! Changing a list: build what is new, write into the journal what will be, publish it by one store, free what is old.
 
+use std::borrow::Borrow;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use super::read::{damaged, is_inline, load, words, words_of};
+use super::read::{self, damaged, is_inline};
 use super::{is_of, link, place, Entry, Head};
 use crate::heap::{Block, Heap, State};
-use crate::message::Message;
+use crate::item::{word_of, words_for, words_of, Item};
 use crate::object::ObjectRef;
 use crate::owner::OwnerId;
 use crate::sync::owned;
@@ -134,14 +135,14 @@ impl<'a> Change<'a> {
     }
 
     /// Replaces the root by `block`, which is in this process's hand.
-    fn replace(&self, block: Block, values: &[impl Message], entry: Entry) -> Result<()> {
+    fn replace<T: Item + ?Sized>(&self, block: Block, values: &[impl Borrow<T>], entry: Entry) -> Result<()> {
         let new = link(block);
         let old = self.head.root.load(Relaxed);
         self.head.journal.begin(Entry { target: 0, value: new, fresh_root: new, stale_root: old, ..entry });
         let put = self.heap.publish(block).and_then(|()| {
             let (_, from, to) = entry.fresh_run;
             let slots = self.slots(new, to).ok_or_else(damaged)?;
-            self.put_all(&slots[(from as usize).min(slots.len())..], values)
+            self.put_all::<T>(&slots[(from as usize).min(slots.len())..], values)
         });
         if put.is_ok() {
             self.head.root.store(new, Release); // pairs with readers
@@ -151,10 +152,11 @@ impl<'a> Change<'a> {
     }
 
     /// Writes values where the words of elements are that nobody can see yet.
-    fn put_all<T: Message>(&self, slots: &[AtomicU64], values: &[T]) -> Result<()> {
+    fn put_all<T: Item + ?Sized>(&self, slots: &[AtomicU64], values: &[impl Borrow<T>]) -> Result<()> {
         slots.iter().zip(values).try_for_each(|(slot, value)| {
+            let value: &T = value.borrow();
             if is_inline::<T>() {
-                slot.store(words(value).next().unwrap_or(0), Relaxed);
+                slot.store(word_of(value.bytes()), Relaxed);
                 return Ok(());
             }
             let block = self.write(value)?;
@@ -163,33 +165,38 @@ impl<'a> Change<'a> {
         })
     }
 
-    /// A block with this value, in this process's hand.
-    fn write<T: Message>(&self, value: &T) -> Result<Block> {
-        let block = self.heap.alloc(size_of::<T>())?;
-        let there = self.heap.words(block.at, words_of::<T>()).ok_or_else(damaged)?;
-        there.iter().zip(words(value)).for_each(|(there, word)| there.store(word, Relaxed));
+    /// A block with this value, in this process's hand; its length before it, unless that is the same for all.
+    fn write<T: Item + ?Sized>(&self, value: &T) -> Result<Block> {
+        let bytes = value.bytes();
+        let length = T::SIZE.is_none().then_some(bytes.len() as u64);
+        let count = usize::from(length.is_some()) + words_for(bytes.len());
+        let block = self.heap.alloc(8 * count)?;
+        let there = self.heap.words(block.at, count).ok_or_else(damaged)?;
+        let words = length.into_iter().chain(words_of(bytes));
+        there.iter().zip(words).for_each(|(there, word)| there.store(word, Relaxed));
         Ok(block)
     }
 
-    fn read<T: Message>(&self, word: u64) -> Result<T> {
-        if is_inline::<T>() {
-            return load(&[AtomicU64::new(word)]).ok_or_else(damaged);
-        }
-        self.heap.words(place(word), words_of::<T>()).and_then(load).ok_or_else(damaged)
+    fn read<T: Item + ?Sized>(&self, word: u64) -> Result<T::Owned> {
+        let value = match is_inline::<T>() {
+            true => read::inline::<T>(word),
+            false => read::value::<T>(self.heap, word).flatten(),
+        };
+        value.ok_or_else(damaged)
     }
 
     /// The value at `index`, which stands still.
-    pub(super) fn get<T: Message>(&self, index: u64) -> Result<Option<T>> {
+    pub(super) fn get<T: Item + ?Sized>(&self, index: u64) -> Result<Option<T::Owned>> {
         let root = self.root()?;
         if index >= root.len {
             return Ok(None);
         }
         let slots = self.slots(root.link, root.len).ok_or_else(damaged)?;
-        self.read(slots[index as usize].load(Relaxed)).map(Some)
+        self.read::<T>(slots[index as usize].load(Relaxed)).map(Some)
     }
 
     /// All values at the end: all of them, or none.
-    pub(super) fn append<T: Message>(&self, values: &[T]) -> Result<()> {
+    pub(super) fn append<T: Item + ?Sized>(&self, values: &[impl Borrow<T>]) -> Result<()> {
         let root = self.root()?;
         let to = root.len + values.len() as u64;
         let fresh = |of| if is_inline::<T>() { (0, root.len, to) } else { (of, root.len, to) };
@@ -198,7 +205,8 @@ impl<'a> Change<'a> {
             let old = self.slots(root.link, root.len).ok_or_else(damaged);
             let old = if root.link == 0 { &[][..] } else { old? };
             let block = self.build(to, room, |index| old.get(index).map_or(0, |word| word.load(Relaxed)))?;
-            return self.replace(block, values, Entry { fresh_run: fresh(link(block)), ..Entry::default() });
+            let entry = Entry { fresh_run: fresh(link(block)), ..Entry::default() };
+            return self.replace::<T>(block, values, entry);
         }
         if values.is_empty() {
             return Ok(());
@@ -206,14 +214,14 @@ impl<'a> Change<'a> {
         let slots = &self.slots(root.link, to).ok_or_else(damaged)?[root.len as usize..];
         let length = self.length(root.link).ok_or_else(damaged)?;
         if is_inline::<T>() {
-            self.put_all(slots, values)?;
+            self.put_all::<T>(slots, values)?;
             length.store(to, Release); // pairs with get()
             return Ok(());
         }
         slots.iter().for_each(|slot| slot.store(0, Relaxed));
         let target = place(root.link);
         self.head.journal.begin(Entry { target, value: to, fresh_run: fresh(root.link), ..Entry::default() });
-        let put = self.put_all(slots, values);
+        let put = self.put_all::<T>(slots, values);
         if put.is_ok() {
             length.store(to, Release); // pairs with get()
         }
@@ -222,10 +230,10 @@ impl<'a> Change<'a> {
     }
 
     /// Takes the last element away.
-    pub(super) fn pop<T: Message>(&self) -> Result<Option<T>> {
+    pub(super) fn pop<T: Item + ?Sized>(&self) -> Result<Option<T::Owned>> {
         let root = self.root()?;
         let Some(last) = root.len.checked_sub(1) else { return Ok(None) };
-        let value = self.get(last)?;
+        let value = self.get::<T>(last)?;
         let length = self.length(root.link).ok_or_else(damaged)?;
         if !is_inline::<T>() {
             let stale_run = (root.link, last, root.len);
@@ -238,14 +246,14 @@ impl<'a> Change<'a> {
     }
 
     /// Puts a value in the place of the one at `index`. False: there is none.
-    pub(super) fn set<T: Message>(&self, index: u64, value: &T) -> Result<bool> {
+    pub(super) fn set<T: Item + ?Sized>(&self, index: u64, value: &T) -> Result<bool> {
         let root = self.root()?;
         if index >= root.len {
             return Ok(false);
         }
         let slot = &self.slots(root.link, root.len).ok_or_else(damaged)?[index as usize];
         if is_inline::<T>() {
-            slot.store(words(value).next().unwrap_or(0), Release); // pairs with get()
+            slot.store(word_of(value.bytes()), Release); // pairs with get()
             return Ok(true);
         }
         let block = self.write(value)?;
@@ -262,10 +270,10 @@ impl<'a> Change<'a> {
     }
 
     /// Puts a value before the one at `index`, which may be the end. False: the list is shorter.
-    pub(super) fn insert<T: Message>(&self, index: u64, value: &T) -> Result<bool> {
+    pub(super) fn insert<T: Item + ?Sized>(&self, index: u64, value: &T) -> Result<bool> {
         let root = self.root()?;
         if index >= root.len {
-            return if index == root.len { self.append(&[*value]).map(|()| true) } else { Ok(false) };
+            return if index == root.len { self.append::<T>(&[value]).map(|()| true) } else { Ok(false) };
         }
         let old = self.slots(root.link, root.len).ok_or_else(damaged)?;
         let room = if root.len < root.room { root.room } else { root.room.saturating_mul(2) };
@@ -276,32 +284,33 @@ impl<'a> Change<'a> {
             std::cmp::Ordering::Greater => old[new - 1].load(Relaxed),
         })?;
         let of = if is_inline::<T>() { 0 } else { link(block) };
-        self.replace(block, &[*value], Entry { fresh_run: (of, index, index + 1), ..Entry::default() })?;
+        let entry = Entry { fresh_run: (of, index, index + 1), ..Entry::default() };
+        self.replace::<T>(block, &[value], entry)?;
         Ok(true)
     }
 
     /// Takes the element at `index` away; what is behind it moves up.
-    pub(super) fn remove<T: Message>(&self, index: u64) -> Result<Option<T>> {
+    pub(super) fn remove<T: Item + ?Sized>(&self, index: u64) -> Result<Option<T::Owned>> {
         let root = self.root()?;
         if index >= root.len {
             return Ok(None);
         }
         if index + 1 == root.len {
-            return self.pop();
+            return self.pop::<T>();
         }
-        let value = self.get(index)?;
+        let value = self.get::<T>(index)?;
         let old = self.slots(root.link, root.len).ok_or_else(damaged)?;
         let at = index as usize;
         let block =
             self.build(root.len - 1, root.room, |new| old[new + usize::from(new >= at)].load(Relaxed))?;
         let of = if is_inline::<T>() { 0 } else { root.link };
         let entry = Entry { stale_run: (of, index, index + 1), ..Entry::default() };
-        self.replace(block, &[] as &[T], entry)?;
+        self.replace::<T>(block, &[] as &[&T], entry)?;
         Ok(value)
     }
 
     /// Takes all elements away.
-    pub(super) fn clear<T: Message>(&self) -> Result<()> {
+    pub(super) fn clear<T: Item + ?Sized>(&self) -> Result<()> {
         let root = self.root()?;
         if root.link == 0 {
             return Ok(());
@@ -315,7 +324,7 @@ impl<'a> Change<'a> {
     }
 
     /// Puts the elements in the order that `compare` says, equal ones as they were.
-    pub(super) fn sort<T: Message>(
+    pub(super) fn sort<T: Item + ?Sized>(
         &self,
         mut compare: impl FnMut(&T, &T) -> std::cmp::Ordering,
     ) -> Result<()> {
@@ -329,8 +338,8 @@ impl<'a> Change<'a> {
             let word = slot.load(Relaxed);
             all.push((self.read::<T>(word)?, word));
         }
-        all.sort_by(|(a, _), (b, _)| compare(a, b));
+        all.sort_by(|(a, _), (b, _)| compare(a.borrow(), b.borrow()));
         let block = self.build(root.len, root.room, |index| all[index].1)?;
-        self.replace(block, &[] as &[T], Entry::default())
+        self.replace::<T>(block, &[] as &[&T], Entry::default())
     }
 }

@@ -1,5 +1,6 @@
 //! The handle: `List`.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -7,13 +8,13 @@ use std::ops::Range;
 use super::change::Change;
 use super::{read, Head};
 use crate::heap::Heap;
+use crate::item::Item;
 use crate::kind::Kind;
-use crate::message::Message;
 use crate::object::ObjectRef;
 use crate::place::{Origin, Place, Shape};
 use crate::{Error, ErrorKind, Result};
 
-/// A list of messages in shared memory, which grows, and which any number of processes read and change.
+/// A list of messages, strings or bytes in shared memory, which grows, and which any number of processes read and change.
 ///
 /// Like a `Vec` that belongs to nobody: a process that is killed in the middle of any method leaves the list as it was
 /// before, or as it is after. Readers take no lock and wait for nobody; an element is never seen half-written. Who changes
@@ -21,7 +22,11 @@ use crate::{Error, ErrorKind, Result};
 ///
 /// What takes how long: [`get`](List::get) a few loads; [`push`](List::push), [`pop`](List::pop) and [`set`](List::set)
 /// one or two blocks of the heap; [`insert`](List::insert) and [`remove`](List::remove) copy a word for each element. An
-/// element takes 8 bytes if it has so many at most, else 16 to 24 more than its size; growing doubles the room.
+/// element takes 8 bytes if it has so many at most, else 16 to 24 more than its size, and a string or bytes 8 more; growing doubles
+/// the room.
+///
+/// Elements are given as `T` or `&T`, or as what borrows as one, and come back [owned](Item::Owned): a message as itself,
+/// `str` as `String`, `[u8]` as `Vec<u8>`.
 ///
 /// Under a name of its own it reserves 16 GiB of address space and file size ([`Place::reserve`]), not of memory. Several of them in one
 /// segment ([`Manager`](crate::Manager)) share a heap.
@@ -41,18 +46,23 @@ use crate::{Error, ErrorKind, Result};
 /// assert_eq!(prices.to_vec()?, [0.5, 1.5, 2.5, 9.0]);
 /// assert_eq!(prices.remove(0)?, Some(0.5));
 /// assert_eq!(prices.pop()?, Some(9.0));
+///
+/// let names = List::<str>::new()?;
+/// names.extend(["Ada", "Grace"])?;
+/// names.push(String::from("Edsger"))?;
+/// assert_eq!(names.get(2)?.as_deref(), Some("Edsger"));
 /// # Ok(())
 /// # }
 /// ```
-pub struct List<T> {
+pub struct List<T: Item + ?Sized> {
     object: ObjectRef,
     heap: Heap,
-    message: PhantomData<fn() -> T>,
+    _element: PhantomData<fn(&T)>,
 }
 
-impl<T> Clone for List<T> {
+impl<T: Item + ?Sized> Clone for List<T> {
     fn clone(&self) -> List<T> {
-        List { object: self.object.clone(), heap: self.heap.clone(), message: PhantomData }
+        List { object: self.object.clone(), heap: self.heap.clone(), _element: PhantomData }
     }
 }
 
@@ -62,9 +72,9 @@ fn no_element(index: u64, len: Result<u64>) -> Error {
     Error::new(ErrorKind::InvalidInput, format!("there is no element {index} in the list: it has {there}"))
 }
 
-impl<T: Message> List<T> {
+impl<T: Item + ?Sized> List<T> {
     fn shape() -> Shape {
-        Shape { kind: Kind::List, schema: T::schema().to_string(), len: size_of::<Head>() }
+        Shape { kind: Kind::List, schema: T::layout(), len: size_of::<Head>() }
     }
 
     /// An empty list that only handles lead to.
@@ -92,7 +102,7 @@ impl<T: Message> List<T> {
     /// `NotFound`, `TypeMismatch` (it is something else, or its elements are), `PermissionDenied`, `VersionMismatch`,
     /// `Corrupted`.
     pub fn open(place: impl Into<Place>) -> Result<List<T>> {
-        List::from_object(place.into().open(Kind::List, &T::schema().to_string())?)
+        List::from_object(place.into().open(Kind::List, &T::layout())?)
     }
 
     /// Opens the list or, if there is none, creates it; says which.
@@ -106,12 +116,11 @@ impl<T: Message> List<T> {
     }
 
     pub(crate) fn from_object(object: ObjectRef) -> Result<List<T>> {
-        let () = T::CHECKED;
         if object.len() < size_of::<Head>() {
             return Err(Error::new(ErrorKind::Corrupted, "the list's record is too short"));
         }
         let heap = Heap::of(object.attachment())?;
-        Ok(List { object, heap, message: PhantomData })
+        Ok(List { object, heap, _element: PhantomData })
     }
 
     pub(crate) fn object(&self) -> &ObjectRef {
@@ -154,8 +163,8 @@ impl<T: Message> List<T> {
     ///
     /// `Corrupted`: also if the bytes are not a valid `T`.
     #[inline]
-    pub fn get(&self, index: u64) -> Result<Option<T>> {
-        read::get(&self.heap, self.head(), index)
+    pub fn get(&self, index: u64) -> Result<Option<T::Owned>> {
+        read::get::<T>(&self.heap, self.head(), index)
     }
 
     /// Puts an element at the end.
@@ -163,8 +172,8 @@ impl<T: Message> List<T> {
     /// # Errors
     ///
     /// `OutOfMemory` (the list is as it was), `Corrupted`.
-    pub fn push(&self, value: T) -> Result<()> {
-        self.change()?.append(&[value])
+    pub fn push(&self, value: impl Borrow<T>) -> Result<()> {
+        self.change()?.append::<T>(&[value])
     }
 
     /// Puts all of these at the end: others see all of them or none, also if this process is killed.
@@ -172,9 +181,9 @@ impl<T: Message> List<T> {
     /// # Errors
     ///
     /// `OutOfMemory` (the list is as it was), `Corrupted`.
-    pub fn extend(&self, values: impl IntoIterator<Item = T>) -> Result<()> {
-        let values: Vec<T> = values.into_iter().collect();
-        self.change()?.append(&values)
+    pub fn extend(&self, values: impl IntoIterator<Item = impl Borrow<T>>) -> Result<()> {
+        let values: Vec<_> = values.into_iter().collect();
+        self.change()?.append::<T>(&values)
     }
 
     /// Takes the last element away; `None` if there is none.
@@ -182,8 +191,8 @@ impl<T: Message> List<T> {
     /// # Errors
     ///
     /// `Corrupted`.
-    pub fn pop(&self) -> Result<Option<T>> {
-        self.change()?.pop()
+    pub fn pop(&self) -> Result<Option<T::Owned>> {
+        self.change()?.pop::<T>()
     }
 
     /// Puts a value in the place of the element at `index`.
@@ -191,8 +200,8 @@ impl<T: Message> List<T> {
     /// # Errors
     ///
     /// `InvalidInput` (the list is shorter), `OutOfMemory` (the list is as it was), `Corrupted`.
-    pub fn set(&self, index: u64, value: T) -> Result<()> {
-        if self.change()?.set(index, &value)? {
+    pub fn set(&self, index: u64, value: impl Borrow<T>) -> Result<()> {
+        if self.change()?.set::<T>(index, value.borrow())? {
             Ok(())
         } else {
             Err(no_element(index, self.len()))
@@ -205,10 +214,10 @@ impl<T: Message> List<T> {
     /// # Errors
     ///
     /// As of [`set`](List::set).
-    pub fn update(&self, index: u64, f: impl FnOnce(T) -> T) -> Result<T> {
+    pub fn update(&self, index: u64, f: impl FnOnce(T::Owned) -> T::Owned) -> Result<T::Owned> {
         let change = self.change()?;
-        let value = f(change.get(index)?.ok_or_else(|| no_element(index, self.len()))?);
-        change.set(index, &value)?;
+        let value = f(change.get::<T>(index)?.ok_or_else(|| no_element(index, self.len()))?);
+        change.set::<T>(index, value.borrow())?;
         Ok(value)
     }
 
@@ -217,8 +226,8 @@ impl<T: Message> List<T> {
     /// # Errors
     ///
     /// As of [`set`](List::set).
-    pub fn insert(&self, index: u64, value: T) -> Result<()> {
-        if self.change()?.insert(index, &value)? {
+    pub fn insert(&self, index: u64, value: impl Borrow<T>) -> Result<()> {
+        if self.change()?.insert::<T>(index, value.borrow())? {
             Ok(())
         } else {
             Err(no_element(index, self.len()))
@@ -230,8 +239,8 @@ impl<T: Message> List<T> {
     /// # Errors
     ///
     /// `OutOfMemory` (the list is as it was), `Corrupted`.
-    pub fn remove(&self, index: u64) -> Result<Option<T>> {
-        self.change()?.remove(index)
+    pub fn remove(&self, index: u64) -> Result<Option<T::Owned>> {
+        self.change()?.remove::<T>(index)
     }
 
     /// Takes all elements away, and frees their memory for what else grows in the segment.
@@ -262,7 +271,7 @@ impl<T: Message> List<T> {
     where
         T: Ord,
     {
-        self.sort_by(T::cmp)
+        self.sort_by(Ord::cmp)
     }
 
     /// Copies of all elements, one after the other: each is whole, but others may change the list meanwhile.
@@ -270,7 +279,7 @@ impl<T: Message> List<T> {
     /// # Errors
     ///
     /// `Corrupted`.
-    pub fn to_vec(&self) -> Result<Vec<T>> {
+    pub fn to_vec(&self) -> Result<Vec<T::Owned>> {
         self.iter().collect()
     }
 
@@ -279,7 +288,7 @@ impl<T: Message> List<T> {
     /// # Errors
     ///
     /// `Corrupted`.
-    pub fn slice(&self, range: Range<u64>) -> Result<Vec<T>> {
+    pub fn slice(&self, range: Range<u64>) -> Result<Vec<T::Owned>> {
         Iter { list: self, next: range.start, end: range.end }.collect()
     }
 
@@ -290,14 +299,14 @@ impl<T: Message> List<T> {
     }
 }
 
-impl<T: Message> fmt::Debug for List<T> {
+impl<T: Item + ?Sized> fmt::Debug for List<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("List").field("len", &self.len().ok()).finish_non_exhaustive()
     }
 }
 
-impl<'a, T: Message> IntoIterator for &'a List<T> {
-    type Item = Result<T>;
+impl<'a, T: Item + ?Sized> IntoIterator for &'a List<T> {
+    type Item = Result<T::Owned>;
     type IntoIter = Iter<'a, T>;
 
     fn into_iter(self) -> Iter<'a, T> {
@@ -307,16 +316,16 @@ impl<'a, T: Message> IntoIterator for &'a List<T> {
 
 /// The elements of a [`List`]; see [`List::iter`].
 #[derive(Debug)]
-pub struct Iter<'a, T: Message> {
+pub struct Iter<'a, T: Item + ?Sized> {
     list: &'a List<T>,
     next: u64,
     end: u64,
 }
 
-impl<T: Message> Iterator for Iter<'_, T> {
-    type Item = Result<T>;
+impl<T: Item + ?Sized> Iterator for Iter<'_, T> {
+    type Item = Result<T::Owned>;
 
-    fn next(&mut self) -> Option<Result<T>> {
+    fn next(&mut self) -> Option<Result<T::Owned>> {
         if self.next >= self.end {
             return None;
         }

@@ -11,14 +11,18 @@ use crate::{Error, ErrorKind, Result};
 /// So often writers may be quicker than the look at one element.
 const TRIES: usize = 1000;
 
-/// How many elements the list at `base` has, and the first of them, of `size` bytes each: up to `most` of them, and so many bytes of each.
+/// An element: its first bytes, and how many it has.
+type Start = (Vec<u8>, usize);
+
+/// How many elements the list at `base` has, and the first of them, of `size` bytes each (`None`: that differs): up to `most` of them,
+/// and so many bytes of each.
 pub(crate) fn elements(
     base: *const u8,
     len: usize,
     look: &Look<'_>,
-    size: usize,
+    size: Option<usize>,
     (most, bytes): (usize, usize),
-) -> Result<(u64, Vec<Vec<u8>>)> {
+) -> Result<(u64, Vec<Start>)> {
     let Some(head) = head_in(base, len) else { return Ok((0, Vec::new())) };
     let (mut there, mut elements) = (0, Vec::new());
     for index in 0..most as u64 {
@@ -40,9 +44,9 @@ pub(crate) fn elements(
 fn element(
     root: &AtomicU64,
     look: &Look<'_>,
-    (size, most): (usize, usize),
+    (size, most): (Option<usize>, usize),
     index: u64,
-) -> Result<(u64, Option<Vec<u8>>)> {
+) -> Result<(u64, Option<Start>)> {
     for _ in 0..TRIES {
         let root = root.load(Acquire); // pairs with the store of who publishes it
         if root == 0 {
@@ -62,15 +66,27 @@ fn element(
             continue;
         }
         let Some(word) = word else { return Ok((length, None)) };
-        if size <= 8 {
-            let bytes = word.to_le_bytes();
-            return Ok((length, Some(bytes[..size].to_vec())));
+        let copy = |words: &[AtomicU64], len: usize| {
+            let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.load(Relaxed).to_le_bytes()).collect();
+            bytes.truncate(len.min(most));
+            (bytes, len)
+        };
+        let (at, len) = match size {
+            Some(len) if len <= 8 => return Ok((length, Some(copy(&[AtomicU64::new(word)], len)))),
+            Some(len) => (place(word), len),
+            None => {
+                let Some([len]) = look.words(place(word), 1) else { continue };
+                (place(word) + 8, usize::try_from(len.load(Relaxed)).unwrap_or(usize::MAX))
+            }
+        };
+        // So that no more is copied than is there: half of something else is no length.
+        if !still(look, word) {
+            continue;
         }
-        let Some(words) = look.words(place(word), size.min(most).div_ceil(8)) else { continue };
-        let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.load(Relaxed).to_le_bytes()).collect();
+        let Some(words) = look.words(at, len.min(most).div_ceil(8)) else { continue };
+        let element = copy(words, len);
         if still(look, word) {
-            bytes.truncate(size.min(most));
-            return Ok((length, Some(bytes)));
+            return Ok((length, Some(element)));
         }
     }
     Err(Error::new(ErrorKind::Corrupted, "the list is damaged, or others change it faster than one can look"))

@@ -1,4 +1,4 @@
-//! A list: messages in shared memory, in an order, as many as there is room for.
+//! A list: messages, strings or bytes in shared memory, in an order, as many as there is room for.
 //!
 //! Readers take no lock and write nothing that is shared; writers take the list's owner word one after the other, and a
 //! stopped writer is waited for by writers only. Everything lives in the segment's heap ([`crate::heap`]).
@@ -9,7 +9,8 @@
 //! |---|---|
 //! | [`Head`] | the owner word; the *root*; a journal of the change that is being made |
 //! | root block | word 0: how many elements; then a word for each element, and room for more |
-//! | word of an element | the message itself if it has 8 bytes at most, else a *link* to a block with it |
+//! | word of an element | the message itself if its type has 8 bytes at most, else a *link* to a block with it |
+//! | block of an element | its bytes; in a list of strings or bytes, whose lengths differ, a word with the length before them |
 //!
 //! A link is a block's offset and the lower 30 bits of its generation, so it never means the block that stands there
 //! next. Zero is no block: the fresh state is an empty list.
@@ -22,8 +23,8 @@
 //!
 //! The published word is stored with Release and loaded with Acquire, so what it leads to is complete. A reader copies a
 //! block's words (Relaxed), then does an Acquire fence and looks whether the block's generation is still the link's; that pairs
-//! with the Release fence after a claim ([`crate::heap::block`]). If it is another one, it starts over from the root. The journal
-//! belongs to the holder of the owner word.
+//! with the Release fence after a claim ([`crate::heap::block`]). If it is another one, it starts over from the root. A length is
+//! believed only after such a look, so that no more than an element's bytes are copied. The journal belongs to the holder of the owner word.
 //!
 //! # Death
 //!

@@ -1,14 +1,16 @@
 //! Reading a list without a lock: copy, then look whether it was still that block.
 
-use std::mem::MaybeUninit;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::atomic::{fence, AtomicU64};
 
 use super::{is_of, place, Head};
 use crate::heap::block::generation;
 use crate::heap::Heap;
-use crate::message::{self, Message};
+use crate::item::{words_for, Bytes, Item};
 use crate::{Error, ErrorKind, Result};
+
+/// Bytes of an element that are copied on the word of its block alone.
+const LARGE: usize = 4096;
 
 /// So often the same words may lead nowhere. A writer that replaces a block changes the word that leads to it first; so
 /// twice would mean damage already, if nothing else changed.
@@ -20,38 +22,38 @@ pub(super) fn damaged() -> Error {
 }
 
 /// Whether the elements are in the words themselves.
-pub(super) const fn is_inline<T>() -> bool {
-    size_of::<T>() <= 8
+pub(super) const fn is_inline<T: Item + ?Sized>() -> bool {
+    matches!(T::SIZE, Some(size) if size <= 8)
 }
 
-/// How many words a message takes in a block.
-pub(super) const fn words_of<T>() -> usize {
-    size_of::<T>().div_ceil(8)
-}
-
-/// The value in these words, if it is valid.
+/// The element in a word that holds it itself.
 #[inline]
-pub(super) fn load<T: Message>(words: &[AtomicU64]) -> Option<T> {
-    let mut copy = MaybeUninit::<T>::uninit();
-    let start = copy.as_mut_ptr().cast::<u8>();
-    for (index, word) in words.iter().take(words_of::<T>()).enumerate() {
-        let bytes = word.load(Relaxed).to_ne_bytes();
-        let len = (size_of::<T>() - 8 * index).min(8);
-        // SAFETY: `len` bytes from 8 * index on lie inside of the copy, and there are 8 bytes.
-        unsafe { start.add(8 * index).copy_from_nonoverlapping(bytes.as_ptr(), len) };
-    }
-    // SAFETY: callers give as many words as a T takes, so all its bytes were written, and nobody else has the copy.
-    unsafe { message::read(start) }
+pub(super) fn inline<T: Item + ?Sized>(word: u64) -> Option<T::Owned> {
+    T::take(Bytes { words: &[AtomicU64::new(word)], len: T::SIZE? })
 }
 
-/// The words of a value, one after the other.
+/// The element in the block that `link` leads to, if it is valid. `None`: another block stands there by now, or none does.
 #[inline]
-pub(super) fn words<T: Message>(value: &T) -> impl Iterator<Item = u64> + '_ {
-    message::bytes_of(value).chunks(8).map(|chunk| {
-        let mut bytes = [0; 8];
-        bytes[..chunk.len()].copy_from_slice(chunk);
-        u64::from_ne_bytes(bytes)
-    })
+pub(super) fn value<T: Item + ?Sized>(heap: &Heap, link: u64) -> Option<Option<T::Owned>> {
+    let at = place(link);
+    let bytes = match T::SIZE {
+        Some(len) => Bytes { words: heap.words(at, words_for(len))?, len },
+        None => {
+            let len = heap.words(at, 1)?[0].load(Relaxed);
+            // So that no more is copied than is there: half of something else is no length.
+            if !still(heap, link) {
+                return None;
+            }
+            match usize::try_from(len) {
+                Ok(len) if len <= LARGE || heap.len(at).is_ok_and(|room| len as u64 <= room - 8) => {
+                    Bytes { words: heap.words(at + 8, words_for(len))?, len }
+                }
+                _ => return Some(None),
+            }
+        }
+    };
+    let value = T::take(bytes);
+    still(heap, link).then_some(value)
 }
 
 /// Whether the block that `link` leads to still stands there, after its words were read.
@@ -82,7 +84,7 @@ pub(super) fn len(heap: &Heap, head: &Head) -> Result<u64> {
 
 /// The element at `index`, as it was at some moment of the call.
 #[inline]
-pub(super) fn get<T: Message>(heap: &Heap, head: &Head, index: u64) -> Result<Option<T>> {
+pub(super) fn get<T: Item + ?Sized>(heap: &Heap, head: &Head, index: u64) -> Result<Option<T::Owned>> {
     let mut last = (0, 0);
     let mut same = 0;
     loop {
@@ -103,13 +105,10 @@ pub(super) fn get<T: Message>(heap: &Heap, head: &Head, index: u64) -> Result<Op
                     return Ok(None);
                 }
                 if is_inline::<T>() {
-                    return load::<T>(&[AtomicU64::new(word)]).map(Some).ok_or_else(damaged);
+                    return inline::<T>(word).map(Some).ok_or_else(damaged);
                 }
-                if let Some(words) = heap.words(place(word), words_of::<T>()) {
-                    let value = load::<T>(words);
-                    if still(heap, word) {
-                        return value.map(Some).ok_or_else(damaged);
-                    }
+                if let Some(value) = value::<T>(heap, word) {
+                    return value.map(Some).ok_or_else(damaged);
                 }
             }
         }

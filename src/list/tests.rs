@@ -4,13 +4,13 @@ use proptest::prelude::*;
 
 use super::{is_of, link, place, Head, List};
 use crate::heap::Block;
-use crate::message::Message;
+use crate::item::Item;
 use crate::owner::OwnerId;
 use crate::place::Place;
 
 use std::sync::atomic::AtomicU64;
 
-impl<T: Message> List<T> {
+impl<T: Item + ?Sized> List<T> {
     fn head_words(&self) -> &[AtomicU64] {
         // SAFETY: a Head is at the object's base, mapped as long as `self`, and all of it is atomics.
         unsafe { std::slice::from_raw_parts(self.object().base().cast(), size_of::<Head>() / 8) }
@@ -34,7 +34,7 @@ fn links() {
 }
 
 /// All that can be done with a list.
-fn use_it<T: Message>(list: &List<T>, value: T) {
+fn use_it<T: Item + ?Sized>(list: &List<T>, value: &T) {
     _ = list.len();
     _ = list.iter().take(1000).all(|value| value.is_ok());
     _ = list.push(value);
@@ -60,7 +60,7 @@ proptest! {
             let value = if is_small { value % 64 } else { value };
             head[16 + word % 32].store(value, std::sync::atomic::Ordering::Relaxed);
         }
-        use_it(&list, [7; 3]);
+        use_it(&list, &[7; 3]);
     }
 
     #[test]
@@ -75,7 +75,7 @@ proptest! {
         }
         head[32].store(1, std::sync::atomic::Ordering::Relaxed);
         list.pretend_death();
-        use_it(&list, [7; 3]);
+        use_it(&list, &[7; 3]);
     }
 }
 

@@ -6,7 +6,8 @@
 use std::path::PathBuf;
 
 use crate::array::Array;
-use crate::dict::{Dict, DictItem};
+use crate::dict::Dict;
+use crate::item::Item;
 use crate::kind::Kind;
 use crate::list::List;
 use crate::message::Message;
@@ -130,7 +131,7 @@ impl Manager {
     ///
     /// `TypeMismatch` (something else has the name, or its elements are of another type), `InvalidInput` (the name),
     /// `OutOfMemory`, `Corrupted`.
-    pub fn list<T: Message>(&self, name: &str) -> Result<List<T>> {
+    pub fn list<T: Item + ?Sized>(&self, name: &str) -> Result<List<T>> {
         List::open_or_create(self.at(name)).map(|(list, _)| list)
     }
 
@@ -139,7 +140,7 @@ impl Manager {
     /// # Errors
     ///
     /// As of [`list`](Manager::list).
-    pub fn dict<K: DictItem + ?Sized, V: DictItem + ?Sized>(&self, name: &str) -> Result<Dict<K, V>> {
+    pub fn dict<K: Item + ?Sized, V: Item + ?Sized>(&self, name: &str) -> Result<Dict<K, V>> {
         Dict::open_or_create(self.at(name)).map(|(dict, _)| dict)
     }
 

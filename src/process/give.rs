@@ -4,7 +4,8 @@
 //! not started, the role's holder counts as dead: the other side sees the end, as it would if the child had died.
 
 use crate::array::Array;
-use crate::dict::{Dict, DictItem};
+use crate::dict::Dict;
+use crate::item::Item;
 use crate::kind::Kind;
 use crate::list::List;
 use crate::manager::Manager;
@@ -126,7 +127,7 @@ impl<T: Message> Argument for Queue<T> {
     }
 }
 
-impl<T: Message> Argument for List<T> {
+impl<T: Item + ?Sized> Argument for List<T> {
     const HAS_HANDLES: bool = true;
 
     fn pack(self, packer: &mut Packer) -> Result<()> {
@@ -150,7 +151,7 @@ impl Argument for Manager {
     }
 }
 
-impl<K: DictItem + ?Sized, V: DictItem + ?Sized> Argument for Dict<K, V> {
+impl<K: Item + ?Sized, V: Item + ?Sized> Argument for Dict<K, V> {
     const HAS_HANDLES: bool = true;
 
     fn pack(self, packer: &mut Packer) -> Result<()> {

@@ -1,9 +1,10 @@
 //! Scenes of the list, and with it of the heap: elements in blocks of their own and in the root, with room and without.
 //! After each the list is as before or as after, and not a block of the heap is lost.
 
+use std::borrow::Borrow;
 use std::fmt::Debug;
 
-use pagemate::{inspect, Kind, List, Manager, Message, Place};
+use pagemate::{inspect, Item, Kind, List, Manager, Place};
 
 use crate::{End, Recipe, Scene};
 
@@ -33,47 +34,67 @@ fn small(n: u64) -> u64 {
     n
 }
 
+/// Of different lengths.
+fn text(n: u64) -> String {
+    format!("{n:02}{}", "-".repeat(n as usize % 7 * 9))
+}
+
 pub fn scenes() -> Vec<Recipe> {
     vec![
-        Recipe { name: "list: push, the heap's first block", build: || Change::boxed(Op::Push, 0, large) },
-        Recipe { name: "list: push", build: || Change::boxed(Op::Push, 3, large) },
-        Recipe { name: "list: push, growing", build: || Change::boxed(Op::Push, FULL, large) },
-        Recipe { name: "list: push of a word", build: || Change::boxed(Op::Push, 3, small) },
-        Recipe { name: "list: push of a word, growing", build: || Change::boxed(Op::Push, FULL, small) },
-        Recipe { name: "list: extend", build: || Change::boxed(Op::Extend, 2, large) },
-        Recipe { name: "list: extend, growing", build: || Change::boxed(Op::Extend, FULL, large) },
-        Recipe { name: "list: pop", build: || Change::boxed(Op::Pop, 3, large) },
-        Recipe { name: "list: set", build: || Change::boxed(Op::Set, 3, large) },
-        Recipe { name: "list: set of a word", build: || Change::boxed(Op::Set, 3, small) },
-        Recipe { name: "list: insert", build: || Change::boxed(Op::Insert, 3, large) },
-        Recipe { name: "list: insert, growing", build: || Change::boxed(Op::Insert, FULL, large) },
-        Recipe { name: "list: remove", build: || Change::boxed(Op::Remove, 3, large) },
-        Recipe { name: "list: remove of a word", build: || Change::boxed(Op::Remove, 3, small) },
-        Recipe { name: "list: sort", build: || Change::boxed(Op::Sort, 3, large) },
-        Recipe { name: "list: clear", build: || Change::boxed(Op::Clear, 3, large) },
+        Recipe {
+            name: "list: push, the heap's first block",
+            build: || Change::<Large>::boxed(Op::Push, 0, large),
+        },
+        Recipe { name: "list: push", build: || Change::<Large>::boxed(Op::Push, 3, large) },
+        Recipe { name: "list: push, growing", build: || Change::<Large>::boxed(Op::Push, FULL, large) },
+        Recipe { name: "list: push of a word", build: || Change::<u64>::boxed(Op::Push, 3, small) },
+        Recipe {
+            name: "list: push of a word, growing",
+            build: || Change::<u64>::boxed(Op::Push, FULL, small),
+        },
+        Recipe { name: "list: extend", build: || Change::<Large>::boxed(Op::Extend, 2, large) },
+        Recipe { name: "list: extend, growing", build: || Change::<Large>::boxed(Op::Extend, FULL, large) },
+        Recipe { name: "list: push of a string", build: || Change::<str>::boxed(Op::Push, 3, text) },
+        Recipe {
+            name: "list: extend by strings, growing",
+            build: || Change::<str>::boxed(Op::Extend, FULL, text),
+        },
+        Recipe { name: "list: set of a string", build: || Change::<str>::boxed(Op::Set, 3, text) },
+        Recipe { name: "list: pop", build: || Change::<Large>::boxed(Op::Pop, 3, large) },
+        Recipe { name: "list: set", build: || Change::<Large>::boxed(Op::Set, 3, large) },
+        Recipe { name: "list: set of a word", build: || Change::<u64>::boxed(Op::Set, 3, small) },
+        Recipe { name: "list: insert", build: || Change::<Large>::boxed(Op::Insert, 3, large) },
+        Recipe { name: "list: insert, growing", build: || Change::<Large>::boxed(Op::Insert, FULL, large) },
+        Recipe { name: "list: remove", build: || Change::<Large>::boxed(Op::Remove, 3, large) },
+        Recipe { name: "list: remove of a word", build: || Change::<u64>::boxed(Op::Remove, 3, small) },
+        Recipe { name: "list: sort", build: || Change::<Large>::boxed(Op::Sort, 3, large) },
+        Recipe { name: "list: clear", build: || Change::<Large>::boxed(Op::Clear, 3, large) },
     ]
 }
 
-struct Change<T: Message> {
+struct Change<T: Item + ?Sized + 'static> {
     manager: Manager,
     place: Place,
     list: List<T>,
     op: Op,
-    before: Vec<T>,
-    value: fn(u64) -> T,
+    before: Vec<T::Owned>,
+    value: fn(u64) -> T::Owned,
 }
 
-impl<T: Message + Ord + Debug> Change<T> {
-    fn boxed(op: Op, count: u64, value: fn(u64) -> T) -> Box<dyn Scene> {
+impl<T: Item + Ord + ?Sized> Change<T>
+where
+    T::Owned: Ord + Clone + Debug,
+{
+    fn boxed(op: Op, count: u64, value: fn(u64) -> T::Owned) -> Box<dyn Scene> {
         let place = Place::from(format!("crash-{}-list", std::process::id())).reserve(1 << 24);
         let manager = Manager::create(place.clone()).unwrap();
         let list = manager.list::<T>("list").unwrap();
-        let before: Vec<T> = (0..count).map(|n| value(count - n)).collect();
-        before.iter().for_each(|value| list.push(*value).unwrap());
+        let before: Vec<T::Owned> = (0..count).map(|n| value(count - n)).collect();
+        before.iter().for_each(|value| list.push(value.borrow()).unwrap());
         Box::new(Change { manager, place, list, op, before, value })
     }
 
-    fn after(&self) -> Vec<T> {
+    fn after(&self) -> Vec<T::Owned> {
         let (value, mut all) = (self.value, self.before.clone());
         match self.op {
             Op::Push => all.push(value(90)),
@@ -89,7 +110,7 @@ impl<T: Message + Ord + Debug> Change<T> {
     }
 
     /// What others do with the list.
-    fn script(&self, now: &[T]) -> pagemate::Result<bool> {
+    fn script(&self, now: &[T::Owned]) -> pagemate::Result<bool> {
         let (list, value) = (&self.list, self.value);
         let mut twin = now.to_vec();
         list.push(value(70))?;
@@ -116,11 +137,14 @@ impl<T: Message + Ord + Debug> Change<T> {
     }
 }
 
-impl<T: Message + Ord + Debug> Scene for Change<T> {
+impl<T: Item + Ord + ?Sized> Scene for Change<T>
+where
+    T::Owned: Ord + Clone + Debug,
+{
     fn prepare(&mut self) {
         // A participant of its own, before the operation.
         if let Some(first) = self.before.first() {
-            self.list.set(0, *first).unwrap();
+            self.list.set(0, first.borrow()).unwrap();
         }
     }
 

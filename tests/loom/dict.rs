@@ -5,9 +5,10 @@ use std::cell::Cell;
 
 use super::{model, model_within, thread, Arc};
 use crate::dict::arena::{Arena, Mortal};
-use crate::dict::read::{get, Bytes};
+use crate::dict::read::get;
 use crate::dict::shard::{Shard, STEPS};
 use crate::dict::write::Writer;
+use crate::item::Bytes;
 use crate::owner::OwnerId;
 use crate::sys::clock::Deadline;
 

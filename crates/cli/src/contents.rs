@@ -1,6 +1,6 @@
 //! What dicts, lists and arrays hold, for `pagemate show`.
 
-use pagemate::inspect::{Contents, Item, ItemType};
+use pagemate::inspect::{Contents, Datum, ItemType};
 use serde_json::{json, Value};
 
 use crate::output::typed;
@@ -8,8 +8,8 @@ use crate::output::typed;
 /// A line for each entry, sorted by keys, with so many characters of a text or of bytes; what is left out is counted.
 pub(crate) fn to_text(contents: &Contents, characters: usize) -> String {
     let is_all = contents.entries.len() as u64 >= contents.total;
-    let text = |item: &Item| text(item, characters);
-    let line = |(index, (key, value)): (usize, &(Option<Item>, Item))| {
+    let text = |item: &Datum| text(item, characters);
+    let line = |(index, (key, value)): (usize, &(Option<Datum>, Datum))| {
         format!("{}: {}", key.as_ref().map_or_else(|| index.to_string(), text), text(value))
     };
     let mut lines: Vec<String> = contents.entries.iter().enumerate().map(line).collect();
@@ -23,7 +23,7 @@ pub(crate) fn to_text(contents: &Contents, characters: usize) -> String {
     lines.join("\n")
 }
 
-fn text(item: &Item, characters: usize) -> String {
+fn text(item: &Datum, characters: usize) -> String {
     let text = match &item.of {
         ItemType::Message(_) => return item.render(),
         ItemType::Str => format!("{:?}", item.render()),
@@ -37,7 +37,7 @@ fn text(item: &Item, characters: usize) -> String {
 
 /// The same for programs.
 pub(crate) fn to_json(contents: &Contents) -> Value {
-    let entry = |(key, value): &(Option<Item>, Item)| match key {
+    let entry = |(key, value): &(Option<Datum>, Datum)| match key {
         Some(key) => json!({ "key": typed(key), "value": typed(value), "type": value.of.to_string() }),
         None => typed(value),
     };

@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Write};
 use std::time::{Duration, SystemTime};
 
-use pagemate::inspect::{Item, ItemType};
+use pagemate::inspect::{Datum, ItemType};
 use serde_json::{json, Value};
 
 use crate::Outcome;
@@ -76,7 +76,7 @@ pub(crate) fn shown(text: &str) -> String {
 }
 
 /// An item for programs: numbers and truth values as such, all else as text.
-pub(crate) fn typed(item: &Item) -> Value {
+pub(crate) fn typed(item: &Datum) -> Value {
     let text = item.render();
     match &item.of {
         ItemType::Message(_) => {

@@ -140,6 +140,8 @@ fn show_prints_what_is_there() {
     list.extend((0..3).map(tick)).unwrap();
     let small: List<u16> = manager.list("small").unwrap();
     small.extend([1, 65535]).unwrap();
+    manager.list::<str>("names").unwrap().extend(["Ada", "Grace"]).unwrap();
+    manager.list::<[u8]>("blobs").unwrap().push(&[0xab; 100][..]).unwrap();
     let array: Array<[i64; 2]> = manager.array("pairs", 5, [-1, 1]).unwrap();
     array.set(4, [8, 9]).unwrap();
     let value: Value<Tick> = manager.value("last", tick(9)).unwrap();
@@ -151,6 +153,9 @@ fn show_prints_what_is_there() {
     assert!(text.contains("0: 1\n") && text.contains("1: 65535\n"), "{text}");
     assert!(text.contains("0: [-1, 1]\n") && text.contains("4: [8, 9]\n"), "{text}");
     assert!(text.contains("Tick { price: 0.5, count: 9, side: Buy }\n"), "{text}");
+
+    assert!(text.contains("0: \"Ada\"\n") && text.contains("1: \"Grace\"\n"), "{text}");
+    assert!(text.contains(&format!("0: {}.. (100 bytes)\n", "ab".repeat(60))), "{text}");
 
     let text = printed(path, &["show", "m/ages", "--all"]);
     let lines: Vec<&str> = text.lines().filter(|line| line.contains("\": ")).collect();

@@ -1,23 +1,28 @@
 //! Operations on a list through two handles, beside a `Vec`: the same elements after each.
 
-use pagemate::{ErrorKind, List, Manager, Message};
+use std::fmt::Debug;
+
+use pagemate::{ErrorKind, Item, List, Manager};
 
 use super::Supply;
 
 pub fn run(data: &[u8]) {
     let mut supply = Supply(data);
-    if supply.byte() % 2 == 0 {
-        with::<u64>(supply, |n| n);
-    } else {
-        with::<[u64; 3]>(supply, |n| [n, !n, n / 2]);
+    match supply.byte() % 3 {
+        0 => with::<u64>(supply, |n| n),
+        1 => with::<[u64; 3]>(supply, |n| [n, !n, n / 2]),
+        _ => with::<str>(supply, |n| "€".repeat(n as usize % 300)),
     }
 }
 
-fn with<T: Message + Ord + std::fmt::Debug>(mut supply: Supply<'_>, value: fn(u64) -> T) {
+fn with<T: Item + Ord + ?Sized>(mut supply: Supply<'_>, value: fn(u64) -> T::Owned)
+where
+    T::Owned: Ord + Clone + Debug,
+{
     let manager = Manager::new().expect("a manager");
     let open = || manager.list::<T>("list").expect("a list");
     let lists: [List<T>; 2] = [open(), open()];
-    let mut twin: Vec<T> = Vec::new();
+    let mut twin: Vec<T::Owned> = Vec::new();
     let mut next = 0;
     while !supply.is_empty() {
         let (operation, number) = (supply.byte() % 10, u64::from(supply.byte()));
@@ -47,7 +52,7 @@ fn with<T: Message + Ord + std::fmt::Debug>(mut supply: Supply<'_>, value: fn(u6
                 let removed = (at < twin.len()).then(|| twin.remove(at));
                 assert_eq!(list.remove(index).expect("a sound list"), removed);
             }
-            7 => assert_eq!(lists[1].get(index).expect("a sound list"), twin.get(at).copied()),
+            7 => assert_eq!(lists[1].get(index).expect("a sound list"), twin.get(at).cloned()),
             8 => {
                 list.sort().expect("room");
                 twin.sort();

@@ -1,29 +1,82 @@
-//! What a dict's keys and values can be: messages, strings, bytes.
+//! What can stand in a dict, a list or a namespace: messages, strings, bytes. And how its bytes stand in shared words.
 
 use std::borrow::Borrow;
 use std::mem::MaybeUninit;
 
-use super::read::Bytes;
-use crate::loom::atomic::Ordering::Relaxed;
+use crate::loom::atomic::AtomicU64;
+use crate::loom::atomic::Ordering::{Acquire, Relaxed};
 use crate::message::{self, Message};
 
-/// A key or a value of a [`Dict`](crate::Dict): every [`Message`], `str`, and `[u8]`.
+/// A key or a value of a [`Dict`](crate::Dict), an element of a [`List`](crate::List): every [`Message`], `str`, and `[u8]`.
 ///
 /// They are given by reference and come back owned: a message as itself, `str` as `String`, `[u8]` as `Vec<u8>`. Two keys are the
 /// same if their bytes are: so `-0.0` and `0.0` are two. Sealed: no other types can be.
-pub trait DictItem: sealed::Sealed<Out = <Self as DictItem>::Owned> {
+pub trait Item: sealed::Sealed<Out = <Self as Item>::Owned> {
     /// What comes out.
     type Owned: Borrow<Self>;
+}
+
+/// Words that so many bytes take.
+#[inline(always)]
+pub(crate) fn words_for(bytes: usize) -> usize {
+    bytes.div_ceil(8)
+}
+
+/// The first eight bytes at most as a word, zeros behind them.
+#[inline(always)]
+pub(crate) fn word_of(bytes: &[u8]) -> u64 {
+    match bytes.first_chunk::<8>() {
+        Some(chunk) => u64::from_le_bytes(*chunk),
+        None => bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    }
+}
+
+/// The words of these bytes, one after the other.
+#[inline(always)]
+pub(crate) fn words_of(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
+    bytes.chunks(8).map(word_of)
+}
+
+/// Bytes in shared words: `len` of them, zeros behind.
+#[derive(Debug, Clone, Copy)]
+pub struct Bytes<'a> {
+    pub(crate) words: &'a [AtomicU64],
+    pub(crate) len: usize,
+}
+
+impl Bytes<'_> {
+    /// Copies them behind what is in `copy`.
+    pub(crate) fn append_to(self, copy: &mut Vec<u8>) {
+        copy.reserve(8 * self.words.len());
+        let end = copy.len() + self.len;
+        self.words.iter().for_each(|word| copy.extend_from_slice(&word.load(Relaxed).to_le_bytes()));
+        copy.truncate(end);
+    }
+
+    /// The first eight bytes at most. Acquire: whoever stored a value of one word in place has done what it did before.
+    #[inline(always)]
+    pub(crate) fn first(self) -> u64 {
+        self.words.first().map_or(0, |word| word.load(Acquire)) // pairs with Writer::replace()
+    }
+
+    /// Whether they are these.
+    pub(crate) fn are(self, bytes: &[u8]) -> bool {
+        self.len == bytes.len()
+            && words_of(bytes).zip(self.words).all(|(word, there)| there.load(Relaxed) == word)
+    }
 }
 
 pub(crate) mod sealed {
     use super::Bytes;
 
     pub trait Sealed {
-        /// What [`DictItem::Owned`](super::DictItem::Owned) is.
+        /// What [`Item::Owned`](super::Item::Owned) is.
         type Out;
 
-        /// The bytes that stand in the dict.
+        /// How many bytes each has; `None`: that differs.
+        const SIZE: Option<usize>;
+
+        /// The bytes that stand in shared memory.
         fn bytes(&self) -> &[u8];
 
         /// A copy out of shared words, which may be no such item; may be called with words that are no item at all.
@@ -38,12 +91,14 @@ pub(crate) mod sealed {
     }
 }
 
-impl<T: Message> DictItem for T {
+impl<T: Message> Item for T {
     type Owned = T;
 }
 
 impl<T: Message> sealed::Sealed for T {
     type Out = T;
+
+    const SIZE: Option<usize> = Some(size_of::<T>());
 
     #[inline]
     fn bytes(&self) -> &[u8] {
@@ -83,12 +138,14 @@ impl<T: Message> sealed::Sealed for T {
     }
 }
 
-impl DictItem for [u8] {
+impl Item for [u8] {
     type Owned = Vec<u8>;
 }
 
 impl sealed::Sealed for [u8] {
     type Out = Vec<u8>;
+
+    const SIZE: Option<usize> = None;
 
     fn bytes(&self) -> &[u8] {
         self
@@ -110,12 +167,14 @@ impl sealed::Sealed for [u8] {
     }
 }
 
-impl DictItem for str {
+impl Item for str {
     type Owned = String;
 }
 
 impl sealed::Sealed for str {
     type Out = String;
+
+    const SIZE: Option<usize> = None;
 
     fn bytes(&self) -> &[u8] {
         self.as_bytes()
@@ -132,5 +191,17 @@ impl sealed::Sealed for str {
 
     fn layout() -> String {
         "str".to_owned()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_part_of_the_layout() {
+        assert_eq!(word_of(&[1, 2]), 0x201);
+        assert_eq!(word_of(&[1, 0, 0, 0, 0, 0, 0, 2, 9]), 2 << 56 | 1);
+        assert_eq!(words_of(&[0, 0, 0, 0, 0, 0, 0, 0, 7]).collect::<Vec<_>>(), [0, 7]);
     }
 }
