@@ -11,7 +11,7 @@ use crate::contender::Between::Alone;
 use crate::contender::{Bench, Call, Contender, Plan, Unit};
 use crate::link::{Pair, Result, Wire};
 use crate::links::lmdb::Lmdb;
-use crate::links::python;
+use crate::links::python_manager as python;
 use crate::links::redis::{self, Redis};
 use crate::links::tables::{Dash, Locked, StdRwLockMap};
 use crate::object::{Shared, Table};

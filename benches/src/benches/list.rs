@@ -11,7 +11,7 @@ use super::timed;
 use crate::contender::Between::Alone;
 use crate::contender::{Bench, Call, Contender, Plan, Unit};
 use crate::link::{Result, Wire};
-use crate::links::python;
+use crate::links::python_manager as python;
 use crate::object::Sequence;
 use crate::peer::Setup;
 use crate::session::{self, Near, Repetition};

@@ -15,7 +15,7 @@ pub mod pagemate_queue;
 pub mod pagemate_spsc;
 pub mod pagemate_sync;
 pub mod pthread;
-pub mod python;
+pub mod python_manager;
 pub mod raw_sync;
 pub mod redis;
 pub mod rtrb;
