@@ -190,6 +190,12 @@ impl<T: Message> Array<T> {
         self.object.base().wrapping_add(Self::OFFSET).cast()
     }
 
+    /// Where `len` elements from `start` on are, if there are so many. A pointer only: who uses it says why it may.
+    pub(crate) fn part(&self, start: usize, len: usize) -> Option<*mut T> {
+        let end = start.checked_add(len)?;
+        (end <= self.len).then(|| self.elements().wrapping_add(start))
+    }
+
     /// How many elements there are, for good.
     #[inline]
     pub fn len(&self) -> usize {

@@ -165,6 +165,19 @@ impl Attachment {
         Attachment::settle(map, facts, file, Entry::Seat(owner))
     }
 
+    /// Attaches to the segment that the process `pid`, which has to be attached itself, has open as `file`: by its number, in
+    /// /proc. For anonymous segments, which have no other name. `created` tells that it is the one that was meant.
+    pub(crate) fn join(pid: u32, file: i32, created: u64) -> Result<Arc<Attachment>> {
+        let other = memory::open_of(pid, file)?;
+        let facts = read_facts(other.as_fd(), Path::new("the segment of another process"))?;
+        if facts.created != created {
+            return Err(Error::new(ErrorKind::NotFound, "the other process has closed the segment"));
+        }
+        let own = memory::reopen(other.as_fd())?;
+        let map = memory::map(other.as_fd(), facts.size as usize)?;
+        Attachment::settle(map, facts, own, Entry::Anywhere)
+    }
+
     /// Becomes a participant through `own`, which holds no lock but the one that `entry` says.
     fn settle(map: MmapRaw, facts: Facts, own: OwnedFd, entry: Entry) -> Result<Arc<Attachment>> {
         barrier::register();
@@ -173,6 +186,7 @@ impl Attachment {
         // From here on `attachment` closes the descriptor, also if what follows fails.
         let owner = match entry {
             Entry::At(index) => attachment.enter_at(index)?,
+            Entry::Anywhere => attachment.enter(attachment.file()?, std::process::id())?,
             Entry::Seat(owner) => {
                 let line = attachment.view().line(owner.index());
                 if line.occupant(owner.index()) != Some(owner) {
@@ -384,6 +398,8 @@ impl Drop for Attachment {
 enum Entry {
     /// It holds this byte, or nobody else can: the line is still to be written.
     At(usize),
+    /// Somebody else keeps the segment in being: any byte that is free.
+    Anywhere,
     /// It holds the byte already, and the line is written.
     Seat(OwnerId),
 }

@@ -1,8 +1,9 @@
 //! The directory: the named objects of a segment, a list to whose front finished records are swapped.
 //!
 //! Inserting builds the whole record first and publishes it with one compare-and-swap of the head; names are unique
-//! because that swap fails if anybody else published since the names were looked through. Lock-free; records stay where
-//! they are as long as the segment exists.
+//! because that swap fails if anybody else published since the names were looked through. Removing a name marks its record,
+//! which stays in the list: whoever has the object open goes on. Lock-free; records stay where they are as long as the
+//! segment exists. States and deaths are those of [`crate::segment::space`].
 //!
 //! Reading it is [`crate::segment::view`]'s.
 
@@ -18,6 +19,9 @@ use crate::{Error, ErrorKind, Result};
 
 /// By how much a segment's committed part grows at least.
 const COMMIT_STEP: u64 = 1 << 16;
+
+/// The name of all objects that have none. No user's name has a '/'.
+pub(crate) const NAMELESS: &str = "/";
 
 fn round_up(len: u64) -> u64 {
     len.next_multiple_of(UNIT)
@@ -69,8 +73,9 @@ impl Attachment {
                 format!("an object of {len} bytes is too large"),
             ));
         };
-        if let Some(taken) = self.view().find(name)? {
-            return Err(already_exists(&taken.name));
+        let is_named = name != NAMELESS;
+        if is_named && self.view().find(name)?.is_some() {
+            return Err(already_exists(name));
         }
         let owner = self.owner()?;
         let (offset, reused) = self.claim(units, owner)?;
@@ -98,7 +103,8 @@ impl Attachment {
         init(self.base().wrapping_add(object as usize));
 
         let directory = &self.view().header().directory;
-        let taken = |from, until| Ok(find(self.view().entries_from(from, until), name)?.is_some());
+        let taken =
+            |from, until| Ok(is_named && find(self.view().entries_from(from, until), name)?.is_some());
         match publish(directory, record, offset, owner, taken) {
             Ok(true) => Entry::read(self.view(), offset),
             refused => {
@@ -107,6 +113,17 @@ impl Attachment {
                 Err(refused.map_or_else(|error| error, |_| already_exists(name)))
             }
         }
+    }
+
+    /// Removes the object's name: nobody finds it any more, and another may have the name. Whoever has it open goes on.
+    pub(crate) fn remove(&self, name: &str) -> Result<()> {
+        name::check(name)?;
+        let found = self.view().find(name)?;
+        let removed = found.and_then(|entry| self.view().record(entry.record)).is_some_and(Record::remove);
+        // If somebody else was quicker there was a moment when nothing had the name.
+        removed.then_some(()).ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("the segment has no object named {name:?}"))
+        })
     }
 
     /// Claims a record of `units`: a freed one (true: it has been written before), or the next at the end of space.
@@ -158,10 +175,9 @@ impl Attachment {
 
     /// Asks every object to forget `dead`, and settles what it was building.
     pub(crate) fn recover_records(&self, dead: OwnerId) {
-        let listed =
-            |offset| self.view().entries().any(|entry| entry.is_ok_and(|entry| entry.record == offset));
-        for offset in self.view().chain() {
-            if self.view().record(offset).is_some_and(|record| settle(record, dead, || listed(offset))) {
+        let view = self.view();
+        for offset in view.chain() {
+            if view.record(offset).is_some_and(|record| settle(record, dead, || view.is_listed(offset))) {
                 self.view().header().freed.store(1, Relaxed);
             }
         }

@@ -170,7 +170,12 @@ fn look(path: &Path) -> Result<Segment> {
         persistent: observer.facts.is_persistent(),
         stale: !attached && !observer.facts.is_persistent(),
         participants: observer.participants(),
-        objects: view.entries().map_while(Result::ok).map(|entry| observer.object(entry)).collect(),
+        objects: view
+            .entries()
+            .map_while(Result::ok)
+            .filter(|entry| !entry.is_removed)
+            .map(|entry| observer.object(entry))
+            .collect(),
     })
 }
 

@@ -88,6 +88,9 @@ pub(crate) mod sealed {
 
         /// The text of the type.
         fn layout() -> String;
+
+        /// Its name, as it stands among the arguments of a type.
+        fn name() -> String;
     }
 }
 
@@ -136,6 +139,10 @@ impl<T: Message> sealed::Sealed for T {
     fn layout() -> String {
         T::schema().to_string()
     }
+
+    fn name() -> String {
+        T::schema().name()
+    }
 }
 
 impl Item for [u8] {
@@ -165,6 +172,10 @@ impl sealed::Sealed for [u8] {
     fn layout() -> String {
         "[u8]".to_owned()
     }
+
+    fn name() -> String {
+        "bytes".to_owned()
+    }
 }
 
 impl Item for str {
@@ -190,6 +201,10 @@ impl sealed::Sealed for str {
     }
 
     fn layout() -> String {
+        "str".to_owned()
+    }
+
+    fn name() -> String {
         "str".to_owned()
     }
 }

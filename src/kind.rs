@@ -45,6 +45,8 @@ pub enum Kind {
     Dict = 17,
     /// [`crate::Namespace`]
     Namespace = 19,
+    /// [`crate::Pool`]
+    Pool = 21,
 }
 
 const ALL: &[Kind] = &[
@@ -68,6 +70,7 @@ const ALL: &[Kind] = &[
     Kind::Array,
     Kind::Dict,
     Kind::Namespace,
+    Kind::Pool,
 ];
 
 impl Kind {
@@ -99,6 +102,7 @@ impl Kind {
             Kind::Array => "array",
             Kind::Dict => "dict",
             Kind::Namespace => "namespace",
+            Kind::Pool => "pool",
         }
     }
 }

@@ -23,6 +23,7 @@ mod loom;
 mod message;
 mod owner;
 mod participant;
+pub mod pool;
 mod queue;
 mod segment;
 mod sync;
@@ -56,6 +57,8 @@ mod place;
 mod process;
 #[cfg(all(feature = "raw_sync", not(loom)))]
 pub mod raw_sync;
+#[cfg(not(loom))]
+mod reference;
 #[cfg(all(feature = "shared_memory", not(loom)))]
 mod shared_memory;
 #[cfg(not(loom))]
@@ -73,14 +76,13 @@ pub use array::{Array, ArrayGuard};
 #[cfg(not(loom))]
 pub use dict::Dict;
 pub use error::{Error, ErrorKind};
-#[cfg(not(loom))]
 pub use item::Item;
 #[cfg(not(loom))]
 pub use kind::Kind;
 #[cfg(not(loom))]
 pub use list::{Iter as ListIter, List};
 #[cfg(not(loom))]
-pub use manager::Manager;
+pub use manager::{Listed, Manager};
 #[doc(hidden)]
 pub use message::private as __private;
 pub use message::{Message, Schema};
@@ -94,6 +96,8 @@ pub use pipe::{Connection, PipeError, PipeReader, PipeWriter};
 #[cfg(not(loom))]
 pub use place::{Origin, Place, Segment};
 #[cfg(not(loom))]
+pub use pool::Pool;
+#[cfg(not(loom))]
 pub use process::{
     active_children, current_process, init, parent_process, Argument, CurrentProcess, JoinError,
     ParentProcess, Process, ProcessBuilder, RunningChild,
@@ -103,6 +107,8 @@ pub use queue::error::{RecvError, SendError};
 pub use queue::mpmc::{Iter as QueueIter, Loan, Queue, QueueOptions, Received, TryIter as QueueTryIter};
 #[cfg(not(loom))]
 pub use queue::spsc::{spsc, Consumer, Producer, RecvChunk, RecvSlot, SendChunk, SendSlot};
+#[cfg(not(loom))]
+pub use reference::{Ref, Referent};
 #[cfg(not(loom))]
 pub use sync::barrier::Barrier;
 pub use sync::barrier::BarrierError;

@@ -97,6 +97,11 @@ impl Namespace {
         Dict::from_object(object).map(|dict| Namespace { dict })
     }
 
+    /// The text of the types in the dict.
+    pub(crate) fn schema() -> String {
+        Dict::<str, [u8]>::schema()
+    }
+
     pub(crate) fn object(&self) -> &ObjectRef {
         self.dict.object()
     }

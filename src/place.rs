@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::attachment::Attachment;
-use crate::directory::size_for;
+use crate::directory::{size_for, NAMELESS};
 use crate::kind::Kind;
 use crate::message::mismatch;
 use crate::object::ObjectRef;
@@ -54,8 +54,18 @@ pub struct Place {
 
 #[derive(Debug, Clone)]
 enum Site {
-    File { dir: PathBuf, name: String },
-    Inside { attachment: Arc<Attachment>, name: String },
+    File {
+        dir: PathBuf,
+        name: String,
+    },
+    Inside {
+        attachment: Arc<Attachment>,
+        name: String,
+    },
+    /// Inside of a segment as well: only references lead there.
+    Unnamed {
+        attachment: Arc<Attachment>,
+    },
 }
 
 /// What [`open_or_create`](crate::Event::open_or_create) did.
@@ -131,6 +141,11 @@ impl Place {
         Place { site: Site::Inside { attachment, name }, mode: 0o600, persistent: false, reserve: 0 }
     }
 
+    /// The place of an object without a name: `create` finds it free always, and there is nothing to open.
+    pub(crate) fn unnamed(attachment: Arc<Attachment>) -> Place {
+        Place { site: Site::Unnamed { attachment }, mode: 0o600, persistent: false, reserve: 0 }
+    }
+
     /// The place in a sentence.
     fn describe(&self) -> String {
         match &self.site {
@@ -139,6 +154,7 @@ impl Place {
                 Some(path) => format!("{name:?} in {}", path.display()),
                 None => format!("{name:?}"),
             },
+            Site::Unnamed { .. } => "without a name".to_string(),
         }
     }
 
@@ -146,28 +162,43 @@ impl Place {
     pub(crate) fn file(&self) -> Result<PathBuf> {
         match &self.site {
             Site::File { dir, name } => name::path(dir, name),
-            Site::Inside { .. } => {
+            Site::Inside { .. } | Site::Unnamed { .. } => {
                 Err(Error::new(ErrorKind::InvalidInput, "this is a place inside of a segment, not a segment"))
             }
         }
     }
 
-    /// Removes what has this name, whoever is attached: they go on with what they have mapped, and nobody finds it any
-    /// more. Only for names of their own, not for objects inside of a segment.
+    /// Removes what has this name, whoever has it open: they go on with it, and nobody finds it any more. The name is free at once.
+    /// The memory of a segment goes with the last who has it mapped; that of an object inside of a segment with the segment.
+    ///
+    /// ```
+    /// use pagemate::{Event, Segment};
+    ///
+    /// # fn main() -> pagemate::Result<()> {
+    /// let segment = Segment::new(1 << 20)?;
+    /// let event = Event::create(segment.at("go"))?;
+    /// segment.at("go").remove()?;
+    /// assert!(Event::open(segment.at("go")).is_err());
+    /// event.set(); // for those who have it
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// `NotFound` if nothing has the name, `InvalidInput` for an object inside of a segment.
+    /// `NotFound` if nothing has the name; `InvalidInput`: it cannot be a name; `PermissionDenied`, `Corrupted`.
     pub fn remove(&self) -> Result<()> {
-        let Site::File { dir, name } = &self.site else {
-            return Err(Error::new(
-                ErrorKind::InvalidInput,
-                "an object inside of a segment goes with the segment",
-            ));
-        };
-        let path = name::path(dir, name)?;
-        std::fs::remove_file(&path)
-            .map_err(|cause| Error::system(format!("cannot remove the segment {name:?}"), cause))
+        match &self.site {
+            Site::Inside { attachment, name } => attachment.remove(name),
+            Site::Unnamed { .. } => {
+                Err(Error::new(ErrorKind::NotFound, "what has no name is removed by its reference"))
+            }
+            Site::File { dir, name } => {
+                let path = name::path(dir, name)?;
+                std::fs::remove_file(&path)
+                    .map_err(|cause| Error::system(format!("cannot remove the segment {name:?}"), cause))
+            }
+        }
     }
 }
 
@@ -199,6 +230,11 @@ impl Shape {
         Ok(ObjectRef::new(attachment.clone(), &entry))
     }
 
+    fn insert_unnamed(&self, attachment: &Arc<Attachment>, init: impl FnOnce(*mut u8)) -> Result<ObjectRef> {
+        let entry = attachment.insert_reserved(NAMELESS, self.kind as u32, &self.schema, self.len, init)?;
+        Ok(ObjectRef::new(attachment.clone(), &entry))
+    }
+
     fn size(&self) -> u64 {
         size_for(OWN, &self.schema, self.len)
     }
@@ -222,6 +258,7 @@ impl Place {
                 name::check(name)?;
                 shape.insert(attachment, name, init)
             }
+            Site::Unnamed { attachment } => shape.insert_unnamed(attachment, init),
             Site::File { .. } => {
                 let (attachment, object) =
                     self.build(self.size_for(shape), |attachment| shape.insert(attachment, OWN, init))?;
@@ -238,6 +275,7 @@ impl Place {
                 name::check(name)?;
                 self.checked(attachment.clone(), attachment.view().find(name)?, kind, schema)
             }
+            Site::Unnamed { attachment } => self.checked(attachment.clone(), None, kind, schema),
             Site::File { dir, name } => {
                 let attachment = Attachment::open(&name::path(dir, name)?)?;
                 let entry = attachment.view().find(OWN)?;
@@ -329,6 +367,7 @@ impl Place {
                     format!("{name:?} is a segment without an object of its own: open it as a Segment and use its at()")
                 }
                 Site::Inside { .. } => format!("there is no object {}", self.describe()),
+                Site::Unnamed { .. } => "what has no name is opened by its reference".to_string(),
             };
             return Err(Error::new(ErrorKind::NotFound, text));
         };
@@ -408,7 +447,7 @@ impl Segment {
             Site::File { dir, name } => {
                 Ok(Segment { attachment: Attachment::open(&name::path(dir, name)?)? })
             }
-            Site::Inside { .. } => {
+            Site::Inside { .. } | Site::Unnamed { .. } => {
                 Err(Error::new(ErrorKind::InvalidInput, "a segment cannot be inside of a segment"))
             }
         }
@@ -464,6 +503,10 @@ impl Segment {
     /// `Corrupted`.
     pub fn objects(&self) -> Result<Vec<(String, Option<Kind>)>> {
         let known = |entry: Entry| (entry.name, Kind::from_number(entry.kind));
-        self.attachment.view().entries().map(|entry| entry.map(known)).collect()
+        let entries = self.attachment.view().entries();
+        entries
+            .filter(|entry| !matches!(entry, Ok(entry) if entry.is_removed))
+            .map(|entry| entry.map(known))
+            .collect()
     }
 }

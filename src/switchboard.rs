@@ -32,6 +32,8 @@ pub(crate) fn recover(kind: u32, base: *mut u8, len: usize, dead: OwnerId) {
         Some(Kind::Heap) => crate::heap::recover(base, len, dead),
         Some(Kind::Array) => crate::array::recover(base, len, dead),
         Some(Kind::Dict | Kind::Namespace) => crate::dict::recover(base, len, dead),
+        // Its parent, which alone is concerned, looks for dead workers by itself.
+        Some(Kind::Pool) => {}
         // Of a later version, which its users have.
         None => {}
     }
@@ -58,6 +60,7 @@ pub(crate) fn describe(kind: u32, base: *const u8, len: usize) -> Vec<(&'static 
         Some(Kind::Heap) => crate::heap::describe(base, len),
         Some(Kind::Array) => crate::array::describe(base, len),
         Some(Kind::Dict | Kind::Namespace) => crate::dict::describe(base, len),
+        Some(Kind::Pool) => crate::pool::describe(base, len),
         None => Vec::new(),
     }
 }

@@ -135,9 +135,11 @@ fn a_manager_holds_objects_of_all_types_by_name() {
     let (queue, origin) = Queue::<u64>::open_or_create(manager.at("queue"), 4).unwrap();
     assert_eq!(origin, Origin::Created);
     queue.send(5).unwrap();
-    let mut kinds = manager.objects().unwrap();
-    kinds.sort_by(|a, b| a.0.cmp(&b.0));
-    assert_eq!(kinds, [("numbers".to_string(), Some(Kind::List)), ("queue".to_string(), Some(Kind::Queue))]);
+    let mut listed = manager.objects().unwrap();
+    listed.sort_by(|a, b| a.name.cmp(&b.name));
+    let listed: Vec<_> =
+        listed.iter().map(|one| (one.name.as_str(), one.kind, one.schema.as_str())).collect();
+    assert_eq!(listed, [("numbers", Some(Kind::List), "u32"), ("queue", Some(Kind::Queue), "u64")]);
     // A child is given the whole of it, and makes something of its own.
     let child = |manager: Manager| {
         let (queue, _) = Queue::<u64>::open_or_create(manager.at("queue"), 4).unwrap();

@@ -111,7 +111,12 @@ fn not_an_item() -> Error {
 
 impl<K: Item + ?Sized, V: Item + ?Sized> Dict<K, V> {
     fn shape(kind: Kind) -> Shape {
-        Shape { kind, schema: format!("{} => {}", K::layout(), V::layout()), len: LEN }
+        Shape { kind, schema: Self::schema(), len: LEN }
+    }
+
+    /// The text of the types of keys and values.
+    pub(crate) fn schema() -> String {
+        format!("{} => {}", K::layout(), V::layout())
     }
 
     /// A dict that only handles lead to: clone it, or give it to a child process.

@@ -14,6 +14,7 @@ use crate::message::Message;
 use crate::namespace::Namespace;
 use crate::place::{Origin, Place, Segment, RESERVE};
 use crate::queue::mpmc::Queue;
+use crate::reference::{Ref, Referent};
 use crate::sync::event::Event;
 use crate::sync::lock::Lock;
 use crate::value::Value;
@@ -26,8 +27,8 @@ use crate::Result;
 /// [`at`](Manager::at) gives a place for its `create`, `open` and `open_or_create`.
 ///
 /// It reserves 16 GiB of address space and file size unless its [`Place::reserve`] says otherwise; memory is taken as objects
-/// are made and grow. Objects stay as long as the manager: a list's memory is given back by [`List::clear`], its name and
-/// 384 bytes are not.
+/// are made and grow. Objects stay as long as the manager, or until they are [removed](Manager::remove). What stands in a dict or a
+/// list may be a [`Ref`] to another object of the manager.
 ///
 /// # Examples
 ///
@@ -69,6 +70,21 @@ use crate::Result;
 #[derive(Debug, Clone)]
 pub struct Manager {
     segment: Segment,
+}
+
+/// What the names of objects begin with that no user has named: the heap's parts, what is unnamed.
+const RESERVED: char = '/';
+
+/// An object of a [`Manager`] that has a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Listed {
+    /// Its name.
+    pub name: String,
+    /// What it is; `None`: a kind that this version of pagemate does not know.
+    pub kind: Option<Kind>,
+    /// Text of the types in it; empty if it has none.
+    pub schema: String,
 }
 
 impl From<Segment> for Manager {
@@ -200,16 +216,62 @@ impl Manager {
         Lock::open_or_create(self.at(name)).map(|(lock, _)| lock)
     }
 
-    /// Names and kinds of the objects, newest first, but for the heap that they share; `None` for a kind that this version of
-    /// pagemate does not know.
+    /// The place of an object without a name, for any type's `create`: only what is given a handle or a [`Ref`] finds it.
+    ///
+    /// It stays as long as the manager, whether or not anything still refers to it, until it is [discarded](Manager::discard).
+    pub fn unnamed(&self) -> Place {
+        Place::unnamed(self.segment.attachment().clone())
+    }
+
+    /// Opens what a reference leads to. Looks through the manager's objects for it, and waits for nobody.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` (it was removed, or the reference is all zeros), `InvalidInput` (it is of another manager), `TypeMismatch`,
+    /// `Corrupted` (no object is there).
+    pub fn get<T: Referent>(&self, reference: Ref<T>) -> Result<T> {
+        reference.follow(self.segment.attachment())
+    }
+
+    /// Removes an object by its name, whatever it is. Nobody finds it any more, references to it are errors, and another may have the
+    /// name at once. Whoever has it open goes on with it. A process that is killed in it has removed the name or not.
+    ///
+    /// The memory that a dict, list or namespace has grown by is given back by its `clear`, before; what else there is of an
+    /// object (at most 17 KiB of a dict, 512 bytes of a list, all of an array or queue) stays used until the manager's end.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `InvalidInput` (the name), `Corrupted`.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        self.at(name).remove()
+    }
+
+    /// Removes an object by a reference to it, as [`remove`](Manager::remove) does by its name.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`get`](Manager::get).
+    pub fn discard<T: Referent>(&self, reference: Ref<T>) -> Result<()> {
+        reference.remove(self.segment.attachment())
+    }
+
+    /// The objects that have names, newest first.
     ///
     /// # Errors
     ///
     /// `Corrupted`.
-    pub fn objects(&self) -> Result<Vec<(String, Option<Kind>)>> {
-        let mut objects = self.segment.objects()?;
-        objects.retain(|(_, kind)| *kind != Some(Kind::Heap));
-        Ok(objects)
+    pub fn objects(&self) -> Result<Vec<Listed>> {
+        let entries = self.segment.attachment().view().entries();
+        let listed = entries.map(|entry| {
+            let entry = entry?;
+            let is_hidden = entry.is_removed || entry.name.starts_with(RESERVED);
+            Ok((!is_hidden).then(|| Listed {
+                name: entry.name,
+                kind: Kind::from_number(entry.kind),
+                schema: entry.schema,
+            }))
+        });
+        listed.filter_map(Result::transpose).collect()
     }
 
     /// The segment that it is.

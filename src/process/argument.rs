@@ -39,33 +39,55 @@ pub trait Argument: Sized {
     #[doc(hidden)]
     fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Self>;
 
-    /// One after the other, each with a byte before it: so the count can be checked against the bytes that are left.
+    /// One of several that stand one after the other: with a byte before it, so that a count can be checked against the bytes that
+    /// are left.
+    #[doc(hidden)]
+    #[inline]
+    fn pack_item(self, packer: &mut Packer) -> Result<()> {
+        packer.bytes(&[1]);
+        self.pack(packer)
+    }
+
+    #[doc(hidden)]
+    #[inline]
+    fn unpack_item(unpacker: &mut Unpacker<'_>) -> Result<Self> {
+        unpacker.bytes(1)?;
+        Self::unpack(unpacker)
+    }
+
     #[doc(hidden)]
     fn pack_all(items: Vec<Self>, packer: &mut Packer) -> Result<()> {
-        for item in items {
-            packer.bytes(&[1]);
-            item.pack(packer)?;
-        }
-        Ok(())
+        items.into_iter().try_for_each(|item| item.pack_item(packer))
     }
 
     #[doc(hidden)]
     fn unpack_all(count: usize, unpacker: &mut Unpacker<'_>) -> Result<Vec<Self>> {
         let mut items = Vec::new();
         for _ in 0..count {
-            unpacker.bytes(1)?;
-            items.push(Self::unpack(unpacker)?);
+            items.push(Self::unpack_item(unpacker)?);
         }
         Ok(items)
     }
 }
 
 impl<T: Message> Argument for T {
+    #[inline]
     fn pack(self, packer: &mut Packer) -> Result<()> {
         packer.bytes(bytes_of(&self));
         Ok(())
     }
 
+    #[inline]
+    fn pack_item(self, packer: &mut Packer) -> Result<()> {
+        self.pack(packer)
+    }
+
+    #[inline]
+    fn unpack_item(unpacker: &mut Unpacker<'_>) -> Result<T> {
+        T::unpack(unpacker)
+    }
+
+    #[inline]
     fn unpack(unpacker: &mut Unpacker<'_>) -> Result<T> {
         let bytes = unpacker.bytes(size_of::<T>())?;
         // SAFETY: so many bytes are there, and nobody else has them.

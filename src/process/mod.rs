@@ -30,9 +30,11 @@ mod spawn;
 
 pub use argument::Argument;
 pub use entry::init;
+pub(crate) use entry::panic_text;
 pub use family::{
     active_children, current_process, parent_process, CurrentProcess, ParentProcess, RunningChild,
 };
 pub use handle::Process;
 pub use join::JoinError;
+pub(crate) use packer::{Packer, Unpacker};
 pub use spawn::ProcessBuilder;

@@ -16,6 +16,10 @@ use crate::{Error, ErrorKind, Result};
 /// Takes values on their way into another process.
 #[derive(Debug)]
 pub struct Packer {
+    /// Memory that is filled first: where the next byte goes, and how many have room.
+    next: *mut u8,
+    room: usize,
+    /// What had no room there, in order.
     bytes: Vec<u8>,
     files: Vec<OwnedFd>,
     seats: Vec<Reserved>,
@@ -44,7 +48,14 @@ pub(crate) struct Parcel {
 impl Packer {
     /// For the arguments of a child.
     pub(crate) fn for_child() -> Packer {
-        Packer { bytes: Vec::new(), files: Vec::new(), seats: Vec::new(), downwards: true }
+        Packer {
+            next: std::ptr::null_mut(),
+            room: 0,
+            bytes: Vec::new(),
+            files: Vec::new(),
+            seats: Vec::new(),
+            downwards: true,
+        }
     }
 
     /// For the result that goes to the parent, by which only bytes can go.
@@ -52,8 +63,49 @@ impl Packer {
         Packer { downwards: false, ..Packer::for_child() }
     }
 
+    /// For values that stay where they are packed, to `room` bytes from `start`; see [`spilled`](Packer::spilled).
+    ///
+    /// # Safety
+    ///
+    /// So many bytes are there, and nobody else's as long as the packer lives.
+    pub(crate) unsafe fn over(start: *mut u8, room: usize) -> Packer {
+        Packer { next: start, room, ..Packer::for_parent() }
+    }
+
+    /// Where the next byte would go, if it had room.
+    pub(crate) fn end(&self) -> *const u8 {
+        self.next
+    }
+
+    /// What had no room: the end of what was packed.
+    pub(crate) fn spilled(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    #[inline]
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {
+        if bytes.len() > self.room {
+            return self.spill(bytes);
+        }
+        // SAFETY: so many bytes have room there (see `over`), and are nobody else's.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.next, bytes.len()) };
+        self.next = self.next.wrapping_add(bytes.len());
+        self.room -= bytes.len();
+    }
+
+    fn spill(&mut self, bytes: &[u8]) {
+        self.room = 0;
         self.bytes.extend_from_slice(bytes);
+    }
+
+    /// A descriptor that the child is to have; gives the number by which it asks for it.
+    pub(crate) fn file(&mut self, file: OwnedFd) -> Result<()> {
+        if !self.downwards {
+            return Err(Error::new(ErrorKind::InvalidInput, "a descriptor cannot be a result"));
+        }
+        self.number(self.files.len() as u64);
+        self.files.push(inheritable(file)?);
+        Ok(())
     }
 
     pub(crate) fn number(&mut self, number: u64) {
@@ -181,6 +233,13 @@ impl<'a> Unpacker<'a> {
     pub(crate) fn object(&mut self, kind: Kind) -> Result<ObjectRef> {
         let attachment = self.attachment()?;
         ObjectRef::at(attachment, self.number()?, kind)
+    }
+
+    /// Takes a descriptor.
+    pub(crate) fn file(&mut self) -> Result<OwnedFd> {
+        let index = self.count()?;
+        let file = self.files.get_mut(index).and_then(Option::take);
+        file.ok_or_else(|| damaged("names a descriptor that did not come"))
     }
 
     /// Everything must have been read.

@@ -8,11 +8,12 @@
 //!
 //! | bits | meaning |
 //! |---|---|
-//! | 0..30 | owner id of who is building it (CLAIMED), else 0 |
+//! | 0..30 | owner id of who is building it (CLAIMED); 1 if its name was removed (LIVE); else 0 |
 //! | 30..32 | EMPTY: space ends here; CLAIMED: being built; LIVE: published; FREE: may be claimed again |
 //! | 32..64 | length in units of 128 bytes, this record included; set once |
 //!
-//! Zero is the fresh state.
+//! Zero is the fresh state. A record whose name was removed stays where it is, in the directory too: whoever has the object open
+//! goes on with it. It is never FREE again, so an offset means one object for as long as the segment exists.
 //!
 //! # Memory ordering
 //!
@@ -26,6 +27,7 @@
 //! | claimed, `space_end` not yet moved | the next who claims | it helps `space_end` on | nothing |
 //! | claimed or half written | reaping | CLAIMED by the dead and not in the directory: FREE | the object, which nobody has seen |
 //! | in the directory, still CLAIMED | reaping | CLAIMED by the dead and in the directory: LIVE | nothing |
+//! | removing a name | nobody needs to | it is one swap: removed, or not | nothing |
 
 use crate::loom::atomic::AtomicU64;
 use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -38,6 +40,8 @@ const EMPTY: u32 = 0;
 const CLAIMED: u32 = 1;
 const LIVE: u32 = 2;
 const FREE: u32 = 3;
+/// In the place of an owner of a LIVE record: its name was removed.
+const REMOVED: u32 = 1;
 
 /// The fixed part of a record. Name and schema text follow it, then, on a multiple of 128, the object.
 #[derive(Debug)]
@@ -128,6 +132,30 @@ impl Record {
     fn is_claimed_by(&self, owner: OwnerId) -> bool {
         let word = self.load();
         word.status == CLAIMED && word.owner == owner.bits()
+    }
+
+    /// Removes the name of a record that is in the directory. False: somebody else has. If its creator has not said yet that it is
+    /// published, this says it too.
+    pub(crate) fn remove(&self) -> bool {
+        let mut word = self.load();
+        // The word of a listed record changes twice at most.
+        for _ in 0..3 {
+            let is_there = word.status == CLAIMED || (word.status == LIVE && word.owner != REMOVED);
+            if !is_there {
+                return false;
+            }
+            if self.swap(word, Word { status: LIVE, owner: REMOVED, ..word }) {
+                return true;
+            }
+            word = self.load();
+        }
+        false
+    }
+
+    /// Whether its name was removed.
+    pub(crate) fn is_removed(&self) -> bool {
+        let word = self.load();
+        word.status == LIVE && word.owner == REMOVED
     }
 
     fn settle(&self, owner: OwnerId, status: u32) {

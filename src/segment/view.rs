@@ -62,7 +62,7 @@ impl<'a> View<'a> {
         possible.then(|| unsafe { &*self.base.add(offset as usize).cast::<Record>() })
     }
 
-    /// The published objects, newest first. Ends with the first damaged record.
+    /// The published objects, newest first, those too whose names were removed. Ends with the first damaged record.
     pub(crate) fn entries(self) -> impl Iterator<Item = Result<Entry>> + 'a {
         self.entries_from(self.header().directory.load(Acquire), 0) // pairs with insert()
     }
@@ -97,6 +97,19 @@ impl<'a> View<'a> {
         find(self.entries(), name)
     }
 
+    /// Whether the record at `offset` is of a published object. Looks through all of them.
+    pub(crate) fn is_listed(self, offset: u64) -> bool {
+        let mut next = self.header().directory.load(Acquire); // pairs with insert()
+        for _ in 0..MAX_OBJECTS {
+            match self.record(next) {
+                Some(_) if next == offset => return true,
+                Some(record) => next = record.next.load(Relaxed),
+                None => break,
+            }
+        }
+        false
+    }
+
     /// The offsets of all records, published or not, in the order of their places.
     pub(crate) fn chain(self) -> impl Iterator<Item = u64> + 'a {
         let mut offset = SPACE_START;
@@ -125,6 +138,8 @@ pub(crate) struct Entry {
     /// Offset of the object, a multiple of 128.
     pub(crate) object: u64,
     pub(crate) len: usize,
+    /// Whether its name was removed.
+    pub(crate) is_removed: bool,
 }
 
 impl Entry {
@@ -164,6 +179,7 @@ impl Entry {
             schema: text(offset + UNIT + name_len as u64, schema_len)?,
             object,
             len: object_len as usize,
+            is_removed: record.is_removed(),
         })
     }
 }
@@ -173,7 +189,8 @@ pub(crate) fn damaged(what: &str, offset: u64) -> Error {
     Error::new(ErrorKind::Corrupted, format!("the segment is damaged: {what} at offset {offset}"))
 }
 
-/// The entry with this name, or the damage met before it.
+/// The entry with this name, unless that was removed, or the damage met before it.
 pub(crate) fn find(mut entries: impl Iterator<Item = Result<Entry>>, name: &str) -> Result<Option<Entry>> {
-    entries.find(|entry| entry.as_ref().map_or(true, |entry| entry.name == name)).transpose()
+    let has_name = |entry: &Entry| entry.name == name && !entry.is_removed;
+    entries.find(|entry| entry.as_ref().map_or(true, has_name)).transpose()
 }

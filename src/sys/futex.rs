@@ -60,6 +60,7 @@ mod real {
     use rustix::io::Errno;
     use rustix::thread::futex::{self, Flags, Wait, WaitFlags, WaitPtr, WaitvFlags};
     use rustix::thread::ClockId;
+    use std::mem::MaybeUninit;
     use std::num::NonZeroU32;
     use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -81,17 +82,22 @@ mod real {
         if spots.is_empty() || spots.len() > SPOTS_MAX || IS_MISSING.load(Relaxed) {
             return Rest::Impossible;
         }
-        let mut waits = [const { Wait::new() }; SPOTS_MAX];
-        for (wait, spot) in waits.iter_mut().zip(spots) {
+        // Mostly few of them are used: the others are not even cleared.
+        let mut waits = [const { MaybeUninit::<Wait>::uninit() }; SPOTS_MAX];
+        for (place, spot) in waits.iter_mut().zip(spots) {
+            let mut wait = Wait::new();
             wait.val = spot.seen.into();
             wait.uaddr = WaitPtr::new(spot.futex.as_ptr().cast());
             wait.flags = WaitFlags::SIZE_U32; // and not private
+            place.write(wait);
         }
         let timeout = match deadline {
             Deadline::At(at) => Some(timespec(at)),
             Deadline::Never => None,
         };
-        let waits = &waits[..spots.len()];
+        // SAFETY: there are at most as many spots as places (checked above), and each has been written; a MaybeUninit has the
+        // layout of what it may hold.
+        let waits = unsafe { std::slice::from_raw_parts(waits.as_ptr().cast::<Wait>(), spots.len()) };
         match futex::waitv(waits, WaitvFlags::empty(), timeout.as_ref(), ClockId::Monotonic) {
             Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Rest::Woken,
             Err(Errno::TIMEDOUT) => Rest::TimedOut,

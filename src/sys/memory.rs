@@ -80,6 +80,17 @@ pub(crate) fn reopen(file: BorrowedFd<'_>) -> Result<OwnedFd> {
     })
 }
 
+/// Opens what another process of this user has open as `file`.
+pub(crate) fn open_of(pid: u32, file: i32) -> Result<OwnedFd> {
+    let path = format!("/proc/{pid}/fd/{file}");
+    fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(|cause| {
+        Error::system(
+            format!("cannot open the shared memory of process {pid} through its /proc/{pid}/fd"),
+            cause,
+        )
+    })
+}
+
 fn by_descriptor(file: BorrowedFd<'_>) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }

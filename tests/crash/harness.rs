@@ -54,12 +54,14 @@ pub struct Recipe {
 const STEPS_MAX: usize = 1 << 20;
 /// Unless `EVERY` says otherwise: one instruction of so many, and all that are near to what others can see.
 const EVERY: usize = 7;
-/// Of a long operation no more than so many besides those that are near: most of it is a spin, again and again the same.
-const FAR_MAX: usize = 1000;
-/// So near.
-const NEAR: usize = 16;
-/// The same two where each moment is costly.
-const FAR_MAX_COSTLY: usize = 50;
+/// So near: what others can see changes nowhere else, and what the operation reads of it decides what it changes next.
+const NEAR: usize = 4;
+/// Of instructions at which the operation is for the first or second time no more than so many, besides those that are near.
+const FIRST_MAX: usize = 200;
+/// And of those where it has been twice: they are a spin or another loop, again and again the same.
+const AGAIN_MAX: usize = 40;
+/// What is left of these three where each moment is costly: this part of the numbers, and so near.
+const COSTLY: usize = 6;
 const NEAR_COSTLY: usize = 1;
 /// A moment that takes longer is stuck.
 const PATIENCE_SECONDS: u32 = 60;
@@ -213,9 +215,14 @@ fn try_all(recipe: &Recipe, every: usize, jobs: usize, board: &Board) -> Option<
 
 /// Which moments are tried, the first one last.
 fn moments(route: &Route, every: usize, is_costly: bool) -> Vec<Moment> {
-    let (far_max, near) = if is_costly { (FAR_MAX_COSTLY, NEAR_COSTLY) } else { (FAR_MAX, NEAR) };
-    let every = if every == 1 { 1 } else { every.max(route.len() / far_max) };
-    let mut is_tried: Vec<bool> = (0..=route.len()).map(|k| k % every == 0 || k == route.len()).collect();
+    let (part, near) = if is_costly { (COSTLY, NEAR_COSTLY) } else { (1, NEAR) };
+    let mut is_tried = vec![every == 1; route.len() + 1];
+    is_tried[route.len()] = true;
+    let (first, again): (Vec<usize>, Vec<usize>) = (0..route.len()).partition(|k| route.passes(*k) <= 2);
+    for (some, most) in [(first, FIRST_MAX / part), (again, AGAIN_MAX / part)] {
+        let step = every.max(some.len() / most);
+        some.iter().step_by(step).for_each(|k| is_tried[*k] = true);
+    }
     for k in route.visible() {
         let end = route.len().min(k + near);
         is_tried[k.saturating_sub(near)..=end].fill(true);

@@ -39,11 +39,11 @@
 //!
 //! # Runs
 //!
-//! `cargo test --test crash` tries every seventh instruction of each scene (fewer where there are more than 7000), and all
-//! that are within 16 of an atomic instruction, of a system call, or of one that has changed a word in a segment: what
-//! others can see changes nowhere else. `EVERY=1 cargo test --release --test crash` tries every single one, `EVERY=100`
-//! few. With `-- queue` behind it, those of the scenes with `queue` in their names. `JOBS` says how many moments are tried
-//! at once.
+//! `cargo test --test crash` tries all instructions that are within 4 of an atomic instruction, of a system call, or of one
+//! that has changed a word in a segment: what others can see changes nowhere else. Of all else it tries every seventh that is at
+//! an address where the operation has been once or never before, 200 at most, and 40 of those where it comes again and again, in a
+//! spin or a loop. `EVERY=1 cargo test --release --test crash` tries every single one, `EVERY=100` fewer. With `-- queue` behind
+//! it, those of the scenes with `queue` in their names. `JOBS` says how many moments are tried at once.
 //!
 //! Where `ptrace` is not permitted nothing can be tried: the run says so and fails, unless `PTRACE_MAY_BE_MISSING` is set.
 //!
@@ -80,9 +80,13 @@ mod list;
 #[cfg(target_arch = "x86_64")]
 mod lock;
 #[cfg(target_arch = "x86_64")]
+mod manager;
+#[cfg(target_arch = "x86_64")]
 mod once;
 #[cfg(target_arch = "x86_64")]
 mod participant;
+#[cfg(target_arch = "x86_64")]
+mod pool;
 #[cfg(target_arch = "x86_64")]
 mod queue;
 #[cfg(target_arch = "x86_64")]
@@ -140,8 +144,10 @@ fn main() {
         bounded::scenes(),
         barrier::scenes(),
         once::scenes(),
+        pool::scenes(),
         value::scenes(),
         list::scenes(),
+        manager::scenes(),
         array::scenes(),
         dict::scenes(),
     ];

@@ -249,12 +249,15 @@ pub struct Route {
     /// Which of them changed a word that others can see.
     changes: HashSet<usize>,
     legs: Vec<Leg>,
+    /// How often the operation has been at its address by then, this time included.
+    passes: Vec<u32>,
 }
 
 impl Route {
     pub fn new(addresses: Vec<u64>, changes: HashSet<usize>) -> Route {
         let mut passed = HashMap::new();
         let mut legs: Vec<Leg> = Vec::with_capacity(addresses.len());
+        let mut passes = Vec::with_capacity(addresses.len());
         for (k, &address) in addresses.iter().enumerate() {
             let times: u32 = *passed.entry(address).and_modify(|times| *times += 1).or_insert(1);
             let leg = match legs.last() {
@@ -264,13 +267,19 @@ impl Route {
                 Some(_) => Leg { address, times, at: k, k },
             };
             legs.push(leg);
+            passes.push(times);
         }
-        Route { addresses, changes, legs }
+        Route { addresses, changes, legs, passes }
     }
 
     /// How many instructions there are.
     pub fn len(&self) -> usize {
         self.addresses.len()
+    }
+
+    /// How often the operation has been at the address of instruction `k` when it comes there, this time included.
+    pub fn passes(&self, k: usize) -> u32 {
+        self.passes[k]
     }
 
     /// The way to instruction `k`, or to the end of the operation.

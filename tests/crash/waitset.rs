@@ -1,13 +1,18 @@
-//! Scenes of a set of three: one of them is ready, and none is until the deadline.
+//! Scenes of a set of three: one of them is ready, none is until the deadline, one becomes so while the child sleeps, and
+//! somebody else waits for the same message.
 
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use pagemate::{Event, Queue, Semaphore, WaitSet};
 
-use crate::helper::until;
+use crate::helper::{is_asleep, pause, shared, until, Helper, Waker};
 use crate::{End, Recipe, Scene};
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// What the waker sends, and the survivor.
+const WAKERS: u32 = 100;
+const MINE: u32 = 200;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
@@ -21,6 +26,8 @@ pub fn scenes() -> Vec<Recipe> {
     vec![
         Recipe { name: "waitset: wait, one of three ready", build: || Wait::boxed(Way::Ready) },
         Recipe { name: "waitset: wait, timing out", build: || Wait::boxed(Way::InVain) },
+        Recipe { name: "waitset: wait, asleep until a message comes", build: || Asleep::boxed() },
+        Recipe { name: "waitset: wait, asleep beside a receiver", build: || Beside::boxed() },
     ]
 }
 
@@ -93,5 +100,157 @@ impl Scene for Wait {
 
     fn words(&self) -> String {
         format!("{:?} {:?} {:?}", self.queue, self.event, self.semaphore)
+    }
+}
+
+/// What a queue has, by now.
+fn drain(queue: &Queue<u32>) -> Vec<u32> {
+    std::iter::from_fn(|| queue.try_recv().ok()).collect()
+}
+
+/// A set of an event, a queue and a semaphore; none is ready.
+fn three() -> (Event, Queue<u32>, Semaphore, WaitSet) {
+    let (event, queue, semaphore) =
+        (Event::new().unwrap(), Queue::new(4).unwrap(), Semaphore::new(0).unwrap());
+    let mut set = WaitSet::new();
+    set.add(0, &event).unwrap();
+    set.add(1, &queue).unwrap();
+    set.add(2, &semaphore).unwrap();
+    (event, queue, semaphore, set)
+}
+
+/// The child falls asleep in the set, and is woken by a message when it has.
+struct Asleep {
+    event: Event,
+    queue: Queue<u32>,
+    semaphore: Semaphore,
+    set: WaitSet,
+    waker: Waker,
+}
+
+impl Asleep {
+    fn boxed() -> Box<dyn Scene> {
+        let (event, queue, semaphore, set) = three();
+        let waker = Waker::new(|| queue.send(WAKERS).unwrap());
+        Box::new(Asleep { event, queue: queue.clone(), semaphore, set, waker })
+    }
+}
+
+impl Scene for Asleep {
+    fn prepare(&mut self) {
+        self.waker.watch_me();
+    }
+
+    fn act(&mut self) {
+        // Stopped in it, it may have been woken by the survivor's permit.
+        assert!(!self.set.wait().unwrap().is_empty());
+    }
+
+    fn check(&mut self, end: End) -> Result<(), String> {
+        if end == End::Stopped {
+            // What it waits for comes and goes; what has woken it, or will, stays: a set takes nothing.
+            self.semaphore.release().unwrap();
+            self.event.set();
+            self.event.clear();
+            return self.semaphore.acquire_timeout(PATIENCE).then_some(()).ok_or("no permit".into());
+        }
+        let was_woken = self.waker.finish()?;
+        let found = drain(&self.queue);
+        if found != [WAKERS][..usize::from(was_woken)] {
+            return Err(format!("woken: {was_woken}, and received {found:?}"));
+        }
+        self.queue.send(MINE).map_err(|error| error.to_string())?;
+        let ready = self.set.wait_timeout(PATIENCE).map_err(|error| error.to_string())?;
+        if ready != [1] || drain(&self.queue) != [MINE] {
+            return Err(format!("a message is there, and ready are {ready:?}"));
+        }
+        Ok(())
+    }
+
+    fn words(&self) -> String {
+        format!("{:?} {:?} {:?}", self.event, self.queue, self.semaphore)
+    }
+}
+
+/// The child sleeps in the set first, and then a receiver at the queue of the set. Whichever the one message wakes, the
+/// receiver gets it. Only when it has, the event ends the wait of the child, if that has not ended.
+struct Beside {
+    event: Event,
+    queue: Queue<u32>,
+    set: WaitSet,
+    /// The child's process id, when it has said so; all ones: the receiver need not wait for its sleep.
+    child: &'static AtomicU64,
+    receiver: Option<Helper>,
+    /// What the receiver got.
+    got: Option<u64>,
+    waker: Waker,
+    sent: Vec<u32>,
+}
+
+impl Beside {
+    fn boxed() -> Box<dyn Scene> {
+        let (event, queue, _, set) = three();
+        let child = shared::<AtomicU64>();
+        let receiver = Helper::start(|| {
+            while !matches!(child.load(SeqCst), pid if pid == u64::MAX || pid > 0 && is_asleep(pid as i32)) {
+                pause();
+            }
+            queue.recv().unwrap().into()
+        });
+        let waker = Waker::new(|| {
+            until("the receiver sleeps", || receiver.is_asleep() || receiver.is_done()).unwrap();
+            queue.send(WAKERS).unwrap();
+            until("the receiver has a message", || receiver.is_done()).unwrap();
+            event.set();
+        });
+        let (event, queue) = (event.clone(), queue.clone());
+        let receiver = Some(receiver);
+        Box::new(Beside { event, queue, set, child, receiver, got: None, waker, sent: Vec::new() })
+    }
+
+    /// The receiver gets one, whatever became of the child.
+    fn receiver_is_served(&mut self) -> Result<(), String> {
+        self.child.store(u64::MAX, SeqCst);
+        if let Some(receiver) = self.receiver.take() {
+            self.got = Some(receiver.outcome()?);
+        }
+        Ok(())
+    }
+}
+
+impl Scene for Beside {
+    fn prepare(&mut self) {
+        self.child.store(std::process::id().into(), SeqCst);
+        self.waker.watch_me();
+    }
+
+    fn act(&mut self) {
+        assert!(!self.set.wait().unwrap().is_empty());
+    }
+
+    fn check(&mut self, end: End) -> Result<(), String> {
+        if end == End::Stopped {
+            // One for the receiver, if the waker has not come to send.
+            self.queue.send(MINE).map_err(|error| error.to_string())?;
+            self.sent.push(MINE);
+            return self.receiver_is_served();
+        }
+        if self.waker.finish()? {
+            self.sent.push(WAKERS);
+        }
+        if self.sent.is_empty() {
+            self.queue.send(MINE).map_err(|error| error.to_string())?;
+            self.sent.push(MINE);
+        }
+        self.receiver_is_served()?;
+        let mut found = drain(&self.queue);
+        found.extend(self.got.map(|got| got as u32));
+        found.sort_unstable();
+        self.sent.sort_unstable();
+        (found == self.sent).then_some(()).ok_or(format!("sent {:?}, received {found:?}", self.sent))
+    }
+
+    fn words(&self) -> String {
+        format!("{:?} {:?}", self.event, self.queue)
     }
 }

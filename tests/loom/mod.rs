@@ -15,6 +15,7 @@ mod heap;
 mod once;
 mod owned;
 mod participant;
+mod pool;
 mod publish;
 mod queue;
 mod rwlock;

@@ -42,12 +42,14 @@ impl Space {
         self.objects[Space::index(offset)][1].store(name * 10, Relaxed);
     }
 
-    /// Names and contents from `from` up to `until`.
+    /// Names and contents from `from` up to `until`, but for removed names.
     fn listed(&self, mut from: u64, until: u64) -> Vec<(u64, u64)> {
         let mut found = Vec::new();
         while from != until && from != 0 {
             let [name, content] = &self.objects[Space::index(from)];
-            found.push((name.load(Relaxed), content.load(Relaxed)));
+            if !self.records[Space::index(from)].is_removed() {
+                found.push((name.load(Relaxed), content.load(Relaxed)));
+            }
             from = self.records[Space::index(from)].next.load(Relaxed);
         }
         found
@@ -63,6 +65,14 @@ impl Space {
             record.free(owner);
         }
         published
+    }
+
+    fn is_listed(&self, offset: u64) -> bool {
+        let mut at = self.directory.load(Acquire);
+        while at != 0 && at != offset {
+            at = self.records[Space::index(at)].next.load(Relaxed);
+        }
+        at == offset
     }
 
     fn open(&self, name: u64) -> Option<u64> {
@@ -138,4 +148,32 @@ fn a_death_after_publication_keeps_the_object() {
         assert_eq!(space.open(7), Some(70));
         assert!(!space.records[Space::index(offset)].claim_free(1, participant(0)));
     });
+}
+
+#[test]
+fn a_name_is_removed_once() {
+    model(
+        "publish: two remove what a creator has published and not said so, a reaper, another takes the name",
+        || {
+            let space = space();
+            let dead = participant(1);
+            let offset = space.claim(dead);
+            space.write(offset, 7);
+            space.directory.store(offset, Release);
+            let record = Space::index(offset);
+            let (reaper, remover) = (space.clone(), space.clone());
+            let reaper = thread::spawn(move || {
+                let is_listed = || reaper.is_listed(offset);
+                assert!(!settle(&reaper.records[record], dead, is_listed), "it must not be freed");
+            });
+            let remover = thread::spawn(move || remover.records[record].remove());
+            let mine = space.records[record].remove();
+            assert!(mine || space.records[record].is_removed());
+            assert!(space.create(participant(0), 7), "the name is free");
+            reaper.join().unwrap();
+            assert!(mine != remover.join().unwrap());
+            assert!(space.records[record].is_removed() && !space.records[record].claim_free(1, dead));
+            assert!(space.is_listed(offset) && space.open(7) == Some(70));
+        },
+    );
 }

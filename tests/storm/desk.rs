@@ -54,6 +54,11 @@ impl<'a> Desk<'a> {
         self.board.worker(self.slot).member.store(member as u64, SeqCst);
     }
 
+    /// Which member that is, for a child that writes down the same.
+    pub fn member(&self) -> usize {
+        self.member
+    }
+
     /// The member's words on the board.
     pub fn words(&self) -> &'a [AtomicU64] {
         self.board.member(self.member)

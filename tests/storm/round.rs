@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
-use pagemate::{inspect, Event, Process, Segment};
+use pagemate::{inspect, Process, Queue, Segment};
 
 use crate::board::{now, Board, Fault, FAULTS, WORKERS};
 use crate::desk::{Desk, Random};
@@ -303,8 +303,8 @@ impl Storm<'_> {
             member.verdict(&mut self.desk);
         }
         self.desk.turn_to(0, "segment");
-        // Somebody waits, and so looks for the dead.
-        let nothing = Event::open_or_create(self.site.segment.at("nothing")).unwrap().0;
+        // Somebody waits for what only another process can give, and so looks for the dead.
+        let nothing = Queue::<u64>::open_or_create(self.site.segment.at("nothing"), 1).unwrap().0;
         let begin = Instant::now();
         loop {
             let seen = inspect::segment(self.site.file(SEGMENT)).unwrap();
@@ -312,7 +312,7 @@ impl Storm<'_> {
             if dead > 0 && begin.elapsed() > PATIENCE {
                 self.desk.fault(Fault::Stuck, format!("{dead} dead participants that nobody reaps"));
             } else if dead > 0 {
-                nothing.wait_timeout(Duration::from_millis(60));
+                let _ = nothing.recv_timeout(Duration::from_millis(60));
                 continue;
             }
             if seen.committed > COMMITTED {

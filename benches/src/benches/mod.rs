@@ -11,6 +11,8 @@ pub mod latency;
 pub mod list;
 pub mod lock;
 pub mod many;
+pub mod pool;
+pub mod pool_start;
 pub mod rwlock;
 pub mod semaphore;
 pub mod size;
@@ -45,4 +47,8 @@ pub const ALL: &[Bench] = &[
     dict::REMOVE,
     list::PUSH,
     list::GET,
+    pool::CHUNKS,
+    pool::SINGLE,
+    pool::MICROSECOND,
+    pool_start::BENCH,
 ];

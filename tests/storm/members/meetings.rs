@@ -3,11 +3,11 @@
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use pagemate::{Barrier, BarrierError, BoundedSemaphore, LockError, OnceValue, Permit};
+use pagemate::{Barrier, BarrierError, BoundedSemaphore, LockError, Once, OnceError, OnceValue, Permit};
 
 use crate::board::{Fault, WORKERS};
 use crate::desk::{mix, Desk};
-use crate::member::{Member, Recipe};
+use crate::member::{Member, Recipe, Site};
 use crate::PATIENCE;
 
 /// Permits that come back from the dead. The board says who surely holds one.
@@ -144,6 +144,98 @@ impl Member for Fixed {
     }
 }
 
+/// Something is done once, and then the next thing. The board has for each thing who is at it, and how often it was done.
+struct Works {
+    site: Site,
+    name: &'static str,
+    number: usize,
+    once: Once,
+}
+
+/// Things that are done in a round, at most.
+const WORKS: usize = 200;
+const AT_IT: usize = 1;
+const DONE: usize = AT_IT + WORKS;
+
+impl Works {
+    fn open(site: &Site, name: &str, number: usize) -> pagemate::Result<Once> {
+        Ok(Once::open_or_create(site.segment.at(format!("{name}.{number}")))?.0)
+    }
+
+    /// Has the thing of this number.
+    fn turn_to(&mut self, desk: &Desk, number: usize) {
+        match Works::open(&self.site, self.name, number) {
+            Ok(once) => (self.once, self.number) = (once, number),
+            Err(error) => desk.fault(Fault::Broken, format!("{number}: {error}")),
+        }
+    }
+
+    /// It is complete, says the library.
+    fn look(&self, desk: &Desk) {
+        if desk.words()[DONE + self.number].load(SeqCst) == 0 {
+            desk.fault(Fault::Broken, format!("{} is complete, and nobody has done it", self.number));
+        }
+    }
+}
+
+impl Member for Works {
+    fn step(&mut self, desk: &mut Desk) {
+        let (words, once) = (desk.words(), self.once.clone());
+        let begun = match desk.random.below(4) {
+            0 => {
+                if desk.timed("once: wait_timeout", |time| once.wait_timeout(time)) {
+                    self.look(desk);
+                }
+                return;
+            }
+            1 => desk.act("try_begin", || once.try_begin()),
+            _ => desk.timed("begin_timeout", |time| once.begin_timeout(time)),
+        };
+        match begun {
+            Ok(Some(initialiser)) => {
+                let is_after_failure = initialiser.is_after_failure();
+                let sole = desk.hold(&words[AT_IT + self.number], is_after_failure);
+                desk.dawdle();
+                if !desk.random.one_in(64) {
+                    // It gives up, and the next one is told.
+                    drop(sole);
+                    return desk.act("give up", || drop(initialiser));
+                }
+                if words[DONE + self.number].fetch_add(1, SeqCst) != 0 && !is_after_failure {
+                    desk.fault(Fault::Doubled, format!("{} is done twice", self.number));
+                }
+                drop(sole);
+                desk.act("complete", || initialiser.complete());
+            }
+            Ok(None) => {
+                self.look(desk);
+                // Some stay behind for a while, and look at what is complete already.
+                if desk.random.one_in(256) && self.number + 1 < WORKS {
+                    self.turn_to(desk, self.number + 1);
+                }
+            }
+            Err(OnceError::NotCompleted) => {}
+            Err(error) => desk.fault(Fault::Broken, format!("{error}")),
+        }
+    }
+
+    fn verdict(&mut self, desk: &mut Desk) {
+        for number in 0..WORKS {
+            if desk.words()[DONE + number].load(SeqCst) == 0 {
+                break;
+            }
+            self.turn_to(desk, number);
+            match self.once.begin_timeout(PATIENCE) {
+                Ok(None) => self.look(desk),
+                // Its last doer died between the line on the board and the end.
+                Ok(Some(initialiser)) if initialiser.is_after_failure() => initialiser.complete(),
+                Ok(Some(_)) => desk.fault(Fault::Lost, format!("{number} was done, and is to be done again")),
+                Err(error) => desk.fault(Fault::Stuck, format!("{number}: {error}")),
+            }
+        }
+    }
+}
+
 pub const RECIPES: &[Recipe] = &[
     Recipe {
         name: "bounded semaphore",
@@ -160,6 +252,14 @@ pub const RECIPES: &[Recipe] = &[
         join: |site, name| {
             let value = OnceValue::open_or_create(site.segment.at(name))?.0;
             Ok(Box::new(Fixed { value, seen: None }))
+        },
+    },
+    Recipe {
+        name: "once",
+        join: |site, name| {
+            let once = Works::open(site, name, 0)?;
+            let site = Site { segment: site.segment.clone(), dir: site.dir.clone() };
+            Ok(Box::new(Works { site, name, number: 0, once }))
         },
     },
 ];

@@ -1,9 +1,12 @@
 //! All that takes part: a line for each file.
 
+mod dicts;
+mod family;
 mod locks;
 mod meetings;
 mod names;
 mod queue;
+mod sets;
 mod signals;
 mod values;
 
@@ -17,6 +20,9 @@ pub fn recipes() -> impl Iterator<Item = &'static Recipe> {
         meetings::RECIPES,
         values::RECIPES,
         names::RECIPES,
+        sets::RECIPES,
+        dicts::RECIPES,
+        family::RECIPES,
     ];
     all.into_iter().flatten()
 }

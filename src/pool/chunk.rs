@@ -1,0 +1,172 @@
+//! One chunk of tasks in a worker: unpack, call, pack the result, say so; until the last, or one that fails.
+//!
+//! The pool looks up nothing: it writes where in the program the [`Runner`] of its function's type is, as
+//! [`crate::Process::spawn`] does. So the loop is compiled for the function, and arguments and results are of its types.
+//!
+//! A chunk ends early at a task that gives no result, or if the worker dies in it. Those before it are done, and the pool
+//! queues the rest: who is in the same chunk is not concerned.
+//!
+//! # Death
+//!
+//! | window | what stands there | the pool |
+//! |---|---|---|
+//! | in a task | `done` says which | gives it its error or another try, queues the rest |
+//! | a result is packed, `done` not raised | the same | the same: the result does not count |
+//! | results moved to a larger block, not said | `spare` | frees it |
+//! | said, the old block not freed | `spare` | frees what is not `output` |
+
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use crate::pool::desk::{Desk, Slot};
+use crate::process::{panic_text, Argument, Packer, Unpacker};
+use crate::{Error, ErrorKind, Result};
+
+/// How a chunk ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Verdict {
+    /// All of it was done. What a slot says while nobody has said otherwise.
+    Done = 0,
+    /// The task after those that are done panicked.
+    Panicked = 1,
+    /// Its argument could not be read, or its result not be stored.
+    Failed = 2,
+    /// The worker has done as many tasks as it was to; the others are for somebody else.
+    Retired = 3,
+}
+
+impl Verdict {
+    pub(crate) fn from_number(number: u32) -> Verdict {
+        let all = [Verdict::Done, Verdict::Panicked, Verdict::Retired];
+        all.into_iter().find(|verdict| *verdict as u32 == number).unwrap_or(Verdict::Failed)
+    }
+}
+
+/// Runs a chunk of tasks of one function.
+pub(crate) type Runner = fn(&Turn<'_>) -> Verdict;
+
+/// A slot in the hands of a worker.
+#[derive(Debug)]
+pub(crate) struct Turn<'a> {
+    pub(crate) desk: &'a Desk,
+    pub(crate) slot: &'a Slot,
+    /// How many tasks at most.
+    pub(crate) limit: u64,
+}
+
+/// The runner of the function whose type is `F`.
+pub(crate) fn run<F, A, R>(turn: &Turn<'_>) -> Verdict
+where
+    F: Fn(A) -> R + Copy + Send + 'static,
+    A: Argument,
+    R: Argument,
+{
+    const { assert!(size_of::<F>() == 0) };
+    // SAFETY: F has no bytes, so any aligned pointer will do; it is Copy, and the pool had one of it.
+    let function: F = unsafe { std::ptr::NonNull::<F>::dangling().read() };
+    match catch_unwind(AssertUnwindSafe(|| run_all(turn, function))) {
+        Ok(Ok(verdict)) => verdict,
+        Ok(Err(error)) => turn.say(Verdict::Failed, &error.to_string()),
+        Err(payload) => {
+            let text = panic_text(&*payload);
+            // It may panic when it is dropped.
+            std::mem::forget(payload);
+            turn.say(Verdict::Panicked, &text)
+        }
+    }
+}
+
+fn run_all<A: Argument, R: Argument>(turn: &Turn<'_>, function: impl Fn(A) -> R) -> Result<Verdict> {
+    let slot = turn.slot;
+    let mut input = Unpacker::new(turn.input()?);
+    let mut output = turn.output(0)?;
+    let count = slot.count.load(Relaxed);
+    let limit = u32::try_from(turn.limit).unwrap_or(u32::MAX).min(count);
+    for done in 1..=limit {
+        let result = function(A::unpack_item(&mut input)?);
+        result.pack_item(&mut output)?;
+        if !output.spilled().is_empty() {
+            output = turn.make_room(&output)?;
+        }
+        slot.done.store(done, Release); // pairs with the pool's Acquire: the result is there
+    }
+    Ok(if limit < count { Verdict::Retired } else { Verdict::Done })
+}
+
+#[cold]
+fn damaged() -> Error {
+    Error::new(ErrorKind::Corrupted, "the task's slot is damaged")
+}
+
+impl<'a> Turn<'a> {
+    fn input(&self) -> Result<&'a [u8]> {
+        let len = self.slot.input_len.load(Relaxed);
+        let start = self.desk.bytes(self.slot.input.load(Relaxed), len).ok_or_else(damaged)?;
+        // SAFETY: mapped; the pool has written it before it queued the slot, and writes there again when the slot is done.
+        Ok(unsafe { std::slice::from_raw_parts(start, len as usize) })
+    }
+
+    /// A packer to the results' bytes, behind the first `used`.
+    fn output(&self, used: usize) -> Result<Packer> {
+        let len = self.slot.output_len.load(Relaxed);
+        let start = self.desk.bytes(self.slot.output.load(Relaxed), len).ok_or_else(damaged)?;
+        let room = (len as usize).checked_sub(used).ok_or_else(damaged)?;
+        // SAFETY: mapped; they are this worker's as long as the slot is.
+        Ok(unsafe { Packer::over(start.wrapping_add(used), room) })
+    }
+
+    /// Moves what `full` has packed to a larger block, and gives a packer that goes on there.
+    #[cold]
+    fn make_room(&self, full: &Packer) -> Result<Packer> {
+        let (slot, desk) = (self.slot, self.desk);
+        let spilled = full.spilled();
+        let old = slot.output.load(Relaxed);
+        let from = desk.bytes(old, slot.output_len.load(Relaxed)).ok_or_else(damaged)?;
+        let packed = full.end().addr() - from.addr();
+        let used = packed + spilled.len();
+        let new = desk.heap.alloc(used.saturating_mul(2))?;
+        let room = desk.heap.len(new.at)?;
+        let to = desk.bytes(new.at, room).ok_or_else(damaged)?;
+        // SAFETY: both are mapped and this worker's: one by the slot, one by the allocation, which has `used` bytes at least.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from, to, packed);
+            std::ptr::copy_nonoverlapping(spilled.as_ptr(), to.add(packed), spilled.len());
+        }
+        // In this order: see the table of deaths.
+        slot.set_spare(Some(new));
+        desk.heap.publish(new)?;
+        slot.output_len.store(room, Relaxed);
+        slot.output.store(new.at, Release);
+        slot.set_spare(desk.block(old));
+        desk.free_spare(slot);
+        self.output(used)
+    }
+
+    /// Leaves a text for the pool.
+    #[cold]
+    pub(crate) fn say(&self, verdict: Verdict, text: &str) -> Verdict {
+        let heap = &self.desk.heap;
+        // Without room it ends without words.
+        if let Ok(block) = heap.alloc(text.len().max(1)) {
+            if let Some(to) = self.desk.bytes(block.at, text.len() as u64) {
+                // SAFETY: mapped, and this worker's by the allocation.
+                unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), to, text.len()) };
+                self.slot.text_len.store(text.len() as u64, Relaxed);
+                self.slot.text.store(block.at, Release);
+                let _ = heap.publish(block);
+            }
+        }
+        verdict
+    }
+
+    /// Says how it ended. Before the slot is finished.
+    pub(crate) fn judge(&self, verdict: Verdict) {
+        self.slot.verdict.store(verdict as u32, Relaxed); // published with the word
+    }
+
+    /// How many of its tasks are done.
+    pub(crate) fn done(&self) -> u32 {
+        self.slot.done.load(Acquire)
+    }
+}

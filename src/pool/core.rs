@@ -1,0 +1,165 @@
+//! The pool in its own process: what all its handles share, and how its threads wait.
+//!
+//! There is one lock, and whoever waits for a result does the work: it collects what workers have finished, for everybody, and
+//! fills slots that are free. The pool's thread ([`super::crew`]) does the same when nobody waits.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::pool::batch::Job;
+use crate::pool::crew::Plan;
+use crate::pool::desk::Desk;
+use crate::pool::error::TaskError;
+use crate::pool::flow::{Packed, State};
+use crate::sync::wait::{wait_by, Pace};
+use crate::sys::clock::Deadline;
+use crate::{Error, ErrorKind, Result};
+
+/// A look for results takes as long as so many looks at a word.
+const LOOKS: u32 = 4;
+
+/// What all handles of a pool share.
+pub(crate) struct Core {
+    pub(crate) desk: Desk,
+    pub(crate) plan: Plan,
+    /// Wakes the pool's thread.
+    pub(crate) bell: OwnedFd,
+    /// The process that made it, and that alone can use it.
+    process: u32,
+    state: Mutex<State>,
+}
+
+impl Core {
+    pub(crate) fn new(desk: Desk, plan: Plan, bell: OwnedFd, depth: usize) -> Core {
+        let state = State::new(plan.workers, depth);
+        Core { desk, plan, bell, process: std::process::id(), state: Mutex::new(state) }
+    }
+
+    /// Whether this process made it, and is not a fork of the one that did.
+    pub(crate) fn is_own(&self) -> bool {
+        self.process == std::process::id()
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether tasks can be submitted.
+    pub(crate) fn check(&self) -> Result<(), TaskError> {
+        if !self.is_own() {
+            return Err(Error::new(
+                ErrorKind::NotInThisProcess,
+                "a pool belongs to the process that made it, not to a fork of that",
+            )
+            .into());
+        }
+        let state = self.lock();
+        match &state.over {
+            Some(TaskError::Broken(text)) => Err(TaskError::Broken(text.clone())),
+            Some(_) => Err(Error::new(ErrorKind::Closed, "the pool was terminated").into()),
+            None if state.closed => Err(Error::new(ErrorKind::Closed, "the pool is closed").into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Collects what is finished, and submits as much of `chunks` as has room. True: it has done something.
+    pub(crate) fn turn(&self, chunks: &mut VecDeque<Packed>) -> bool {
+        let mut state = self.lock();
+        let collected = state.collect(&self.desk);
+        let submitted = state.submit(self, chunks);
+        let callers = state.take_callers();
+        drop(state);
+        self.call(callers);
+        if collected {
+            // Others may wait for what was collected here.
+            self.desk.head().results.notify_all();
+        }
+        collected || submitted
+    }
+
+    /// Calls callbacks, without the lock.
+    pub(crate) fn call(&self, callers: Vec<Arc<dyn Job>>) {
+        if !callers.is_empty() {
+            callers.iter().for_each(|job| job.call());
+            self.desk.head().results.notify_all();
+        }
+    }
+
+    /// Waits until `attempt` gives something: for results of the batch `id`.
+    pub(crate) fn wait<T>(
+        &self,
+        id: u64,
+        deadline: Deadline,
+        attempt: impl FnMut() -> Option<T>,
+    ) -> Option<T> {
+        let results = &self.desk.head().results;
+        // While there is more in the line than workers, nothing will be over soon.
+        let is_busy = self.desk.line().len() > 2 * self.plan.workers as u64;
+        let pace = Pace::of(if is_busy { 0 } else { LOOKS });
+        let announce = || {
+            let seen = results.announce();
+            self.lock().wait_for(&self.desk, id, self.plan.workers);
+            seen
+        };
+        wait_by(
+            deadline,
+            pace,
+            || self.tend(),
+            attempt,
+            announce,
+            |seen, slice| results.futex().wait(seen, slice),
+        )
+    }
+
+    /// Waits until `attempt` gives something: for any result at all.
+    pub(crate) fn wait_all<T>(
+        &self,
+        deadline: Deadline,
+        mut attempt: impl FnMut() -> Option<T>,
+    ) -> Option<T> {
+        loop {
+            let oldest = self.lock().oldest();
+            let Some(id) = oldest else { return attempt() };
+            let mut found = None;
+            let turned = self.wait(id, deadline, || {
+                found = attempt();
+                (found.is_some() || self.lock().oldest() != Some(id)).then_some(())
+            });
+            if found.is_some() || turned.is_none() {
+                return found;
+            }
+        }
+    }
+
+    /// Looks for dead workers.
+    pub(crate) fn tend(&self) {
+        let mut state = self.lock();
+        state.tend(self);
+        let callers = state.take_callers();
+        drop(state);
+        self.call(callers);
+        self.desk.head().results.notify_all();
+    }
+
+    /// After the end of the pool: waits until no worker is left that might still be in a task. They have been killed.
+    pub(crate) fn wait_until_alone(&self) {
+        let attachment = self.desk.object().attachment();
+        let Ok(me) = attachment.owner() else { return };
+        let others = || {
+            let view = attachment.view();
+            (0..view.high())
+                .filter_map(move |index| view.line(index).occupant(index))
+                .filter(move |id| *id != me)
+        };
+        while others().any(|id| attachment.is_alive(id)) {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Wakes the pool's thread.
+    pub(crate) fn ring(&self) {
+        // Fails only if the counter is full, and then the thread is awake.
+        let _ = rustix::io::write(self.bell.as_fd(), &1u64.to_ne_bytes());
+    }
+}

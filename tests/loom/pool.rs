@@ -1,0 +1,140 @@
+//! The line and its slots: each task is taken once, its results are seen, who waits is woken, and a death stops nobody.
+
+use super::{model, model_within, thread, Arc};
+use crate::loom::atomic::{AtomicU32, Ordering::Relaxed};
+use crate::pool::line::{Line, SLOTS};
+use crate::pool::slot::{State, Word};
+use crate::sync::wait::Waiters;
+use crate::sys::clock::Deadline;
+
+/// Two slots with a number as their task. The accesses to it are Relaxed: only the words can make the results come out.
+struct Scene {
+    line: Line,
+    words: Vec<Word>,
+    tasks: Vec<AtomicU32>,
+    work: Waiters,
+    results: Waiters,
+}
+
+impl Scene {
+    fn new() -> Arc<Scene> {
+        Arc::new(Scene {
+            line: Line::new(),
+            words: (0..SLOTS).map(|_| Word::new()).collect(),
+            tasks: (0..SLOTS).map(|_| AtomicU32::new(0)).collect(),
+            work: Waiters::new(),
+            results: Waiters::new(),
+        })
+    }
+
+    fn submit(&self, ticket: u64, slot: usize, task: u32) {
+        self.tasks[slot].store(task, Relaxed);
+        self.line.push(ticket, slot, &self.words[slot]);
+        self.line.publish(ticket + 1);
+        self.work.notify_one();
+    }
+
+    fn take(&self, worker: usize) -> Option<(u64, usize)> {
+        self.line.take(worker, |slot| self.words.get(slot))
+    }
+
+    /// Waits for a task, and adds 10 to it.
+    fn work(&self, worker: usize) {
+        let (ticket, slot) = self.work.wait(Deadline::Never, || (), || self.take(worker)).unwrap();
+        self.run(worker, ticket, slot);
+    }
+
+    fn run(&self, worker: usize, ticket: u64, slot: usize) {
+        self.tasks[slot].store(self.tasks[slot].load(Relaxed) + 10, Relaxed);
+        if self.words[slot].finish(ticket, worker) {
+            self.results.notify_all();
+        }
+    }
+
+    fn result(&self, ticket: u64, slot: usize) -> Option<u32> {
+        let is_done = matches!(self.words[slot].state(), State::Done(done, _) if done == ticket);
+        is_done.then(|| self.tasks[slot].load(Relaxed))
+    }
+
+    /// Waits as the pool does: by a mark in the slot's word.
+    fn wait(&self, ticket: u64, slot: usize) -> u32 {
+        let announce = || {
+            let seen = self.results.announce();
+            self.words[slot].wait_for(ticket);
+            seen
+        };
+        let result = || self.result(ticket, slot);
+        crate::sync::wait::wait(self.results.futex(), Deadline::Never, || (), result, announce).unwrap()
+    }
+}
+
+fn worker(scene: &Arc<Scene>, body: impl FnOnce(&Scene) + Send + 'static) -> thread::JoinHandle<()> {
+    let scene = scene.clone();
+    thread::spawn(move || body(&scene))
+}
+
+#[test]
+fn two_workers_two_tasks() {
+    model_within(2, "pool: two tasks for two workers", || {
+        let scene = Scene::new();
+        let workers = [1, 2].map(|index| worker(&scene, move |scene| scene.work(index)));
+        scene.submit(0, 0, 5);
+        scene.submit(1, 1, 6);
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+        assert_eq!((scene.result(0, 0), scene.result(1, 1)), (Some(15), Some(16)));
+    });
+}
+
+#[test]
+fn a_slot_is_used_again() {
+    model("pool: a slot used twice, and waited for", || {
+        let scene = Scene::new();
+        let worker = worker(&scene, |scene| (0..2).for_each(|_| scene.work(1)));
+        for ticket in 0..2 {
+            scene.submit(ticket, 0, ticket as u32);
+            assert_eq!(scene.wait(ticket, 0), ticket as u32 + 10);
+        }
+        worker.join().unwrap();
+    });
+}
+
+#[test]
+fn who_waits_is_woken() {
+    model("pool: who waits for one task is woken while another worker looks for one", || {
+        let scene = Scene::new();
+        let looking = worker(&scene, |scene| {
+            if let Some((ticket, slot)) = scene.take(2) {
+                scene.run(2, ticket, slot);
+            } else {
+                scene.work(2);
+            }
+        });
+        scene.submit(0, 1, 7);
+        assert_eq!(scene.wait(0, 1), 17);
+        looking.join().unwrap();
+    });
+}
+
+#[test]
+fn a_death_after_taking() {
+    model("pool: a worker dies with a task in hand, and another has it", || {
+        let scene = Scene::new();
+        scene.submit(0, 0, 1);
+        scene.submit(1, 1, 2);
+        // It takes, and is never heard of again.
+        let dying = worker(&scene, |scene| _ = scene.take(1));
+        let other = worker(&scene, |scene| scene.work(2));
+        dying.join().unwrap();
+        other.join().unwrap();
+        let mut tail = 2;
+        for slot in 0..2 {
+            if let State::Running(_, 1) = scene.words[slot].state() {
+                scene.submit(tail, slot, 3);
+                tail += 1;
+            }
+        }
+        assert_eq!(tail, 3, "one was taken by each");
+        scene.work(2);
+        assert!(scene.take(2).is_none());
+    });
+}

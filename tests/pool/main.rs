@@ -1,0 +1,6 @@
+//! The pool, with real workers: what it gives, and what it does when they die.
+
+mod deaths;
+mod order;
+
+pagemate::init_tests!();

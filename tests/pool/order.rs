@@ -1,0 +1,223 @@
+//! What comes out, and in which order.
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use pagemate::pool::{worker, TaskError};
+use pagemate::{ErrorKind, Pool};
+
+const LONG: Duration = Duration::from_secs(30);
+
+fn square(n: u64) -> u64 {
+    n * n
+}
+
+#[test]
+fn map_keeps_the_order_whatever_the_chunks() {
+    let pool = Pool::new(3).unwrap();
+    let expected: Vec<u64> = (0..1000).map(square).collect();
+    assert_eq!(pool.map(square, 0..1000).unwrap(), expected);
+    for size in [1, 7, 999, 1000, 5000] {
+        assert_eq!(
+            pool.options().chunk_size(size).map(square, 0..1000).unwrap(),
+            expected,
+            "chunks of {size}"
+        );
+    }
+    assert_eq!(pool.map(square, Vec::new()).unwrap(), []);
+    let filtered = pool.map(square, (0..1000).filter(|n| n % 2 == 0)).unwrap();
+    assert_eq!(filtered, (0..1000).step_by(2).map(square).collect::<Vec<_>>());
+}
+
+#[test]
+fn more_chunks_than_slots() {
+    let pool = Pool::new(2).unwrap();
+    let expected: Vec<u64> = (0..20_000).map(square).collect();
+    assert_eq!(pool.options().chunk_size(1).map(square, 0..20_000).unwrap(), expected);
+    let task = pool.options().chunk_size(1).map_async(square, 0..20_000).unwrap();
+    assert_eq!(task.get().unwrap(), expected);
+}
+
+#[test]
+fn values_of_every_kind_and_length() {
+    let pool = Pool::new(2).unwrap();
+    let texts: Vec<String> = (0..300).map(|n| "é".repeat(n * 7)).collect();
+    let twice = pool.map(|text: String| text.repeat(2), texts.clone()).unwrap();
+    assert_eq!(twice, texts.iter().map(|text| text.repeat(2)).collect::<Vec<_>>());
+    let long = pool.apply(|n: usize| vec![7_u8; n], 10 << 20).unwrap();
+    assert!(long.len() == 10 << 20 && long.iter().all(|byte| *byte == 7));
+    assert_eq!(pool.apply(|bytes: Vec<u8>| bytes.len(), long).unwrap(), 10 << 20);
+    assert_eq!(
+        pool.apply(|(a, b): (Option<String>, Result<u8, String>)| (b, a), (None, Err("x".into()))).unwrap(),
+        (Err("x".into()), None)
+    );
+    assert_eq!(pool.map(|()| (), vec![(); 100]).unwrap().len(), 100);
+    assert_eq!(
+        pool.options().starmap(|a: u32, b: String| b.repeat(a as usize), [(2, "a".to_owned())]).unwrap(),
+        ["aa"]
+    );
+}
+
+#[test]
+fn imap_gives_in_order_and_unordered_gives_all() {
+    let pool = Pool::new(2).unwrap();
+    let got: Result<Vec<u64>, TaskError> = pool.imap(square, 0..5000).collect();
+    assert_eq!(got.unwrap(), (0..5000).map(square).collect::<Vec<_>>());
+    let mut got: Vec<u64> =
+        pool.options().chunk_size(3).imap_unordered(square, 0..5000).map(Result::unwrap).collect();
+    got.sort_unstable();
+    assert_eq!(got, (0..5000).map(square).collect::<Vec<_>>());
+    let mixed: Vec<Result<u64, TaskError>> = pool.imap(|n: u64| 6 / n, [1, 0, 3]).collect();
+    assert_eq!((mixed[0].clone(), mixed[2].clone(), mixed.len()), (Ok(6), Ok(2), 3));
+    assert!(matches!(&mixed[1], Err(TaskError::Panicked(text)) if text.contains("divide by zero")));
+}
+
+#[test]
+fn imap_takes_no_more_than_it_may() {
+    let pool = Pool::new(2).unwrap();
+    let taken = AtomicUsize::new(0);
+    let endless = (0_u64..).inspect(|_| _ = taken.fetch_add(1, Relaxed));
+    let mut results = pool.options().look_ahead(10).imap(square, endless);
+    for n in 0..1000 {
+        assert_eq!(results.next().unwrap().unwrap(), n * n);
+        assert!(taken.load(Relaxed) <= n as usize + 10, "{} taken for {n}", taken.load(Relaxed));
+    }
+}
+
+#[test]
+fn a_failed_task_concerns_no_other() {
+    let pool = Pool::new(2).unwrap();
+    let error = pool.options().chunk_size(50).map(|n: u64| 100 / (n % 10), 0..200).unwrap_err();
+    assert_eq!((error.index(), error.results().len()), (0, 200));
+    for (n, result) in error.results().iter().enumerate() {
+        match n % 10 {
+            0 => assert!(matches!(result, Err(TaskError::Panicked(_))), "{n}: {result:?}"),
+            m => assert_eq!(*result, Ok(100 / m as u64), "{n}"),
+        }
+    }
+}
+
+#[test]
+fn callbacks_are_called_before_the_task_is_ready() {
+    let pool = Pool::new(2).unwrap();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let other = heard.clone();
+    let task = pool
+        .options()
+        .apply_async_with(square, 5, move |result| other.lock().unwrap().push(*result.unwrap()));
+    let task = task.unwrap();
+    assert!(task.wait_timeout(LONG));
+    assert_eq!(*heard.lock().unwrap(), [25]);
+    assert_eq!(task.get().unwrap(), 25);
+    let other = heard.clone();
+    let all = pool
+        .options()
+        .map_async_with(square, 0..100, move |all| other.lock().unwrap().push(all.len() as u64));
+    assert_eq!(all.unwrap().get().unwrap().len(), 100);
+    assert_eq!(*heard.lock().unwrap(), [25, 100]);
+}
+
+#[test]
+fn a_callback_comes_without_anybody_waiting() {
+    let pool = Pool::new(1).unwrap();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let task =
+        pool.options().apply_async_with(square, 6, move |result| sender.send(*result.unwrap()).unwrap());
+    assert_eq!(receiver.recv_timeout(LONG).unwrap(), 36);
+    drop(task);
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let task = pool
+        .options()
+        .chunk_size(1)
+        .map_async_with(square, 0..5000, move |all| sender.send(all.len()).unwrap());
+    assert_eq!(receiver.recv_timeout(LONG).unwrap(), 5000);
+    drop(task);
+}
+
+#[test]
+fn closing_and_joining() {
+    let pool = Pool::new(2).unwrap();
+    assert_eq!(pool.join().unwrap_err().kind(), ErrorKind::InvalidInput);
+    let task = pool.map_async(square, 0..1000).unwrap();
+    pool.close();
+    let refused = pool.apply(square, 1).unwrap_err();
+    assert!(matches!(refused, TaskError::Refused { kind: ErrorKind::Closed, .. }), "{refused}");
+    pool.join().unwrap();
+    assert_eq!(task.get().unwrap().len(), 1000);
+    assert!(pool.pids().is_empty());
+}
+
+#[test]
+fn bad_numbers_are_errors_that_say_so() {
+    assert_eq!(Pool::new(0).unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(Pool::builder().queue_depth(0).build().unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(Pool::builder().max_tasks_per_child(0).build().unwrap_err().kind(), ErrorKind::InvalidInput);
+    let pool = Pool::new(1).unwrap();
+    let error = pool.options().chunk_size(0).map(square, [1]).unwrap_err();
+    assert!(error.to_string().contains("chunk size of 0"), "{error}");
+    let error = pool.options().look_ahead(0).imap(square, [1]).next().unwrap().unwrap_err();
+    assert!(error.to_string().contains("look-ahead"), "{error}");
+}
+
+#[test]
+fn a_worker_knows_what_it_is_and_makes_no_pool() {
+    let pool = Pool::builder().workers(1).name(format!("pool-test-{}", std::process::id())).build().unwrap();
+    assert!(worker().is_none());
+    let seen =
+        pool.apply(|()| worker().map(|me| (me.index() as u64, me.pool().to_owned(), me.tasks_done())), ());
+    assert_eq!(seen.unwrap(), Some((0, pool.name().to_owned(), 0)));
+    let nested = pool.apply(|()| Pool::new(1).err().map(|error| error.to_string()), ()).unwrap();
+    assert!(nested.unwrap().contains("nested(true)"));
+    let allowed = pool
+        .apply(|()| Pool::builder().workers(1).nested(true).build().unwrap().apply(square, 3).unwrap(), ());
+    assert_eq!(allowed.unwrap(), 9);
+}
+
+#[test]
+fn a_worker_ends_after_so_many_tasks() {
+    let pool = Pool::builder().workers(2).max_tasks_per_child(10).build().unwrap();
+    let pids = pool.options().chunk_size(7).map(|_: u32| std::process::id(), 0..200).unwrap();
+    let mut counts = std::collections::HashMap::new();
+    pids.iter().for_each(|pid| *counts.entry(pid).or_insert(0) += 1);
+    assert!(counts.len() >= 20 && counts.values().all(|count| *count <= 10), "{counts:?}");
+}
+
+#[test]
+fn progress_is_told() {
+    let pool = Pool::new(2).unwrap();
+    let mut told = Vec::new();
+    pool.options()
+        .chunk_size(10)
+        .progress(|done, total| told.push((done, total)))
+        .map(square, 0..500)
+        .unwrap();
+    assert_eq!(told.last(), Some(&(500, Some(500))));
+    assert!(told.is_sorted());
+}
+
+#[test]
+fn slices_of_arrays_are_filled_in_place() {
+    use pagemate::Array;
+    let pool = Pool::new(2).unwrap();
+    let (numbers, squares) = (Array::new(100_000, 0_u64).unwrap(), Array::new(100_000, 0_u64).unwrap());
+    numbers.with_lock(|all| all.iter_mut().enumerate().for_each(|(n, at)| *at = n as u64)).unwrap();
+    let fill =
+        |from: &[u64], to: &mut [u64]| to.iter_mut().zip(from).for_each(|(to, from)| *to = from * from);
+    for size in [None, Some(1000), Some(99_999), Some(1 << 20)] {
+        let options = pool.options();
+        let options = if let Some(size) = size { options.chunk_size(size) } else { options };
+        options.map_slice(fill, &numbers, &squares).unwrap();
+        assert!(squares.to_vec().unwrap().into_iter().eq((0..100_000).map(square)), "{size:?}");
+        squares.with_lock(|all| all.fill(0)).unwrap();
+    }
+    let nothing = Array::new(0, 0_u64).unwrap();
+    pool.map_slice(fill, &nothing, &Array::new(0, 0_u64).unwrap()).unwrap();
+    assert!(pool.map_slice(fill, &numbers, &nothing).unwrap_err().to_string().contains("100000 elements"));
+    assert!(pool.map_slice(fill, &numbers, &numbers).unwrap_err().to_string().contains("same array"));
+    assert!(pool.options().chunk_size(0).map_slice(fill, &numbers, &squares).is_err());
+    let picky = |from: &[u64], _: &mut [u64]| assert!(!from.contains(&50_000), "that one");
+    let error = pool.options().chunk_size(1000).map_slice(picky, &numbers, &squares).unwrap_err();
+    assert_eq!((error.index(), error.results().iter().filter(|result| result.is_ok()).count()), (50, 99));
+    assert!(error.to_string().contains("that one"), "{error}");
+}

@@ -1,0 +1,307 @@
+//! Dicts and namespaces: nobody reads half of a value, what was inserted is there, and what was removed is not.
+//!
+//! Of a dict all change some keys together, and each worker some alone, of which it so knows what is there:
+//!
+//! | words | meaning |
+//! |---|---|
+//! | [`DONE`] and key | how often a common key surely was counted up |
+//! | [`DOUBTFUL`] and key | deaths in counting it |
+//! | [`AT`] and slot | which common key the worker is counting up, plus 1 |
+//! | [`OWN`] and slot | for each of its own keys the number that it has, 0: none |
+//! | [`NEW`] and slot | the own key that it is changing, plus 1, and the number that it will have |
+
+use std::sync::atomic::Ordering::SeqCst;
+
+use pagemate::{Dict, ErrorKind, Namespace};
+
+use crate::board::{Fault, WORKERS};
+use crate::desk::{mix, Desk};
+use crate::member::{Member, Recipe};
+use crate::PATIENCE;
+
+/// Keys that all have in common.
+const COMMON: usize = 6;
+/// Keys that a worker has alone.
+const KEYS: usize = 8;
+
+const DONE: usize = 0;
+const DOUBTFUL: usize = DONE + COMMON;
+const AT: usize = 64;
+const OWN: usize = AT + WORKERS;
+const NEW: usize = OWN + KEYS * WORKERS;
+
+/// A number, and words that it determines together with the key.
+type Whole = [u64; 5];
+
+fn whole(key: u64, number: u64) -> Whole {
+    std::array::from_fn(|word| if word == 0 { number } else { mix(number ^ mix(key ^ (word as u64) << 56)) })
+}
+
+/// Values of many sizes, so that they change their places.
+fn text(key: u64, number: u64) -> String {
+    let word = format!("{number} {:x} ", mix(key ^ number << 20));
+    word.repeat(1 + number as usize % 7)
+}
+
+fn own_key(slot: usize, key: usize) -> u64 {
+    1000 + (slot * KEYS + key) as u64
+}
+
+fn is_own(key: u64) -> bool {
+    (1000..own_key(WORKERS, 0)).contains(&key)
+}
+
+struct Entries {
+    counts: Dict<u64, Whole>,
+    texts: Dict<u64, str>,
+    /// The largest number seen of each common key.
+    last: [u64; COMMON],
+}
+
+/// Whether it was done. `TimedOut`: somebody in the same part was stopped.
+fn done<T>(desk: &Desk, result: pagemate::Result<T>) -> Option<T> {
+    match result {
+        Ok(done) => Some(done),
+        Err(error) if error.kind() == ErrorKind::TimedOut => None,
+        Err(error) => {
+            desk.fault(Fault::Broken, format!("{error}"));
+            None
+        }
+    }
+}
+
+impl Entries {
+    fn look(&mut self, desk: &Desk, key: usize, value: Option<Whole>) {
+        let number = value.map_or(0, |value| value[0]);
+        if value.is_some_and(|value| value != whole(key as u64, number)) {
+            desk.fault(Fault::Torn, format!("{key}: {value:x?}"));
+        } else if number < self.last[key] {
+            desk.fault(Fault::Lost, format!("{key}: {number} after {}", self.last[key]));
+        } else {
+            self.last[key] = number;
+        }
+    }
+
+    fn count_up(&mut self, desk: &mut Desk, key: usize) {
+        let words = desk.words();
+        let (at, dict) = (&words[AT + desk.slot], self.counts.clone());
+        at.store(key as u64 + 1, SeqCst);
+        let next = |value: Option<&Whole>| Some(whole(key as u64, value.map_or(0, |value| value[0]) + 1));
+        let made = match desk.random.below(4) {
+            0 => desk.patient("update", || dict.update(&(key as u64), next)),
+            _ => desk.timed("update", |time| dict.write_timeout(time).update(&(key as u64), next)),
+        };
+        if let Some(value) = done(desk, made) {
+            words[DONE + key].fetch_add(1, SeqCst);
+            self.look(desk, key, value);
+        }
+        at.store(0, SeqCst);
+    }
+
+    /// Changes one of its own keys, or looks whether it has what it should.
+    fn own(&mut self, desk: &mut Desk) {
+        let index = desk.random.below(KEYS as u64) as usize;
+        let (key, dict) = (own_key(desk.slot, index), self.texts.clone());
+        let (number, new) = (&desk.words()[OWN + KEYS * desk.slot + index], &desk.words()[NEW + desk.slot]);
+        let before = number.load(SeqCst);
+        let after = if desk.random.one_in(2) { 1 + desk.random.below(1 << 30) } else { 0 };
+        if desk.random.one_in(3) {
+            let found = desk.act("get", || dict.get(&key));
+            return check(desk, key, before, done(desk, found));
+        }
+        new.store((index as u64 + 1) << 32 | after, SeqCst);
+        let found = match (desk.random.below(3), after) {
+            (0, 0) => desk.patient("remove", || dict.remove(&key)).map(Some),
+            (_, 0) => desk.timed("remove", |time| dict.write_timeout(time).remove(&key)).map(Some),
+            (0, _) => desk.patient("insert", || dict.insert(&key, &text(key, after))).map(|is_new| {
+                is_fresh(desk, key, before, is_new);
+                None
+            }),
+            _ => desk.timed("insert", |time| dict.write_timeout(time).insert(&key, &text(key, after))).map(
+                |is_new| {
+                    is_fresh(desk, key, before, is_new);
+                    None
+                },
+            ),
+        };
+        if let Some(found) = done(desk, found) {
+            if found.is_some() {
+                check(desk, key, before, found);
+            }
+            number.store(after, SeqCst);
+        }
+        new.store(0, SeqCst);
+    }
+
+    /// Its own keys come exactly once while nobody changes them, whatever others do.
+    fn walk(&mut self, desk: &mut Desk) {
+        let texts = self.texts.clone();
+        let all = desk.act("iter", || texts.iter().collect::<pagemate::Result<Vec<_>>>());
+        let Some(all) = done(desk, all) else { return };
+        for index in 0..KEYS {
+            let key = own_key(desk.slot, index);
+            let mut found = all.iter().filter(|(other, _)| *other == key).map(|(_, value)| value.clone());
+            check(desk, key, desk.words()[OWN + KEYS * desk.slot + index].load(SeqCst), Some(found.next()));
+            if found.next().is_some() {
+                desk.fault(Fault::Doubled, format!("{key} comes twice"));
+            }
+        }
+        if let Some((key, _)) = all.iter().find(|(key, _)| !is_own(*key)) {
+            desk.fault(Fault::Broken, format!("the key {key}, which nobody has inserted"));
+        }
+    }
+}
+
+fn is_fresh(desk: &Desk, key: u64, before: u64, is_new: bool) {
+    if is_new != (before == 0) {
+        let fault = if is_new { Fault::Lost } else { Fault::Doubled };
+        desk.fault(fault, format!("{key} has {before}, and insert says that it was new: {is_new}"));
+    }
+}
+
+/// Whether `key` has the number that it must have.
+fn check(desk: &Desk, key: u64, number: u64, found: Option<Option<String>>) {
+    let expected = (number != 0).then(|| text(key, number));
+    match found {
+        Some(found) if found == expected => {}
+        Some(None) => desk.fault(Fault::Lost, format!("{key} has {number}, and nothing is there")),
+        Some(Some(found)) if number == 0 => {
+            desk.fault(Fault::Doubled, format!("{key} was removed, and {found:?} is there"));
+        }
+        Some(Some(found)) => desk.fault(Fault::Torn, format!("{key} has {number}, and {found:?} is there")),
+        None => {}
+    }
+}
+
+impl Member for Entries {
+    fn step(&mut self, desk: &mut Desk) {
+        let key = desk.random.below(COMMON as u64) as usize;
+        match desk.random.below(12) {
+            0..3 => self.count_up(desk, key),
+            3..5 => {
+                let found = desk.act("get", || self.counts.get(&(key as u64)));
+                if let Some(value) = done(desk, found) {
+                    self.look(desk, key, value);
+                }
+            }
+            5 => self.walk(desk),
+            _ => self.own(desk),
+        }
+    }
+
+    fn bury(&mut self, desk: &mut Desk, slot: usize) {
+        let words = desk.words();
+        if let Some(key) = words[AT + slot].swap(0, SeqCst).checked_sub(1) {
+            words[DOUBTFUL + key as usize].fetch_add(1, SeqCst);
+        }
+        // What it was changing has been changed or not, and stays as it is.
+        let new = words[NEW + slot].swap(0, SeqCst);
+        let Some(index) = (new >> 32).checked_sub(1) else { return };
+        let number = &words[OWN + KEYS * slot + index as usize];
+        let (key, before, after) = (own_key(slot, index as usize), number.load(SeqCst), new & 0xffff_ffff);
+        let has = |number: u64| (number != 0).then(|| text(key, number));
+        match self.texts.get(&key) {
+            Ok(found) if found == has(before) => {}
+            Ok(found) if found == has(after) => number.store(after, SeqCst),
+            found => {
+                desk.fault(Fault::Torn, format!("{key} had {before} or {after}, and {found:?} is there"))
+            }
+        }
+    }
+
+    fn verdict(&mut self, desk: &mut Desk) {
+        let words = desk.words();
+        for key in 0..COMMON {
+            let done = words[DONE + key].load(SeqCst);
+            let most = done + words[DOUBTFUL + key].load(SeqCst);
+            match self.counts.get(&(key as u64)) {
+                Ok(value) => self.look(desk, key, value),
+                Err(error) => desk.fault(Fault::Broken, format!("{error}")),
+            }
+            let number = self.last[key];
+            if number < done {
+                desk.fault(Fault::Lost, format!("{key}: {number} of {done} changes"));
+            } else if number > most {
+                desk.fault(Fault::Doubled, format!("{key}: {number} changes, {most} begun"));
+            }
+        }
+        let mut count = 0;
+        for slot in 0..WORKERS {
+            for index in 0..KEYS {
+                let (key, number) = (own_key(slot, index), words[OWN + KEYS * slot + index].load(SeqCst));
+                count += u64::from(number != 0);
+                check(desk, key, number, self.texts.get(&key).ok());
+            }
+        }
+        let (len, walked) = (self.texts.len(), self.texts.iter().count() as u64);
+        if walked != count || !len.as_ref().is_ok_and(|len| *len == count) {
+            desk.fault(Fault::Broken, format!("{count} entries, {walked} in a walk, and a count of {len:?}"));
+        }
+        let emptied = self.texts.write_timeout(PATIENCE).clear();
+        let has_room = emptied.and_then(|()| self.texts.write_timeout(PATIENCE).insert(&1, "one"));
+        if !has_room.as_ref().is_ok_and(|is_new| *is_new) || self.texts.len().ok() != Some(1) {
+            desk.fault(Fault::Stuck, format!("cleared, and an entry inserted: {has_room:?}"));
+        }
+    }
+}
+
+/// Names that have now a number and now a text; never one with the type of the other.
+struct Names(Namespace);
+
+impl Member for Names {
+    fn step(&mut self, desk: &mut Desk) {
+        let (key, number) = (desk.random.below(4), 1 + desk.random.below(1 << 30));
+        let (space, name) = (&self.0, format!("name-{key}"));
+        match desk.random.below(8) {
+            0 | 1 => done(desk, desk.patient("set", || space.set(&name, &whole(key, number)))).unwrap_or(()),
+            2 | 3 => {
+                done(desk, desk.patient("set", || space.set::<str>(&name, &text(key, number)))).unwrap_or(())
+            }
+            4 => _ = done(desk, desk.patient("remove", || space.remove(&name))),
+            5 | 6 => match desk.act("get", || space.get::<Whole>(&name)) {
+                Ok(Some(value)) if value != whole(key, value[0]) => {
+                    desk.fault(Fault::Torn, format!("{name}: {value:x?}"));
+                }
+                Err(error) if error.kind() != ErrorKind::TypeMismatch => {
+                    desk.fault(Fault::Broken, format!("{name}: {error}"));
+                }
+                _ => {}
+            },
+            _ => match desk.act("get", || space.get::<str>(&name)) {
+                Ok(Some(value)) => {
+                    let number = value.split(' ').next().and_then(|word| word.parse().ok());
+                    if number.map(|number| text(key, number)).as_ref() != Some(&value) {
+                        desk.fault(Fault::Torn, format!("{name}: {value:?}"));
+                    }
+                }
+                Err(error) if error.kind() != ErrorKind::TypeMismatch => {
+                    desk.fault(Fault::Broken, format!("{name}: {error}"));
+                }
+                _ => {}
+            },
+        }
+    }
+
+    fn verdict(&mut self, desk: &mut Desk) {
+        let set = self.0.set("last", &1u64).and_then(|()| self.0.get::<u64>("last"));
+        let names = self.0.names();
+        if !set.as_ref().is_ok_and(|last| *last == Some(1)) || !names.is_ok_and(|names| names.len() <= 5) {
+            desk.fault(Fault::Broken, format!("set, and found: {set:?}, in {:?}", self.0));
+        }
+    }
+}
+
+pub const RECIPES: &[Recipe] = &[
+    Recipe {
+        name: "dict",
+        join: |site, name| {
+            let counts = Dict::open_or_create(site.segment.at(name))?.0;
+            let texts = Dict::open_or_create(site.segment.at("dict of texts"))?.0;
+            Ok(Box::new(Entries { counts, texts, last: [0; COMMON] }))
+        },
+    },
+    Recipe {
+        name: "namespace",
+        join: |site, name| Ok(Box::new(Names(Namespace::open_or_create(site.segment.at(name))?.0))),
+    },
+];
