@@ -43,6 +43,8 @@ use crate::sys::clock::Deadline;
 use crate::sys::fork;
 use crate::{Error, ErrorKind, Result};
 
+pub(crate) mod look;
+
 /// What stands before the elements. Any bytes are a Head.
 #[repr(C)]
 struct Head {

@@ -32,6 +32,10 @@ use crate::switchboard;
 use crate::sys::{lock, memory};
 use crate::{Error, ErrorKind, Result};
 
+pub(crate) mod contents;
+pub use crate::message::ItemType;
+pub use contents::{contents, item, Contents, Datum};
+
 /// A segment as an observer saw it.
 #[derive(Debug, Clone)]
 #[non_exhaustive]

@@ -63,6 +63,9 @@ mod reference;
 mod shared_memory;
 #[cfg(not(loom))]
 mod switchboard;
+#[cfg(not(loom))]
+#[doc(hidden)]
+pub mod untyped;
 
 #[cfg(test)]
 #[path = "../tests/loom/mod.rs"]

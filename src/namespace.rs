@@ -41,10 +41,18 @@ pub struct Namespace {
 }
 
 /// Text and bytes of a value, if they can be told apart.
-fn parts(bytes: &[u8]) -> Option<(&str, &[u8])> {
+pub(crate) fn parts(bytes: &[u8]) -> Option<(&str, &[u8])> {
     let (len, rest) = bytes.split_first_chunk::<4>()?;
     let (text, value) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
     Some((std::str::from_utf8(text).ok()?, value))
+}
+
+/// What stands in the dict for a value of this type: see [`parts`].
+pub(crate) fn joined(text: &str, value: &[u8]) -> Vec<u8> {
+    let mut bytes = (text.len() as u32).to_le_bytes().to_vec();
+    bytes.extend_from_slice(text.as_bytes());
+    bytes.extend_from_slice(value);
+    bytes
 }
 
 impl Namespace {
@@ -104,11 +112,7 @@ impl Namespace {
     ///
     /// `OutOfMemory`, and everything is as it was; `InvalidInput` (longer than 4 GiB), `NotInThisProcess`, `Corrupted`.
     pub fn set<T: Item + ?Sized>(&self, name: &str, value: &T) -> Result<()> {
-        let text = T::layout();
-        let mut bytes = (text.len() as u32).to_le_bytes().to_vec();
-        bytes.extend_from_slice(text.as_bytes());
-        bytes.extend_from_slice(value.bytes());
-        self.dict.insert(name, &bytes).map(drop)
+        self.dict.insert(name, &joined(&T::layout(), value.bytes())).map(drop)
     }
 
     /// A copy of the value of `name`; `None`: it has none.

@@ -3,8 +3,11 @@
 //! It stands below everything, because it imports everything. The directory calls up into it, since a participant must be
 //! reaped from objects that the reaper itself never uses.
 
+use crate::heap::Look;
 use crate::kind::Kind;
+use crate::message::{ItemType, Schema};
 use crate::owner::OwnerId;
+use crate::Result;
 
 /// Clears every word of the object that names `dead`. Idempotent; any number of processes may do it at once.
 pub(crate) fn recover(kind: u32, base: *mut u8, len: usize, dead: OwnerId) {
@@ -68,6 +71,60 @@ pub(crate) fn peek(kind: u32, base: *const u8, len: usize) -> Option<Vec<u8>> {
         Some(Kind::Queue) => crate::queue::mpmc::peek(base, len),
         Some(Kind::Spsc) => crate::queue::spsc::peek(base, len),
         Some(Kind::Value) => crate::value::peek(base, len),
+        _ => None,
+    }
+}
+
+/// A key, a value or an element: its first bytes, and how many it has.
+pub(crate) type Start = (Vec<u8>, usize);
+/// Keys, if there are such, and values.
+pub(crate) type Entries = Vec<(Option<Start>, Start)>;
+
+/// How many entries or elements the object has, and some of them: at most so many, and so many bytes of each. `None`: it is not of
+/// a kind that has any, or nobody knows how large they are.
+pub(crate) fn contents(
+    kind: u32,
+    schema: &str,
+    (base, len): (*const u8, usize),
+    look: &Look<'_>,
+    most: (usize, usize),
+) -> Result<Option<(u64, Entries)>> {
+    let sized = || {
+        let schema = schema.parse::<Schema>().ok()?;
+        Some((usize::try_from(schema.size()).ok()?, usize::try_from(schema.align()).ok()?))
+    };
+    match Kind::from_number(kind) {
+        Some(Kind::Dict | Kind::Namespace) => {
+            let (total, pairs) = crate::dict::look::entries(base, len, look, most)?;
+            Ok(Some((total, pairs.into_iter().map(|[key, value]| (Some(key), value)).collect())))
+        }
+        Some(Kind::List) => {
+            let size = match ItemType::from_text(schema) {
+                ItemType::Str | ItemType::Bytes => None,
+                _ => match sized() {
+                    Some((size, _)) => Some(size),
+                    None => return Ok(None),
+                },
+            };
+            let (total, elements) = crate::list::look::elements(base, len, look, size, most)?;
+            Ok(Some((total, elements.into_iter().map(|element| (None, element)).collect())))
+        }
+        Some(Kind::Array) => {
+            let Some(size) = sized() else { return Ok(None) };
+            let found = crate::array::look::elements(base, len, size, most);
+            let entry = |bytes| (None, (bytes, size.0));
+            Ok(found.map(|(total, elements)| (total, elements.into_iter().map(entry).collect())))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The types of keys and values of the dict with this schema; those of a namespace, whose values are `None`: each says its own.
+pub(crate) fn types(kind: Option<Kind>, schema: &str) -> Option<(ItemType, Option<ItemType>)> {
+    let (key, value) = ItemType::pair(schema);
+    match kind {
+        Some(Kind::Dict) => Some((key, Some(value))),
+        Some(Kind::Namespace) => Some((key, None)),
         _ => None,
     }
 }

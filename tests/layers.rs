@@ -50,6 +50,7 @@ const LAYERS: &[&str] = &[
     "pool/",
     "switchboard",
     "inspect",
+    "untyped",
 ];
 
 /// The one upward edge: who is reaped must be reaped from every kind of object.

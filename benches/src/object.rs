@@ -86,3 +86,28 @@ impl<P: Permits> Blocking for Signals<P> {
         self.desk.lines[self.theirs].0.load(Relaxed)
     }
 }
+
+/// Numbers under numbers.
+pub trait Table: Send {
+    fn get(&mut self, key: u64) -> Option<u64>;
+    /// Gives `key` a value, whether or not it has one.
+    fn put(&mut self, key: u64, value: u64);
+    /// Whether it was there.
+    fn remove(&mut self, key: u64) -> bool;
+    /// Puts all of these.
+    fn fill(&mut self, entries: impl Iterator<Item = (u64, u64)>) {
+        entries.for_each(|(key, value)| self.put(key, value));
+    }
+}
+
+/// Numbers one behind the other.
+pub trait Sequence: Send {
+    fn push(&mut self, value: u64);
+    fn get(&mut self, index: u64) -> Option<u64>;
+}
+
+/// A value of so many numbers, which are all the same.
+pub trait Cell<const N: usize>: Send {
+    fn get(&mut self) -> [u64; N];
+    fn set(&mut self, value: [u64; N]);
+}

@@ -73,9 +73,9 @@ impl Row {
             figure,
             spread,
             dash(self.tail.map(|tail| tail.map(|nanos| time(nanos as f64)).join(" "))),
-            dash(self.ratio.map(|ratio| format!("{ratio:.3}"))),
+            dash(self.ratio.map(factor)),
             dash(self.against.map(|against| {
-                let bar = against.bar.map(|bar| format!("<= {bar:.2} ")).unwrap_or_default();
+                let bar = against.bar.map(|bar| format!("<= {} ", factor(bar))).unwrap_or_default();
                 format!("{bar}x {} ({})", against.name, against.between)
             })),
             self.verdict().to_string(),
@@ -110,6 +110,15 @@ pub fn print(rows: &[Row]) {
     }
     let count = |verdict: &str| rows.iter().filter(|row| row.verdict() == verdict).count();
     println!("\nbars: {} met, {} missed, {} undecided", count("met"), count("MISSED"), count("undecided"));
+}
+
+/// With as many digits as a factor of that size needs.
+fn factor(ratio: f64) -> String {
+    if ratio < 0.1 {
+        format!("{ratio:.4}")
+    } else {
+        format!("{ratio:.2}")
+    }
 }
 
 fn show(unit: Unit, nanos: f64) -> String {

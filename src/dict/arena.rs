@@ -4,7 +4,7 @@ use crate::loom::atomic::AtomicU64;
 use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use crate::{Error, ErrorKind, Result};
 
-use super::store::{Block, Store};
+use super::store::{Block, Store, Words};
 
 /// Words of a block.
 const WORDS: usize = if cfg!(loom) { 4 } else { 64 };
@@ -61,12 +61,14 @@ impl Arena {
     }
 }
 
-impl Store for Arena {
+impl Words for Arena {
     fn words(&self, at: u64, count: usize) -> Option<&[AtomicU64]> {
         let first = (at as usize / 8).checked_sub(WORDS)?;
         self.words.get(first..first.checked_add(count)?)
     }
+}
 
+impl Store for Arena {
     fn alloc(&self, count: usize) -> Result<Block> {
         self.claim(count, CLAIMED)
     }
@@ -100,11 +102,13 @@ pub(crate) struct Mortal<'a> {
     pub(crate) steps: std::cell::Cell<usize>,
 }
 
-impl Store for Mortal<'_> {
+impl Words for Mortal<'_> {
     fn words(&self, at: u64, count: usize) -> Option<&[AtomicU64]> {
         self.arena.words(at, count)
     }
+}
 
+impl Store for Mortal<'_> {
     fn alloc(&self, count: usize) -> Result<Block> {
         self.arena.claim(count, DOOMED)
     }

@@ -82,8 +82,8 @@ pub struct Dict<K: Item + ?Sized, V: Item + ?Sized> {
 /// The memory in front of the shards.
 #[derive(Debug)]
 #[repr(C, align(128))]
-struct Head {
-    seed: u64,
+pub(super) struct Head {
+    pub(super) seed: u64,
     _reserved: [u64; 15],
 }
 
@@ -96,7 +96,7 @@ fn write_seed(base: *mut u8) {
 }
 
 /// The shards of the dict at `base`, if it is as long as one.
-fn shards<'a>(base: *const u8, len: usize) -> &'a [Shard] {
+pub(super) fn shards<'a>(base: *const u8, len: usize) -> &'a [Shard] {
     if len < LEN {
         return &[];
     }

@@ -18,6 +18,8 @@ pub(crate) mod write;
 pub(crate) mod arena;
 #[cfg(not(loom))]
 mod handle;
+#[cfg(not(loom))]
+pub(crate) mod look;
 
 #[cfg(not(loom))]
 pub use handle::Dict;

@@ -11,7 +11,7 @@ pub(super) use crate::item::Bytes;
 use crate::item::{words_for, words_of};
 
 use super::shard::Shard;
-use super::store::Store;
+use super::store::Words;
 use super::word::{entry_of, is_entry, tag, tag_of, Damaged, Table, EMPTY, TOMBSTONE};
 
 /// Bytes that are copied without another look at whether they are still there.
@@ -35,7 +35,7 @@ pub(crate) struct Entry<'a> {
 impl<'a> Entry<'a> {
     /// The entry at `at`, inside of the memory, whatever it holds.
     #[inline(always)]
-    pub(super) fn at<S: Store>(store: &'a S, at: u64) -> Option<Entry<'a>> {
+    pub(super) fn at<S: Words>(store: &'a S, at: u64) -> Option<Entry<'a>> {
         let (key_len, value_len) = lengths(store.words(at, 1)?.first()?.load(Relaxed));
         let words = store.words(at + 8, words_for(key_len) + words_for(value_len))?;
         Some(Entry { at, words, key_len, value_len })
@@ -82,7 +82,7 @@ pub(super) enum Place<'a> {
 
 /// Goes through the buckets that `key` may be in. For readers the answer holds only if the version stays the same.
 #[inline(always)]
-pub(super) fn find<'a, S: Store>(
+pub(super) fn find<'a, S: Words>(
     shard: &Shard,
     store: &'a S,
     hash: u64,
@@ -132,7 +132,7 @@ pub(super) fn consistent<R>(shard: &Shard, mut read: impl FnMut(u64) -> R) -> R 
 /// What `take` makes of the value of `key`; `None`: the key is not there. `take` may be called several times, with bytes
 /// that are of no entry; what it made of those is dropped.
 #[inline(always)]
-pub(crate) fn get<S: Store, R>(
+pub(crate) fn get<S: Words, R>(
     shard: &Shard,
     store: &S,
     hash: u64,
@@ -148,9 +148,19 @@ pub(crate) fn get<S: Store, R>(
 
 /// Puts what `take` makes of each entry of the shard behind each other: of those that are there all the time, once. A key
 /// that is removed and comes back meanwhile may come twice. If the table is replaced, all begins anew.
-pub(crate) fn collect<S: Store, R>(
+pub(crate) fn collect<S: Words, R>(
     shard: &Shard,
     store: &S,
+    take: impl FnMut(Bytes<'_>, Bytes<'_>) -> R,
+) -> Result<Vec<R>, Damaged> {
+    collect_some(shard, store, usize::MAX, take)
+}
+
+/// As [`collect`], but no more than `most` of them.
+pub(crate) fn collect_some<S: Words, R>(
+    shard: &Shard,
+    store: &S,
+    most: usize,
     mut take: impl FnMut(Bytes<'_>, Bytes<'_>) -> R,
 ) -> Result<Vec<R>, Damaged> {
     'table: loop {
@@ -158,6 +168,9 @@ pub(crate) fn collect<S: Store, R>(
         let Some(table) = Table::from_word(word)? else { return Ok(Vec::new()) };
         let mut all = Vec::new();
         for index in 0..table.capacity() {
+            if all.len() >= most {
+                break;
+            }
             let one = consistent(shard, |version| {
                 if shard.table.load(Acquire) != word {
                     return Ok(Look::OtherTable); // pairs with Shard::step()

@@ -11,11 +11,14 @@ pub(crate) struct Block {
     pub(crate) generation: u64,
 }
 
-/// Memory in blocks of 64-bit words, which any number of processes may look at, also at what has been freed.
-pub(crate) trait Store {
+/// Memory that can be looked at, also at what has been freed: all that a reader needs.
+pub(crate) trait Words {
     /// The `count` words at offset `at`; `None` if they are not inside of the memory.
     fn words(&self, at: u64, count: usize) -> Option<&[AtomicU64]>;
+}
 
+/// Memory in blocks of 64-bit words, which any number of processes may look at.
+pub(crate) trait Store: Words {
     /// A block of at least `count` words. If this process dies before [`publish`](Store::publish), it is freed.
     /// What this process writes into it comes after everything that those who freed it before had done.
     fn alloc(&self, count: usize) -> Result<Block>;
@@ -36,12 +39,22 @@ pub(crate) trait Store {
 }
 
 #[cfg(not(loom))]
-impl Store for crate::heap::Heap {
+impl Words for crate::heap::Heap {
     #[inline]
     fn words(&self, at: u64, count: usize) -> Option<&[AtomicU64]> {
         crate::heap::Heap::words(self, at, count)
     }
+}
 
+#[cfg(not(loom))]
+impl Words for crate::heap::Look<'_> {
+    fn words(&self, at: u64, count: usize) -> Option<&[AtomicU64]> {
+        crate::heap::Look::words(self, at, count)
+    }
+}
+
+#[cfg(not(loom))]
+impl Store for crate::heap::Heap {
     #[inline]
     fn alloc(&self, count: usize) -> Result<Block> {
         let block = crate::heap::Heap::alloc(self, 8 * count)?;

@@ -23,6 +23,8 @@ pub(crate) mod class;
 mod arena;
 #[cfg(not(loom))]
 mod handle;
+#[cfg(not(loom))]
+mod look;
 
 #[cfg(not(loom))]
 pub(crate) use arena::{describe, recover};
@@ -30,6 +32,8 @@ pub(crate) use arena::{describe, recover};
 pub(crate) use block::State;
 #[cfg(not(loom))]
 pub(crate) use handle::{Block, Heap};
+#[cfg(not(loom))]
+pub(crate) use look::Look;
 
 #[cfg(all(test, not(loom)))]
 mod tests;

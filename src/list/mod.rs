@@ -45,6 +45,7 @@ use crate::sync::owned::{self, OwnerWord};
 
 mod change;
 mod handle;
+pub(crate) mod look;
 mod read;
 
 pub use handle::{Iter, List};

@@ -1,5 +1,7 @@
 //! Messages: values that may cross from one process to another, and the text that describes their bytes.
 
+mod encode;
+mod item_type;
 mod mismatch;
 mod padded;
 mod parse;
@@ -13,6 +15,7 @@ use std::sync::atomic::{compiler_fence, Ordering};
 
 use bytemuck::AnyBitPattern;
 
+pub use item_type::ItemType;
 pub(crate) use mismatch::mismatch;
 pub(crate) use padded::CachePadded;
 pub use schema::Schema;

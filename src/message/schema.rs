@@ -170,6 +170,15 @@ impl Layout {
         }
     }
 
+    /// In bytes, as on all platforms that pagemate runs on.
+    pub(super) fn align(&self) -> u64 {
+        match self {
+            Layout::Primitive(primitive) | Layout::Enum { repr: primitive, .. } => primitive.size().max(1),
+            Layout::Array(element, _) => element.align(),
+            Layout::Struct { align, .. } => *align,
+        }
+    }
+
     fn name(&self) -> String {
         match self {
             Layout::Primitive(primitive) => primitive.name().to_owned(),
@@ -257,6 +266,11 @@ impl Schema {
     /// The size of a message in bytes.
     pub fn size(&self) -> u64 {
         self.layout.size()
+    }
+
+    /// To what the bytes of a message are aligned.
+    pub(crate) fn align(&self) -> u64 {
+        self.layout.align()
     }
 
     /// A number that differs when the text does, but for a chance of one in 2^64: FNV-1a of the text.

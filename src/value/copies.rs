@@ -29,6 +29,8 @@ use crate::loom::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::loom::atomic::{fence, AtomicU64};
 use crate::loom::spin_loop;
 
+use super::wide::copy_words;
+
 /// Every so many tries a reader that writers keep overtaking lets others run.
 const TRIES: usize = 64;
 
@@ -42,7 +44,7 @@ pub(crate) struct Copies<'a> {
 
 impl Copies<'_> {
     /// The copy that holds at this sequence.
-    #[inline]
+    #[inline(always)]
     fn copy(&self, sequence: u64) -> &[AtomicU64] {
         let (even, odd) = self.words.split_at(self.words.len() / 2);
         if sequence % 2 == 0 {
@@ -52,22 +54,41 @@ impl Copies<'_> {
         }
     }
 
-    /// Gives the words of the value, all of one moment. False: writers were quicker; what was given is nothing.
-    #[inline]
-    pub(crate) fn try_read(&self, mut word: impl FnMut(usize, u64)) -> bool {
+    /// Lets `read` look at the copy that holds. False: writers were quicker; what was read is nothing.
+    #[inline(always)]
+    fn try_look(&self, read: impl FnOnce(&[AtomicU64])) -> bool {
         let seen = self.sequence.load(Acquire); // pairs with the store in write()
-        for (index, from) in self.copy(seen).iter().enumerate() {
-            word(index, from.load(Relaxed));
-        }
+        read(self.copy(seen));
         fence(Acquire); // pairs with the fence in write()
         self.sequence.load(Relaxed) == seen
     }
 
-    /// Gives the words of the value, until they are all of one moment.
-    #[inline]
-    pub(crate) fn read(&self, mut word: impl FnMut(usize, u64)) {
+    /// Gives the words of the value, all of one moment. False: writers were quicker; what was given is nothing.
+    pub(crate) fn try_read(&self, mut word: impl FnMut(usize, u64)) -> bool {
+        self.try_look(|copy| {
+            copy.iter().enumerate().for_each(|(index, from)| word(index, from.load(Relaxed)))
+        })
+    }
+
+    /// Copies the first `len` bytes of the value to `to`, all of one moment.
+    ///
+    /// # Safety
+    ///
+    /// `to` is writable for `len` bytes, and nobody else's.
+    #[inline(always)]
+    pub(crate) unsafe fn read_to(&self, to: *mut u8, len: usize) {
+        let read = |copy: &[AtomicU64]| {
+            let (whole, last) = copy.split_at(copy.len().min(len / 8));
+            // SAFETY: as many whole words are writable (promised).
+            unsafe { copy_words(whole, to.cast()) };
+            if let (Some(last), 1..) = (last.first(), len % 8) {
+                let bytes = last.load(Relaxed).to_le_bytes();
+                // SAFETY: so many bytes are writable behind the whole words (promised).
+                unsafe { to.add(8 * whole.len()).copy_from_nonoverlapping(bytes.as_ptr(), len % 8) };
+            }
+        };
         let mut tries = 0;
-        while !self.try_read(&mut word) {
+        while !self.try_look(read) {
             tries += 1;
             if tries % TRIES == 0 {
                 std::thread::yield_now();
@@ -109,8 +130,9 @@ mod tests {
         let (sequence, words) = (AtomicU64::new(0), [(); 4].map(|_| AtomicU64::new(0)));
         let copies = Copies { sequence: &sequence, words: &words };
         let value = || {
-            let mut value = [9; 2];
-            copies.read(|index, word| value[index] = word);
+            let mut value = [9_u64; 2];
+            // SAFETY: 16 bytes of our own.
+            unsafe { copies.read_to(value.as_mut_ptr().cast(), 16) };
             value
         };
         assert_eq!(value(), [0, 0]);
@@ -123,5 +145,19 @@ mod tests {
         sequence.store(u64::MAX, Relaxed);
         copies.write(|_| 1);
         assert_eq!((value(), sequence.load(Relaxed)), ([1, 1], 0));
+    }
+    #[test]
+    fn any_length_is_copied_and_no_more() {
+        for len in 0..200 {
+            let words: Vec<AtomicU64> = (0..2 * usize::div_ceil(len, 8) as u64)
+                .map(|word| AtomicU64::new(u64::from_le_bytes([word as u8 + 1; 8])))
+                .collect();
+            let copies = Copies { sequence: &AtomicU64::new(0), words: &words };
+            let mut value = [0; 208];
+            // SAFETY: more bytes than `len`, at an odd address, of our own.
+            unsafe { copies.read_to(value.as_mut_ptr().add(1), len) };
+            let expected = |at: usize| if at >= 1 && at <= len { (at - 1) as u8 / 8 + 1 } else { 0 };
+            assert!(value.iter().enumerate().all(|(at, byte)| *byte == expected(at)), "{len}: {value:?}");
+        }
     }
 }

@@ -127,8 +127,12 @@ impl From<ValueError> for Error {
     }
 }
 
-/// The word of a value's bytes with this index.
+/// The word of a value's bytes with this index, zeros behind the last.
+#[inline]
 fn word_of(bytes: &[u8], index: usize) -> u64 {
+    if let Some(word) = bytes.get(8 * index..).and_then(<[u8]>::first_chunk) {
+        return u64::from_le_bytes(*word);
+    }
     let mut word = [0; 8];
     for (to, from) in word.iter_mut().zip(bytes.iter().skip(8 * index)) {
         *to = *from;
@@ -261,23 +265,18 @@ impl<T: Message> Value<T> {
         }
     }
 
+    #[inline]
     fn get_large(&self) -> Result<T, ValueError> {
         let mut copy = MaybeUninit::<T>::uninit();
         let to = copy.as_mut_ptr().cast::<u8>();
-        let put = |index: usize, word: u64| {
-            let at = to.wrapping_add(8 * index);
-            let rest = Self::SIZE - 8 * index; // not negative: there are as many words as the size needs
-            if rest >= 8 {
-                // SAFETY: eight bytes from here are within the copy, which is ours.
-                unsafe { at.cast::<u64>().write_unaligned(word) };
-            } else {
-                // SAFETY: the rest is within the copy.
-                unsafe { std::ptr::copy_nonoverlapping(word.to_le_bytes().as_ptr(), at, rest) };
-            }
-        };
-        self.copies().read(put);
-        // SAFETY: all of its bytes were just written.
-        unsafe { message::read(to) }.ok_or(ValueError::Corrupted)
+        // SAFETY: as many bytes are in the copy, which is ours.
+        unsafe { self.copies().read_to(to, Self::SIZE) };
+        // SAFETY: all of its bytes were just written, and nobody else has the copy.
+        if !unsafe { message::is_valid::<T>(to) } {
+            return Err(ValueError::Corrupted);
+        }
+        // SAFETY: written, and valid. Not copied once more: words that were just stored are slow to be loaded as larger ones.
+        Ok(unsafe { copy.assume_init() })
     }
 
     /// Sets the value. If it is large, waits for other writers.

@@ -7,6 +7,7 @@ mod handle;
 mod integer;
 #[cfg(not(loom))]
 mod small;
+mod wide;
 
 #[cfg(not(loom))]
 pub(crate) use handle::{describe, peek, recover};

@@ -5,8 +5,10 @@ use crate::contender::Bench;
 pub mod alone;
 pub mod barrier;
 pub mod condvar;
+pub mod dict;
 pub mod event;
 pub mod latency;
+pub mod list;
 pub mod lock;
 pub mod many;
 pub mod pool;
@@ -16,6 +18,8 @@ pub mod semaphore;
 pub mod size;
 pub mod stream;
 pub mod throughput;
+pub mod timed;
+pub mod value;
 pub mod wake;
 
 /// All of them, in the order in which they run.
@@ -35,6 +39,14 @@ pub const ALL: &[Bench] = &[
     rwlock::BENCH,
     event::BENCH,
     barrier::BENCH,
+    value::GET,
+    value::SET,
+    dict::GET,
+    dict::INSERT,
+    dict::REPLACE,
+    dict::REMOVE,
+    list::PUSH,
+    list::GET,
     pool::CHUNKS,
     pool::SINGLE,
     pool::MICROSECOND,

@@ -41,7 +41,7 @@ fn contenders() -> Vec<Contender> {
     ]
 }
 
-fn threads<P: Pair>(name: &'static str) -> Contender
+pub(super) fn threads<P: Pair>(name: &'static str) -> Contender
 where
     P::End: Shared,
 {
@@ -54,7 +54,7 @@ where
     })
 }
 
-fn processes<W: Wire>(name: &'static str) -> Contender
+pub(super) fn processes<W: Wire>(name: &'static str) -> Contender
 where
     W::End: Shared,
 {

@@ -2,8 +2,10 @@
 //!
 //! One file per subcommand. Exit status: 0; 1 for a failure, with one line on standard error; 2 for wrong usage.
 
+mod contents;
 mod demo;
 mod gc;
+mod get;
 mod interrupt;
 mod ls;
 mod output;
@@ -11,6 +13,7 @@ mod progress;
 mod recv;
 mod rm;
 mod send;
+mod set;
 mod show;
 mod site;
 mod stream;
@@ -40,6 +43,8 @@ enum Command {
     Recv(recv::Recv),
     Ls(ls::Ls),
     Show(show::Show),
+    Get(get::Get),
+    Set(set::Set),
     Top(top::Top),
     Rm(rm::Rm),
     Gc(gc::Gc),
@@ -53,6 +58,8 @@ impl Command {
             Command::Recv(recv) => recv.run(),
             Command::Ls(ls) => ls.run(),
             Command::Show(show) => show.run(),
+            Command::Get(get) => get.run(),
+            Command::Set(set) => set.run(),
             Command::Top(top) => top.run(),
             Command::Rm(rm) => rm.run(),
             Command::Gc(gc) => gc.run(),

@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Write};
 use std::time::{Duration, SystemTime};
 
+use pagemate::inspect::{Datum, ItemType};
 use serde_json::{json, Value};
 
 use crate::Outcome;
@@ -72,6 +73,21 @@ pub(crate) fn unix(time: SystemTime) -> Value {
 pub(crate) fn shown(text: &str) -> String {
     let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(escape).collect()
+}
+
+/// An item for programs: numbers and truth values as such, all else as text.
+pub(crate) fn typed(item: &Datum) -> Value {
+    let text = item.render();
+    match &item.of {
+        ItemType::Message(_) => {
+            serde_json::from_str(&text).ok().filter(is_plain).unwrap_or_else(|| Value::from(text))
+        }
+        _ => Value::from(text),
+    }
+}
+
+fn is_plain(value: &Value) -> bool {
+    value.is_number() || value.is_boolean()
 }
 
 #[cfg(test)]

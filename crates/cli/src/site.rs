@@ -26,4 +26,11 @@ impl Site {
             None => Place::from(name),
         }
     }
+
+    /// The segment and the name of the object in it that `name` means: `SEGMENT/OBJECT`, or the object that has the segment's
+    /// name. Names have no '/'.
+    pub(crate) fn object<'a>(&self, name: &'a str) -> (Place, &'a str) {
+        let (segment, object) = name.split_once('/').unwrap_or((name, ""));
+        (self.place(segment), object)
+    }
 }

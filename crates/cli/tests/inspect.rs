@@ -30,8 +30,9 @@ fn nothing_there() {
     assert_eq!(json(dir.path(), &["gc"]), json!({ "swept": [] }));
     for command in ["show", "rm"] {
         assert!(refused(dir.path(), &[command, "x"]).contains("nobody has created it"));
-        assert!(refused(dir.path(), &[command, "a/b"]).contains("names are not paths"));
     }
+    assert!(refused(dir.path(), &["rm", "a/b"]).contains("names are not paths"));
+    assert!(refused(dir.path(), &["show", "a/b"]).contains("nobody has created it"));
     let nowhere = dir.path().join("nowhere");
     for command in ["ls", "gc"] {
         assert!(refused(&nowhere, &[command]).contains("cannot read the directory"));

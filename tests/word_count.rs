@@ -1,0 +1,47 @@
+//! The example that counts words, on a text of a megabyte: the same as `sort | uniq -c`, byte by byte.
+
+#[path = "../examples/word_count/main.rs"]
+#[allow(dead_code)] // its main is not called
+mod word_count;
+
+use std::process::Command;
+
+pagemate::init_tests!();
+
+#[test]
+fn shorter_than_there_are_processes() {
+    let path = std::env::temp_dir().join(format!("pagemate-test-word-{}", std::process::id()));
+    for (text, expected) in
+        [("", vec![]), ("a", vec![("a".to_string(), 1)]), (" a ", vec![("a".to_string(), 1)])]
+    {
+        std::fs::write(&path, text).unwrap();
+        assert_eq!(word_count::count(path.to_str().unwrap(), 4, false).unwrap(), expected, "{text:?}");
+    }
+    std::fs::write(&path, [b'a', 0xff]).unwrap();
+    let error = word_count::count(path.to_str().unwrap(), 1, false).unwrap_err();
+    assert!(error.to_string().contains("not UTF-8"), "{error}");
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn like_sort_and_uniq() {
+    let path = std::env::temp_dir().join(format!("pagemate-test-words-{}", std::process::id()));
+    let file = path.to_str().unwrap();
+    let mut text = b" \n\n".to_vec();
+    word_count::text::write(1 << 20, &mut text).unwrap();
+    text.extend_from_slice(b"\t\x0blast");
+    std::fs::write(&path, text).unwrap();
+
+    let pipe = "tr -s ' \\t\\n\\v\\f\\r' '\\n' < \"$0\" | sed '/^$/d' | sort | uniq -c";
+    let expected = Command::new("sh").env("LC_ALL", "C").args(["-c", pipe, file]).output().unwrap().stdout;
+    assert!(expected.len() > 10_000, "{}", String::from_utf8_lossy(&expected));
+    // 7: ranges that begin and end in the middle of words.
+    for (processes, local) in [(1, false), (4, false), (7, true)] {
+        let mut counts = word_count::count(file, processes, local).unwrap();
+        counts.sort_unstable();
+        let mut printed = Vec::new();
+        word_count::print(&counts, &mut printed).unwrap();
+        assert!(printed == expected, "{processes} processes, adding up first: {local}");
+    }
+    std::fs::remove_file(&path).unwrap();
+}
