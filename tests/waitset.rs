@@ -480,6 +480,7 @@ fn a_kernel_that_cannot() {
         set.add(0, &queue_too).unwrap();
         set.add(1, &event_too).unwrap();
         assert!(!is_ready(&mut set));
+        back_too.send(77).unwrap();
         for round in 0..20 {
             match round {
                 10 => set.add(2, &near).unwrap(),
@@ -492,6 +493,7 @@ fn a_kernel_that_cannot() {
         set.add(1, &event_too).unwrap();
         i32::from(set.wait_timeout(LONG).unwrap() != [1])
     });
+    assert_eq!(back.recv_timeout(LONG).unwrap(), 77, "it has looked, and found nothing");
     for round in 0..20 {
         assert!(back.recv_timeout(Duration::from_millis(10)).is_err());
         queue.send(round).unwrap();
