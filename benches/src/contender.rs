@@ -38,14 +38,21 @@ pub struct Plan {
     pub most_rounds: usize,
     /// Bytes that go through a stream.
     pub stream: u64,
+    /// Tasks of one map.
+    pub tasks: usize,
 }
 
 impl Plan {
-    pub const FULL: Plan =
-        Plan { length: Duration::from_millis(150), rounds: 9, most_rounds: 25, stream: 2 << 30 };
+    pub const FULL: Plan = Plan {
+        length: Duration::from_millis(150),
+        rounds: 9,
+        most_rounds: 25,
+        stream: 2 << 30,
+        tasks: 100_000,
+    };
     /// Each once, briefly: shows that everything runs and is right, and nothing about speed.
     pub const QUICK: Plan =
-        Plan { length: Duration::from_millis(5), rounds: 1, most_rounds: 1, stream: 64 << 20 };
+        Plan { length: Duration::from_millis(5), rounds: 1, most_rounds: 1, stream: 64 << 20, tasks: 1_000 };
 }
 
 /// What a repetition is given.

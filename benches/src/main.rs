@@ -6,6 +6,7 @@
 mod benches;
 mod contender;
 mod cpu;
+mod crew;
 mod desk;
 mod gate;
 mod link;
@@ -41,6 +42,11 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    pagemate::init();
+    if std::env::args_os().nth(1).is_some_and(|first| first == benches::pool_start::NOTHING) {
+        return ExitCode::SUCCESS;
+    }
+    procspawn::init();
     // A panic in a thread would leave the other side polling.
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {

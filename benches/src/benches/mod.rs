@@ -9,6 +9,8 @@ pub mod event;
 pub mod latency;
 pub mod lock;
 pub mod many;
+pub mod pool;
+pub mod pool_start;
 pub mod rwlock;
 pub mod semaphore;
 pub mod size;
@@ -33,4 +35,8 @@ pub const ALL: &[Bench] = &[
     rwlock::BENCH,
     event::BENCH,
     barrier::BENCH,
+    pool::CHUNKS,
+    pool::SINGLE,
+    pool::MICROSECOND,
+    pool_start::BENCH,
 ];

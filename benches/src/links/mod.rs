@@ -8,11 +8,15 @@ pub mod iceoryx2;
 pub mod ipc_channel;
 pub mod locks;
 pub mod pagemate_event;
+pub mod pagemate_pool;
 pub mod pagemate_queue;
 pub mod pagemate_spsc;
 pub mod pagemate_sync;
+pub mod procspawn;
 pub mod pthread;
+pub mod python;
 pub mod raw_sync;
+pub mod rayon;
 pub mod rtrb;
 pub mod unix;
 

@@ -1,0 +1,20 @@
+//! pagemate's pool.
+
+use pagemate::Pool;
+
+use crate::crew::{Crew, Trade, WORKERS};
+use crate::link::Result;
+
+impl Crew for Pool {
+    fn hire() -> Result<Pool> {
+        Ok(Pool::new(WORKERS)?)
+    }
+
+    fn map(&mut self, trade: impl Trade, items: &[u64], chunk: Option<usize>) -> Result<Vec<u64>> {
+        let mut options = self.options();
+        if let Some(size) = chunk {
+            options = options.chunk_size(size);
+        }
+        Ok(options.map(trade, items.iter().copied())?)
+    }
+}

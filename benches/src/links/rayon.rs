@@ -1,0 +1,18 @@
+//! rayon's thread pool.
+
+use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use crate::crew::{Crew, Trade, WORKERS};
+use crate::link::Result;
+
+impl Crew for ThreadPool {
+    fn hire() -> Result<ThreadPool> {
+        Ok(ThreadPoolBuilder::new().num_threads(WORKERS).build()?)
+    }
+
+    fn map(&mut self, trade: impl Trade, items: &[u64], chunk: Option<usize>) -> Result<Vec<u64>> {
+        let size = chunk.unwrap_or(usize::MAX);
+        Ok(self.install(|| items.par_iter().with_max_len(size).map(|&item| trade(item)).collect()))
+    }
+}
