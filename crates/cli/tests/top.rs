@@ -2,11 +2,15 @@
 
 mod common;
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::OnceLock;
 
-use common::{directory, json, printed, refused, run};
-use pagemate::{Mutex, Place, Queue, Segment};
+use common::{directory, eventually, json, printed, refused, run};
+use pagemate::{Event, Mutex, Place, Pool, Queue, Segment};
 use serde_json::{json, Value};
+
+pagemate::init_tests!();
 
 fn row<'a>(rows: &'a Value, name: &str) -> &'a Value {
     let found = rows.as_array().unwrap().iter().find(|row| row["name"] == name);
@@ -50,6 +54,52 @@ fn depths_rates_and_holders() {
         }
     });
     drop((guard, free));
+}
+
+#[test]
+fn what_a_pool_is_doing() {
+    static GATE: OnceLock<Event> = OnceLock::new();
+    let gate = Event::new().unwrap();
+    let name = format!("test-top-pool-{}", std::process::id());
+    // Pools with names are where everybody's segments are.
+    let dir = Path::new("/dev/shm");
+    let keep = |gate| drop(GATE.set(gate));
+    let pool = Pool::builder().workers(2).name(&name).initializer(keep, gate.clone()).build().unwrap();
+    let look = || row(&json(dir, &["top", "--once", "--interval", "0.05"])["pools"], &name).clone();
+
+    pool.map(|n: u64| n, 0..10).unwrap();
+    let wait = |()| GATE.get().unwrap().wait();
+    let tasks: Vec<_> = (0..5).map(|_| pool.apply_async(wait, ()).unwrap()).collect();
+    eventually("both workers are busy", || look()["busy"] == 2);
+    let text = printed(dir, &["top", "--once", "--interval", "0.05"]);
+    let mut pools = text.lines().skip_while(|line| !line.starts_with("POOL "));
+    let line = pools.find(|line| line.starts_with(&name)).unwrap();
+    assert_eq!(line.split_whitespace().skip(1).collect::<Vec<_>>(), ["2", "2", "3", "10", "0"], "{text}");
+    let expected = json!({
+        "name": &name, "workers": 2, "busy": 2, "queued": 3, "tasks_done": 10, "tasks_per_second": 0.0,
+        "closed": false,
+    });
+    assert_eq!(look(), expected);
+
+    gate.set();
+    assert!(tasks.into_iter().all(|task| task.get().unwrap()));
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Relaxed) {
+                pool.map(|n: u64| n, 0..100).unwrap();
+            }
+        });
+        eventually("tasks are done", || look()["tasks_per_second"].as_f64().unwrap() > 0.0);
+        over.store(true, Relaxed);
+    });
+    pool.close();
+    pool.join().unwrap();
+    let end = look();
+    assert_eq!((&end["busy"], &end["queued"], &end["closed"]), (&json!(0), &json!(0), &json!(true)));
+    assert!(end["tasks_done"].as_u64().unwrap() >= 115, "{end}");
+    drop(pool);
+    assert!(!dir.join(format!("pagemate.{name}")).exists());
 }
 
 #[test]

@@ -58,18 +58,35 @@ pub(super) struct LockRow {
     owner_died: bool,
 }
 
+#[derive(Debug)]
+pub(super) struct PoolRow {
+    name: String,
+    workers: u64,
+    busy: u64,
+    /// Chunks that wait for a worker.
+    queued: u64,
+    /// Tasks.
+    done: u64,
+    /// Tasks done a second.
+    rate: f64,
+    closed: bool,
+}
+
 /// Tables of everything.
 #[derive(Debug, Default)]
 pub(super) struct Board {
     pub(super) segments: Vec<SegmentRow>,
     pub(super) queues: Vec<QueueRow>,
     pub(super) locks: Vec<LockRow>,
+    pub(super) pools: Vec<PoolRow>,
 }
 
 /// A column's name in a table for people; '>' makes it flush right.
 pub(super) const SEGMENTS: [&str; 5] = ["SEGMENT", ">COMMITTED", ">ALIVE", ">DEAD", "STATE"];
 pub(super) const QUEUES: [&str; 6] = ["QUEUE", "KIND", ">DEPTH", ">CAPACITY", ">RECEIVED/s", "CLOSED"];
 pub(super) const LOCKS: [&str; 5] = ["LOCK", "KIND", ">HOLDER", "WAITED ON", "OWNER DIED"];
+pub(super) const POOLS: [&str; 7] =
+    ["POOL", ">WORKERS", ">BUSY", ">QUEUED", ">TASKS DONE", ">DONE/s", "CLOSED"];
 
 impl Board {
     /// What is there `now`, with rates since `before`.
@@ -129,6 +146,15 @@ impl Board {
                     owner_died: is(object, "owner died"),
                 });
             }
+            Kind::Pool => self.pools.push(PoolRow {
+                name,
+                workers: number(object, "workers"),
+                busy: number(object, "busy"),
+                queued: number(object, "queued"),
+                done: number(object, "tasks done"),
+                rate: rate("tasks done"),
+                closed: is(object, "closed"),
+            }),
             _ => {}
         }
     }
@@ -159,6 +185,15 @@ impl Board {
         self.locks.iter().map(row).collect()
     }
 
+    pub(super) fn pool_rows(&self) -> Vec<[String; 7]> {
+        let row = |row: &PoolRow| {
+            let counts = [row.workers, row.busy, row.queued, row.done].map(|count| count.to_string());
+            let [workers, busy, queued, done] = counts;
+            [row.name.clone(), workers, busy, queued, done, format!("{:.0}", row.rate), yes(row.closed)]
+        };
+        self.pools.iter().map(row).collect()
+    }
+
     /// All tables that have rows, for a terminal or a file.
     pub(super) fn to_text(&self) -> String {
         let mut tables = vec![table(SEGMENTS, &self.segment_rows())];
@@ -167,6 +202,9 @@ impl Board {
         }
         if !self.locks.is_empty() {
             tables.push(table(LOCKS, &self.lock_rows()));
+        }
+        if !self.pools.is_empty() {
+            tables.push(table(POOLS, &self.pool_rows()));
         }
         tables.join("\n")
     }
@@ -190,10 +228,17 @@ impl Board {
                 "owner_died": row.owner_died,
             })
         });
+        let pools = self.pools.iter().map(|row| {
+            json!({
+                "name": row.name, "workers": row.workers, "busy": row.busy, "queued": row.queued,
+                "tasks_done": row.done, "tasks_per_second": row.rate, "closed": row.closed,
+            })
+        });
         json!({
             "segments": segments.collect::<Value>(),
             "queues": queues.collect::<Value>(),
             "locks": locks.collect::<Value>(),
+            "pools": pools.collect::<Value>(),
         })
     }
 }

@@ -15,7 +15,7 @@ use crate::site::Site;
 use crate::Outcome;
 use board::{Board, Sample};
 
-/// Watch segments, queues and locks: depths, rates, holders; q ends it
+/// Watch segments, queues, locks and pools: depths, rates, holders; q ends it
 #[derive(Debug, Args)]
 pub(crate) struct Top {
     /// Look twice, print once, and end

@@ -9,7 +9,7 @@ use ratatui::text::{Line, Text};
 use ratatui::widgets::{Block, Paragraph};
 use ratatui::{DefaultTerminal, Frame};
 
-use super::board::{Board, Sample, LOCKS, QUEUES, SEGMENTS};
+use super::board::{Board, Sample, LOCKS, POOLS, QUEUES, SEGMENTS};
 use crate::output::table;
 use crate::{interrupt, Outcome};
 
@@ -76,10 +76,11 @@ fn draw(frame: &mut Frame<'_>, board: &Board) {
         (" segments ", table(SEGMENTS, &board.segment_rows())),
         (" queues ", table(QUEUES, &board.queue_rows())),
         (" locks ", table(LOCKS, &board.lock_rows())),
+        (" pools ", table(POOLS, &board.pool_rows())),
     ];
     // What has more rows gets more of the room.
     let heights = tables.each_ref().map(|(_, text)| Constraint::Fill(text.lines().count() as u16 + 2));
-    let areas: [Rect; 3] = Layout::vertical(heights).areas(frame.area());
+    let areas: [Rect; 4] = Layout::vertical(heights).areas(frame.area());
     for ((title, text), area) in tables.into_iter().zip(areas) {
         let mut lines = text.lines().map(|line| Line::from(line.to_string()));
         let head = lines.next().map(|line| line.style(Style::new().add_modifier(Modifier::BOLD)));
