@@ -13,6 +13,7 @@ use crate::process::envelope::{Answer, Arguments, Envelope, Letter, Opened, VARI
 use crate::process::family::{set_origin, Origin};
 use crate::process::handle::PANICKED;
 use crate::process::packer::Packer;
+use crate::sys::barrier;
 use crate::sys::clock::Deadline;
 use crate::sys::image::Image;
 use crate::sys::process::{background, end_self, ignore_sigpipe, is_privileged, set_title, wait_for_end};
@@ -49,6 +50,10 @@ pub(crate) fn is_initialised() -> bool {
 /// message: to go on might mean to start itself without end. A program that runs with more rights than its caller
 /// (setuid, file capabilities) ignores the variable and cannot spawn.
 pub fn init() {
+    // The first segment would do it. But once there are several threads, and a daemon has a second one before it has its handles,
+    // the kernel lets who registers wait for a grace period of RCU: ten milliseconds (sync_runqueues_membarrier_state in
+    // kernel/sched/membarrier.c).
+    barrier::register();
     // A setuid program must not be told by its caller which code to run.
     if !is_privileged() {
         if let Some(address) = std::env::var_os(VARIABLE) {
