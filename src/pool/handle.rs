@@ -4,13 +4,14 @@ use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::event::{eventfd, EventfdFlags};
 
 use crate::pool::core::Core;
-use crate::pool::crew::{see_off, watch, Plan, Start};
+use crate::pool::crew::{see_off, watch, Plan, Start, END_WAIT};
 use crate::pool::desk::Desk;
 use crate::pool::error::{MapError, TaskError};
 use crate::pool::imap::Imap;
@@ -71,6 +72,8 @@ use crate::{Error, ErrorKind, Result};
 /// ```
 pub struct Pool {
     core: Arc<Core>,
+    /// Disconnected when the pool's thread has let go of `core`; there is none before it is started.
+    watched: Option<Mutex<Receiver<()>>>,
 }
 
 /// Says how a pool is to be: [`Pool::builder`].
@@ -268,10 +271,11 @@ impl PoolBuilder {
             processors: self.processors,
             start: self.start,
         };
-        let pool = Pool { core: Arc::new(Core::new(desk, plan, inheritable(bell)?, self.depth)) };
+        let core = Arc::new(Core::new(desk, plan, inheritable(bell)?, self.depth));
+        let mut pool = Pool { core, watched: None };
         // If this fails, dropping the pool ends those that were started.
         pool.core.lock().crew.fill(&pool.core)?;
-        watch(&pool.core)?;
+        pool.watched = Some(Mutex::new(watch(&pool.core)?));
         Ok(pool)
     }
 }
@@ -478,6 +482,12 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         self.terminate();
+        if let (Some(watched), true) = (&mut self.watched, self.core.is_own()) {
+            // The program may end after this, and what the thread still has of a segment would stay behind under its name. A
+            // callback that drops the pool is in this very thread: it waits in vain.
+            let watched = watched.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let _ = watched.recv_timeout(END_WAIT);
+        }
     }
 }
 
