@@ -56,6 +56,22 @@ impl<R> Results<R> {
         self.items[at] = Some(value);
     }
 
+    /// Those of the tasks from `first` on.
+    fn add_all(&mut self, first: usize, values: Vec<R>) {
+        if let Some(loose) = &mut self.loose {
+            return loose.extend(values.into_iter().map(Ok));
+        }
+        let at = first - self.base;
+        if at == self.items.len() {
+            return self.items.extend(values.into_iter().map(Some));
+        }
+        let end = at + values.len();
+        if end > self.items.len() {
+            self.items.resize_with(end, || None);
+        }
+        self.items.range_mut(at..end).zip(values).for_each(|(place, value)| *place = Some(value));
+    }
+
     fn add_error(&mut self, index: usize, error: TaskError) {
         match &mut self.loose {
             Some(loose) => loose.push_back(Err(error)),
@@ -105,7 +121,9 @@ impl<R> Results<R> {
 
     /// All of them, if none is an error.
     pub(crate) fn take_values(&mut self) -> Vec<R> {
-        std::mem::take(&mut self.items).into_iter().flatten().collect()
+        let mut values = Vec::with_capacity(self.items.len());
+        values.extend(std::mem::take(&mut self.items).into_iter().flatten());
+        values
     }
 }
 
@@ -191,6 +209,10 @@ impl<A: Argument, R: Argument + Send> Job for Batch<A, R> {
     }
 
     fn results(&self, first: usize, count: usize, bytes: &[u8]) -> bool {
+        if let Ok(values) = R::unpack_all(count, &mut Unpacker::new(bytes)) {
+            return self.outcome.add(count, |results| results.add_all(first, values));
+        }
+        // At least one is damaged: each tells of itself.
         let mut unpacker = Unpacker::new(bytes);
         self.outcome.add(count, |results| {
             for index in first..first + count {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::event::{eventfd, EventfdFlags};
 
 use crate::pool::core::Core;
-use crate::pool::crew::{watch, Plan, Start};
+use crate::pool::crew::{Plan, Start};
 use crate::pool::desk::Desk;
 use crate::pool::handle::Pool;
 use crate::pool::line::SLOTS;
@@ -183,11 +183,7 @@ impl PoolBuilder {
             processors: self.processors,
             start: self.start,
         };
-        let pool = Pool::of(Core::new(desk, plan, inheritable(bell)?, self.depth));
-        // If this fails, dropping the pool ends those that were started.
-        pool.core().lock().crew.fill(pool.core())?;
-        watch(pool.core())?;
-        Ok(pool)
+        Pool::start(Core::new(desk, plan, inheritable(bell)?, self.depth))
     }
 }
 

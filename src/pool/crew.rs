@@ -12,6 +12,7 @@
 use std::os::fd::AsFd;
 use std::process::ExitStatus;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::mpsc::{channel, Receiver, Sender};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,8 +28,8 @@ use crate::sys::clock::timespec;
 use crate::sys::process::background;
 use crate::{Error, Result};
 
-/// How long it takes at most until a worker is dead that was killed.
-const END_WAIT: Duration = Duration::from_secs(2);
+/// How long it takes at most until a worker is dead that was killed, and the pool's thread has noticed.
+pub(crate) const END_WAIT: Duration = Duration::from_secs(2);
 /// So many workers in a row, times the number of workers, may be killed while they begin.
 const KILLS_MAX: u32 = 100;
 /// How soon to try again to start a worker that could not be started.
@@ -225,10 +226,18 @@ impl State {
     }
 }
 
-/// Starts the thread that looks after workers, and after results that nobody waits for.
-pub(crate) fn watch(core: &Arc<Core>) -> Result<()> {
+/// Starts the thread that looks after workers, and after results that nobody waits for. What it gives is disconnected when the
+/// thread has let go of the pool's memory.
+pub(crate) fn watch(core: &Arc<Core>) -> Result<Receiver<()>> {
     let own = core.clone();
-    background("pagemate-pool", move || look_after(&own))
+    let (alive, watched) = channel();
+    let body = move || {
+        look_after(&own);
+        drop(own);
+        drop::<Sender<()>>(alive);
+    };
+    background("pagemate-pool", body)
+        .map(|()| watched)
         .map_err(|cause| Error::system("cannot start the thread that looks after a pool's workers", cause))
 }
 

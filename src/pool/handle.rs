@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::array::Array;
 use crate::message::Message;
 use crate::pool::builder::PoolBuilder;
 use crate::pool::core::Core;
-use crate::pool::crew::see_off;
+use crate::pool::crew::{see_off, watch, END_WAIT};
 use crate::pool::error::{MapError, TaskError};
 use crate::pool::imap::Imap;
 use crate::pool::options::Options;
@@ -64,6 +65,8 @@ use crate::{Error, ErrorKind, Result};
 /// ```
 pub struct Pool {
     core: Arc<Core>,
+    /// Disconnected when the pool's thread has let go of `core`; there is none before it is started.
+    watched: Option<Mutex<Receiver<()>>>,
 }
 
 impl Pool {
@@ -101,8 +104,13 @@ impl Pool {
 }
 
 impl Pool {
-    pub(crate) fn of(core: Core) -> Pool {
-        Pool { core: Arc::new(core) }
+    /// Starts the workers, and the thread that looks after them.
+    pub(crate) fn start(core: Core) -> Result<Pool> {
+        let mut pool = Pool { core: Arc::new(core), watched: None };
+        // If this fails, dropping the pool ends those that were started.
+        pool.core.lock().crew.fill(&pool.core)?;
+        pool.watched = Some(Mutex::new(watch(&pool.core)?));
+        Ok(pool)
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
@@ -343,6 +351,12 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         self.terminate();
+        if let (Some(watched), true) = (&mut self.watched, self.core.is_own()) {
+            // The program may end after this, and what the thread still has of a segment would stay behind under its name. A
+            // callback that drops the pool is in this very thread: it waits in vain.
+            let watched = watched.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let _ = watched.recv_timeout(END_WAIT);
+        }
     }
 }
 

@@ -193,6 +193,7 @@ impl<'a> Unpacker<'a> {
         self.bytes.len()
     }
 
+    #[inline]
     pub(crate) fn bytes(&mut self, len: usize) -> Result<&'a [u8]> {
         let (taken, rest) = self.bytes.split_at_checked(len).ok_or_else(|| damaged("is too short"))?;
         self.bytes = rest;
