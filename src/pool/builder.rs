@@ -84,7 +84,7 @@ impl PoolBuilder {
     /// such as handles. Put it into a `static`.
     ///
     /// If as many initialisers in a row as there are workers panic or end the process, the pool is broken: its tasks get
-    /// [`TaskError::Broken`] with the last one's message.
+    /// [`TaskError::Broken`](crate::pool::TaskError::Broken) with the last one's message.
     pub fn initializer<I, A>(mut self, initialize: I, arguments: A) -> PoolBuilder
     where
         I: Fn(A) + Copy + Send + Sync + 'static,
@@ -105,13 +105,13 @@ impl PoolBuilder {
     }
 
     /// How often a task whose worker died, or was killed for it took too long, is given to another; 0 unless said, since a task may
-    /// have done half of its work. One that panics is not tried again. See also [`Options::retries`].
+    /// have done half of its work. One that panics is not tried again. See also [`Options::retries`](crate::pool::Options::retries).
     pub fn retries(mut self, retries: u32) -> PoolBuilder {
         self.retries = retries;
         self
     }
 
-    /// A worker that is in one task for longer than this is killed, and the task gets [`TaskError::TimedOut`]. It takes up to a
+    /// A worker that is in one task for longer than this is killed, and the task gets [`TaskError::TimedOut`](crate::pool::TaskError::TimedOut). It takes up to a
     /// quarter of the time, or 50 ms, to be noticed.
     pub fn task_timeout(mut self, timeout: Duration) -> PoolBuilder {
         self.timeout = Some(timeout);
