@@ -36,8 +36,9 @@ pub(crate) struct State {
 /// What stands in a slot, as far as only the pool needs to know.
 struct Chunk {
     job: Arc<dyn Job>,
-    /// The number of its first task in the batch.
+    /// The number of its first task in the batch, and how many there are.
     first: usize,
+    count: usize,
     /// How often a worker died in its first task.
     tries: u32,
     ticket: u64,
@@ -148,7 +149,7 @@ impl State {
         slot.input.store(input.map_or(desk.inline(slot), |block| block.at), Relaxed); // published with the word
         slot.input_len.store(bytes.len() as u64, Relaxed);
         slot.count.store(count as u32, Relaxed);
-        let chunk = Chunk { job, first, tries: 0, ticket, input, progress: (0, Instant::now()) };
+        let chunk = Chunk { job, first, count, tries: 0, ticket, input, progress: (0, Instant::now()) };
         self.queue(desk, index, slot, chunk, room)
     }
 
@@ -217,7 +218,7 @@ impl State {
         died: bool,
     ) -> bool {
         let Some(mut chunk) = self.chunks[index].take() else { return false };
-        let count = slot.count.load(Relaxed) as usize;
+        let count = chunk.count;
         let done = (slot.done.load(Acquire) as usize).min(count); // pairs with the worker's Release
         let job = chunk.job.clone();
         let mut wants_call = false;
@@ -246,6 +247,7 @@ impl State {
             match self.advance(desk, slot, &chunk, gone, count) {
                 Ok(()) => {
                     chunk.first += gone;
+                    chunk.count -= gone;
                     chunk.tries = if again { tries + 1 } else { 0 };
                     self.chunks[index] = Some(chunk);
                     if wants_call {
@@ -304,7 +306,7 @@ impl State {
             };
             chunk.ticket = tail;
             chunk.progress = (0, Instant::now());
-            let room = INLINE.max(slot.count.load(Relaxed) as usize * 16);
+            let room = INLINE.max(chunk.count.saturating_mul(16));
             self.queue(desk, index, slot, chunk, room);
             tail += 1;
         }
@@ -338,9 +340,8 @@ impl State {
     pub(crate) fn end(&mut self, desk: &Desk, error: TaskError) {
         self.collect(desk);
         for index in 0..SLOTS {
-            if let (Some(chunk), Some(slot)) = (self.chunks[index].take(), desk.slot(index)) {
-                let count = slot.count.load(Relaxed) as usize;
-                if chunk.job.failed(chunk.first, count, &error) {
+            if let Some(chunk) = self.chunks[index].take() {
+                if chunk.job.failed(chunk.first, chunk.count, &error) {
                     self.callers.push(chunk.job);
                 }
                 // A worker may still be in it, so what it holds goes with the pool.
