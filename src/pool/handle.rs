@@ -13,6 +13,7 @@ use crate::pool::crew::{see_off, watch, END_WAIT};
 use crate::pool::error::{MapError, TaskError};
 use crate::pool::imap::Imap;
 use crate::pool::options::Options;
+use crate::pool::star::Star;
 use crate::pool::task::{MapTask, Task};
 use crate::process::Argument;
 use crate::sys::clock::Deadline;
@@ -175,6 +176,24 @@ impl Pool {
         R: Argument + Send + 'static,
     {
         self.options().map(function, items)
+    }
+
+    /// [`map`](Pool::map) for functions with several parameters: each item is a tuple of them, of two to eight.
+    ///
+    /// # Errors
+    ///
+    /// As [`map`](Pool::map).
+    pub fn starmap<F, A, R>(
+        &self,
+        function: F,
+        items: impl IntoIterator<Item = A>,
+    ) -> Result<Vec<R>, MapError<R>>
+    where
+        F: Star<A, R> + Copy + Send + 'static,
+        A: Argument + 'static,
+        R: Argument + Send + 'static,
+    {
+        self.options().starmap(function, items)
     }
 
     /// [`map`](Pool::map) without waiting.

@@ -126,8 +126,9 @@ impl<'a> Options<'a> {
         self.submit_one::<A, R>(job, outcome, argument)
     }
 
-    /// [`apply_async`](Options::apply_async), with a callback that gets what came of the task, and gives what
-    /// [`Task::get`] shall give. It is called in another thread of this process, before the task is ready.
+    /// [`apply_async`](Options::apply_async), with a callback that gets what came of the task. It is
+    /// called before the task is ready, in a thread of this process: the pool's own, or one that waits for a result. It must not
+    /// wait for tasks of this pool itself; what it panics with is printed, and goes no further.
     ///
     /// # Errors
     ///
@@ -214,13 +215,13 @@ impl<'a> Options<'a> {
         }
     }
 
-    /// [`map`](Options::map) for functions with several parameters: each item is a tuple of them, of two to eight.
+    /// See [`Pool::starmap`].
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// #     pagemate::init();
     /// # let pool = pagemate::Pool::new(2)?;
-    /// assert_eq!(pool.options().starmap(u64::pow, [(2, 3), (3, 2)])?, [8, 9]);
+    /// assert_eq!(pool.starmap(u64::pow, [(2, 3), (3, 2)])?, [8, 9]);
     /// # Ok(())
     /// # }
     /// ```
@@ -262,8 +263,8 @@ impl<'a> Options<'a> {
         self.submit_all(job, outcome, items)
     }
 
-    /// [`map_async`](Options::map_async), with a callback that gets what came of the tasks, in their order. It is called in
-    /// another thread of this process, before the batch is ready.
+    /// [`map_async`](Options::map_async), with a callback that gets what came of the tasks, in their order. It
+    /// is called before the batch is ready, like that of [`apply_async_with`](Options::apply_async_with).
     ///
     /// # Errors
     ///
