@@ -1,9 +1,7 @@
 //! Tasks that were submitted together, and what came of them, in the types of their function.
 
-use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::marker::PhantomData;
-use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,7 +9,7 @@ use crate::pool::error::TaskError;
 use crate::process::{Argument, Unpacker};
 use crate::Result;
 
-/// What a callback gets: all results, by the number of the task.
+/// What a callback gets: all results, which it puts back. It does not panic.
 type Callback<R> = Box<dyn FnOnce(&mut Results<R>) + Send>;
 
 /// Results as they come.
@@ -254,17 +252,9 @@ impl<A: Argument, R: Argument + Send> Job for Batch<A, R> {
             calling: false,
         };
         drop(results);
-        let outcome = catch_unwind(AssertUnwindSafe(|| callback(&mut lent)));
-        if let Err(payload) = outcome {
-            forget(payload);
-        }
+        callback(&mut lent);
         let mut results = self.outcome.lock();
         (results.items, results.errors, results.calling) = (lent.items, lent.errors, false);
         results.base = lent.base;
     }
-}
-
-/// The hook has printed it; dropping it may panic again.
-fn forget(payload: Box<dyn Any + Send>) {
-    std::mem::forget(payload);
 }

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use rustix::event::{eventfd, EventfdFlags};
 
+use crate::owner::MAX_PARTICIPANTS;
 use crate::pool::core::Core;
 use crate::pool::crew::{Plan, Start};
 use crate::pool::desk::Desk;
 use crate::pool::handle::Pool;
 use crate::pool::line::SLOTS;
-use crate::pool::slot::MAX_WORKERS;
 use crate::pool::worker::{work, worker, Orders};
 use crate::process::{Argument, Process};
 use crate::sys::process::inheritable;
@@ -145,11 +145,11 @@ impl PoolBuilder {
     /// Those of [`Pool::new`], and `AlreadyExists`: something has the name already.
     pub fn build(self) -> Result<Pool> {
         let invalid = |text: String| Err(Error::new(ErrorKind::InvalidInput, text));
-        if !(1..MAX_WORKERS).contains(&self.workers) {
+        if !(1..MAX_PARTICIPANTS).contains(&self.workers) {
             return invalid(format!(
                 "a pool of {} workers is not possible: 1 to {} are",
                 self.workers,
-                MAX_WORKERS - 1
+                MAX_PARTICIPANTS - 1
             ));
         }
         if !(1..=SLOTS).contains(&self.depth) {

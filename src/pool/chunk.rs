@@ -20,6 +20,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::pool::desk::{Desk, Slot};
 use crate::process::{panic_text, Argument, Packer, Unpacker};
+use crate::sys::fork;
 use crate::{Error, ErrorKind, Result};
 
 /// How a chunk ended.
@@ -65,7 +66,10 @@ where
     const { assert!(size_of::<F>() == 0) };
     // SAFETY: F has no bytes, so any aligned pointer will do; it is Copy, and the pool had one of it.
     let function: F = unsafe { std::ptr::NonNull::<F>::dangling().read() };
-    match catch_unwind(AssertUnwindSafe(|| run_all(turn, function))) {
+    let epoch = fork::epoch();
+    let outcome = catch_unwind(AssertUnwindSafe(|| run_all(turn, function, epoch)));
+    end_if_forked(epoch);
+    match outcome {
         Ok(Ok(verdict)) => verdict,
         Ok(Err(error)) => turn.say(Verdict::Failed, &error.to_string()),
         Err(payload) => {
@@ -77,7 +81,11 @@ where
     }
 }
 
-fn run_all<A: Argument, R: Argument>(turn: &Turn<'_>, function: impl Fn(A) -> R) -> Result<Verdict> {
+fn run_all<A: Argument, R: Argument>(
+    turn: &Turn<'_>,
+    function: impl Fn(A) -> R,
+    epoch: u32,
+) -> Result<Verdict> {
     let slot = turn.slot;
     let mut input = Unpacker::new(turn.input()?);
     let mut output = turn.output(0)?;
@@ -85,6 +93,7 @@ fn run_all<A: Argument, R: Argument>(turn: &Turn<'_>, function: impl Fn(A) -> R)
     let limit = u32::try_from(turn.limit).unwrap_or(u32::MAX).min(count);
     for done in 1..=limit {
         let result = function(A::unpack_item(&mut input)?);
+        end_if_forked(epoch);
         result.pack_item(&mut output)?;
         if !output.spilled().is_empty() {
             output = turn.make_room(&output)?;
@@ -92,6 +101,15 @@ fn run_all<A: Argument, R: Argument>(turn: &Turn<'_>, function: impl Fn(A) -> R)
         slot.done.store(done, Release); // pairs with the pool's Acquire: the result is there
     }
     Ok(if limit < count { Verdict::Retired } else { Verdict::Done })
+}
+
+/// A task has forked, and this is the child: the slot is its parent's.
+#[inline]
+fn end_if_forked(epoch: u32) {
+    if fork::epoch() != epoch {
+        // SAFETY: ends the process; nothing is used after it.
+        unsafe { libc::_exit(0) }
+    }
 }
 
 #[cold]

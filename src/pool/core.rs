@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::pool::batch::Job;
+use crate::pool::calls::Calls;
 use crate::pool::crew::Plan;
 use crate::pool::desk::Desk;
 use crate::pool::error::TaskError;
@@ -28,12 +29,21 @@ pub(crate) struct Core {
     /// The process that made it, and that alone can use it.
     process: u32,
     state: Mutex<State>,
+    /// Where callbacks are called; none before there is one.
+    calls: Mutex<Option<Calls>>,
 }
 
 impl Core {
     pub(crate) fn new(desk: Desk, plan: Plan, bell: OwnedFd, depth: usize) -> Core {
         let state = State::new(plan.workers, depth);
-        Core { desk, plan, bell, process: std::process::id(), state: Mutex::new(state) }
+        Core {
+            desk,
+            plan,
+            bell,
+            process: std::process::id(),
+            state: Mutex::new(state),
+            calls: Mutex::new(None),
+        }
     }
 
     /// Whether this process made it, and is not a fork of the one that did.
@@ -56,7 +66,7 @@ impl Core {
         }
         let state = self.lock();
         match &state.over {
-            Some(TaskError::Broken(text)) => Err(TaskError::Broken(text.clone())),
+            Some(error @ (TaskError::Broken(_) | TaskError::Refused { .. })) => Err(error.clone()),
             Some(_) => Err(Error::new(ErrorKind::Closed, "the pool was terminated").into()),
             None if state.closed => Err(Error::new(ErrorKind::Closed, "the pool is closed").into()),
             None => Ok(()),
@@ -78,12 +88,34 @@ impl Core {
         collected || submitted
     }
 
-    /// Calls callbacks, without the lock.
+    /// Has callbacks called, in the thread that is there for them.
     pub(crate) fn call(&self, callers: Vec<Arc<dyn Job>>) {
-        if !callers.is_empty() {
-            callers.iter().for_each(|job| job.call());
-            self.desk.head().results.notify_all();
+        for job in callers {
+            let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*calls {
+                Some(calls) => calls.push(job),
+                // Without a thread (see `expect_calls`) it is this one.
+                None => {
+                    drop(calls);
+                    job.call();
+                }
+            }
         }
+    }
+
+    /// There will be callbacks: starts the thread for them, unless it runs.
+    pub(crate) fn expect_calls(self: &Arc<Core>) -> Result<()> {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        if calls.is_none() {
+            *calls = Some(Calls::start(Arc::downgrade(self))?);
+        }
+        Ok(())
+    }
+
+    /// Whether a callback has still to return, other than the one from which this is asked.
+    pub(crate) fn has_calls(&self) -> bool {
+        let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.as_ref().is_some_and(Calls::are_pending)
     }
 
     /// Waits until `attempt` gives something: for results of the batch `id`.
@@ -120,11 +152,12 @@ impl Core {
     ) -> Option<T> {
         loop {
             let oldest = self.lock().oldest();
-            let Some(id) = oldest else { return attempt() };
+            // Without tasks it is callbacks that are waited for.
+            let id = oldest.unwrap_or(u64::MAX);
             let mut found = None;
             let turned = self.wait(id, deadline, || {
                 found = attempt();
-                (found.is_some() || self.lock().oldest() != Some(id)).then_some(())
+                (found.is_some() || self.lock().oldest() != oldest).then_some(())
             });
             if found.is_some() || turned.is_none() {
                 return found;

@@ -14,9 +14,10 @@ use std::process::ExitStatus;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::mpsc::{channel, Receiver, Sender};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{poll, PollFd, PollFlags};
+use rustix::io::Errno;
 
 use crate::pool::core::Core;
 use crate::pool::desk::{BEGINS, RETIRES};
@@ -26,12 +27,14 @@ use crate::pool::worker::Orders;
 use crate::process::Process;
 use crate::sys::clock::timespec;
 use crate::sys::process::background;
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// How long it takes at most until a worker is dead that was killed, and the pool's thread has noticed.
 pub(crate) const END_WAIT: Duration = Duration::from_secs(2);
 /// So many workers in a row, times the number of workers, may be killed while they begin.
 const KILLS_MAX: u32 = 100;
+/// Who looks so late for tasks that take too long was stopped, or asleep without tasks.
+const LATE: Duration = Duration::from_millis(500);
 /// How soon to try again to start a worker that could not be started.
 const START_AGAIN: Duration = Duration::from_millis(50);
 
@@ -63,6 +66,8 @@ pub(crate) struct Crew {
     /// Initialisers that failed in a row, and workers that were killed in a row while they began.
     failures: u32,
     kills: u32,
+    /// When somebody looked for tasks that take too long.
+    looked: Instant,
     /// Nobody takes the place of one that ends.
     pub(crate) dismissed: bool,
 }
@@ -70,7 +75,7 @@ pub(crate) struct Crew {
 impl Crew {
     pub(crate) fn new(workers: usize) -> Crew {
         let seats = (0..workers).map(|_| Seat { process: None, overdue: None }).collect();
-        Crew { seats, failures: 0, kills: 0, dismissed: false }
+        Crew { seats, failures: 0, kills: 0, looked: Instant::now(), dismissed: false }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -126,16 +131,17 @@ fn start(core: &Core, index: usize) -> Result<Process<()>> {
     (plan.start)(format!("{}-{index}", plan.name), orders)
 }
 
-/// Kills what does not end by itself in time.
+/// Waits until they have ended; kills them at once, or what does not end by itself in time.
 pub(crate) fn see_off(workers: Vec<Process<()>>, kill: bool) {
     if kill {
         workers.iter().for_each(|worker| drop(worker.kill()));
     }
     for mut worker in workers {
-        match kill {
-            // What is left then ends as soon as the kernel lets it.
-            true => drop(worker.join_timeout(END_WAIT)),
-            false => drop(worker.join()),
+        let ended = worker.join_timeout(END_WAIT);
+        if !kill && ended.is_err_and(|error| error.is_timeout()) {
+            // It has nothing to do any more, and something in it (a handler of `atexit`) does not let it end.
+            let _ = worker.kill();
+            let _ = worker.join_timeout(END_WAIT);
         }
     }
 }
@@ -154,9 +160,13 @@ impl State {
             self.bury(core, index, pid, exit, overdue, text);
         }
         if self.over.is_none() && !self.crew.dismissed {
-            if let Err(error) = self.crew.fill(core) {
-                self.crew.failures += 1;
-                self.break_after_failures(core, &error.to_string());
+            match self.crew.fill(core) {
+                Err(error) if error.kind() == ErrorKind::Unsupported => {
+                    self.crew.failures = self.crew.len() as u32;
+                    self.break_after_failures(core, &error.to_string());
+                }
+                // A shortage passes: the pool's thread tries again soon.
+                Ok(()) | Err(_) => {}
             }
         }
     }
@@ -205,6 +215,10 @@ impl State {
 
     /// Kills workers that have been in one task for too long.
     fn hurry(&mut self, core: &Core, limit: Duration) {
+        let now = Instant::now();
+        if now - std::mem::replace(&mut self.crew.looked, now) > LATE {
+            self.forget_progress();
+        }
         for index in 0..self.crew.len() {
             let Some(ticket) = self.overdue(&core.desk, index, limit) else { continue };
             let seat = &mut self.crew.seats[index];
@@ -264,8 +278,10 @@ fn look_after(core: &Core) {
         let mut watched = vec![PollFd::new(&core.bell, PollFlags::IN)];
         watched.extend(sentinels.iter().map(|file| PollFd::from_borrowed_fd(file.as_fd(), PollFlags::IN)));
         let timeout = patience.map(|patience| timespec(patience.as_nanos() as u64));
-        // A failure (no memory, a signal) is a reason to look, too.
-        let _ = poll(&mut watched, timeout.as_ref());
+        // A signal is a reason to look, too. With too few descriptors or no memory it is time to wait for better ones.
+        if poll(&mut watched, timeout.as_ref()).is_err_and(|error| error != Errno::INTR) {
+            std::thread::sleep(START_AGAIN);
+        }
         let _ = rustix::io::read(&core.bell, &mut [0u8; 8]);
     }
 }

@@ -43,8 +43,8 @@ struct Chunk {
     tries: u32,
     ticket: u64,
     input: Option<Block>,
-    /// How many tasks were done when somebody looked, and since when.
-    progress: (u32, Instant),
+    /// How many tasks were done when somebody first saw it so, and when that was; `None`: nobody has seen it run.
+    progress: Option<(u32, Instant)>,
 }
 
 /// A chunk that has no slot yet.
@@ -149,7 +149,7 @@ impl State {
         slot.input.store(input.map_or(desk.inline(slot), |block| block.at), Relaxed); // published with the word
         slot.input_len.store(bytes.len() as u64, Relaxed);
         slot.count.store(count as u32, Relaxed);
-        let chunk = Chunk { job, first, count, tries: 0, ticket, input, progress: (0, Instant::now()) };
+        let chunk = Chunk { job, first, count, tries: 0, ticket, input, progress: None };
         self.queue(desk, index, slot, chunk, room)
     }
 
@@ -305,7 +305,7 @@ impl State {
                 continue;
             };
             chunk.ticket = tail;
-            chunk.progress = (0, Instant::now());
+            chunk.progress = None;
             let room = INLINE.max(chunk.count.saturating_mul(16));
             self.queue(desk, index, slot, chunk, room);
             tail += 1;
@@ -374,6 +374,11 @@ impl State {
         }
     }
 
+    /// All tasks have run since now, and not longer: nobody has looked for a while, since this process was stopped.
+    pub(crate) fn forget_progress(&mut self) {
+        self.chunks.iter_mut().flatten().for_each(|chunk| chunk.progress = None);
+    }
+
     /// The worker's task, if it has been in it for longer than `limit`: its ticket.
     pub(crate) fn overdue(&mut self, desk: &Desk, worker: usize, limit: Duration) -> Option<u64> {
         let index = desk.bench(worker)?.busy.load(Relaxed).checked_sub(1)? as usize;
@@ -382,10 +387,13 @@ impl State {
             return None;
         }
         let done = slot.done.load(Relaxed);
-        if chunk.progress.0 != done {
-            chunk.progress = (done, Instant::now());
+        match chunk.progress {
+            Some((seen, since)) if seen == done => (since.elapsed() > limit).then_some(chunk.ticket),
+            _ => {
+                chunk.progress = Some((done, Instant::now()));
+                None
+            }
         }
-        (chunk.progress.1.elapsed() > limit).then_some(chunk.ticket)
     }
 }
 
@@ -416,11 +424,11 @@ fn text(desk: &Desk, slot: &Slot) -> String {
     let (at, len) = (slot.text.load(Acquire), slot.text_len.load(Relaxed));
     let there = if at == 0 { 0 } else { desk.heap.len(at).unwrap_or(0) };
     match desk.bytes(at, len) {
-        Some(start) if len <= there => {
+        Some(start) if at != 0 && len <= there => {
             // SAFETY: mapped, and nobody writes there any more: the worker is through with it.
             let bytes = unsafe { std::slice::from_raw_parts(start, len as usize) };
             String::from_utf8_lossy(bytes).into_owned()
         }
-        _ => "and could not say why".to_owned(),
+        _ => "the worker could not say why".to_owned(),
     }
 }

@@ -75,7 +75,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` (no workers, or more than 4,096), `NotInitialised`, `Unsupported` (in a worker of another pool, and what
+    /// `InvalidInput` (no workers, or more than 1,023), `NotInitialised`, `Unsupported` (in a worker of another pool, and what
     /// [`Process::spawn`](crate::Process::spawn) says), `OutOfMemory`, `System`.
     pub fn new(workers: usize) -> Result<Pool> {
         Pool::builder().workers(workers).build()
@@ -302,7 +302,8 @@ impl Pool {
         }
     }
 
-    /// Waits until everything is done and the workers have ended. The pool must have been [closed](Pool::close) or
+    /// Waits until everything is done, callbacks have returned and the workers have ended. What an [`imap`](Pool::imap) has
+    /// not submitted by then is refused. The pool must have been [closed](Pool::close) or
     /// [terminated](Pool::terminate).
     ///
     /// # Errors
@@ -327,16 +328,22 @@ impl Pool {
         }
         let drained = || {
             core.turn(&mut Default::default());
-            let state = core.lock();
-            (state.outstanding() == 0 || state.over.is_some()).then_some(())
+            let mut state = core.lock();
+            if state.over.is_none() && state.outstanding() == 0 {
+                let text = "the pool has been joined".into();
+                state.over = Some(TaskError::Refused { kind: ErrorKind::Closed, text });
+            }
+            (state.over.is_some() && !core.has_calls()).then_some(())
         };
         core.wait_all(Deadline::Never, drained);
         core.desk.head().closed.store(1, Relaxed);
-        let workers = core.lock().crew.dismiss();
+        let (workers, over) = {
+            let mut state = core.lock();
+            (state.crew.dismiss(), state.over.clone())
+        };
         core.desk.head().work.notify_all();
         core.ring();
-        let over = core.lock().over.clone();
-        see_off(workers, over.is_some());
+        see_off(workers, !matches!(over, Some(TaskError::Refused { .. })));
         match over {
             Some(error @ TaskError::Broken(_)) => Err(error.into()),
             _ => Ok(()),

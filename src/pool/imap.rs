@@ -74,7 +74,8 @@ impl<A: Argument, R, I: Iterator<Item = A>> Imap<'_, I, A, R> {
         let core = source.core.clone();
         let (outcome, ahead, given) = (&self.outcome, self.ahead, self.given);
         if !core.is_own() {
-            return Some(None);
+            self.source = None;
+            return Some(core.check().err().map(Err));
         }
         source.fill::<R>(ahead, given);
         outcome.lock().total = source.total();

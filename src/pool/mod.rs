@@ -10,6 +10,8 @@ mod batch;
 #[cfg(not(loom))]
 mod builder;
 #[cfg(not(loom))]
+mod calls;
+#[cfg(not(loom))]
 mod chunk;
 #[cfg(not(loom))]
 mod core;

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::marker::PhantomData;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::Arc;
 
 use crate::pool::batch::{Batch, Job, Outcome, Results};
@@ -127,8 +128,8 @@ impl<'a> Options<'a> {
     }
 
     /// [`apply_async`](Options::apply_async), with a callback that gets what came of the task. It is
-    /// called before the task is ready, in a thread of this process: the pool's own, or one that waits for a result. It must not
-    /// wait for tasks of this pool itself; what it panics with is printed, and goes no further.
+    /// called before the task is ready, in a thread that the pool has for its callbacks, one after the other. It must not wait
+    /// for its own task. What it panics with is printed, and goes no further.
     ///
     /// # Errors
     ///
@@ -146,10 +147,11 @@ impl<'a> Options<'a> {
     {
         let call = move |results: &mut Results<R>| {
             let result = one(results);
-            callback(result.as_ref());
+            guarded(|| callback(result.as_ref()));
             results.put_back(result);
         };
         let outcome = Outcome::new(Some(1), false, Some(Box::new(call)));
+        self.pool.core().expect_calls()?;
         let job = self.batch(function, &outcome, true)?;
         self.submit_one::<A, R>(job, outcome, argument)
     }
@@ -282,10 +284,11 @@ impl<'a> Options<'a> {
     {
         let call = move |results: &mut Results<R>| {
             let all = results.take_all();
-            callback(&all);
+            guarded(|| callback(&all));
             results.start_again(all);
         };
         let outcome = Outcome::new(None, false, Some(Box::new(call)));
+        self.pool.core().expect_calls()?;
         let job = self.batch(function, &outcome, true)?;
         self.submit_all(job, outcome, items)
     }
@@ -369,6 +372,13 @@ impl<'a> Options<'a> {
                 (Items::Taken(all.into_iter()), size)
             }
         }
+    }
+}
+
+/// Runs a callback. What it panics with the hook has printed; dropping that may panic again.
+fn guarded(callback: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(callback)) {
+        std::mem::forget(payload);
     }
 }
 

@@ -87,7 +87,9 @@ impl Options<'_> {
         if len != output.len() {
             return Err(invalid(format!("the input has {len} elements, and the output {}", output.len())));
         }
-        if input.object().base() == output.object().base() {
+        let (from, to) = (place(input).map_err(refused)?, place(output).map_err(refused)?);
+        // Handles that were opened apart map the same array twice.
+        if from[1..] == to[1..] {
             return Err(invalid("input and output are one and the same array".into()));
         }
         // A panic of somebody else's callback would release the locks while workers write.
@@ -95,9 +97,16 @@ impl Options<'_> {
         let core = self.pool.core().clone();
         let size = self.chunk_size.unwrap_or(len.div_ceil(CHUNKS_A_WORKER * self.pool.workers()).max(1));
         self.chunk_size = self.chunk_size.map(|size| size.min(1));
-        let _from = input.lock().map_err(|error| refused(lock_error(&error)))?;
-        let _to = output.lock().map_err(|error| refused(lock_error(&error)))?;
-        let (from, to) = (place(input).map_err(refused)?, place(output).map_err(refused)?);
+        // In one order for all who lock the same two, whichever is the input.
+        let lock_input = || input.lock().map_err(|error| refused(lock_error(&error)));
+        let lock_output = || output.lock().map_err(|error| refused(lock_error(&error)));
+        let _locks = if from[1..] < to[1..] {
+            let first = lock_input()?;
+            (first, lock_output()?)
+        } else {
+            let first = lock_output()?;
+            (lock_input()?, first)
+        };
         let pid = std::process::id();
         let piece =
             move |start: usize| -> Piece { (pid, from, to, start as u64, size.min(len - start) as u64) };

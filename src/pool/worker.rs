@@ -148,9 +148,10 @@ impl Orders {
             };
             let before = this.tasks.load(Relaxed);
             let limit = if self.limit == 0 { u64::MAX } else { self.limit.saturating_sub(before) };
-            let Some(tasks) = hands.run(ticket, index, limit) else { continue };
+            let Some((tasks, is_well)) = hands.run(ticket, index, limit) else { continue };
             this.tasks.store(before + tasks, Relaxed);
-            let retires = self.limit != 0 && before + tasks >= self.limit;
+            // One that cannot carry arguments and results, since a task has closed its descriptors, say, is no use any more.
+            let retires = self.limit != 0 && before + tasks >= self.limit || !is_well;
             if retires {
                 bench.stage.store(RETIRES, Release); // pairs with the pool's look at it
             }
@@ -185,8 +186,8 @@ impl<'a> Hands<'a> {
         self.desk.line().take(self.worker, |slot| self.desk.word(slot))
     }
 
-    /// Runs what is in the slot, `limit` tasks at most; says how many that were.
-    pub(crate) fn run(&self, ticket: u64, index: usize, limit: u64) -> Option<u64> {
+    /// Runs what is in the slot, `limit` tasks at most; says how many that were, and whether all could be carried.
+    pub(crate) fn run(&self, ticket: u64, index: usize, limit: u64) -> Option<(u64, bool)> {
         let (slot, bench) = (self.desk.slot(index)?, self.desk.bench(self.worker)?);
         bench.busy.store(index as u32 + 1, Relaxed);
         let turn = Turn { desk: self.desk, slot, limit };
@@ -200,7 +201,7 @@ impl<'a> Hands<'a> {
         let tasks = u64::from(turn.done()) + failed;
         bench.tasks.store(bench.tasks.load(Relaxed).wrapping_add(tasks), Relaxed);
         bench.busy.store(0, Relaxed);
-        Some(tasks)
+        Some((tasks, verdict != Verdict::Failed))
     }
 
     /// Gives the results. True: the pool's thread is to be woken.

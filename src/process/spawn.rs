@@ -5,7 +5,8 @@ use std::ffi::CString;
 use std::hash::{BuildHasher, Hasher};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::Arc;
 
 use crate::process::argument::Argument;
 use crate::process::entry::{entry, is_initialised, mark, Entry};
@@ -39,7 +40,8 @@ pub struct ProcessBuilder {
 impl<R: Argument> Process<R> {
     /// Runs `function` with `arguments` in a new process of this program.
     ///
-    /// `function` is a function or a closure that captures nothing. It has one parameter: several values go as a tuple, none
+    /// `function` is a function or a closure that captures nothing (what has no bytes counts as nothing: the child has one of its
+    /// own, so do not capture a token that promises something about this process's memory). It has one parameter: several values go as a tuple, none
     /// as `()`. The child has its own memory: it shares what the arguments share, and nothing else. Standard input is
     /// `/dev/null` there; standard output, standard error, environment and working directory are this process's, and so is
     /// the command line, since `main` runs up to [`init`](crate::init()).
@@ -154,15 +156,17 @@ fn check_program() -> Result<()> {
 
 /// Where the child finds the function, and how it knows that it is the same program.
 fn offsets(entry: Entry) -> Result<(u64, u64)> {
-    static STARTS_AGAIN: OnceLock<bool> = OnceLock::new();
+    // What was so once stays so; a failure may be a passing one.
+    static STARTS_AGAIN: AtomicBool = AtomicBool::new(false);
     let image = Image::of_this_program();
-    if !STARTS_AGAIN.get_or_init(|| image.is_of_proc_self_exe()) {
+    if !STARTS_AGAIN.load(Relaxed) && !image.is_of_proc_self_exe() {
         return Err(Error::new(
             ErrorKind::Unsupported,
             "this program cannot be started again: /proc/self/exe does not lead to its executable (/proc is not mounted, or it was \
              started through a loader or an emulator)",
         ));
     }
+    STARTS_AGAIN.store(true, Relaxed);
     image.offset_of(entry as usize).zip(image.offset_of(mark())).ok_or_else(|| {
         Error::new(
             ErrorKind::InvalidInput,

@@ -106,6 +106,34 @@ fn a_task_that_takes_too_long() {
     assert_eq!(error.results().iter().filter(|result| result.is_ok()).count(), 3);
 }
 
+/// A task's time begins when it runs, not when it is submitted.
+#[test]
+fn tasks_in_a_long_line_are_not_too_late() {
+    let pool = Pool::builder().workers(1).task_timeout(Duration::from_secs(2)).build().unwrap();
+    let nap = |n: u64| {
+        std::thread::sleep(Duration::from_millis(n));
+        n
+    };
+    assert_eq!(pool.options().chunk_size(1).map(nap, [150; 20]).unwrap(), [150; 20]);
+}
+
+/// The child of a task that forks comes back into the worker's code: it has no part in it.
+#[test]
+fn a_task_that_forks_is_one_worker_still() {
+    let pool = Pool::new(1).unwrap();
+    let fork = |panics: bool| {
+        // SAFETY: the child allocates nothing before it comes back, but for its panic, if any.
+        let pid = unsafe { libc::fork() };
+        assert!(pid != 0 || !panics, "child");
+        u64::from(pid == 0)
+    };
+    for panics in [false, true] {
+        assert_eq!(pool.apply(fork, panics).unwrap(), 0, "the parent's result");
+    }
+    let pids = pool.options().chunk_size(1).map(|_: u32| std::process::id(), 0..200).unwrap();
+    assert!(pids.iter().all(|pid| *pid == pids[0]));
+}
+
 #[test]
 fn initialisers_that_fail_break_the_pool() {
     let pool = Pool::builder().workers(3).initializer(|()| panic!("no licence"), ()).build().unwrap();

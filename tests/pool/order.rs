@@ -221,3 +221,60 @@ fn slices_of_arrays_are_filled_in_place() {
     assert_eq!((error.index(), error.results().iter().filter(|result| result.is_ok()).count()), (50, 99));
     assert!(error.to_string().contains("that one"), "{error}");
 }
+
+#[test]
+fn a_callback_that_blocks_or_panics_hurts_nobody() {
+    let pool = Pool::new(2).unwrap();
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let blocked = pool.options().apply_async_with(square, 3, move |_| _ = wait.recv()).unwrap();
+    for n in 0..200 {
+        assert_eq!(pool.apply(square, n).unwrap(), n * n, "while a callback waits");
+    }
+    assert!(!blocked.is_ready());
+    go.send(()).unwrap();
+    assert_eq!(blocked.get().unwrap(), 9);
+    let panics = pool.options().apply_async_with(square, 3, |_| panic!("callback")).unwrap();
+    assert_eq!(panics.get().unwrap(), 9);
+    let panics = pool.options().map_async_with(|n: u64| 6 / n, 0..3, |_| panic!("callback")).unwrap();
+    assert_eq!(panics.get().unwrap_err().results()[1..], [Ok(6), Ok(3)]);
+}
+
+#[test]
+fn joining_waits_for_callbacks_and_ends_what_has_begun() {
+    let pool = Pool::new(2).unwrap();
+    let called = Arc::new(AtomicUsize::new(0));
+    let other = called.clone();
+    let task = pool.options().apply_async_with(square, 3, move |_| {
+        // Long enough that a join which does not wait is seen.
+        std::thread::sleep(Duration::from_millis(200));
+        other.store(1, Relaxed);
+    });
+    let mut begun = pool.imap(square, 0..100);
+    assert_eq!(begun.next(), Some(Ok(0)));
+    pool.close();
+    pool.join().unwrap();
+    assert_eq!((called.load(Relaxed), task.unwrap().get()), (1, Ok(9)));
+    let rest: Vec<_> = begun.collect();
+    assert_eq!(rest.len(), 99);
+    assert!(
+        matches!(rest.last(), Some(Err(TaskError::Refused { kind: ErrorKind::Closed, .. }))),
+        "{:?}",
+        rest.last()
+    );
+}
+
+#[test]
+fn arrays_in_both_directions_at_once() {
+    use pagemate::Array;
+    let pool = Pool::new(2).unwrap();
+    let name = format!("pool-array-{}", std::process::id());
+    let (one, other) = (Array::create(name.as_str(), 100, 1_u64).unwrap(), Array::new(100, 2_u64).unwrap());
+    let add = |from: &[u64], to: &mut [u64]| to.iter_mut().zip(from).for_each(|(to, from)| *to ^= from);
+    std::thread::scope(|scope| {
+        scope.spawn(|| (0..50).for_each(|_| pool.map_slice(add, &one, &other).unwrap()));
+        (0..50).for_each(|_| pool.map_slice(add, &other, &one).unwrap());
+    });
+    let again = Array::<u64>::open(name.as_str()).unwrap();
+    let error = pool.map_slice(add, &one, &again).unwrap_err();
+    assert!(error.to_string().contains("same array"), "{error}");
+}
