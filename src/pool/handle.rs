@@ -23,7 +23,8 @@ use crate::{Error, ErrorKind, Result};
 ///
 /// Functions are those of [`Process::spawn`](crate::Process::spawn): functions, or closures that capture nothing, with one
 /// parameter (several values go as a tuple). Arguments and results are what processes can be given, but no handles: give those to
-/// the workers' [initialiser](PoolBuilder::initializer).
+/// the workers' [initialiser](PoolBuilder::initializer). What a closure captures and has no bytes counts as nothing: a worker has one of
+/// its own, so do not capture a token that promises something about this process's memory.
 ///
 /// A task that panics, or whose worker is killed, gets its error; no other task is concerned, not even one of the same
 /// chunk, and the pool has all its workers again at once. Workers end with this process, however it ends. Dropping the
