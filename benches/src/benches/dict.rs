@@ -10,7 +10,7 @@ use super::{rwlock, timed};
 use crate::contender::Between::Alone;
 use crate::contender::{Bench, Call, Contender, Plan, Unit};
 use crate::link::{Pair, Result, Wire};
-use crate::links::lmdb::Lmdb;
+use crate::links::lmdb::{FastLmdb, Lmdb};
 use crate::links::python_manager as python;
 use crate::links::redis::{self, Redis};
 use crate::links::tables::{Dash, Locked, StdRwLockMap};
@@ -49,6 +49,7 @@ pub const REMOVE: Bench = Bench {
 const PAGEMATE: &str = "pagemate Dict";
 const DASH: &str = "dashmap";
 const LMDB: &str = "LMDB";
+const FAST_LMDB: &str = "LMDB, NO_SYNC and WRITE_MAP";
 const REDIS: &str = "Redis, Unix socket";
 const PYTHON: &str = "Python Manager().dict()";
 
@@ -164,6 +165,7 @@ fn others<D: Deed>() -> Vec<Contender> {
         of_pair::<D, Locked>("std HashMap, pagemate Lock").beside(DASH, Alone),
         of_pair::<D, StdRwLockMap>("std HashMap, std RwLock").beside(DASH, Alone),
         of_pair::<D, Lmdb>(LMDB).beside(DASH, Alone),
+        of_pair::<D, FastLmdb>(FAST_LMDB).beside(DASH, Alone),
     ];
     if is_there(redis::is_there(), "Redis", "redis-server") {
         // The server gets the other core, if it is free.
@@ -207,7 +209,7 @@ fn with_pagemate(
 fn get() -> Vec<Contender> {
     // At least four times LMDB's rate, and so on.
     let two_hundred = Some(1.0 / 200.0);
-    let bars = [(Some(3.0), DASH), (Some(1.0 / 4.0), LMDB), (two_hundred, REDIS), (two_hundred, PYTHON)];
+    let bars = [(Some(3.0), DASH), (Some(1.0 / 4.0), LMDB), (None, FAST_LMDB), (two_hundred, REDIS), (two_hundred, PYTHON)];
     let mut all = with_pagemate(others::<Get>(), &bars, of_dict::<Get>());
     all.push(rwlock::threads::<Reader<Dash>>(DASH).beside(DASH, Alone));
     all.push(
@@ -220,17 +222,17 @@ fn get() -> Vec<Contender> {
 }
 
 fn insert() -> Vec<Contender> {
-    let bars = [(None, DASH), (Some(1.0 / 10.0), LMDB), (None, REDIS), (None, PYTHON)];
+    let bars = [(None, DASH), (Some(1.0 / 10.0), LMDB), (Some(1.0 / 10.0), FAST_LMDB), (None, REDIS), (None, PYTHON)];
     with_pagemate(others::<Insert>(), &bars, of_dict::<Insert>())
 }
 
 fn replace() -> Vec<Contender> {
-    let bars = [(None, DASH), (None, LMDB), (None, REDIS), (None, PYTHON)];
+    let bars = [(None, DASH), (None, LMDB), (None, FAST_LMDB), (None, REDIS), (None, PYTHON)];
     with_pagemate(others::<Replace>(), &bars, of_dict::<Replace>())
 }
 
 fn remove() -> Vec<Contender> {
-    let bars = [(None, DASH), (None, LMDB), (None, REDIS), (None, PYTHON)];
+    let bars = [(None, DASH), (None, LMDB), (None, FAST_LMDB), (None, REDIS), (None, PYTHON)];
     with_pagemate(others::<Remove>(), &bars, of_dict::<Remove>())
 }
 

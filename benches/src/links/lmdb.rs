@@ -1,4 +1,4 @@
-//! LMDB through heed: a file in memory, a transaction for each operation, never synchronised with a disk.
+//! LMDB through heed: a file in memory, a transaction for each operation. As it is opened by default, and as fast as it can be.
 
 use std::sync::Arc;
 
@@ -10,8 +10,13 @@ use tempfile::TempDir;
 use crate::link::{Pair, Result};
 use crate::object::Table;
 
+/// With the flags that LMDB has by default: every transaction is written by system calls, and synchronised (with memory).
 #[derive(Debug)]
 pub struct Lmdb;
+
+/// Never synchronised, and written through the map: a wild write of the program may harm the file, and a crash of the machine.
+#[derive(Debug)]
+pub struct FastLmdb;
 
 #[derive(Clone)]
 pub struct Opened {
@@ -24,17 +29,29 @@ impl Pair for Lmdb {
     type End = Opened;
 
     fn pair() -> Result<(Opened, Opened)> {
-        let dir = Arc::new(tempfile::Builder::new().prefix("benches-").tempdir_in("/dev/shm")?);
-        let mut options = EnvOpenOptions::new();
-        options.map_size(1 << 30).max_readers(8);
-        // SAFETY: nobody else opens the file, and without synchronisation only a crash of the machine could harm it.
-        let env = unsafe { options.flags(EnvFlags::NO_SYNC | EnvFlags::WRITE_MAP).open(dir.path())? };
-        let mut transaction = env.write_txn()?;
-        let database = env.create_database(&mut transaction, None)?;
-        transaction.commit()?;
-        let one = Opened { env, database, _dir: dir };
-        Ok((one.clone(), one))
+        open(EnvFlags::empty())
     }
+}
+
+impl Pair for FastLmdb {
+    type End = Opened;
+
+    fn pair() -> Result<(Opened, Opened)> {
+        open(EnvFlags::NO_SYNC | EnvFlags::WRITE_MAP)
+    }
+}
+
+fn open(flags: EnvFlags) -> Result<(Opened, Opened)> {
+    let dir = Arc::new(tempfile::Builder::new().prefix("benches-").tempdir_in("/dev/shm")?);
+    let mut options = EnvOpenOptions::new();
+    options.map_size(1 << 30).max_readers(8);
+    // SAFETY: nobody else opens the file, and without synchronisation only a crash of the machine could harm it.
+    let env = unsafe { options.flags(flags).open(dir.path())? };
+    let mut transaction = env.write_txn()?;
+    let database = env.create_database(&mut transaction, None)?;
+    transaction.commit()?;
+    let one = Opened { env, database, _dir: dir };
+    Ok((one.clone(), one))
 }
 
 const WORKS: &str = "the file is ours and large enough";
