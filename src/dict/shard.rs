@@ -126,6 +126,7 @@ pub(crate) struct Change {
 }
 
 impl Record {
+    #[inline]
     fn write(&self, change: &Change) {
         let (sort, index) = match change.spot {
             Spot::Bucket(index) => (BUCKET, index),
@@ -197,11 +198,13 @@ impl Shard {
     }
 
     /// How many entries there are. Racy, unless it is the writer who asks.
+    #[inline]
     pub(crate) fn count(&self) -> u64 {
         self.count.load(Relaxed)
     }
 
     /// How many buckets are not empty. For the writer.
+    #[inline]
     pub(super) fn used(&self) -> u64 {
         self.used.load(Relaxed)
     }

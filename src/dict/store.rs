@@ -67,6 +67,7 @@ impl Store for crate::heap::Heap {
         let _ = crate::heap::Heap::publish(self, block.into());
     }
 
+    #[inline]
     fn identify(&self, at: u64) -> Option<Block> {
         let block = crate::heap::Heap::identify(self, at)?;
         Some(Block { at, generation: block.generation.into() })

@@ -79,6 +79,13 @@ pub(crate) fn state(word: u64) -> State {
     }
 }
 
+/// Makes the block of this word last, whoever dies. False: it is not this one's, claimed by `me`.
+#[inline]
+pub(crate) fn publish(word: &AtomicU64, expected: u32, me: OwnerId) -> bool {
+    let claimed = pack(expected, CLAIMED, me.bits());
+    word.compare_exchange(claimed, pack(expected, LIVE, 0), Release, Relaxed).is_ok()
+}
+
 /// The word of a block, and its bit.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Slot<'a> {
@@ -101,13 +108,6 @@ impl Slot<'_> {
         fence(Release); // pairs with the Acquire fence of who validates
         self.bits.fetch_or(self.mask, Relaxed);
         Some(next)
-    }
-
-    /// Makes the block last, whoever dies. False: it is not this one's, claimed by `me`.
-    #[inline]
-    pub(crate) fn publish(&self, expected: u32, me: OwnerId) -> bool {
-        let claimed = pack(expected, CLAIMED, me.bits());
-        self.word.compare_exchange(claimed, pack(expected, LIVE, 0), Release, Relaxed).is_ok()
     }
 
     /// Frees the block, if it is this one, and LIVE or claimed by `me`. False: it is not.
@@ -235,8 +235,8 @@ mod tests {
         let slot = Slot { word: &word, bits: &bits, mask: 4 };
         assert_eq!((slot.claim(me), slot.claim(other)), (Some(1), None));
         assert_eq!(bits.load(Relaxed), 4);
-        assert!(!slot.free(1, other) && !slot.recover(other) && !slot.publish(1, other));
-        assert!(slot.publish(1, me) && !slot.publish(1, me) && !slot.recover(me));
+        assert!(!slot.free(1, other) && !slot.recover(other) && !publish(&word, 1, other));
+        assert!(publish(&word, 1, me) && !publish(&word, 1, me) && !slot.recover(me));
         assert!(!slot.free(2, other) && slot.free(1, other) && !slot.free(1, other));
         assert_eq!((bits.load(Relaxed), slot.claim(other)), (0, Some(2)));
         assert!(slot.recover(other) && !slot.recover(other) && bits.load(Relaxed) == 0);

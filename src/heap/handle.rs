@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::arena::{data_start, len_for, units_in, Arena, Spot};
-use super::block::{generation, state, State};
+use super::block::{self, generation, state, State};
 use super::class::{Class, CLASSES};
 use crate::attachment::Attachment;
 use crate::kind::Kind;
@@ -252,36 +252,38 @@ impl Heap {
         }
     }
 
-    /// The arena and the place of the block at `at`.
+    /// The arena that `at` lies in, and where that begins.
     #[inline]
-    fn locate(&self, at: u64) -> Option<(Arena<'_>, u64, Spot)> {
-        let mut known = self.locate_known(at);
+    fn arena_of(&self, at: u64) -> Option<(Arena<'_>, u64)> {
+        let known = self.arena_known(at);
         if known.is_none() && at >= self.local.reach.load(Relaxed) && self.find_arenas().is_ok_and(|new| new)
         {
-            known = self.locate_known(at);
+            return self.arena_known(at);
         }
         known
     }
 
     #[inline]
-    fn locate_known(&self, at: u64) -> Option<(Arena<'_>, u64, Spot)> {
+    fn arena_known(&self, at: u64) -> Option<(Arena<'_>, u64)> {
         let recent = self.local.recent.load(Relaxed);
-        match self.arena(recent) {
-            Some((arena, start)) if arena.reaches(at, start) => Some((arena, start, arena.spot(at - start)?)),
-            _ => self.locate_elsewhere(at),
-        }
+        self.arena(recent)
+            .filter(|(arena, start)| arena.reaches(at, *start))
+            .or_else(|| self.arena_elsewhere(at))
     }
 
     #[cold]
-    fn locate_elsewhere(&self, at: u64) -> Option<(Arena<'_>, u64, Spot)> {
-        for number in 0..MAX_ARENAS {
-            let (arena, start) = self.arena(number)?;
-            if arena.reaches(at, start) {
-                self.local.recent.store(number, Relaxed);
-                return Some((arena, start, arena.spot(at - start)?));
-            }
-        }
-        None
+    fn arena_elsewhere(&self, at: u64) -> Option<(Arena<'_>, u64)> {
+        let arenas = (0..MAX_ARENAS).map_while(|number| Some((number, self.arena(number)?)));
+        let (number, found) = arenas.into_iter().find(|(_, (arena, start))| arena.reaches(at, *start))?;
+        self.local.recent.store(number, Relaxed);
+        Some(found)
+    }
+
+    /// The arena and the place of the block at `at`.
+    #[inline]
+    fn locate(&self, at: u64) -> Option<(Arena<'_>, u64, Spot)> {
+        let (arena, start) = self.arena_of(at)?;
+        Some((arena, start, arena.spot(at - start)?))
     }
 
     /// Makes the block last, whoever dies.
@@ -292,8 +294,10 @@ impl Heap {
     #[inline]
     pub(crate) fn publish(&self, block: Block) -> Result<()> {
         let me = self.local.attachment.owner()?;
-        let (arena, start, spot) = self.locate(block.at).ok_or_else(|| not_a_block(block.at))?;
-        if !arena.slot(spot).publish(block.generation, me) {
+        let (arena, start) = self.arena_of(block.at).ok_or_else(|| not_a_block(block.at))?;
+        // Where it stands need not be found out: nothing but the word of a block that is in hand says so.
+        let word = self.word(block.at).ok_or_else(|| not_a_block(block.at))?;
+        if !block::publish(word, block.generation, me) {
             return Err(not_a_block(block.at));
         }
         arena.hand(me).put_down(block.at - start, me);
@@ -335,9 +339,11 @@ impl Heap {
         }
     }
 
-    /// The block at `at`, if it lasts.
+    /// The block at `at`, if it lasts. Where it stands is found out when it is freed.
+    #[inline]
     pub(crate) fn identify(&self, at: u64) -> Option<Block> {
-        self.state(at).ok().and_then(|(block, state)| (state == State::Live).then_some(block))
+        let word = self.word(at)?.load(Acquire); // pairs with publish()
+        (state(word) == State::Live).then_some(Block { at, generation: generation(word) })
     }
 
     /// How many bytes the block whose bytes begin at `at` has.

@@ -1,7 +1,7 @@
 //! The heap: no block is given twice, none is lost, and what the dead had in hand comes back.
 
 use super::{model, thread, Arc};
-use crate::heap::block::{generation, state, Hand, Slot, State};
+use crate::heap::block::{generation, publish, state, Hand, Slot, State};
 use crate::heap::carve::Table;
 use crate::heap::class::Class;
 use crate::loom::atomic::Ordering::{Acquire, Relaxed};
@@ -75,7 +75,7 @@ fn two_allocate_and_free() {
             let Some((block, generation)) = chunk.alloc(me) else { return };
             // Whoever has the block is alone with its bytes.
             chunk.bytes[block].store(me.bits().into(), Relaxed);
-            assert!(chunk.slot(block).publish(generation, me));
+            assert!(publish(chunk.slot(block).word, generation, me));
             chunk.hands[me.index()].put_down(16 * (block as u64 + 1), me);
             assert_eq!(chunk.bytes[block].load(Relaxed), u64::from(me.bits()), "given twice");
             assert!(chunk.slot(block).free(generation, me));
@@ -94,7 +94,7 @@ fn freed_twice_at_once() {
     model("heap: two free the same block while a third allocates", || {
         let chunk = chunk();
         let (block, generation) = chunk.alloc(id(0)).unwrap();
-        assert!(chunk.slot(block).publish(generation, id(0)));
+        assert!(publish(chunk.slot(block).word, generation, id(0)));
         let freer = chunk.clone();
         let freer = thread::spawn(move || freer.slot(block).free(generation, id(1)));
         let allocator = chunk.clone();
@@ -137,7 +137,7 @@ fn a_reader_without_a_lock_sees_that_the_block_is_another() {
         let chunk = chunk();
         let (block, first) = chunk.alloc(id(0)).unwrap();
         chunk.bytes[block].store(1, Relaxed);
-        assert!(chunk.slot(block).publish(first, id(0)));
+        assert!(publish(chunk.slot(block).word, first, id(0)));
         let reader = chunk.clone();
         let reader = thread::spawn(move || {
             let before = reader.words[block].load(Acquire);
