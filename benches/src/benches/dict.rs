@@ -6,6 +6,7 @@
 
 use pagemate::Dict;
 
+use super::alone::{self, Read};
 use super::{rwlock, timed};
 use crate::contender::Between::Alone;
 use crate::contender::{Bench, Call, Contender, Plan, Unit};
@@ -13,7 +14,7 @@ use crate::link::{Pair, Result, Wire};
 use crate::links::lmdb::{FastLmdb, Lmdb};
 use crate::links::python_manager as python;
 use crate::links::redis::{self, Redis};
-use crate::links::tables::{Dash, Locked, StdRwLockMap};
+use crate::links::tables::{Dash, Locked, OwnMap, StdRwLockMap};
 use crate::object::{Shared, Table};
 use crate::peer::{self, Setup};
 use crate::session::{self, Near, Repetition};
@@ -52,6 +53,10 @@ const LMDB: &str = "LMDB";
 const FAST_LMDB: &str = "LMDB, NO_SYNC and WRITE_MAP";
 const REDIS: &str = "Redis, Unix socket";
 const PYTHON: &str = "Python Manager().dict()";
+const READER: &str = "pagemate Dict, reader";
+const DASH_READER: &str = "dashmap, reader";
+const OWN_READER: &str = "a HashMap for each, reader";
+const LOCKED_READER: &str = "std HashMap, std RwLock, reader";
 
 const KEYS: u64 = 16_384;
 /// Keys of a table that grows, at most: who is slow comes less far.
@@ -209,20 +214,35 @@ fn with_pagemate(
 fn get() -> Vec<Contender> {
     // At least four times LMDB's rate, and so on.
     let two_hundred = Some(1.0 / 200.0);
-    let bars = [(Some(3.0), DASH), (Some(1.0 / 4.0), LMDB), (None, FAST_LMDB), (two_hundred, REDIS), (two_hundred, PYTHON)];
+    let bars = [
+        (Some(3.0), DASH),
+        (Some(1.0 / 4.0), LMDB),
+        (None, FAST_LMDB),
+        (two_hundred, REDIS),
+        (two_hundred, PYTHON),
+    ];
     let mut all = with_pagemate(others::<Get>(), &bars, of_dict::<Get>());
-    all.push(rwlock::threads::<Reader<Dash>>(DASH).beside(DASH, Alone));
-    all.push(
-        rwlock::threads::<Reader<StdRwLockMap>>("std HashMap, std RwLock")
-            .beside("std HashMap, std RwLock", Alone),
-    );
+    // Two readers beside one who does the very same.
+    all.push(alone::pair::<Read, Reader<Dash>>(DASH_READER));
+    all.push(rwlock::threads::<Reader<Dash>>(DASH_READER).beside(DASH_READER, Alone));
+    all.push(alone::pair::<Read, Reader<StdRwLockMap>>(LOCKED_READER));
+    all.push(rwlock::threads::<Reader<StdRwLockMap>>(LOCKED_READER).beside(LOCKED_READER, Alone));
+    all.push(alone::pair::<Read, Reader<OwnMap>>(OWN_READER));
+    all.push(rwlock::threads::<Reader<OwnMap>>(OWN_READER).beside(OWN_READER, Alone));
     // At least 1.8 times one reader's rate.
-    all.push(rwlock::processes::<Reader<Dict<u64, u64>>>(PAGEMATE).at_most(1.0 / 1.8, PAGEMATE, Alone));
+    all.push(alone::wire::<Read, Reader<Dict<u64, u64>>>(READER));
+    all.push(rwlock::processes::<Reader<Dict<u64, u64>>>(READER).at_most(1.0 / 1.8, READER, Alone));
     all
 }
 
 fn insert() -> Vec<Contender> {
-    let bars = [(None, DASH), (Some(1.0 / 10.0), LMDB), (Some(1.0 / 10.0), FAST_LMDB), (None, REDIS), (None, PYTHON)];
+    let bars = [
+        (None, DASH),
+        (Some(1.0 / 10.0), LMDB),
+        (Some(1.0 / 10.0), FAST_LMDB),
+        (None, REDIS),
+        (None, PYTHON),
+    ];
     with_pagemate(others::<Insert>(), &bars, of_dict::<Insert>())
 }
 
@@ -266,8 +286,9 @@ where
     type End = Reading<P::End>;
 
     fn pair() -> Result<(Self::End, Self::End)> {
-        let (mut one, other) = P::pair()?;
+        let (mut one, mut other) = P::pair()?;
         filled(&mut one);
+        filled(&mut other); // the same, unless each has its own
         Ok((Reading { table: one, nth: 0 }, Reading { table: other, nth: KEYS / 2 }))
     }
 }

@@ -1,4 +1,4 @@
-//! Tables of one process: dashmap, and std's HashMap behind locks.
+//! Tables of one process: dashmap, and std's HashMap behind locks, or one for each thread.
 
 use std::cell::UnsafeCell;
 use std::collections::HashMap;
@@ -35,6 +35,35 @@ impl Table for Arc<DashMap<u64, u64>> {
     #[inline]
     fn remove(&mut self, key: u64) -> bool {
         DashMap::remove(self, &key).is_some()
+    }
+}
+
+/// A map for each side, so that nothing is shared: how well two sides could do at most.
+#[derive(Debug, Default)]
+pub struct OwnMap(HashMap<u64, u64>);
+
+impl Pair for OwnMap {
+    type End = OwnMap;
+
+    fn pair() -> Result<(Self::End, Self::End)> {
+        Ok((OwnMap::default(), OwnMap::default()))
+    }
+}
+
+impl Table for OwnMap {
+    #[inline]
+    fn get(&mut self, key: u64) -> Option<u64> {
+        self.0.get(&key).copied()
+    }
+
+    #[inline]
+    fn put(&mut self, key: u64, value: u64) {
+        self.0.insert(key, value);
+    }
+
+    #[inline]
+    fn remove(&mut self, key: u64) -> bool {
+        self.0.remove(&key).is_some()
     }
 }
 
