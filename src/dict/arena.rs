@@ -7,7 +7,7 @@ use crate::{Error, ErrorKind, Result};
 use super::store::{Block, Store, Words};
 
 /// Words of a block.
-const WORDS: usize = if cfg!(loom) { 4 } else { 64 };
+const WORDS: usize = if cfg!(loom) { 5 } else { 64 };
 const FREE: u64 = 0;
 const CLAIMED: u64 = 1;
 const LIVE: u64 = 2;
@@ -66,6 +66,11 @@ impl Words for Arena {
         let first = (at as usize / 8).checked_sub(WORDS)?;
         self.words.get(first..first.checked_add(count)?)
     }
+
+    fn generation(&self, at: u64) -> Option<u64> {
+        let state = self.states.get((at as usize / 8 / WORDS).checked_sub(1)?)?;
+        Some(state.load(Acquire) >> 2)
+    }
 }
 
 impl Store for Arena {
@@ -105,6 +110,10 @@ pub(crate) struct Mortal<'a> {
 impl Words for Mortal<'_> {
     fn words(&self, at: u64, count: usize) -> Option<&[AtomicU64]> {
         self.arena.words(at, count)
+    }
+
+    fn generation(&self, at: u64) -> Option<u64> {
+        self.arena.generation(at)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::kind::Kind;
 use crate::object::ObjectRef;
 use crate::owner::OwnerId;
 use crate::place::{Origin, Place, Shape};
-use crate::sync::owned;
+use crate::sync::owned::{self, Acquired};
 use crate::sys::clock::Deadline;
 use crate::{Error, ErrorKind, Result};
 
@@ -220,9 +220,8 @@ impl<K: Item + ?Sized, V: Item + ?Sized> Dict<K, V> {
     fn write<R>(&self, shard: &Shard, body: impl FnOnce(&Writer<'_, Heap>) -> Result<R>) -> Result<R> {
         let me = self.object.owner()?;
         let deadline = self.patience.map_or(Deadline::Never, Deadline::after);
-        let Some(acquired) = owned::acquire(&shard.owner, &self.object, me, deadline) else {
-            return Err(held(shard));
-        };
+        let acquired = owned::acquire(&shard.owner, &self.object, me, deadline);
+        let acquired = acquired.or_else(|| self.take_from_dead(shard, me)).ok_or_else(|| held(shard))?;
         let held = Held { shard, me };
         shard.settle(&self.heap);
         if acquired.after_death {
@@ -231,6 +230,14 @@ impl<K: Item + ?Sized, V: Item + ?Sized> Dict<K, V> {
         let result = body(&Writer { shard, store: &self.heap });
         drop(held);
         result
+    }
+
+    /// Takes the shard if its holder is dead and nobody has noticed: who does not wait does not look for the dead either.
+    #[cold]
+    fn take_from_dead(&self, shard: &Shard, me: OwnerId) -> Option<Acquired> {
+        let holder = shard.owner.holder().filter(|holder| !self.object.is_alive(*holder))?;
+        shard.owner.recover(holder);
+        shard.owner.try_acquire(me)
     }
 
     /// A copy of the value of `key`.
@@ -293,36 +300,45 @@ impl<K: Item + ?Sized, V: Item + ?Sized> Dict<K, V> {
         }
     }
 
-    /// Removes an entry, any, and gives it; `None`: there was none.
+    /// Removes an entry, any, and gives it; `None`: there was none. Waits for who is writing in a part of the dict only if there are no entries
+    /// in the others.
     ///
     /// # Errors
     ///
     /// Those of [`remove`](Dict::remove).
     pub fn pop(&self) -> Result<Option<(K::Owned, V::Owned)>> {
-        for shard in self.shards().iter().filter(|shard| shard.count() > 0 || shard.is_unsettled()) {
-            let take = |key: Bytes<'_>, value: Bytes<'_>| Some((K::take(key)?, V::take(value)?));
-            match self.write(shard, |writer| writer.pop(take))? {
-                Some(None) => return Err(not_an_item()),
-                Some(popped) => return Ok(popped),
-                None => {}
-            }
+        match self.write_timeout(Duration::ZERO).pop_any() {
+            Err(error) if error.kind() == ErrorKind::TimedOut => self.pop_any(),
+            popped => popped,
         }
-        Ok(None)
     }
 
-    /// Removes all that is there, one after the other: what others insert meanwhile may stay.
+    /// As [`pop`](Dict::pop), but of the parts that it cannot have: the error, if nothing was found in the others.
+    fn pop_any(&self) -> Result<Option<(K::Owned, V::Owned)>> {
+        let take = |key: Bytes<'_>, value: Bytes<'_>| Some((K::take(key)?, V::take(value)?));
+        let mut busy = None;
+        // Each process begins elsewhere, so that they meet less.
+        let first = self.object.owner()?.index() * 29 % SHARDS;
+        let shards = self.shards().iter().cycle().skip(first).take(SHARDS);
+        for shard in shards.filter(|shard| shard.is_unsettled() || shard.count() > 0) {
+            match self.write(shard, |writer| writer.pop(take)) {
+                Ok(Some(None)) => return Err(not_an_item()),
+                Ok(Some(popped)) => return Ok(popped),
+                Ok(None) => {}
+                Err(error) if error.kind() == ErrorKind::TimedOut => busy = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        busy.map_or(Ok(None), Err)
+    }
+
+    /// Removes all that is there, one after the other, and then frees the tables: what others insert meanwhile may stay.
     ///
     /// # Errors
     ///
     /// Those of [`remove`](Dict::remove).
     pub fn clear(&self) -> Result<()> {
-        for shard in self.shards() {
-            self.write(shard, |writer| {
-                while writer.pop(|_, _| ())?.is_some() {}
-                Ok(())
-            })?;
-        }
-        Ok(())
+        self.shards().iter().try_for_each(|shard| self.write(shard, |writer| writer.clear()))
     }
 
     /// Changes the value of `key` if it is `current` (`None`: if there is none) to `new` (`None`: removes it), at once.

@@ -14,8 +14,10 @@ use super::shard::Shard;
 use super::store::Words;
 use super::word::{entry_of, is_entry, tag, tag_of, Damaged, Table, EMPTY, TOMBSTONE};
 
-/// Bytes that are copied without another look at whether they are still there.
-const LARGE: usize = 4096;
+/// Bytes that are copied at once, whether or not they are still there. Of more the lengths must be known to be true: half of something
+/// else would be no length, and much to copy. And only the entry itself is asked afterwards whether it is still there, not
+/// the version: who writes other entries all the time must not keep a reader that needs long.
+const LARGE: usize = if cfg!(loom) { 16 } else { 4096 };
 
 /// The lengths of key and value, as the first word of an entry says them.
 #[inline(always)]
@@ -41,15 +43,15 @@ impl<'a> Entry<'a> {
         Some(Entry { at, words, key_len, value_len })
     }
 
-    /// Whether its lengths are to be believed: small ones do no harm, and large ones are true if nothing was taken away since `version`
-    /// was read. Half of something else would be no length, and much to copy.
     #[inline(always)]
-    fn is_sound(&self, shard: &Shard, version: u64) -> bool {
-        if self.key_len.max(self.value_len) <= LARGE {
-            return true;
-        }
+    fn is_large(&self) -> bool {
+        self.key_len.max(self.value_len) > LARGE
+    }
+
+    /// Whether it is the entry of this generation still, so that all that was read of it is.
+    fn is_still<S: Words>(&self, store: &S, generation: Option<u64>) -> bool {
         fence(Acquire); // pairs with the Release fence in Writer::fill()
-        shard.version.load(Relaxed) == version
+        generation.is_some() && store.generation(self.at) == generation
     }
 
     #[inline(always)]
@@ -112,12 +114,12 @@ pub(super) fn find<'a, S: Words>(
     Ok(Place::Missing(grave))
 }
 
-/// Reads until nothing was taken away meanwhile: what `read`, which is told the version, then gives is true of one moment.
+/// Reads until nothing was taken away meanwhile: what `read` then gives is true of one moment.
 #[inline(always)]
-pub(super) fn consistent<R>(shard: &Shard, mut read: impl FnMut(u64) -> R) -> R {
+pub(super) fn consistent<R>(shard: &Shard, mut read: impl FnMut() -> R) -> R {
     let mut version = shard.version.load(Acquire); // pairs with Shard::step()
     loop {
-        let result = read(version);
+        let result = read();
         fence(Acquire); // pairs with the Release fence in Writer::fill()
         let now = shard.version.load(Relaxed);
         if now == version {
@@ -126,6 +128,25 @@ pub(super) fn consistent<R>(shard: &Shard, mut read: impl FnMut(u64) -> R) -> R 
         // Another writer has come to the end of a change: no number of stopped or dead ones keeps us here.
         spin_loop();
         version = shard.version.load(Acquire); // pairs with Shard::step()
+    }
+}
+
+/// What a look at an entry found.
+enum Look<'a, R> {
+    Nothing,
+    Taken(R),
+    /// An entry that is too large to be copied at once, and its generation.
+    Large(Entry<'a>, Option<u64>),
+    /// For who goes through a table: there is another.
+    OtherTable,
+}
+
+/// Takes a small entry. Holds only if the version stays the same.
+#[inline(always)]
+fn look<'a, S: Words, R>(store: &S, entry: Entry<'a>, take: impl FnOnce(Entry<'a>) -> R) -> Look<'a, R> {
+    match entry.is_large() {
+        false => Look::Taken(take(entry)),
+        true => Look::Large(entry, store.generation(entry.at)),
     }
 }
 
@@ -139,10 +160,36 @@ pub(crate) fn get<S: Words, R>(
     key: &[u8],
     mut take: impl FnMut(Bytes<'_>) -> R,
 ) -> Result<Option<R>, Damaged> {
-    consistent(shard, |version| match find(shard, store, hash, key)? {
-        Place::Found(_, entry) if entry.is_sound(shard, version) => Ok(Some(take(entry.value()))),
-        // Missing, or to be read again.
-        Place::Found(..) | Place::Missing(_) => Ok(None),
+    loop {
+        let found = consistent(shard, || match find(shard, store, hash, key)? {
+            Place::Found(_, entry) => Ok(look(store, entry, |entry| take(entry.value()))),
+            Place::Missing(_) => Ok(Look::Nothing),
+        });
+        match found? {
+            Look::Taken(value) => return Ok(Some(value)),
+            Look::Large(entry, generation) => {
+                let value = take(entry.value());
+                if entry.is_still(store, generation) {
+                    return Ok(Some(value));
+                }
+                // It was replaced: whoever did has come to an end.
+            }
+            Look::Nothing | Look::OtherTable => return Ok(None),
+        }
+    }
+}
+
+/// The entry of `key`, and its generation, at some moment.
+#[cfg(not(loom))]
+pub(super) fn locate<'a, S: Words>(
+    shard: &Shard,
+    store: &'a S,
+    hash: u64,
+    key: &[u8],
+) -> Result<Option<(Entry<'a>, u64)>, Damaged> {
+    consistent(shard, || match find(shard, store, hash, key)? {
+        Place::Found(_, entry) => Ok(Some((entry, store.generation(entry.at).ok_or(Damaged)?))),
+        Place::Missing(_) => Ok(None),
     })
 }
 
@@ -166,12 +213,9 @@ pub(crate) fn collect_some<S: Words, R>(
     'table: loop {
         let word = shard.table.load(Acquire); // pairs with Shard::step()
         let Some(table) = Table::from_word(word)? else { return Ok(Vec::new()) };
-        let mut all = Vec::new();
-        for index in 0..table.capacity() {
-            if all.len() >= most {
-                break;
-            }
-            let one = consistent(shard, |version| {
+        let (mut all, mut index) = (Vec::new(), 0);
+        while index < table.capacity() && all.len() < most {
+            let one = consistent(shard, || {
                 if shard.table.load(Acquire) != word {
                     return Ok(Look::OtherTable); // pairs with Shard::step()
                 }
@@ -181,24 +225,22 @@ pub(crate) fn collect_some<S: Words, R>(
                     return Ok(Look::Nothing);
                 }
                 let entry = Entry::at(store, entry_of(bucket)).ok_or(Damaged)?;
-                if !entry.is_sound(shard, version) {
-                    return Ok(Look::Nothing); // to be read again
-                }
-                Ok(Look::Entry(take(entry.key(), entry.value())))
+                Ok(look(store, entry, |entry| take(entry.key(), entry.value())))
             });
             match one? {
-                Look::Entry(entry) => all.push(entry),
+                Look::Taken(entry) => all.push(entry),
+                Look::Large(entry, generation) => {
+                    let taken = take(entry.key(), entry.value());
+                    if !entry.is_still(store, generation) {
+                        continue; // another stands in this bucket, or nothing
+                    }
+                    all.push(taken);
+                }
                 Look::Nothing => {}
                 Look::OtherTable => continue 'table,
             }
+            index += 1;
         }
         return Ok(all);
     }
-}
-
-/// What one look at one bucket found.
-enum Look<R> {
-    Entry(R),
-    Nothing,
-    OtherTable,
 }

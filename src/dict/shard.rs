@@ -132,6 +132,10 @@ impl Record {
             Spot::Bucket(index) => (BUCKET, index),
             Spot::Table => (TABLE, 0),
         };
+        // A death leaves what was stored up to some moment in the order of the program: so the end of the last change must have come
+        // first, which only a compiler could turn around.
+        #[cfg(not(loom))]
+        std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
         self.index.store(index, Relaxed);
         self.target.store(change.target, Relaxed);
         for (words, block) in [(&self.new, change.new), (&self.old, change.old)] {
@@ -211,7 +215,8 @@ impl Shard {
 
     /// Whether a writer died here, or may be at work. Racy.
     pub(crate) fn is_unsettled(&self) -> bool {
-        self.owner.is_after_death() || self.change.sort.load(Relaxed) != NONE
+        // Acquire: who finds that there is none sees what the last one has counted. Pairs with step().
+        self.owner.is_after_death() || self.change.sort.load(Acquire) != NONE
     }
 
     /// The table, if there is one yet.

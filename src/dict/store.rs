@@ -1,6 +1,8 @@
 //! Where a dict's tables and entries come from: the shared heap, or, in models and unit tests, a small array of words.
 
 use crate::loom::atomic::AtomicU64;
+#[cfg(not(loom))]
+use crate::loom::atomic::Ordering::Acquire;
 use crate::Result;
 
 /// A block, and which of the blocks that stood there one after the other it is.
@@ -15,6 +17,9 @@ pub(crate) struct Block {
 pub(crate) trait Words {
     /// The `count` words at offset `at`; `None` if they are not inside of the memory.
     fn words(&self, at: u64, count: usize) -> Option<&[AtomicU64]>;
+
+    /// Which of the blocks that stand at `at` one after the other it is now, whatever became of it; `None` as above.
+    fn generation(&self, at: u64) -> Option<u64>;
 }
 
 /// Memory in blocks of 64-bit words, which any number of processes may look at.
@@ -44,12 +49,23 @@ impl Words for crate::heap::Heap {
     fn words(&self, at: u64, count: usize) -> Option<&[AtomicU64]> {
         crate::heap::Heap::words(self, at, count)
     }
+
+    #[inline]
+    fn generation(&self, at: u64) -> Option<u64> {
+        let word = self.words(at.checked_sub(8)?, 1)?.first()?;
+        Some(crate::heap::block::generation(word.load(Acquire)).into()) // pairs with Slot::claim()
+    }
 }
 
 #[cfg(not(loom))]
 impl Words for crate::heap::Look<'_> {
     fn words(&self, at: u64, count: usize) -> Option<&[AtomicU64]> {
         crate::heap::Look::words(self, at, count)
+    }
+
+    fn generation(&self, at: u64) -> Option<u64> {
+        let word = self.words(at.checked_sub(8)?, 1)?.first()?;
+        Some(crate::heap::block::generation(word.load(Acquire)).into()) // pairs with Slot::claim()
     }
 }
 

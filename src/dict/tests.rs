@@ -31,6 +31,11 @@ fn like_a_hash_map() {
     for _ in 0..20_000 {
         let key = vec![7; next(30) as usize];
         let value = vec![next(256) as u8; next(40) as usize];
+        if next(500) == 0 {
+            writer.clear().unwrap();
+            twin.clear();
+            assert_eq!(arena.in_use(), 0, "the table is freed, too");
+        }
         match next(8) {
             0..=3 => {
                 let was_missing = writer.put(hash(&key), &key, &value).unwrap();

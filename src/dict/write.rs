@@ -131,7 +131,8 @@ impl<S: Store> Writer<'_, S> {
         let mask = table.capacity() - 1;
         let first = self.shard.hint.load(Relaxed) as usize;
         for step in 0..=mask {
-            let index = first.wrapping_add(step) & mask;
+            // Backwards: what stood behind is gone then, so the bucket need not become a grave.
+            let index = first.wrapping_sub(step) & mask;
             let bucket = buckets.get(index).ok_or(Damaged)?.load(Relaxed);
             if is_entry(bucket) {
                 let entry = Entry::at(self.store, entry_of(bucket)).ok_or(Damaged)?;
@@ -142,6 +143,17 @@ impl<S: Store> Writer<'_, S> {
             }
         }
         Ok(None)
+    }
+
+    /// Removes all entries, and the table.
+    pub(crate) fn clear(&self) -> Result<()> {
+        while self.pop(|_, _| ())?.is_some() {}
+        if let Some(table) = self.shard.table()? {
+            let none = Table::after(self.shard.table.load(Relaxed), 0, 0).word();
+            let old = self.store.identify(table.at);
+            self.shard.carry_out(self.store, &Change { old, count: 0, used: 0, ..self.unchanged(none) });
+        }
+        Ok(())
     }
 
     fn remove_at(&self, index: usize, at: u64) -> Result<()> {
@@ -232,12 +244,14 @@ impl<S: Store> Writer<'_, S> {
         let Some(table) = table else { return Ok(0) };
         let from = self.store.words(table.at, table.capacity()).ok_or(Damaged)?;
         let (mask, limit) = (to.len() - 1, Table { log2, ..table }.limit());
+        // Far more than any search in a table that is less than half full.
+        let most = to.len().min(1 << 12);
         let mut used = 0;
         for word in from.iter().map(|word| word.load(Relaxed)).filter(|word| is_entry(*word)) {
             let first = tag_of(word) as usize;
-            let places = (0..=mask).filter_map(|step| to.get((first + step) & mask));
+            let places = (0..most).filter_map(|step| to.get((first + step) & mask));
             let free = places.into_iter().find(|place| place.load(Relaxed) == EMPTY);
-            // More entries than were counted is damage: too many to find room for each with reasonable effort.
+            // More entries than were counted, or all in one place, is damage: no room for each with reasonable effort.
             free.filter(|_| used < limit).ok_or(Damaged)?.store(word, Relaxed);
             used += 1;
         }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use pagemate::{Dict, ErrorKind, Segment};
+use pagemate::{Dict, ErrorKind, Manager, Place};
 
-use crate::{End, Recipe, Scene};
+use crate::{blocks, End, Recipe, Scene};
 
 const KEY: u64 = 1;
 /// What the child puts.
@@ -15,6 +15,7 @@ const OLD: &[u8] = b"the old value";
 enum Op {
     Insert,
     Remove,
+    Clear,
     Get,
 }
 
@@ -25,11 +26,14 @@ pub fn scenes() -> Vec<Recipe> {
         Recipe { name: "dict: insert, replaces", build: || Change::boxed(Op::Insert, Some(OLD), 0) },
         Recipe { name: "dict: insert, the table grows", build: || Change::boxed(Op::Insert, None, 6) },
         Recipe { name: "dict: remove", build: || Change::boxed(Op::Remove, Some(OLD), 1) },
+        Recipe { name: "dict: clear", build: || Change::boxed(Op::Clear, Some(OLD), 0) },
         Recipe { name: "dict: get", build: || Change::boxed(Op::Get, Some(OLD), 1) },
     ]
 }
 
 struct Change {
+    _manager: Manager,
+    place: Place,
     dict: Dict<u64, [u8]>,
     op: Op,
     before: Option<Vec<u8>>,
@@ -41,8 +45,9 @@ struct Change {
 
 impl Change {
     fn boxed(op: Op, before: Option<&[u8]>, others: usize) -> Box<dyn Scene> {
-        let segment = Segment::new(16 << 20).unwrap();
-        let dict = Dict::<u64, [u8]>::create(segment.at("d")).unwrap();
+        let place = Place::from(format!("crash-{}-dict", std::process::id())).reserve(1 << 24);
+        let manager = Manager::create(place.clone()).unwrap();
+        let dict = manager.dict::<u64, [u8]>("d").unwrap();
         let before = before.map(<[u8]>::to_vec);
         if let Some(old) = &before {
             dict.insert(&KEY, old).unwrap();
@@ -52,10 +57,10 @@ impl Change {
         others.iter().for_each(|key| assert!(dict.insert(key, OLD).unwrap()));
         let after = match op {
             Op::Insert => Some(NEW.to_vec()),
-            Op::Remove => None,
+            Op::Remove | Op::Clear => None,
             Op::Get => before.clone(),
         };
-        Box::new(Change { dict, op, before, after, others, got: None })
+        Box::new(Change { _manager: manager, place, dict, op, before, after, others, got: None })
     }
 }
 
@@ -70,6 +75,7 @@ impl Scene for Change {
         match self.op {
             Op::Insert => drop(self.dict.insert(&KEY, NEW).unwrap()),
             Op::Remove => drop(self.dict.remove(&KEY).unwrap()),
+            Op::Clear => self.dict.clear().unwrap(),
             Op::Get => self.got = self.dict.get(&KEY).unwrap(),
         }
     }
@@ -86,16 +92,21 @@ impl Scene for Change {
             }
         }
         if end == End::Stopped {
-            // Who writes elsewhere is not held up; who writes here may be, and is told.
-            let elsewhere = (5000..).find(|key| !self.dict.shares_part(&KEY, key)).unwrap();
-            let writes = self.dict.write_timeout(Duration::from_secs(20));
-            writes.insert(&elsewhere, b"x").map_err(|error| error.to_string())?;
-            writes.remove(&elsewhere).map_err(|error| error.to_string())?;
+            // Who writes elsewhere is not held up; who writes here may be, and is told. It may be anywhere, but in one part only.
+            let one = (5000..).find(|key| !self.dict.shares_part(&KEY, key)).unwrap();
+            let other = (one..).find(|key| ![one, KEY].iter().any(|there| self.dict.shares_part(there, key)));
+            let writes = self.dict.write_timeout(Duration::ZERO);
+            let done =
+                [one, other.unwrap()].map(|key| writes.insert(&key, b"x").and_then(|_| writes.remove(&key)));
+            let refused = done.iter().filter(|done| done.is_err()).count();
+            if refused > usize::from(self.op == Op::Clear) {
+                return Err(format!("who writes elsewhere is held up: {done:?}"));
+            }
             let here = self.others.first().copied().unwrap_or(9000);
             if self.others.is_empty() {
                 return Ok(());
             }
-            return match self.dict.write_timeout(Duration::ZERO).insert(&here, OLD) {
+            return match writes.insert(&here, OLD) {
                 Ok(_) => Ok(()),
                 Err(error) if error.kind() == ErrorKind::TimedOut => Ok(()),
                 Err(error) => Err(error.to_string()),
@@ -103,7 +114,8 @@ impl Scene for Change {
         }
         // What is seen stays, whatever has to be finished or undone for the next writer here.
         let more: Vec<u64> = (2000..).filter(|key| self.dict.shares_part(&KEY, key)).take(8).collect();
-        let writes = self.dict.write_timeout(Duration::from_secs(20));
+        // Who does not wait gets what the dead have held, too, though nobody has noticed the death.
+        let writes = self.dict.write_timeout(Duration::ZERO);
         for key in &more {
             writes.insert(key, NEW).map_err(|error| error.to_string())?;
         }
@@ -120,7 +132,15 @@ impl Scene for Change {
             writes.remove(key).map_err(|error| error.to_string())?;
         }
         let count = self.dict.len().map_err(|error| error.to_string())?;
-        (count == 0).then_some(()).ok_or(format!("{count} entries are left"))
+        if count != 0 {
+            return Err(format!("{count} entries are left"));
+        }
+        // Nor is a table left when all is cleared.
+        self.dict.clear().map_err(|error| error.to_string())?;
+        match blocks::in_use(&self.place)? {
+            0 => Ok(()),
+            left => Err(format!("{left} blocks of the heap are left")),
+        }
     }
 
     fn words(&self) -> String {

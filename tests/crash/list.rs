@@ -4,9 +4,9 @@
 use std::borrow::Borrow;
 use std::fmt::Debug;
 
-use pagemate::{inspect, Item, Kind, List, Manager, Place};
+use pagemate::{Item, List, Manager, Place};
 
-use crate::{End, Recipe, Scene};
+use crate::{blocks, End, Recipe, Scene};
 
 /// An element too large for a word, and another value for it.
 type Large = [u64; 4];
@@ -125,16 +125,6 @@ where
         list.clear()?;
         Ok(is_same && list.is_empty()?)
     }
-
-    fn blocks_in_use(&self) -> Result<u64, String> {
-        // Whoever attaches takes the place of the dead one, and reaps it.
-        let _reaper = Manager::open(self.place.clone()).map_err(|error| error.to_string())?;
-        let seen = inspect::segment(self.place.clone()).map_err(|error| error.to_string())?;
-        let heap = seen.objects.iter().filter(|object| object.kind == Some(Kind::Heap));
-        let states = heap.flat_map(|object| &object.state);
-        let blocks = states.filter(|(what, _)| *what == "blocks in use");
-        blocks.map(|(_, count)| count.parse::<u64>().map_err(|error| error.to_string())).sum()
-    }
 }
 
 impl<T: Item + Ord + ?Sized> Scene for Change<T>
@@ -175,7 +165,7 @@ where
         if !self.script(&now).map_err(|error| error.to_string())? {
             return Err("the others do not find what they have put there".into());
         }
-        match self.blocks_in_use()? {
+        match blocks::in_use(&self.place)? {
             0 => Ok(()),
             lost => Err(format!("{lost} blocks of the heap are lost")),
         }

@@ -62,6 +62,8 @@ mod array;
 #[cfg(target_arch = "x86_64")]
 mod barrier;
 #[cfg(target_arch = "x86_64")]
+mod blocks;
+#[cfg(target_arch = "x86_64")]
 mod bounded;
 #[cfg(target_arch = "x86_64")]
 mod condvar;
