@@ -86,6 +86,9 @@ pub(crate) mod sealed {
         /// The item with these bytes, if they are one.
         fn from_bytes(bytes: &[u8]) -> Option<Self::Out>;
 
+        /// These bytes as the item, in place, if they are one and stand where one may. Nobody changes them meanwhile.
+        fn in_place(bytes: &[u8]) -> Option<&Self>;
+
         /// The text of the type.
         fn layout() -> String;
 
@@ -136,6 +139,14 @@ impl<T: Message> sealed::Sealed for T {
         (bytes.len() == size_of::<T>()).then(|| unsafe { message::read(bytes.as_ptr()) })?
     }
 
+    fn in_place(bytes: &[u8]) -> Option<&T> {
+        let at = bytes.as_ptr().cast::<T>();
+        // SAFETY: as many bytes as a T has are there to be read, nobody writes them, and they are aligned for one; so if they are valid they
+        // are a T, for as long as they are lent.
+        (bytes.len() == size_of::<T>() && at.is_aligned())
+            .then(|| unsafe { message::is_valid::<T>(bytes.as_ptr()).then(|| &*at) })?
+    }
+
     fn layout() -> String {
         T::schema().to_string()
     }
@@ -169,6 +180,10 @@ impl sealed::Sealed for [u8] {
         Some(bytes.to_vec())
     }
 
+    fn in_place(bytes: &[u8]) -> Option<&[u8]> {
+        Some(bytes)
+    }
+
     fn layout() -> String {
         "[u8]".to_owned()
     }
@@ -198,6 +213,10 @@ impl sealed::Sealed for str {
 
     fn from_bytes(bytes: &[u8]) -> Option<String> {
         String::from_utf8(bytes.to_vec()).ok()
+    }
+
+    fn in_place(bytes: &[u8]) -> Option<&str> {
+        std::str::from_utf8(bytes).ok()
     }
 
     fn layout() -> String {

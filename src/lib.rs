@@ -74,7 +74,7 @@ mod models;
 #[cfg(not(loom))]
 pub use array::{Array, ArrayGuard};
 #[cfg(not(loom))]
-pub use dict::Dict;
+pub use dict::{Dict, DictGuard};
 pub use error::{Error, ErrorKind};
 pub use item::Item;
 #[cfg(not(loom))]

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use pagemate::{inspect, Dict, ErrorKind, Event, Manager, Namespace, Origin, Place, Process, Segment};
+use pagemate::{inspect, Dict, ErrorKind, Event, Kind, Manager, Namespace, Origin, Place, Process, Segment};
 use proptest::prelude::*;
 use support::{until, Random};
 
@@ -184,6 +184,116 @@ fn who_reads_much_is_not_kept_by_who_writes_elsewhere() {
         }
         done.store(true, Ordering::Relaxed);
     });
+}
+
+/// Blocks of the manager's heap that are in use.
+fn blocks(place: &Place) -> u64 {
+    let _reaper = Manager::open(place.clone()).unwrap();
+    let seen = inspect::segment(place.clone()).unwrap();
+    let states =
+        seen.objects.iter().filter(|object| object.kind == Some(Kind::Heap)).flat_map(|object| &object.state);
+    states.filter(|(what, _)| *what == "blocks in use").map(|(_, count)| count.parse::<u64>().unwrap()).sum()
+}
+
+#[test]
+fn a_value_in_place_stays_until_its_guard_is_dropped() {
+    let place = Place::from(name("guard"));
+    let manager = Manager::create(place.clone()).unwrap();
+    let dict = manager.dict::<str, [u8]>("d").unwrap();
+    let texts = manager.dict::<u64, str>("texts").unwrap();
+    let pairs = manager.dict::<u64, [u32; 4]>("pairs").unwrap();
+    dict.insert("a", &[1; 5000]).unwrap();
+    texts.insert(&1, "a text of some length").unwrap();
+    pairs.insert(&1, &[7; 4]).unwrap();
+    let before = blocks(&place);
+    let (one, two) = (dict.get_ref("a").unwrap().unwrap(), dict.get_ref("a").unwrap().unwrap());
+    assert!(std::ptr::eq(&*one, &*two), "it is not copied");
+    let (text, pair) = (texts.get_ref(&1).unwrap().unwrap(), pairs.get_ref(&1).unwrap().unwrap());
+    for n in 2..50 {
+        dict.insert("a", &[n; 5000]).unwrap();
+        texts.insert(&1, "another").unwrap();
+        pairs.insert(&1, &[n.into(); 4]).unwrap();
+    }
+    assert!(dict.remove("a").unwrap().is_some());
+    assert!(dict.get_ref("a").unwrap().is_none());
+    assert_eq!(
+        (&*one, &*two, &*text, *pair),
+        (&[1; 5000][..], &[1; 5000][..], "a text of some length", [7; 4])
+    );
+    drop(one);
+    assert_eq!(two[4999], 1);
+    drop((two, text, pair));
+    assert_eq!(blocks(&place), before - 1, "the entry that was removed");
+}
+
+#[test]
+fn any_number_of_guards() {
+    let dict = Dict::<u64, [u8]>::new().unwrap();
+    (0..300).for_each(|key| _ = dict.insert(&key, &[key as u8; 100]).unwrap());
+    dict.insert(&999, b"small").unwrap();
+    let guards: Vec<_> = (0..300).map(|key| dict.get_ref(&key).unwrap().unwrap()).collect();
+    let small = dict.get_ref(&999).unwrap().unwrap();
+    (0..300).for_each(|key| _ = dict.insert(&key, &[0; 100]).unwrap());
+    dict.insert(&999, b"SMALL").unwrap();
+    assert!(guards.iter().enumerate().all(|(key, value)| **value == [key as u8; 100]));
+    assert_eq!(&*small, b"small");
+}
+
+#[test]
+fn a_guard_of_the_dead_is_given_back() {
+    let place = Place::from(name("dead-guard"));
+    let manager = Manager::create(place.clone()).unwrap();
+    let dict = manager.dict::<u64, [u8]>("d").unwrap();
+    dict.insert(&1, &[1; 5000]).unwrap();
+    let before = blocks(&place);
+    let holds = Event::new().unwrap();
+    let hold = |(dict, holds): (Dict<u64, [u8]>, Event)| {
+        let guard = dict.get_ref(&1).unwrap().unwrap();
+        holds.set();
+        while !guard.is_empty() {
+            assert!(*guard == [1; 5000]);
+        }
+    };
+    let victim = Process::spawn(hold, (dict.clone(), holds.clone())).unwrap();
+    assert!(holds.wait_timeout(LONG));
+    dict.insert(&1, &[2; 5000]).unwrap();
+    assert_eq!(blocks(&place), before + 1, "somebody reads it");
+    victim.kill().unwrap();
+    assert!(victim.join().is_err());
+    until("the block is free", || blocks(&place) == before);
+}
+
+#[test]
+fn values_in_place_are_whole_while_others_replace_them() {
+    let dict = Dict::<u64, [u8]>::new().unwrap();
+    let (started, stop) = (Event::new().unwrap(), Event::new().unwrap());
+    let read = |(dict, started, stop): (Dict<u64, [u8]>, Event, Event)| {
+        let mut seen = 0u64;
+        started.set();
+        while !stop.is_set() {
+            let guards: Vec<_> = (0..50).filter_map(|key| dict.get_ref(&key).unwrap()).collect();
+            assert!(guards.iter().all(|value| is_whole(value)));
+            assert!(guards.iter().all(|value| is_whole(value)), "and stays so");
+            seen += guards.len() as u64;
+        }
+        seen
+    };
+    let writer = Process::spawn(churn, (dict.clone(), started.clone())).unwrap();
+    assert!(started.wait_timeout(LONG));
+    let readers = [(); 2].map(|()| {
+        let started = Event::new().unwrap();
+        let reader = Process::spawn(read, (dict.clone(), started.clone(), stop.clone())).unwrap();
+        assert!(started.wait_timeout(LONG));
+        reader
+    });
+    until("much is written", || dict.get(&49).unwrap().is_some());
+    (0..20_000).for_each(|n| _ = dict.insert(&(n % 50), &[b'x'; 20]).unwrap());
+    stop.set();
+    for reader in readers {
+        assert!(reader.join().unwrap() > 0);
+    }
+    writer.kill().unwrap();
+    assert!(writer.join().is_err());
 }
 
 #[test]

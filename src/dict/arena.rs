@@ -98,6 +98,10 @@ impl Store for Arena {
             assert!(state.compare_exchange(seen, seen & !3 | FREE, AcqRel, Relaxed).is_ok());
         }
     }
+
+    fn retire(&self, block: Block) {
+        self.free(block); // nobody reads in place here
+    }
 }
 
 /// The arena for one who dies after so many steps.
@@ -132,6 +136,10 @@ impl Store for Mortal<'_> {
 
     fn free(&self, block: Block) {
         self.arena.free(block);
+    }
+
+    fn retire(&self, block: Block) {
+        self.arena.retire(block);
     }
 
     fn has_died(&self) -> bool {

@@ -43,6 +43,12 @@ impl<'a> Entry<'a> {
         Some(Entry { at, words, key_len, value_len })
     }
 
+    /// Bytes of the whole entry.
+    #[cfg(not(loom))]
+    pub(super) fn size(&self) -> u64 {
+        8 + 8 * self.words.len() as u64
+    }
+
     #[inline(always)]
     fn is_large(&self) -> bool {
         self.key_len.max(self.value_len) > LARGE

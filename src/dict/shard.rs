@@ -24,7 +24,7 @@
 //! | 1 | the new block is published: reaping does not free it any more | the old |
 //! | 2 | the word is stored | the new |
 //! | 3 | if something old is to be freed, the version goes up | the new |
-//! | 4 | the old block is freed | the new |
+//! | 4 | the old block is retired: freed, unless somebody reads it in place | the new |
 //! | 5 | the counts are stored | the new |
 //! | 6 | no change is under way | the new |
 //!
@@ -253,7 +253,7 @@ impl Shard {
                     self.version.store(change.version, Release);
                 }
             }
-            4 => change.old.into_iter().for_each(|block| store.free(block)),
+            4 => change.old.into_iter().for_each(|block| store.retire(block)),
             5 => {
                 self.count.store(change.count, Relaxed);
                 self.used.store(change.used, Relaxed);

@@ -34,8 +34,11 @@ pub(crate) trait Store: Words {
     /// The block that lasts at `at`; `None`: none does.
     fn identify(&self, at: u64) -> Option<Block>;
 
-    /// Frees the block if it lasts still, and is this one. Only for who alone may free it.
+    /// Frees the block if it lasts still, and is this one. Only for who alone may free it, and if nobody ever saw it.
     fn free(&self, block: Block);
+
+    /// Likewise, if others may read it, be it in place: then it is freed when they have done with it.
+    fn retire(&self, block: Block);
 
     /// Whether this process has come to its end. Only models answer yes, between two steps of a change.
     fn has_died(&self) -> bool {
@@ -93,6 +96,12 @@ impl Store for crate::heap::Heap {
     fn free(&self, block: Block) {
         // Freed already, by the one whose change is finished, or its reaper's to free.
         let _ = crate::heap::Heap::free(self, block.into());
+    }
+
+    #[inline]
+    fn retire(&self, block: Block) {
+        // As above.
+        let _ = crate::heap::Heap::retire(self, block.into());
     }
 }
 

@@ -6,6 +6,8 @@
 //! 1024     ├───────────────────────────────┤
 //!          │ hands                         │ one of 64 bytes for each participant that there can be
 //! 66560    ├───────────────────────────────┤
+//!          │ pins                          │ see `pin`
+//! 67584    ├───────────────────────────────┤
 //!          │ table                         │ 8 bytes a unit, see `carve`
 //!          ├───────────────────────────────┤ on a multiple of 128
 //!          │ units of 16 KiB               │ chunks, see `class`
@@ -22,11 +24,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::block::{state, Hand, Slot, State};
 use super::carve::Table;
 use super::class::{Class, BIT_WORDS, CLASSES, UNIT};
+use super::pin::Pins;
 use crate::owner::{OwnerId, MAX_PARTICIPANTS};
 
 const HINTS: u64 = 8;
 const HANDS: u64 = 1024;
-const TABLE: u64 = HANDS + 64 * MAX_PARTICIPANTS as u64;
+const PINS: u64 = HANDS + 64 * MAX_PARTICIPANTS as u64;
+const TABLE: u64 = PINS + size_of::<Pins>() as u64;
 
 const _: () = assert!(HINTS + 8 * CLASSES as u64 <= HANDS);
 
@@ -106,6 +110,22 @@ impl<'a> Arena<'a> {
         unsafe { &*self.base.add(HANDS as usize).cast::<Hand>().add(owner.index()) }
     }
 
+    #[inline]
+    pub(crate) fn pins(&self) -> &'a Pins {
+        // SAFETY: they stand inside of the arena, at a multiple of 8; pins are atomics, and any bytes are some.
+        unsafe { &*self.base.add(PINS as usize).cast::<Pins>() }
+    }
+
+    /// Frees the block at this place in the arena if it is RETIRED and pinned by nobody.
+    #[inline]
+    pub(crate) fn free_retired(&self, at: u64) {
+        if let Some(spot) = self.spot(at) {
+            if self.slot(spot).free_retired(|| self.pins().is_pinned(at)) {
+                self.note_freed(spot);
+            }
+        }
+    }
+
     /// Where a chunk begins.
     #[inline]
     fn chunk_start(&self, first: usize) -> u64 {
@@ -180,6 +200,7 @@ impl<'a> Arena<'a> {
 
     /// Frees what `dead` had in hand. Looks at its hand only, unless it may have had more than the hand says.
     pub(crate) fn recover(&self, dead: OwnerId) {
+        self.pins().recover(dead, |at| self.free_retired(at));
         let hand = self.hand(dead);
         let free = |spot| {
             if self.slot(spot).recover(dead) {
@@ -212,7 +233,7 @@ impl<'a> Arena<'a> {
                 match state(self.slot(Spot { first, class, block }).word.load(Relaxed)) {
                     State::Free => {}
                     State::Damaged => damaged = true,
-                    State::Claimed(_) | State::Live => used += 1,
+                    State::Claimed(_) | State::Live | State::Retired => used += 1,
                 }
             }
         }

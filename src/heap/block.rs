@@ -5,14 +5,15 @@
 //! | bits | meaning |
 //! |---|---|
 //! | 0..30 | owner id of who has it in hand (CLAIMED), else 0 |
-//! | 30..32 | FREE, CLAIMED, LIVE |
+//! | 30..32 | FREE, CLAIMED, LIVE, RETIRED |
 //! | 32..64 | generation: up by one at every claim |
 //!
 //! | status | meaning | who moves it on |
 //! |---|---|---|
 //! | FREE | may be claimed; zero is the fresh state | whoever claims it, CAS to CLAIMED(me), generation + 1 |
 //! | CLAIMED(p) | p has it in hand, and nobody else knows of it | p, CAS to LIVE, or back to FREE; a reaper of p, CAS to FREE |
-//! | LIVE | it belongs to what is built on the heap, whoever dies | whoever frees it, CAS to FREE |
+//! | LIVE | it belongs to what is built on the heap, whoever dies | whoever frees it, CAS to FREE; or retires it, CAS to RETIRED |
+//! | RETIRED | nothing leads to it any more, but some may read it in place ([`super::pin`]) | whoever finds nobody who does, CAS to FREE |
 //!
 //! The bit of a block is 1 when it is known to be taken. Invariant: **the bit of a FREE block is 0.** It is set only by who has
 //! the block CLAIMED, and cleared before the word becomes FREE. So a search that looks at blocks with bit 0 only misses none.
@@ -40,13 +41,14 @@
 //! | a reaper dies | the next reaper | it starts over: a place is cleared after its block | nothing |
 //! | a reaper comes late | nobody needs to | its swaps find other generations | a bit may be 0 for a while |
 
-use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use crate::loom::atomic::{fence, AtomicU64};
 use crate::owner::OwnerId;
 
 const FREE: u32 = 0;
 const CLAIMED: u32 = 1;
 const LIVE: u32 = 2;
+const RETIRED: u32 = 3;
 
 /// What a block's word says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +57,8 @@ pub(crate) enum State {
     /// In the hand of this participant.
     Claimed(OwnerId),
     Live,
+    /// Nothing leads to it, but somebody may read it in place.
+    Retired,
     /// What nobody can have written.
     Damaged,
 }
@@ -75,6 +79,7 @@ pub(crate) fn state(word: u64) -> State {
         (FREE, _) if owner == 0 => State::Free,
         (CLAIMED, Some(owner)) => State::Claimed(owner),
         (LIVE, _) if owner == 0 => State::Live,
+        (RETIRED, _) if owner == 0 => State::Retired,
         _ => State::Damaged,
     }
 }
@@ -117,9 +122,26 @@ impl Slot<'_> {
         let may = match state(seen) {
             State::Live => true,
             State::Claimed(owner) => owner == me,
-            State::Free | State::Damaged => false,
+            State::Free | State::Retired | State::Damaged => false,
         };
         may && generation(seen) == expected && self.set_free(seen)
+    }
+
+    /// Retires the block, if it is this one, and LIVE or retired already: then the caller must look whether it is pinned.
+    /// False: it is not.
+    #[inline]
+    pub(crate) fn retire(&self, expected: u32) -> bool {
+        let [live, retired] = [LIVE, RETIRED].map(|status| pack(expected, status, 0));
+        // SeqCst: see `pin`.
+        self.word
+            .compare_exchange(live, retired, SeqCst, Relaxed)
+            .map_or_else(|seen| seen == retired, |_| true)
+    }
+
+    /// Frees the block if it is RETIRED and `is_pinned`, which is asked after that, says no.
+    pub(crate) fn free_retired(&self, is_pinned: impl FnOnce() -> bool) -> bool {
+        let seen = self.word.load(SeqCst);
+        state(seen) == State::Retired && !is_pinned() && self.set_free(seen)
     }
 
     /// Frees the block if `dead` had it in hand. Idempotent; any number of processes may do it at once.
@@ -223,7 +245,7 @@ mod tests {
         let word = pack(u32::MAX, CLAIMED, me.bits());
         assert_eq!((generation(word), state(word)), (u32::MAX, State::Claimed(me)));
         assert_eq!((state(0), state(pack(7, LIVE, 0))), (State::Free, State::Live));
-        for damaged in [1, pack(1, CLAIMED, 5), pack(1, LIVE, me.bits()), u64::MAX] {
+        for damaged in [1, pack(1, CLAIMED, 5), pack(1, LIVE, me.bits()), pack(1, RETIRED, 5), u64::MAX] {
             assert_eq!(state(damaged), State::Damaged);
         }
     }

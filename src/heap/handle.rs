@@ -31,12 +31,12 @@ pub(crate) struct Block {
 /// The heap of a segment. Clones share what they know.
 #[derive(Debug, Clone)]
 pub(crate) struct Heap {
-    local: Arc<Local>,
+    pub(super) local: Arc<Local>,
 }
 
 #[derive(Debug)]
-struct Local {
-    attachment: Arc<Attachment>,
+pub(super) struct Local {
+    pub(super) attachment: Arc<Attachment>,
     /// The arenas that this process knows, in the order in which they were added: where, in units of 128 bytes (bits 0..32), and
     /// how many units (32..64). Checked when they were found, written once. 0: no more.
     arenas: Box<[AtomicU64]>,
@@ -51,7 +51,7 @@ struct Local {
 }
 
 #[cold]
-fn not_a_block(at: u64) -> Error {
+pub(super) fn not_a_block(at: u64) -> Error {
     Error::new(
         ErrorKind::Corrupted,
         format!("the heap has no such block at offset {at}: freed already, or damaged"),
@@ -254,7 +254,7 @@ impl Heap {
 
     /// The arena that `at` lies in, and where that begins.
     #[inline]
-    fn arena_of(&self, at: u64) -> Option<(Arena<'_>, u64)> {
+    pub(super) fn arena_of(&self, at: u64) -> Option<(Arena<'_>, u64)> {
         let known = self.arena_known(at);
         if known.is_none() && at >= self.local.reach.load(Relaxed) && self.find_arenas().is_ok_and(|new| new)
         {
@@ -281,7 +281,7 @@ impl Heap {
 
     /// The arena and the place of the block at `at`.
     #[inline]
-    fn locate(&self, at: u64) -> Option<(Arena<'_>, u64, Spot)> {
+    pub(super) fn locate(&self, at: u64) -> Option<(Arena<'_>, u64, Spot)> {
         let (arena, start) = self.arena_of(at)?;
         Some((arena, start, arena.spot(at - start)?))
     }

@@ -3,7 +3,7 @@
 //! One heap to a segment, made on first use. It refuses to move anything, to merge what was freed, and to trust its own bytes.
 //! Its memory comes in arenas ([`arena`]), objects of the segment that are added as the heap grows, each a quarter of what
 //! there is, 256 MiB at most. An arena is carved into chunks ([`carve`]) of one size class each ([`class`]), a chunk is
-//! blocks ([`block`]). There are no lists: what is free is what its word says is free, so no death can break a link, and
+//! blocks ([`block`]), which may be read in place ([`pin`]). There are no lists: what is free is what its word says is free, so no death can break a link, and
 //! a stopped process holds up nobody. [`handle`] puts it together; the tables of states and deaths stand in [`block`]
 //! and [`carve`].
 //!
@@ -18,6 +18,7 @@
 pub(crate) mod block;
 pub(crate) mod carve;
 pub(crate) mod class;
+pub(crate) mod pin;
 
 #[cfg(not(loom))]
 mod arena;
@@ -25,6 +26,8 @@ mod arena;
 mod handle;
 #[cfg(not(loom))]
 mod look;
+#[cfg(not(loom))]
+mod pinned;
 
 #[cfg(not(loom))]
 pub(crate) use arena::{describe, recover};
@@ -34,6 +37,8 @@ pub(crate) use block::State;
 pub(crate) use handle::{Block, Heap};
 #[cfg(not(loom))]
 pub(crate) use look::Look;
+#[cfg(not(loom))]
+pub(crate) use pinned::Pinned;
 
 #[cfg(all(test, not(loom)))]
 mod tests;

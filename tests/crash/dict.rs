@@ -17,6 +17,7 @@ enum Op {
     Remove,
     Clear,
     Get,
+    GetRef,
 }
 
 pub fn scenes() -> Vec<Recipe> {
@@ -27,6 +28,7 @@ pub fn scenes() -> Vec<Recipe> {
         Recipe { name: "dict: insert, the table grows", build: || Change::boxed(Op::Insert, None, 6) },
         Recipe { name: "dict: remove", build: || Change::boxed(Op::Remove, Some(OLD), 1) },
         Recipe { name: "dict: clear", build: || Change::boxed(Op::Clear, Some(OLD), 0) },
+        Recipe { name: "dict: get in place", build: || Change::boxed(Op::GetRef, Some(OLD), 1) },
         Recipe { name: "dict: get", build: || Change::boxed(Op::Get, Some(OLD), 1) },
     ]
 }
@@ -58,7 +60,7 @@ impl Change {
         let after = match op {
             Op::Insert => Some(NEW.to_vec()),
             Op::Remove | Op::Clear => None,
-            Op::Get => before.clone(),
+            Op::Get | Op::GetRef => before.clone(),
         };
         Box::new(Change { _manager: manager, place, dict, op, before, after, others, got: None })
     }
@@ -76,6 +78,7 @@ impl Scene for Change {
             Op::Insert => drop(self.dict.insert(&KEY, NEW).unwrap()),
             Op::Remove => drop(self.dict.remove(&KEY).unwrap()),
             Op::Clear => self.dict.clear().unwrap(),
+            Op::GetRef => self.got = self.dict.get_ref(&KEY).unwrap().map(|value| value.to_vec()),
             Op::Get => self.got = self.dict.get(&KEY).unwrap(),
         }
     }

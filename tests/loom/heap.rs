@@ -1,9 +1,10 @@
 //! The heap: no block is given twice, none is lost, and what the dead had in hand comes back.
 
-use super::{model, thread, Arc};
+use super::{model, model_within, thread, Arc};
 use crate::heap::block::{generation, publish, state, Hand, Slot, State};
 use crate::heap::carve::Table;
 use crate::heap::class::Class;
+use crate::heap::pin::Pins;
 use crate::loom::atomic::Ordering::{Acquire, Relaxed};
 use crate::loom::atomic::{fence, AtomicU64};
 use crate::owner::OwnerId;
@@ -174,5 +175,114 @@ fn two_carve() {
         let table = Table { end: &shared.0, units: &shared.1 };
         assert_eq!(table.chunks().collect::<Vec<_>>(), all, "each has a chunk of its own");
         assert_eq!(carve(&shared, 40), None);
+    });
+}
+
+/// A block that lasts, with a byte, and pins.
+struct Pinnable {
+    chunk: Arc<Chunk>,
+    pins: Pins,
+    generation: u32,
+}
+
+const AT: u64 = 16;
+
+impl Pinnable {
+    fn new() -> Arc<Pinnable> {
+        let chunk = chunk();
+        let (block, generation) = chunk.alloc(id(0)).unwrap();
+        assert_eq!(block, 0);
+        chunk.bytes[0].store(1, Relaxed);
+        assert!(publish(chunk.slot(0).word, generation, id(0)));
+        Arc::new(Pinnable { chunk, pins: Pins::new(), generation })
+    }
+
+    fn free(&self) {
+        self.chunk.slot(0).free_retired(|| self.pins.is_pinned(AT));
+    }
+
+    /// As Heap::retire; and whoever can have the block then writes into it.
+    fn retire(&self) {
+        assert!(self.chunk.slot(0).retire(self.generation));
+        self.free();
+        self.reuse();
+    }
+
+    fn reuse(&self) {
+        if self.chunk.slot(0).claim(id(0)).is_some() {
+            self.chunk.bytes[0].store(2, Relaxed);
+        }
+    }
+
+    /// As Heap::pin, and a look at the byte. Gives the pin.
+    fn read(&self, me: OwnerId) -> usize {
+        let pin = self.pins.pin(AT, me).unwrap();
+        let word = self.chunk.words[0].load(Acquire);
+        if (state(word), generation(word)) == (State::Live, self.generation) {
+            assert_eq!(self.chunk.bytes[0].load(Relaxed), 1, "somebody writes what is read in place");
+        }
+        pin
+    }
+
+    fn let_go(&self, pin: usize, me: OwnerId) {
+        self.pins.let_go(pin, AT, me, |_| self.free());
+        self.reuse();
+    }
+
+    /// It was retired and nobody has it pinned: so it was freed, or is another already.
+    fn is_freed(&self) {
+        let word = self.chunk.words[0].load(Acquire);
+        assert!(state(word) != State::Retired && !self.pins.is_pinned(AT), "it is lost");
+    }
+}
+
+#[test]
+fn one_reads_in_place_while_another_retires() {
+    model("heap: a pin and who retires the block", || {
+        let scene = Pinnable::new();
+        let reader = scene.clone();
+        let reader = thread::spawn(move || {
+            let pin = reader.read(id(1));
+            reader.let_go(pin, id(1));
+        });
+        scene.retire();
+        reader.join().unwrap();
+        scene.is_freed();
+    });
+}
+
+#[test]
+fn two_let_go_while_a_third_retires() {
+    model_within(2, "heap: two pins and who retires the block", || {
+        let scene = Pinnable::new();
+        let readers = [1, 2].map(|index| {
+            let reader = scene.clone();
+            thread::spawn(move || {
+                let pin = reader.read(id(index));
+                reader.let_go(pin, id(index));
+            })
+        });
+        scene.retire();
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+        scene.is_freed();
+    });
+}
+
+#[test]
+fn the_dead_let_go() {
+    model_within(2, "heap: dead with a pin, two reapers, and who retires the block", || {
+        let scene = Pinnable::new();
+        scene.read(id(1));
+        let reaper = scene.clone();
+        let reaper = thread::spawn(move || {
+            reaper.pins.recover(id(1), |_| reaper.free());
+            reaper.reuse();
+        });
+        let other = scene.clone();
+        let other = thread::spawn(move || other.pins.recover(id(1), |_| other.free()));
+        scene.retire();
+        reaper.join().unwrap();
+        other.join().unwrap();
+        scene.is_freed();
     });
 }
