@@ -6,6 +6,7 @@
 //! (32 bits), the text, and the bytes of the value: one value of a dict, so text and bytes change at once.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::dict::Dict;
 use crate::item::Item;
@@ -53,6 +54,11 @@ pub(crate) fn joined(text: &str, value: &[u8]) -> Vec<u8> {
     bytes.extend_from_slice(text.as_bytes());
     bytes.extend_from_slice(value);
     bytes
+}
+
+#[cold]
+fn damaged(name: &str) -> Error {
+    Error::new(ErrorKind::Corrupted, format!("the value of {name:?} is damaged"))
 }
 
 impl Namespace {
@@ -110,7 +116,7 @@ impl Namespace {
     ///
     /// # Errors
     ///
-    /// `OutOfMemory`, and everything is as it was; `InvalidInput` (longer than 4 GiB), `NotInThisProcess`, `Corrupted`.
+    /// `OutOfMemory`, and everything is as it was; `InvalidInput` (longer than 4 GiB), `TimedOut`, `NotInThisProcess`, `Corrupted`.
     pub fn set<T: Item + ?Sized>(&self, name: &str, value: &T) -> Result<()> {
         self.dict.insert(name, &joined(&T::layout(), value.bytes())).map(drop)
     }
@@ -122,12 +128,11 @@ impl Namespace {
     /// `TypeMismatch`: it is a value of another type, which the error shows. `Corrupted`.
     pub fn get<T: Item + ?Sized>(&self, name: &str) -> Result<Option<T::Owned>> {
         let Some(bytes) = self.dict.get(name)? else { return Ok(None) };
-        let damaged = || Error::new(ErrorKind::Corrupted, format!("the value of {name:?} is damaged"));
-        let (text, value) = parts(&bytes).ok_or_else(damaged)?;
+        let (text, value) = parts(&bytes).ok_or_else(|| damaged(name))?;
         if text != T::layout() {
             return Err(crate::message::mismatch(&format!("the name {name:?}"), &T::layout(), text));
         }
-        T::from_bytes(value).ok_or_else(damaged).map(Some)
+        T::from_bytes(value).ok_or_else(|| damaged(name)).map(Some)
     }
 
     /// The text of the type of the value of `name`; `None`: it has none.
@@ -136,17 +141,31 @@ impl Namespace {
     ///
     /// `Corrupted`.
     pub fn type_of(&self, name: &str) -> Result<Option<String>> {
-        let bytes = self.dict.get(name)?;
-        Ok(bytes.and_then(|bytes| parts(&bytes).map(|(text, _)| text.to_owned())))
+        let Some(bytes) = self.dict.get(name)? else { return Ok(None) };
+        parts(&bytes).map(|(text, _)| Some(text.to_owned())).ok_or_else(|| damaged(name))
     }
 
     /// Removes `name`. True: it had a value.
     ///
     /// # Errors
     ///
-    /// `NotInThisProcess`, `Corrupted`.
+    /// `TimedOut`, `NotInThisProcess`, `Corrupted`.
     pub fn remove(&self, name: &str) -> Result<bool> {
         Ok(self.dict.remove(name)?.is_some())
+    }
+
+    /// Removes all names, one after the other, and gives their memory back to what else grows in the segment: what others set meanwhile may stay.
+    ///
+    /// # Errors
+    ///
+    /// `TimedOut`, `NotInThisProcess`, `Corrupted`.
+    pub fn clear(&self) -> Result<()> {
+        self.dict.clear()
+    }
+
+    /// The same namespace, whose writes give up with `TimedOut`; as [`Dict::write_timeout`].
+    pub fn write_timeout(&self, timeout: Duration) -> Namespace {
+        Namespace { dict: self.dict.write_timeout(timeout) }
     }
 
     /// All names that have a value, in no order; weakly consistent as [`Dict::iter`].

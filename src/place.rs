@@ -496,7 +496,7 @@ impl Segment {
         self.attachment.path()
     }
 
-    /// Names and kinds of its objects, newest first; `None` for a kind that this version of pagemate does not know.
+    /// Names and kinds of its objects that users have made, newest first; `None` for a kind that this version of pagemate does not know.
     ///
     /// # Errors
     ///
@@ -505,7 +505,9 @@ impl Segment {
         let known = |entry: Entry| (entry.name, Kind::from_number(entry.kind));
         let entries = self.attachment.view().entries();
         entries
-            .filter(|entry| !matches!(entry, Ok(entry) if entry.is_removed))
+            .filter(
+                |entry| !matches!(entry, Ok(entry) if entry.is_removed || entry.name.starts_with(crate::manager::RESERVED)),
+            )
             .map(|entry| entry.map(known))
             .collect()
     }

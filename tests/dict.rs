@@ -356,6 +356,8 @@ fn a_namespace_goes_to_a_child() {
     assert_eq!(space.type_of("bytes").unwrap().unwrap(), "[u8]");
     assert!(space.remove("bytes").unwrap() && !space.remove("bytes").unwrap());
     assert_eq!(space.names().unwrap(), ["count"]);
+    space.write_timeout(LONG).clear().unwrap();
+    assert_eq!((space.names().unwrap().len(), space.type_of("count").unwrap()), (0, None));
 }
 
 #[test]

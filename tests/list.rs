@@ -4,8 +4,9 @@ mod support;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
-use pagemate::{ErrorKind, Event, Kind, List, Manager, Origin, Place, Process, Queue};
+use pagemate::{ErrorKind, Event, Kind, List, Manager, Origin, Place, Process, Queue, Value};
 use support::{until, Random};
 
 pagemate::init_tests!();
@@ -102,7 +103,7 @@ fn writers_killed_at_random_moments() {
         let children =
             [(); 2].map(|()| Process::spawn(changes_for_ever, (list.clone(), started.clone())).unwrap());
         started.wait();
-        random.moment(std::time::Duration::from_micros(500));
+        random.moment(Duration::from_micros(500));
         for child in children {
             child.kill().unwrap();
             assert!(child.join().is_err());
@@ -220,6 +221,92 @@ fn places_beyond_the_end() {
         assert!(index == 4 || list.insert(index, 9).is_err());
     }
     assert_eq!(list.to_vec().unwrap(), [0, 1, 2, 3]);
+}
+
+/// Holds the list for ever.
+fn never_ends((list, holds): (List<Wide>, Event)) {
+    let hold = |value| {
+        holds.set();
+        loop {
+            std::thread::park();
+            if is_whole(value) {
+                continue;
+            }
+            return value;
+        }
+    };
+    list.update(0, hold).unwrap();
+}
+
+#[test]
+fn who_does_not_wait_is_told_who_holds_the_list_and_gets_it_from_the_dead() {
+    let list = List::<Wide>::new().unwrap();
+    list.push(wide(1)).unwrap();
+    let holds = Event::new().unwrap();
+    let victim = Process::spawn(never_ends, (list.clone(), holds.clone())).unwrap();
+    holds.wait();
+    let impatient = list.write_timeout(Duration::ZERO);
+    let error = impatient.push(wide(2)).unwrap_err();
+    assert!(
+        error.kind() == ErrorKind::TimedOut && error.to_string().contains("changing the list"),
+        "{error}"
+    );
+    assert_eq!(
+        impatient.write_timeout(Duration::from_millis(5)).clear().unwrap_err().kind(),
+        ErrorKind::TimedOut
+    );
+    assert_eq!((list.get(0).unwrap(), list.len().unwrap()), (Some(wide(1)), 1));
+    victim.kill().unwrap();
+    assert!(victim.join().is_err());
+    impatient.push(wide(2)).unwrap();
+    assert_eq!(impatient.snapshot().unwrap(), [wide(1), wide(2)]);
+}
+
+#[test]
+fn a_child_forked_in_a_closure_changes_nothing() {
+    let list = List::<Wide>::new().unwrap();
+    list.extend([wide(2), wide(1)]).unwrap();
+    let value = Value::new(wide(1)).unwrap();
+    let mut children = Vec::new();
+    // The child goes on from here, too, and must find that it may not.
+    let mut fork = || {
+        // SAFETY: the child goes on in this test only, which takes no lock that another thread may hold but the allocator's, which glibc
+        // hands over consistently, and ends below without unwinding into the harness.
+        children.push(unsafe { libc::fork() });
+        *children.last().unwrap() == 0
+    };
+    let mut is_child = false;
+    let updated = list.update(0, |old| {
+        is_child = fork();
+        wide(old[0] / 10 + 1)
+    });
+    end_of_child(is_child, updated.as_ref().err().map(pagemate::Error::kind));
+    let sorted = list.sort_by(|a, b| {
+        is_child = is_child || fork();
+        a.cmp(b)
+    });
+    end_of_child(is_child, sorted.as_ref().err().map(pagemate::Error::kind));
+    let changed = value.update(|old| {
+        is_child = fork();
+        wide(old[0] / 10 + 1)
+    });
+    end_of_child(is_child, changed.as_ref().err().map(|error| pagemate::Error::from(*error).kind()));
+    for child in children {
+        let mut status = 0;
+        // SAFETY: our child, and status is ours to write.
+        unsafe { libc::waitpid(child, &mut status, 0) };
+        assert_eq!(status, 0);
+    }
+    assert_eq!((updated.unwrap(), sorted.unwrap(), changed.unwrap()), (wide(3), (), wide(1)));
+    assert_eq!((list.snapshot().unwrap(), value.get().unwrap()), (vec![wide(1), wide(3)], wide(2)));
+}
+
+/// In the child: ends it, well if it was told.
+fn end_of_child(is_child: bool, told: Option<ErrorKind>) {
+    if is_child {
+        // SAFETY: ends the process at once.
+        unsafe { libc::_exit(i32::from(told != Some(ErrorKind::NotInThisProcess))) };
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::kind::Kind;
 use crate::object::ObjectRef;
 use crate::owner::OwnerId;
 use crate::place::{Origin, Place, Shape};
-use crate::sync::owned::{self, Acquired};
+use crate::sync::owned;
 use crate::sys::clock::Deadline;
 use crate::{Error, ErrorKind, Result};
 
@@ -224,8 +224,9 @@ impl<K: Item + ?Sized, V: Item + ?Sized> Dict<K, V> {
     ) -> Result<R> {
         let me = self.object.owner()?;
         let deadline = self.patience.map_or(Deadline::Never, Deadline::after);
-        let acquired = owned::acquire(&shard.owner, &self.object, me, deadline);
-        let acquired = acquired.or_else(|| self.take_from_dead(shard, me)).ok_or_else(|| held(shard))?;
+        let acquired = owned::acquire_from_all(&shard.owner, &self.object, me, deadline);
+        let acquired =
+            acquired.ok_or_else(|| owned::held(&shard.owner, "writing in the same part of the dict"))?;
         let held = Held { shard, me };
         shard.settle(&self.heap);
         if acquired.after_death {
@@ -234,14 +235,6 @@ impl<K: Item + ?Sized, V: Item + ?Sized> Dict<K, V> {
         let result = body(&Writer { shard, store: &self.heap });
         drop(held);
         result
-    }
-
-    /// Takes the shard if its holder is dead and nobody has noticed: who does not wait does not look for the dead either.
-    #[cold]
-    fn take_from_dead(&self, shard: &Shard, me: OwnerId) -> Option<Acquired> {
-        let holder = shard.owner.holder().filter(|holder| !self.object.is_alive(*holder))?;
-        shard.owner.recover(holder);
-        shard.owner.try_acquire(me)
     }
 
     /// A copy of the value of `key`.
@@ -391,16 +384,6 @@ impl Drop for Held<'_> {
         // False only if somebody writes into the memory.
         let _ = self.shard.owner.release(self.me);
     }
-}
-
-#[cold]
-fn held(shard: &Shard) -> Error {
-    let holder =
-        shard.owner.holder().map_or("somebody".to_owned(), |id| format!("participant {}", id.index()));
-    Error::new(
-        ErrorKind::TimedOut,
-        format!("{holder} is writing in the same part of the dict, and does not finish"),
-    )
 }
 
 impl<K: Item + ?Sized, V: Item + ?Sized> Clone for Dict<K, V> {

@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::time::Duration;
 
 use super::read::{self, damaged, is_inline};
 use super::{is_of, link, place, Entry, Head};
@@ -12,7 +13,8 @@ use crate::object::ObjectRef;
 use crate::owner::OwnerId;
 use crate::sync::owned;
 use crate::sys::clock::Deadline;
-use crate::Result;
+use crate::sys::fork;
+use crate::{Error, ErrorKind, Result};
 
 /// Elements that the first root has place for.
 const ROOM_MIN: u64 = 7;
@@ -23,6 +25,7 @@ pub(super) struct Change<'a> {
     heap: &'a Heap,
     head: &'a Head,
     me: OwnerId,
+    epoch: u32,
 }
 
 /// The root as its holder sees it.
@@ -35,22 +38,44 @@ struct Root {
 
 impl Drop for Change<'_> {
     fn drop(&mut self) {
-        // False only if somebody has overwritten the word: then it is not ours to free.
-        _ = self.head.word.release(self.me);
+        // In a child of a fork it is the parent's. False only if somebody has overwritten the word: then it is not ours to free.
+        _ = self.is_here() && self.head.word.release(self.me);
     }
 }
 
 impl<'a> Change<'a> {
-    /// Waits until nobody else changes the list. Finishes or undoes what somebody who died was doing.
-    pub(super) fn begin(object: &ObjectRef, heap: &'a Heap, head: &'a Head) -> Result<Change<'a>> {
-        let me = object.owner()?;
-        let acquired = owned::acquire(&head.word, object, me, Deadline::Never);
-        let change = Change { heap, head, me };
-        if acquired.is_some_and(|acquired| acquired.after_death) {
-            change.settle();
+    /// Waits until nobody else changes the list. Finishes or undoes what somebody who died was doing, or panicked in.
+    pub(super) fn begin(
+        object: &ObjectRef,
+        heap: &'a Heap,
+        head: &'a Head,
+        patience: Option<Duration>,
+    ) -> Result<Change<'a>> {
+        let (epoch, me) = (fork::epoch(), object.owner()?);
+        let deadline = patience.map_or(Deadline::Never, Deadline::after);
+        let acquired = owned::acquire_from_all(&head.word, object, me, deadline);
+        let acquired = acquired.ok_or_else(|| owned::held(&head.word, "changing the list"))?;
+        let change = Change { heap, head, me, epoch };
+        change.settle();
+        if acquired.after_death {
             head.word.mark_consistent();
         }
         Ok(change)
+    }
+
+    fn is_here(&self) -> bool {
+        self.epoch == fork::epoch()
+    }
+
+    /// That this process is the one that began, after the user's code was called, which may have forked: the child's list is not
+    /// its to change.
+    pub(super) fn check_here(&self) -> Result<()> {
+        self.is_here().then_some(()).ok_or_else(|| {
+            Error::new(
+                ErrorKind::NotInThisProcess,
+                "the parent of this process is changing the list: a child of a fork cannot go on with it",
+            )
+        })
     }
 
     /// Ends the change that is in the journal: if it was published, what is old is freed, else what is new. Idempotent.
@@ -156,7 +181,8 @@ impl<'a> Change<'a> {
         slots.iter().zip(values).try_for_each(|(slot, value)| {
             let value: &T = value.borrow();
             if is_inline::<T>() {
-                slot.store(word_of(value.bytes()), Relaxed);
+                // Whoever sees it sees that the list had become shorter before. Pairs with get().
+                slot.store(word_of(value.bytes()), Release);
                 return Ok(());
             }
             let block = self.write(value)?;
@@ -193,6 +219,16 @@ impl<'a> Change<'a> {
         }
         let slots = self.slots(root.link, root.len).ok_or_else(damaged)?;
         self.read::<T>(slots[index as usize].load(Relaxed)).map(Some)
+    }
+
+    /// All values, which stand still.
+    pub(super) fn all<T: Item + ?Sized>(&self) -> Result<Vec<T::Owned>> {
+        let root = self.root()?;
+        if root.link == 0 {
+            return Ok(Vec::new());
+        }
+        let slots = self.slots(root.link, root.len).ok_or_else(damaged)?;
+        slots.iter().map(|slot| self.read::<T>(slot.load(Relaxed))).collect()
     }
 
     /// All values at the end: all of them, or none.
@@ -339,6 +375,7 @@ impl<'a> Change<'a> {
             all.push((self.read::<T>(word)?, word));
         }
         all.sort_by(|(a, _), (b, _)| compare(a.borrow(), b.borrow()));
+        self.check_here()?;
         let block = self.build(root.len, root.room, |index| all[index].1)?;
         self.replace::<T>(block, &[] as &[&T], Entry::default())
     }

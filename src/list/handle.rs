@@ -4,6 +4,7 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::time::Duration;
 
 use super::change::Change;
 use super::{read, Head};
@@ -18,12 +19,13 @@ use crate::{Error, ErrorKind, Result};
 ///
 /// Like a `Vec` that belongs to nobody: a process that is killed in the middle of any method leaves the list as it was
 /// before, or as it is after. Readers take no lock and wait for nobody; an element is never seen half-written. Who changes
-/// the list waits for whoever else is changing it, and for nobody else.
+/// the list waits for whoever else is changing it, also while that one is stopped (see [`write_timeout`](List::write_timeout)), and
+/// for nobody else.
 ///
 /// What takes how long: [`get`](List::get) a few loads; [`push`](List::push), [`pop`](List::pop) and [`set`](List::set)
 /// one or two blocks of the heap; [`insert`](List::insert) and [`remove`](List::remove) copy a word for each element. An
 /// element takes 8 bytes if it has so many at most, else 16 to 24 more than its size, and a string or bytes 8 more; growing doubles
-/// the room.
+/// the room, which only [`clear`](List::clear) gives back.
 ///
 /// Elements are given as `T` or `&T`, or as what borrows as one, and come back [owned](Item::Owned): a message as itself,
 /// `str` as `String`, `[u8]` as `Vec<u8>`.
@@ -57,12 +59,18 @@ use crate::{Error, ErrorKind, Result};
 pub struct List<T: Item + ?Sized> {
     object: ObjectRef,
     heap: Heap,
+    patience: Option<Duration>,
     _element: PhantomData<fn(&T)>,
 }
 
 impl<T: Item + ?Sized> Clone for List<T> {
     fn clone(&self) -> List<T> {
-        List { object: self.object.clone(), heap: self.heap.clone(), _element: PhantomData }
+        List {
+            object: self.object.clone(),
+            heap: self.heap.clone(),
+            patience: self.patience,
+            _element: PhantomData,
+        }
     }
 }
 
@@ -120,7 +128,7 @@ impl<T: Item + ?Sized> List<T> {
             return Err(Error::new(ErrorKind::Corrupted, "the list's record is too short"));
         }
         let heap = Heap::of(object.attachment())?;
-        Ok(List { object, heap, _element: PhantomData })
+        Ok(List { object, heap, patience: None, _element: PhantomData })
     }
 
     pub(crate) fn object(&self) -> &ObjectRef {
@@ -135,7 +143,13 @@ impl<T: Item + ?Sized> List<T> {
     }
 
     fn change(&self) -> Result<Change<'_>> {
-        Change::begin(&self.object, &self.heap, self.head())
+        Change::begin(&self.object, &self.heap, self.head(), self.patience)
+    }
+
+    /// The same list, whose changes give up with `TimedOut` when they have waited so long for another process that is changing it, and is
+    /// stopped in that. Zero: they do not wait at all. Without it they wait as long as it takes.
+    pub fn write_timeout(&self, timeout: Duration) -> List<T> {
+        List { patience: Some(timeout), ..self.clone() }
     }
 
     /// How many elements there are. May be more or fewer the moment after.
@@ -171,7 +185,7 @@ impl<T: Item + ?Sized> List<T> {
     ///
     /// # Errors
     ///
-    /// `OutOfMemory` (the list is as it was), `Corrupted`.
+    /// `OutOfMemory` (the list is as it was), `TimedOut`, `NotInThisProcess`, `Corrupted`.
     pub fn push(&self, value: impl Borrow<T>) -> Result<()> {
         self.change()?.append::<T>(&[value])
     }
@@ -180,7 +194,7 @@ impl<T: Item + ?Sized> List<T> {
     ///
     /// # Errors
     ///
-    /// `OutOfMemory` (the list is as it was), `Corrupted`.
+    /// `OutOfMemory` (the list is as it was), `TimedOut`, `NotInThisProcess`, `Corrupted`.
     pub fn extend(&self, values: impl IntoIterator<Item = impl Borrow<T>>) -> Result<()> {
         let values: Vec<_> = values.into_iter().collect();
         self.change()?.append::<T>(&values)
@@ -190,7 +204,7 @@ impl<T: Item + ?Sized> List<T> {
     ///
     /// # Errors
     ///
-    /// `Corrupted`.
+    /// `TimedOut`, `NotInThisProcess`, `Corrupted`.
     pub fn pop(&self) -> Result<Option<T::Owned>> {
         self.change()?.pop::<T>()
     }
@@ -199,7 +213,7 @@ impl<T: Item + ?Sized> List<T> {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` (the list is shorter), `OutOfMemory` (the list is as it was), `Corrupted`.
+    /// `InvalidInput` (the list is shorter), `OutOfMemory` (the list is as it was), `TimedOut`, `NotInThisProcess`, `Corrupted`.
     pub fn set(&self, index: u64, value: impl Borrow<T>) -> Result<()> {
         if self.change()?.set::<T>(index, value.borrow())? {
             Ok(())
@@ -217,6 +231,7 @@ impl<T: Item + ?Sized> List<T> {
     pub fn update(&self, index: u64, f: impl FnOnce(T::Owned) -> T::Owned) -> Result<T::Owned> {
         let change = self.change()?;
         let value = f(change.get::<T>(index)?.ok_or_else(|| no_element(index, self.len()))?);
+        change.check_here()?;
         change.set::<T>(index, value.borrow())?;
         Ok(value)
     }
@@ -238,7 +253,7 @@ impl<T: Item + ?Sized> List<T> {
     ///
     /// # Errors
     ///
-    /// `OutOfMemory` (the list is as it was), `Corrupted`.
+    /// `OutOfMemory` (the list is as it was), `TimedOut`, `NotInThisProcess`, `Corrupted`.
     pub fn remove(&self, index: u64) -> Result<Option<T::Owned>> {
         self.change()?.remove::<T>(index)
     }
@@ -247,7 +262,7 @@ impl<T: Item + ?Sized> List<T> {
     ///
     /// # Errors
     ///
-    /// `Corrupted`.
+    /// `TimedOut`, `NotInThisProcess`, `Corrupted`.
     pub fn clear(&self) -> Result<()> {
         self.change()?.clear::<T>()
     }
@@ -257,7 +272,7 @@ impl<T: Item + ?Sized> List<T> {
     ///
     /// # Errors
     ///
-    /// `OutOfMemory` (the list is as it was), `Corrupted`.
+    /// `OutOfMemory` (the list is as it was), `TimedOut`, `NotInThisProcess`, `Corrupted`.
     pub fn sort_by(&self, compare: impl FnMut(&T, &T) -> std::cmp::Ordering) -> Result<()> {
         self.change()?.sort(compare)
     }
@@ -272,6 +287,24 @@ impl<T: Item + ?Sized> List<T> {
         T: Ord,
     {
         self.sort_by(Ord::cmp)
+    }
+
+    /// Copies of all elements as they were at one moment: waits for who is changing the list, and who wants to change it waits.
+    ///
+    /// ```
+    /// # fn main() -> pagemate::Result<()> {
+    /// let list = pagemate::List::<u64>::new()?;
+    /// list.extend([1, 2, 3])?;
+    /// assert_eq!(list.snapshot()?, [1, 2, 3]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As of [`pop`](List::pop).
+    pub fn snapshot(&self) -> Result<Vec<T::Owned>> {
+        self.change()?.all::<T>()
     }
 
     /// Copies of all elements, one after the other: each is whole, but others may change the list meanwhile.

@@ -33,10 +33,11 @@
 //! | blocks allocated, not in the journal | reaping | the heap frees them | what was about to be written |
 //! | journal begun, word not yet published | the next writer | [`settle`](change::Change::settle): the word is not the one it was to be, so the new blocks are freed | as above |
 //! | published, old blocks not yet freed | the next writer | the same: the word is the one it was to be, so the old blocks are freed | nothing |
+//! | a panic of the user's code in a change | the next writer | the same | what was about to be written |
 //! | while settling | the next writer | it starts over: links tell which blocks are freed already, and a root is freed after what it leads to | nothing |
 
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::{compiler_fence, AtomicU64};
 
 use crate::heap::Block;
 use crate::message::CachePadded;
@@ -118,6 +119,9 @@ impl Run {
 
 impl Journal {
     fn begin(&self, entry: Entry) {
+        // A death leaves what was stored up to some moment in the order of the program: so the end of the last change must have come
+        // first, which only a compiler could turn around.
+        compiler_fence(SeqCst);
         self.target.store(entry.target, Relaxed);
         self.value.store(entry.value, Relaxed);
         self.fresh.store(entry.fresh, Relaxed);

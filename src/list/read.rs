@@ -66,18 +66,21 @@ fn still(heap: &Heap, link: u64) -> bool {
 /// How many elements there are.
 #[inline]
 pub(super) fn len(heap: &Heap, head: &Head) -> Result<u64> {
-    for _ in 0..TRIES {
+    let (mut last, mut same) = (0, 0);
+    while same < TRIES {
         let root = head.root.load(Acquire); // pairs with the store of who publishes it
         if root == 0 {
             return Ok(0);
         }
-        let len = heap.words(place(root), 1).ok_or_else(damaged)?[0].load(Acquire);
-        if still(heap, root) {
-            return Ok(len);
+        if let Some([len]) = heap.words(place(root), 1) {
+            let len = len.load(Acquire);
+            if still(heap, root) {
+                return Ok(len);
+            }
         }
-        if head.root.load(Acquire) == root {
-            std::hint::spin_loop();
-        }
+        // Another root counts as progress.
+        same = if root == last { same + 1 } else { 0 };
+        last = root;
     }
     Err(damaged())
 }
@@ -93,17 +96,20 @@ pub(super) fn get<T: Item + ?Sized>(heap: &Heap, head: &Head, index: u64) -> Res
             return Ok(None);
         }
         let mut word = 0;
-        if let Some(first) = heap.words(place(root), 1) {
-            let is_there = index < first[0].load(Acquire); // pairs with push and extend
-            if is_there {
-                let at = index.checked_mul(8).and_then(|offset| (place(root) + 8).checked_add(offset));
-                let words = at.and_then(|at| heap.words(at, 1)).ok_or_else(damaged)?;
-                word = words[0].load(Acquire); // pairs with set
-            }
-            if still(heap, root) {
+        if let Some([length]) = heap.words(place(root), 1) {
+            let is_there = index < length.load(Acquire); // pairs with push and extend
+            let at = index.checked_mul(8).and_then(|offset| (place(root) + 8).checked_add(offset));
+            let slot = at.filter(|_| is_there).and_then(|at| heap.words(at, 1)?.first());
+            word = slot.map_or(0, |slot| slot.load(Acquire)); // pairs with set and put_all
+                                                              // The list may have become shorter before, and that be what is about to be put behind it: then the word holds for
+                                                              // nobody yet.
+            let holds = slot.is_none_or(|slot| index < length.load(Acquire) && slot.load(Acquire) == word);
+            if holds && still(heap, root) {
                 if !is_there {
                     return Ok(None);
                 }
+                // Not there at all: a length that is no length.
+                slot.ok_or_else(damaged)?;
                 if is_inline::<T>() {
                     return inline::<T>(word).map(Some).ok_or_else(damaged);
                 }

@@ -73,7 +73,7 @@ pub struct Manager {
 }
 
 /// What the names of objects begin with that no user has named: the heap's parts, what is unnamed.
-const RESERVED: char = '/';
+pub(crate) const RESERVED: char = '/';
 
 /// An object of a [`Manager`] that has a name.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -232,7 +232,7 @@ impl OwnerWord {
 }
 
 #[cfg(not(loom))]
-pub(crate) use attached::{acquire, describe};
+pub(crate) use attached::{acquire, acquire_from_all, describe, held};
 
 /// The word in an object: with a clock, and with the dead.
 #[cfg(not(loom))]
@@ -241,6 +241,7 @@ mod attached {
     use crate::object::ObjectRef;
     use crate::owner::OwnerId;
     use crate::sys::clock::Deadline;
+    use crate::{Error, ErrorKind};
 
     /// Takes `word`, which stands in `object`; `None` if that was not possible before the deadline.
     #[inline]
@@ -267,6 +268,28 @@ mod attached {
             }
         };
         word.acquire_contended(me, deadline, tend)
+    }
+
+    /// As [`acquire`], and at the deadline from a dead holder, too: who does not wait has not looked for the dead.
+    #[inline]
+    pub(crate) fn acquire_from_all(
+        word: &OwnerWord,
+        object: &ObjectRef,
+        me: OwnerId,
+        deadline: Deadline,
+    ) -> Option<Acquired> {
+        acquire(word, object, me, deadline).or_else(|| {
+            let holder = word.holder().filter(|holder| !object.is_alive(*holder))?;
+            word.recover(holder);
+            word.try_acquire(me)
+        })
+    }
+
+    /// That somebody holds the word, and is doing so.
+    #[cold]
+    pub(crate) fn held(word: &OwnerWord, doing: &str) -> Error {
+        let holder = word.holder().map_or("somebody".to_owned(), |id| format!("participant {}", id.index()));
+        Error::new(ErrorKind::TimedOut, format!("{holder} is {doing}, and does not finish"))
     }
 
     /// What `pagemate show` says about the word.

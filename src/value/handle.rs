@@ -28,6 +28,7 @@ use crate::owner::OwnerId;
 use crate::place::{Origin, Place, Shape};
 use crate::sync::owned::{self, OwnerWord};
 use crate::sys::clock::Deadline;
+use crate::sys::fork;
 use crate::{Error, ErrorKind, Result};
 
 /// What stands before the value. Any bytes are a Head.
@@ -144,12 +145,20 @@ fn word_of(bytes: &[u8], index: usize) -> u64 {
 struct Writing<'a> {
     word: &'a OwnerWord,
     me: OwnerId,
+    epoch: u32,
+}
+
+impl Writing<'_> {
+    /// That this is the process that began to write, and no child that the closure of an update has forked.
+    fn is_here(&self) -> bool {
+        self.epoch == fork::epoch()
+    }
 }
 
 impl Drop for Writing<'_> {
     fn drop(&mut self) {
         // False only if somebody writes into the memory.
-        let _ = self.word.release(self.me);
+        let _ = self.is_here() && self.word.release(self.me);
     }
 }
 
@@ -341,7 +350,7 @@ impl<T: Message> Value<T> {
                 if acquired.after_death {
                     word.mark_consistent(); // it always is
                 }
-                Ok(Writing { word, me })
+                Ok(Writing { word, me, epoch: fork::epoch() })
             }
             None => {
                 self.object.miss();
@@ -389,9 +398,13 @@ impl<T: Message> Value<T> {
 
     fn update_until(&self, deadline: Deadline, mut change: impl FnMut(T) -> T) -> Result<T, ValueError> {
         let Some(small) = self.small() else {
-            let _writing = self.writing(deadline)?;
+            let writing = self.writing(deadline)?;
             let before = self.get_large()?;
-            self.write(&change(before));
+            let after = change(before);
+            if !writing.is_here() {
+                return Err(ValueError::NotInThisProcess);
+            }
+            self.write(&after);
             return Ok(before);
         };
         let mut seen = small.load();
