@@ -1,10 +1,11 @@
 //! One shard in one thread beside a `HashMap`, and every step of every change as the last of its writer.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 
-use super::arena::Arena;
+use super::arena::{Arena, Mortal};
 use super::read::{collect, get};
-use super::shard::Shard;
+use super::shard::{Shard, STEPS};
 use super::write::Writer;
 
 fn bytes(bytes: super::read::Bytes<'_>) -> Vec<u8> {
@@ -56,6 +57,67 @@ fn like_a_hash_map() {
     let all = collect(&shard, &arena, |key, value| (bytes(key), bytes(value))).unwrap();
     assert_eq!(all.len(), twin.len());
     assert_eq!(all.into_iter().collect::<HashMap<_, _>>(), twin);
+}
+
+/// As the test above, but each writer may die after any step of its change: then the old is there or the new, and who comes next finds
+/// all else as it was, and not a block too many.
+#[test]
+fn like_a_hash_map_whose_writers_die() {
+    let (shard, arena) = (Shard::new(), Arena::new(60));
+    let mut twin: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
+    let mut random = 7u32;
+    let mut next = |below: u32| {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (random >> 8) % below
+    };
+    let mut deaths = [0; 2];
+    for _ in 0..20_000 {
+        let key = vec![7; next(30) as usize];
+        let value = vec![next(256) as u8; next(40) as usize];
+        let steps = Cell::new(next(4 * STEPS as u32) as usize);
+        let victim = Mortal { arena: &arena, steps };
+        shard.settle(&arena);
+        let writer = Writer { shard: &shard, store: &victim };
+        let before = twin.get(&key).cloned();
+        let after = match next(8) {
+            0..=4 => {
+                // Who has died between the growth of the table and the entry may find no place for it.
+                _ = writer.put(hash(&key), &key, &value);
+                Some(value)
+            }
+            5..=6 => {
+                _ = writer.remove(hash(&key), &key, bytes);
+                None
+            }
+            // Takes away one after the other, until it dies.
+            _ if next(50) == 0 => {
+                while victim.steps.get() > 0 && writer.pop(|_, _| ()).unwrap().is_some() {}
+                let left = collect(&shard, &arena, |key, value| (bytes(key), bytes(value))).unwrap();
+                assert!(left.iter().all(|(key, value)| twin.get(key) == Some(value)));
+                twin = left.into_iter().collect();
+                twin.get(&key).cloned()
+            }
+            _ => before.clone(),
+        };
+        let died = victim.steps.get() == 0;
+        arena.reap();
+        let there = get(&shard, &arena, hash(&key), &key, bytes).unwrap();
+        assert!(there == after || (died && there == before), "{there:?} is neither the old nor the new");
+        if died {
+            deaths[usize::from(there == after)] += 1;
+        }
+        match &there {
+            Some(value) => _ = twin.insert(key.clone(), value.clone()),
+            None => _ = twin.remove(&key),
+        }
+        shard.settle(&arena);
+        assert_eq!(get(&shard, &arena, hash(&key), &key, bytes).unwrap(), there, "what was seen stays");
+        assert_eq!(shard.count(), twin.len() as u64);
+        assert_eq!(arena.in_use(), twin.len() + usize::from(shard.table().unwrap().is_some()));
+    }
+    let all = collect(&shard, &arena, |key, value| (bytes(key), bytes(value))).unwrap();
+    assert_eq!(all.into_iter().collect::<HashMap<_, _>>(), twin);
+    assert!(deaths.iter().all(|deaths| *deaths > 500), "{deaths:?}: before the change, and after");
 }
 
 #[test]

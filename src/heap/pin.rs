@@ -78,7 +78,7 @@ fn in_one_order() {
 }
 
 impl Pins {
-    #[cfg(loom)]
+    #[cfg(any(test, loom))]
     pub(crate) fn new() -> Pins {
         Pins { used: AtomicU64::new(0), pins: [(); PINS].map(|()| AtomicU64::new(0)) }
     }
