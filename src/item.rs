@@ -141,10 +141,12 @@ impl<T: Message> sealed::Sealed for T {
 
     fn in_place(bytes: &[u8]) -> Option<&T> {
         let at = bytes.as_ptr().cast::<T>();
-        // SAFETY: as many bytes as a T has are there to be read, nobody writes them, and they are aligned for one; so if they are valid they
-        // are a T, for as long as they are lent.
-        (bytes.len() == size_of::<T>() && at.is_aligned())
-            .then(|| unsafe { message::is_valid::<T>(bytes.as_ptr()).then(|| &*at) })?
+        if bytes.len() != size_of::<T>() || !at.is_aligned() {
+            return None;
+        }
+        // SAFETY: as many bytes as a T has are there to be read, nobody writes them, and they are aligned for one; so if they are valid
+        // they are a T, for as long as they are lent.
+        unsafe { message::is_valid::<T>(bytes.as_ptr()).then(|| &*at) }
     }
 
     fn layout() -> String {

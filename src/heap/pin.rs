@@ -60,7 +60,7 @@ fn line(index: usize) -> u64 {
 }
 
 fn pack(at: u64, owner: u32) -> u64 {
-    at / 16 << OwnerId::BITS | u64::from(owner)
+    (at / 16) << OwnerId::BITS | u64::from(owner)
 }
 
 fn place(pin: u64) -> u64 {

@@ -237,7 +237,7 @@ impl Manager {
     /// name at once. Whoever has it open goes on with it. A process that is killed in it has removed the name or not.
     ///
     /// The memory that a dict, list or namespace has grown by is given back by its `clear`, before; what else there is of an
-    /// object (at most 17 KiB of a dict, 512 bytes of a list, all of an array or queue) stays used until the manager's end.
+    /// object (17 KiB of a dict, 512 bytes of a list, all of an array or queue) stays used until the manager's end.
     ///
     /// # Errors
     ///
