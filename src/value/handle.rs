@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use super::copies::Copies;
 use super::small::{from_word, is_small, to_word, Small};
+use crate::item::word_of;
 use crate::kind::Kind;
 use crate::message::{self, Message};
 use crate::object::ObjectRef;
@@ -126,19 +127,6 @@ impl From<ValueError> for Error {
         };
         Error::new(kind, error.to_string())
     }
-}
-
-/// The word of a value's bytes with this index, zeros behind the last.
-#[inline]
-fn word_of(bytes: &[u8], index: usize) -> u64 {
-    if let Some(word) = bytes.get(8 * index..).and_then(<[u8]>::first_chunk) {
-        return u64::from_le_bytes(*word);
-    }
-    let mut word = [0; 8];
-    for (to, from) in word.iter_mut().zip(bytes.iter().skip(8 * index)) {
-        *to = *from;
-    }
-    u64::from_le_bytes(word)
 }
 
 /// Frees the owner word, also if the closure of an update panics.
@@ -339,7 +327,7 @@ impl<T: Message> Value<T> {
 
     fn write(&self, value: &T) {
         let bytes = message::bytes_of(value);
-        self.copies().write(|index| word_of(bytes, index));
+        self.copies().write(|index| word_of(bytes.get(8 * index..).unwrap_or(&[])));
     }
 
     fn writing(&self, deadline: Deadline) -> Result<Writing<'_>, ValueError> {

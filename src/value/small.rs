@@ -15,6 +15,7 @@
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicU8};
 
+use crate::item::word_of;
 use crate::message::{self, Message};
 
 /// Whether values of this size are one word.
@@ -25,11 +26,7 @@ pub(crate) const fn is_small(size: usize) -> bool {
 /// The bytes of a small value, the rest zeros.
 #[inline]
 pub(crate) fn to_word<T: Message>(value: &T) -> u64 {
-    let mut word = [0; 8];
-    for (to, from) in word.iter_mut().zip(message::bytes_of(value)) {
-        *to = *from;
-    }
-    u64::from_le_bytes(word)
+    word_of(message::bytes_of(value))
 }
 
 /// The value with these bytes, if it is one. `None` for what is larger.
