@@ -23,7 +23,7 @@
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
-use std::sync::atomic::{AtomicI32, AtomicU32};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -52,6 +52,8 @@ const REMOVAL_WAIT: Duration = Duration::from_secs(2);
 pub(crate) struct Attachment {
     map: MmapRaw,
     facts: Facts,
+    /// Up to where this process has seen that what it added to the segment is committed; see `directory`.
+    pub(crate) committed: AtomicU64,
     /// Owner id and lock descriptor: what a fork changes.
     tie: Arc<Tie>,
     /// Held while attaching anew after a fork.
@@ -182,7 +184,7 @@ impl Attachment {
     fn settle(map: MmapRaw, facts: Facts, own: OwnedFd, entry: Entry) -> Result<Arc<Attachment>> {
         barrier::register();
         let tie = Arc::new(Tie { owner: AtomicU32::new(0), file: AtomicI32::new(own.into_raw_fd()) });
-        let attachment = Attachment { map, facts, tie, anew: Mutex::new(()) };
+        let attachment = Attachment { map, facts, committed: AtomicU64::new(0), tie, anew: Mutex::new(()) };
         // From here on `attachment` closes the descriptor, also if what follows fails.
         let owner = match entry {
             Entry::At(index) => attachment.enter_at(index)?,

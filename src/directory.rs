@@ -8,7 +8,7 @@
 //! Reading it is [`crate::segment::view`]'s.
 
 use crate::attachment::Attachment;
-use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use crate::loom::atomic::Ordering::{AcqRel, Relaxed};
 use crate::owner::OwnerId;
 use crate::segment::header::SPACE_START;
 use crate::segment::name;
@@ -141,7 +141,9 @@ impl Attachment {
         let size = self.facts().size;
         let len = u64::from(units) * UNIT;
         let room = |end: u64| match view.record(end) {
-            Some(record) if len <= size - end => self.commit((end + len + UNIT).min(size)).map(|()| record),
+            Some(record) if len <= size - end => {
+                self.commit(end, (end + len + UNIT).min(size)).map(|()| record)
+            }
             Some(_) => Err(no_room(len, size)),
             None if end % UNIT == 0 && (SPACE_START..=size).contains(&end) => Err(no_room(len, size)),
             None => Err(damaged("the end of its space", end)),
@@ -153,23 +155,23 @@ impl Attachment {
         Ok((claim_end(&view.header().space_end, units, owner, room, next)?, false))
     }
 
-    /// Makes sure that everything below `end` can be touched.
-    fn commit(&self, end: u64) -> Result<()> {
-        let committed = &self.view().header().committed;
-        let before = committed.load(Acquire);
-        if before >= end {
-            return Ok(());
+    /// Makes sure that what is about to be added at `start`, up to `end`, can be touched. Believes only what this process has seen itself:
+    /// the segment's own word may be damaged, and then what is not committed is a signal when memory runs out.
+    fn commit(&self, start: u64, end: u64) -> Result<()> {
+        let seen = self.committed.load(Relaxed);
+        if seen >= end {
+            return Ok(()); // the end of space only moves up
         }
         let size = self.facts().size;
         let target = end.next_multiple_of(COMMIT_STEP).min(size);
-        // From the start of space: what is there already costs nothing, and damaged bytes in `committed` do no harm.
+        let start = start.max(seen);
         let file = self.file()?;
-        if memory::commit(file, before.min(end), target - before.min(end)).is_err() {
-            memory::commit(file, before.min(end), end - before.min(end))?;
-            committed.fetch_max(end, AcqRel);
-            return Ok(());
-        }
-        committed.fetch_max(target, AcqRel);
+        let reached = match memory::commit(file, start, target - start) {
+            Ok(()) => target,
+            Err(_) => memory::commit(file, start, end - start).map(|()| end)?,
+        };
+        self.committed.fetch_max(reached, Relaxed);
+        self.view().header().committed.fetch_max(reached, AcqRel);
         Ok(())
     }
 
@@ -203,4 +205,20 @@ fn no_room(len: u64, size: u64) -> Error {
         ErrorKind::OutOfMemory,
         format!("an object of {len} bytes does not fit any more into the segment, which has {size} bytes: create it larger"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_there_whatever_the_segment_says_of_it() {
+        let attachment = Attachment::anonymous(64 << 20).unwrap();
+        attachment.view().header().committed.store(u64::MAX, Relaxed);
+        let blocks = || memory::stat(attachment.file().unwrap()).unwrap().st_blocks as u64 * 512;
+        for count in 1..=3 {
+            attachment.insert(&count.to_string(), 1, "", 8 << 20, |_| {}).unwrap();
+            assert!(blocks() >= count * (8 << 20), "{} bytes are there", blocks());
+        }
+    }
 }

@@ -67,7 +67,7 @@ pub(crate) struct Header {
     pub(crate) directory: AtomicU64,
     /// Offset of the first byte of space that no record has claimed. Lags; anybody helps it on.
     pub(crate) space_end: AtomicU64,
-    /// Everything below this offset is committed.
+    /// Everything below this offset is committed. For who looks; nobody relies on it.
     pub(crate) committed: AtomicU64,
     /// Length of `path`.
     path_len: u64,
