@@ -37,7 +37,12 @@ impl<R> Results<R> {
 
     /// Whether everything is there, and the callback has returned.
     pub(crate) fn is_ready(&self) -> bool {
-        self.is_complete() && self.callback.is_none() && !self.calling
+        self.is_complete() && !self.has_callback()
+    }
+
+    /// Whether there is a callback that has not returned.
+    pub(crate) fn has_callback(&self) -> bool {
+        self.callback.is_some() || self.calling
     }
 
     fn add(&mut self, index: usize, value: R) {

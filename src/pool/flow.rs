@@ -26,6 +26,8 @@ pub(crate) struct State {
     backlog: VecDeque<Packed>,
     /// How many slots may be used at once.
     depth: usize,
+    /// How many calls are submitting, and may have more than what is on its way.
+    pub(crate) submitting: usize,
     pub(crate) closed: bool,
     /// Why it does nothing any more.
     pub(crate) over: Option<TaskError>,
@@ -75,15 +77,16 @@ impl State {
             free: (0..SLOTS).rev().collect(),
             backlog: VecDeque::new(),
             depth,
+            submitting: 0,
             closed: false,
             over: None,
             callers: Vec::new(),
         }
     }
 
-    /// How many chunks are on their way.
+    /// How many chunks are on their way, and calls that may have more.
     pub(crate) fn outstanding(&self) -> usize {
-        SLOTS - self.free.len() + self.backlog.len()
+        SLOTS - self.free.len() + self.backlog.len() + self.submitting
     }
 
     /// The batch of the chunk that was submitted first.

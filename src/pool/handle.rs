@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::array::Array;
 use crate::message::Message;
@@ -24,7 +25,8 @@ use crate::{Error, ErrorKind, Result};
 /// Functions are those of [`Process::spawn`](crate::Process::spawn): functions, or closures that capture nothing, with one
 /// parameter (several values go as a tuple). Arguments and results are what processes can be given, but no handles: give those to
 /// the workers' [initialiser](PoolBuilder::initializer). What a closure captures and has no bytes counts as nothing: a worker has one of
-/// its own, so do not capture a token that promises something about this process's memory.
+/// its own, so do not capture a token that promises something about this process's memory. Each argument and result is on
+/// a thread's stack for a moment: what is larger than a few hundred KiB should be a `Vec`, or in shared memory.
 ///
 /// A task that panics, or whose worker is killed, gets its error; no other task is concerned, not even one of the same
 /// chunk, and the pool has all its workers again at once. Workers end with this process, however it ends. Dropping the
@@ -135,7 +137,8 @@ impl Pool {
         Options::new(self)
     }
 
-    /// Runs `function` with `argument` in a worker, and waits for the result.
+    /// Runs `function` with `argument` in a worker, and waits for the result; who waits for a limited time calls
+    /// [`apply_async`](Pool::apply_async) and [`Task::get_timeout`].
     ///
     /// # Errors
     ///
@@ -150,7 +153,9 @@ impl Pool {
     }
 
     /// Runs `function` with `argument` in a worker. Waits only if [`queue_depth`](PoolBuilder::queue_depth) tasks are on their
-    /// way.
+    /// way; who must not wait even then gives [`map_async`](Pool::map_async) the one argument.
+    ///
+    /// A task that was submitted cannot be taken back.
     ///
     /// # Errors
     ///
@@ -197,7 +202,7 @@ impl Pool {
         self.options().starmap(function, items)
     }
 
-    /// [`map`](Pool::map) without waiting.
+    /// [`map`](Pool::map) without waiting: not for room either.
     ///
     /// # Errors
     ///
@@ -213,6 +218,24 @@ impl Pool {
         R: Argument + Send + 'static,
     {
         self.options().map_async(function, items)
+    }
+
+    /// [`starmap`](Pool::starmap) without waiting.
+    ///
+    /// # Errors
+    ///
+    /// As [`apply_async`](Pool::apply_async).
+    pub fn starmap_async<F, A, R>(
+        &self,
+        function: F,
+        items: impl IntoIterator<Item = A>,
+    ) -> Result<MapTask<R>, TaskError>
+    where
+        F: Star<A, R> + Copy + Send + 'static,
+        A: Argument + 'static,
+        R: Argument + Send + 'static,
+    {
+        self.options().starmap_async(function, items)
     }
 
     /// Runs `function` for each of `items`, which may be endless, and gives results in their order while it goes on. Takes no more
@@ -296,28 +319,85 @@ impl Pool {
         }
     }
 
-    /// Takes no more tasks. Those that it has are done. Closing it again does nothing.
+    /// Takes no more tasks. Those that it has are done, and so is what a call that has begun still submits. Closing it again does
+    /// nothing.
     pub fn close(&self) {
         if self.core.is_own() {
             self.core.lock().closed = true;
         }
     }
 
-    /// Waits until everything is done, callbacks have returned and the workers have ended. What an [`imap`](Pool::imap) has
-    /// not submitted by then is refused. The pool must have been [closed](Pool::close) or
-    /// [terminated](Pool::terminate).
+    /// Waits until everything is done, callbacks have returned and the workers have ended; a worker that does not end in two
+    /// seconds is killed. What an [`imap`](Pool::imap) has not submitted by then is refused. The pool must have been
+    /// [closed](Pool::close) or [terminated](Pool::terminate).
+    ///
+    /// In a callback of this pool it does not wait for callbacks. In what a [`map`](Pool::map) of this pool calls while it
+    /// submits (its items, its [progress](Options::progress)) it would wait for ever.
     ///
     /// # Errors
     ///
     /// `InvalidInput`: it was neither. `NotInThisProcess`. `Broken`, with the failure of the workers' initialiser.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// #     pagemate::init();
+    /// # let pool = pagemate::Pool::new(2)?;
+    /// let task = pool.map_async(|n: u64| n + 1, 0..1000)?;
+    /// pool.close();
+    /// pool.join()?;
+    /// assert!(task.is_ready());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn join(&self) -> Result<()> {
+        self.join_until(Deadline::Never)
+    }
+
+    /// [`join`](Pool::join) without waiting: `Ok` if everything is done, callbacks have returned and the workers have ended.
+    ///
+    /// # Errors
+    ///
+    /// As [`join_timeout`](Pool::join_timeout).
+    pub fn try_join(&self) -> Result<()> {
+        self.join_until(Deadline::At(0))
+    }
+
+    /// [`join`](Pool::join), for `timeout` at most.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`join`](Pool::join), and `TimedOut`: the pool goes on with what it has, and can be joined again.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// #     pagemate::init();
+    /// # let pool = pagemate::Pool::new(2)?;
+    /// let task = pool.apply_async(std::thread::sleep, Duration::from_secs(3600))?;
+    /// pool.close();
+    /// let error = pool.join_timeout(Duration::from_millis(10)).unwrap_err();
+    /// assert_eq!(error.kind(), pagemate::ErrorKind::TimedOut);
+    /// pool.terminate();
+    /// pool.join()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn join_timeout(&self, timeout: Duration) -> Result<()> {
+        self.join_until(Deadline::after(timeout))
+    }
+
+    /// [`join`](Pool::join), until `deadline` at most.
+    ///
+    /// # Errors
+    ///
+    /// As [`join_timeout`](Pool::join_timeout).
+    pub fn join_deadline(&self, deadline: Instant) -> Result<()> {
+        self.join_until(Deadline::at(deadline))
+    }
+
+    fn join_until(&self, deadline: Deadline) -> Result<()> {
         let core = &self.core;
-        if !core.is_own() {
-            return Err(Error::new(
-                ErrorKind::NotInThisProcess,
-                "a pool can be joined only where it was made",
-            ));
-        }
+        core.check_own()?;
         {
             let state = core.lock();
             if !state.closed && state.over.is_none() {
@@ -336,42 +416,52 @@ impl Pool {
             }
             (state.over.is_some() && !core.has_calls()).then_some(())
         };
-        core.wait_all(Deadline::Never, drained);
+        let late =
+            |what| Err(Error::new(ErrorKind::TimedOut, format!("{what}: the pool can be joined again")));
+        if core.wait_all(deadline, drained).is_none() {
+            return late("there are tasks that are not done, or callbacks that have not returned");
+        }
         core.desk.head().closed.store(1, Relaxed);
-        let (workers, over) = {
+        let over = {
             let mut state = core.lock();
-            (state.crew.dismiss(), state.over.clone())
+            state.crew.dismiss();
+            if !matches!(state.over, Some(TaskError::Refused { .. })) {
+                state.crew.cut_off();
+            }
+            state.over.clone()
         };
         core.desk.head().work.notify_all();
         core.ring();
-        see_off(workers, !matches!(over, Some(TaskError::Refused { .. })));
+        if !see_off(core, deadline) {
+            return late("workers have not ended yet");
+        }
         match over {
             Some(error @ TaskError::Broken(_)) => Err(error.into()),
             _ => Ok(()),
         }
     }
 
-    /// Kills the workers, at once. Tasks that are not done get [`TaskError::Terminated`]. It returns when the workers are gone, after
-    /// two seconds at most.
+    /// Kills the workers, at once. Tasks that are not done get [`TaskError::Terminated`]. It returns when all workers are gone,
+    /// after two seconds at most.
     pub fn terminate(&self) {
         let core = &self.core;
         if !core.is_own() {
             return;
         }
-        let (workers, callers) = {
+        let callers = {
             let mut state = core.lock();
-            let workers = state.crew.dismiss();
-            workers.iter().for_each(|worker| drop(worker.kill()));
+            state.crew.dismiss();
+            state.crew.cut_off();
             if state.over.is_none() {
                 state.end(&core.desk, TaskError::Terminated);
             }
-            (workers, state.take_callers())
+            state.take_callers()
         };
         core.desk.head().closed.store(1, Relaxed);
         core.ring();
         core.call(callers);
         core.desk.head().results.notify_all();
-        see_off(workers, true);
+        see_off(core, Deadline::Never);
     }
 }
 
@@ -379,8 +469,7 @@ impl Drop for Pool {
     fn drop(&mut self) {
         self.terminate();
         if let (Some(watched), true) = (&mut self.watched, self.core.is_own()) {
-            // The program may end after this, and what the thread still has of a segment would stay behind under its name. A
-            // callback that drops the pool is in this very thread: it waits in vain.
+            // The program may end after this, and what the thread still has of a segment would stay behind under its name.
             let watched = watched.get_mut().unwrap_or_else(PoisonError::into_inner);
             let _ = watched.recv_timeout(END_WAIT);
         }

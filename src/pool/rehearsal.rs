@@ -38,7 +38,7 @@ impl<R: Argument + Send + 'static> Rehearsal<R> {
         let plan = Plan {
             name: "rehearsal".into(),
             workers: 2,
-            tasks_per_worker: 0,
+            tasks_per_worker: None,
             timeout: None,
             retries,
             processors: Vec::new(),

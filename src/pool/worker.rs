@@ -155,7 +155,7 @@ impl Orders {
             if retires {
                 bench.stage.store(RETIRES, Release); // pairs with the pool's look at it
             }
-            if hands.finish(ticket, index) {
+            if hands.finish(ticket, index) || retires {
                 // Fails only if the counter is full, and then the pool's thread is awake.
                 let _ = rustix::io::write(self.bell.as_fd(), &1u64.to_ne_bytes());
             }

@@ -1,6 +1,7 @@
 //! The pool, with real workers: what it gives, and what it does when they die.
 
 mod deaths;
+mod ends;
 mod order;
 
 pagemate::init_tests!();

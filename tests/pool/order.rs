@@ -153,7 +153,7 @@ fn bad_numbers_are_errors_that_say_so() {
     assert_eq!(Pool::new(0).unwrap_err().kind(), ErrorKind::InvalidInput);
     assert_eq!(Pool::builder().queue_depth(0).build().unwrap_err().kind(), ErrorKind::InvalidInput);
     assert_eq!(Pool::builder().max_tasks_per_child(0).build().unwrap_err().kind(), ErrorKind::InvalidInput);
-    let pool = Pool::new(1).unwrap();
+    let pool = Pool::builder().workers(1).max_tasks_per_child(u64::MAX).build().unwrap();
     let error = pool.options().chunk_size(0).map(square, [1]).unwrap_err();
     assert!(error.to_string().contains("chunk size of 0"), "{error}");
     let error = pool.options().look_ahead(0).imap(square, [1]).next().unwrap().unwrap_err();
@@ -255,7 +255,8 @@ fn joining_waits_for_callbacks_and_ends_what_has_begun() {
     pool.join().unwrap();
     assert_eq!((called.load(Relaxed), task.unwrap().get()), (1, Ok(9)));
     let rest: Vec<_> = begun.collect();
-    assert_eq!(rest.len(), 99);
+    // What was not taken from the input by then is not taken any more.
+    assert!(rest.len() < 99, "{}", rest.len());
     assert!(
         matches!(rest.last(), Some(Err(TaskError::Refused { kind: ErrorKind::Closed, .. }))),
         "{:?}",

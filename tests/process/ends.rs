@@ -90,6 +90,33 @@ fn an_answer_does_not_count_if_the_end_was_bad() {
     assert_eq!(Process::spawn(body, ()).unwrap().join().unwrap_err().exit_code(), Some(9));
 }
 
+/// A thread that panics when the result has been given does not take it back.
+#[test]
+fn a_panic_after_the_answer_does_not_replace_it() {
+    extern "C" fn panic_elsewhere() {
+        std::thread::spawn(|| panic!("late")).join().unwrap_err();
+    }
+    let body = |()| {
+        // SAFETY: registers a plain function.
+        unsafe { libc::atexit(panic_elsewhere) };
+        5u64
+    };
+    assert_eq!(Process::spawn(body, ()).unwrap().join().unwrap(), 5);
+}
+
+/// Nor one that panics at the same moment.
+#[test]
+fn a_panic_beside_the_answer_does_not_mix_with_it() {
+    let body = |()| {
+        let (_alive, ended) = std::sync::mpsc::channel::<()>();
+        std::thread::spawn(move || ended.recv().unwrap());
+        7u64
+    };
+    for _ in 0..100 {
+        assert_eq!(Process::spawn(body, ()).unwrap().join().unwrap(), 7);
+    }
+}
+
 #[test]
 fn kill_and_terminate() {
     for at_once in [false, true] {
