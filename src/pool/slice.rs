@@ -20,6 +20,7 @@ use crate::object::ObjectRef;
 use crate::pool::error::{MapError, TaskError};
 use crate::pool::options::{Options, CHUNKS_A_WORKER};
 use crate::sync::error::LockError;
+use crate::sys::memory::stat;
 use crate::{Error, ErrorKind, Result};
 
 /// Where an array is: the segment's descriptor, when it was created, and the object's record.
@@ -31,6 +32,12 @@ fn place<T: Message>(array: &Array<T>) -> Result<Where> {
     let attachment = array.object().attachment();
     let file = attachment.file()?.as_raw_fd();
     Ok([file as u64, attachment.facts().created, array.object().record()])
+}
+
+/// Which array it is, whichever handle leads to it: the segment's file, and the object's record.
+fn identity(array: &ObjectRef) -> Result<impl Ord> {
+    let stat = stat(array.attachment().file()?)?;
+    Ok((stat.st_dev, stat.st_ino, array.record()))
 }
 
 fn open<T: Message>(pid: u32, [file, created, record]: Where) -> Result<Array<T>> {
@@ -89,7 +96,9 @@ impl Options<'_> {
         }
         let (from, to) = (place(input).map_err(refused)?, place(output).map_err(refused)?);
         // Handles that were opened apart map the same array twice.
-        if from[1..] == to[1..] {
+        let from_is = identity(input.object()).map_err(refused)?;
+        let to_is = identity(output.object()).map_err(refused)?;
+        if from_is == to_is {
             return Err(invalid("input and output are one and the same array".into()));
         }
         // A panic of somebody else's callback would release the locks while workers write.
@@ -100,7 +109,7 @@ impl Options<'_> {
         // In one order for all who lock the same two, whichever is the input.
         let lock_input = || input.lock().map_err(|error| refused(lock_error(&error)));
         let lock_output = || output.lock().map_err(|error| refused(lock_error(&error)));
-        let _locks = if from[1..] < to[1..] {
+        let _locks = if from_is < to_is {
             let first = lock_input()?;
             (first, lock_output()?)
         } else {

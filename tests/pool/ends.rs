@@ -172,6 +172,51 @@ fn a_worker_that_retires_and_does_not_end_is_replaced() {
     assert_eq!([(); 2].map(|()| receiver.recv_timeout(LONG).unwrap()), [Ok(1), Ok(4)]);
 }
 
+/// What waits exists without waiting, for a time, and until a moment.
+#[test]
+fn every_way_to_wait() {
+    let pool = Pool::new(1).unwrap();
+    let (soon, short) = (|| Instant::now() + Duration::from_millis(5), Duration::from_millis(5));
+    let gate = pool.apply_async(park, 1).unwrap();
+    let task = pool.apply_async(square, 2).unwrap();
+    let task = task.try_get().unwrap_err().get_timeout(short).unwrap_err().get_deadline(soon()).unwrap_err();
+    assert!(!task.wait_timeout(short) && !task.wait_deadline(soon()) && !task.is_ready());
+    let batch = pool.map_async(square, 0..10).unwrap();
+    let batch =
+        batch.try_get().unwrap_err().get_timeout(short).unwrap_err().get_deadline(soon()).unwrap_err();
+    assert!(!batch.wait_timeout(short) && !batch.wait_deadline(soon()) && !batch.is_ready());
+    let mut results = pool.imap(square, 3..5);
+    assert!(results.try_next().is_err() && results.next_timeout(short).is_err());
+    assert!(results.next_deadline(soon()).is_err());
+    let late = || [pool.try_join(), pool.join_timeout(short), pool.join_deadline(soon())];
+    assert_eq!(late().map(|result| result.unwrap_err().kind()), [ErrorKind::InvalidInput; 3]);
+    pool.close();
+    assert_eq!(late().map(|result| result.unwrap_err().kind()), [ErrorKind::TimedOut; 3]);
+    pool.pids().into_iter().for_each(kill);
+    assert!(matches!(gate.get(), Err(TaskError::WorkerDied { .. })));
+    assert!(task.wait_deadline(Instant::now() + LONG) && batch.wait_deadline(Instant::now() + LONG));
+    assert_eq!((task.try_get().unwrap(), batch.try_get().unwrap().unwrap().len()), (Ok(4), 10));
+    let next = results.next_deadline(Instant::now() + LONG).unwrap();
+    assert_eq!((next, results.next(), results.try_next()), (Some(Ok(9)), Some(Ok(16)), Ok(None)));
+    let deadline = Instant::now() + LONG;
+    while pool.try_join().is_err() {
+        assert!(Instant::now() < deadline);
+    }
+    assert_eq!(late().map(|result| result.is_ok()), [true; 3]);
+}
+
+/// Also who only ever tries to join a pool sees a worker's end that does not come by itself.
+#[test]
+fn trying_to_join_is_enough() {
+    let pool = Pool::builder().workers(2).initializer(never_end, ()).build().unwrap();
+    pool.close();
+    let deadline = Instant::now() + LONG;
+    while let Err(error) = pool.try_join() {
+        assert!(error.kind() == ErrorKind::TimedOut && Instant::now() < deadline, "{error}");
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn joining_takes_as_long_for_many_workers_as_for_one() {
     let pool = Pool::builder().workers(8).initializer(never_end, ()).build().unwrap();

@@ -264,6 +264,28 @@ fn joining_waits_for_callbacks_and_ends_what_has_begun() {
     );
 }
 
+/// Arrays are told apart by their files, and not by when they were created.
+#[test]
+fn arrays_of_the_same_moment_are_two() {
+    use pagemate::Array;
+    use std::os::unix::fs::FileExt;
+    let pool = Pool::new(1).unwrap();
+    let names = [1, 2].map(|n| format!("pool-array-{n}-{}", std::process::id()));
+    let _kept = names.each_ref().map(|name| Array::create(name.as_str(), 10, 3_u64).unwrap());
+    let [one, other] = names.each_ref().map(|name| {
+        let path = format!("/dev/shm/pagemate.{name}");
+        std::fs::File::options().read(true).write(true).open(path).unwrap()
+    });
+    // Where the header says when the segment was created.
+    let mut created = [0; 8];
+    one.read_exact_at(&mut created, 24).unwrap();
+    other.write_all_at(&created, 24).unwrap();
+    let [from, to] = names.each_ref().map(|name| Array::<u64>::open(name.as_str()).unwrap());
+    let double = |from: &[u64], to: &mut [u64]| to.iter_mut().zip(from).for_each(|(to, from)| *to = 2 * from);
+    pool.map_slice(double, &from, &to).unwrap();
+    assert_eq!(to.get(9).unwrap(), Some(6));
+}
+
 #[test]
 fn arrays_in_both_directions_at_once() {
     use pagemate::Array;
