@@ -135,8 +135,9 @@ impl<'a> Options<'a> {
     }
 
     /// [`apply_async`](Options::apply_async), with a callback that gets what came of the task. It is
-    /// called before the task is ready, in a thread that the pool has for its callbacks, one after the other. What it panics
-    /// with is printed, and goes no further.
+    /// called before the task is ready, in a thread that the pool has for its callbacks, one after the other; that is started
+    /// for the first of them, with the signal mask of who submits it. What a callback panics with is printed, and goes no
+    /// further.
     ///
     /// It must not wait for a task that has a callback itself, which can be called only when this one has returned:
     /// [`get`](Task::get) of such a task is an error there (`InvalidInput`), and [`wait`](Task::wait) returns at once. It may wait

@@ -44,6 +44,10 @@ impl<R> Pending<R> {
 
 /// A task that was submitted with [`Pool::apply_async`](crate::Pool::apply_async). Dropping it does not stop the task.
 ///
+/// For results as they come there is [`Pool::imap_unordered`](crate::Pool::imap_unordered). To wait for a task and for other things at
+/// once, give it a callback that sets an [`Event`](crate::Event) or sends into a channel: it cannot be in a
+/// [`WaitSet`](crate::WaitSet) itself.
+///
 /// In a fork of the process that submitted it, it is never ready. In a callback of its pool a task with a
 /// [callback](crate::pool::Options::apply_async_with) that has not returned cannot be waited for.
 ///
