@@ -5,8 +5,8 @@ use std::sync::mpsc::{channel, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use pagemate::pool::{Task, TaskError};
-use pagemate::{ErrorKind, Pool, Process, Queue};
+use pagemate::pool::{PoolBuilder, Task, TaskError};
+use pagemate::{ErrorKind, Event, Pool, Process, Queue};
 
 use crate::deaths::{kill, kill_self, LONG};
 
@@ -172,12 +172,27 @@ fn a_worker_that_retires_and_does_not_end_is_replaced() {
     assert_eq!([(); 2].map(|()| receiver.recv_timeout(LONG).unwrap()), [Ok(1), Ok(4)]);
 }
 
+static HERE: OnceLock<Event> = OnceLock::new();
+
+/// A pool of one worker, which is in a task that never ends.
+fn parked(builder: PoolBuilder) -> (Pool, Task<()>) {
+    let here = Event::new().unwrap();
+    let builder = builder.workers(1).initializer(|here| HERE.set(here).unwrap(), here.clone());
+    let pool = builder.build().unwrap();
+    let body = |()| {
+        HERE.get().unwrap().set();
+        park(0);
+    };
+    let task = pool.apply_async(body, ()).unwrap();
+    assert!(here.wait_timeout(LONG));
+    (pool, task)
+}
+
 /// What waits exists without waiting, for a time, and until a moment.
 #[test]
 fn every_way_to_wait() {
-    let pool = Pool::new(1).unwrap();
+    let (pool, gate) = parked(Pool::builder());
     let (soon, short) = (|| Instant::now() + Duration::from_millis(5), Duration::from_millis(5));
-    let gate = pool.apply_async(park, 1).unwrap();
     let task = pool.apply_async(square, 2).unwrap();
     let task = task.try_get().unwrap_err().get_timeout(short).unwrap_err().get_deadline(soon()).unwrap_err();
     assert!(!task.wait_timeout(short) && !task.wait_deadline(soon()) && !task.is_ready());
@@ -203,6 +218,16 @@ fn every_way_to_wait() {
         assert!(Instant::now() < deadline);
     }
     assert_eq!(late().map(|result| result.is_ok()), [true; 3]);
+}
+
+/// Where `apply_async` would wait for room.
+#[test]
+fn a_batch_of_one_never_waits_to_be_submitted() {
+    let (pool, gate) = parked(Pool::builder().queue_depth(1));
+    let batches = [(); 5].map(|()| pool.map_async(square, [3]).unwrap());
+    assert!(batches.iter().all(|batch| !batch.is_ready()) && !gate.is_ready());
+    pool.pids().into_iter().for_each(kill);
+    assert_eq!(batches.map(|batch| batch.get().unwrap()), [[9]; 5]);
 }
 
 /// Also who only ever tries to join a pool sees a worker's end that does not come by itself.
