@@ -23,6 +23,7 @@ use crate::pool::core::Core;
 use crate::pool::desk::{BEGINS, RETIRES};
 use crate::pool::error::TaskError;
 use crate::pool::flow::State;
+use crate::pool::sweep::InHand;
 use crate::pool::worker::Orders;
 use crate::process::Process;
 use crate::sys::clock::timespec;
@@ -57,7 +58,7 @@ pub(crate) struct Plan {
 struct Seat {
     process: Option<Process<()>>,
     /// The task for which it was killed, because it took too long.
-    overdue: Option<u64>,
+    overdue: Option<InHand>,
 }
 
 #[derive(Debug)]
@@ -155,7 +156,7 @@ impl State {
             let pid = process.pid();
             let exit = process.exit_status();
             let text = process.try_join().err().map(|error| error.to_string());
-            let overdue = seat.overdue.is_some();
+            let overdue = seat.overdue;
             *seat = Seat { process: None, overdue: None };
             self.bury(core, index, pid, exit, overdue, text);
         }
@@ -171,24 +172,25 @@ impl State {
         }
     }
 
-    /// Worker number `index` has ended.
-    fn bury(
+    /// Worker number `index` has ended; `overdue`: the pool has killed it for this task.
+    pub(crate) fn bury(
         &mut self,
         core: &Core,
         index: usize,
         pid: u32,
         exit: Option<ExitStatus>,
-        overdue: bool,
+        overdue: Option<InHand>,
         text: Option<String>,
     ) {
         use std::os::unix::process::ExitStatusExt;
         // What it had claimed of the heap comes back.
         core.desk.object().attachment().reap_all();
-        let error = match core.plan.timeout {
-            Some(timeout) if overdue => TaskError::TimedOut(timeout),
-            _ => TaskError::WorkerDied { pid, exit },
+        let blame = |task| match core.plan.timeout.zip(overdue) {
+            // It may have begun another before the signal came.
+            Some((timeout, overdue)) => (task == overdue).then_some(TaskError::TimedOut(timeout)),
+            None => Some(TaskError::WorkerDied { pid, exit }),
         };
-        self.inherit(&core.desk, index, &error);
+        self.inherit(&core.desk, index, blame);
         let stage = core.desk.bench(index).map_or(RETIRES, |bench| bench.stage.load(Acquire));
         if stage != BEGINS {
             (self.crew.failures, self.crew.kills) = (0, 0);
@@ -219,11 +221,11 @@ impl State {
         if now - std::mem::replace(&mut self.crew.looked, now) > LATE {
             self.forget_progress();
         }
-        for index in 0..self.crew.len() {
-            let Some(ticket) = self.overdue(&core.desk, index, limit) else { continue };
-            let seat = &mut self.crew.seats[index];
+        // By the time at which this began: what it took itself, stopped or not, is none of the tasks'.
+        for (worker, task) in self.late(&core.desk, now, limit) {
+            let Some(seat) = self.crew.seats.get_mut(worker) else { continue };
             if let (None, Some(process)) = (seat.overdue, &seat.process) {
-                seat.overdue = Some(ticket);
+                seat.overdue = Some(task);
                 let _ = process.kill();
             }
         }

@@ -15,7 +15,7 @@ use std::os::fd::AsRawFd;
 use crate::array::Array;
 use crate::attachment::Attachment;
 use crate::kind::Kind;
-use crate::message::Message;
+use crate::message::{read, Message};
 use crate::object::ObjectRef;
 use crate::pool::error::{MapError, TaskError};
 use crate::pool::options::{Options, CHUNKS_A_WORKER};
@@ -52,10 +52,19 @@ where
     let (Some(from), Some(to)) = (input.part(start, len), output.part(start, len)) else {
         return Err("the array is shorter than it was".into());
     };
+    if !R::ANY_BITS {
+        // SAFETY: `part` has checked that the elements are there.
+        let is_valid = |index| unsafe { read::<R>(to.wrapping_add(index).cast()) }.is_some();
+        // Whoever was here before may have died in the middle of one.
+        if !(0..len).all(is_valid) {
+            return Err("a worker that died has left elements in the output that are none".into());
+        }
+    }
     // SAFETY: F has no bytes, so any aligned pointer will do; it is Copy, and the pool had one of it.
     let function: F = unsafe { std::ptr::NonNull::<F>::dangling().read() };
     // SAFETY: `part` has checked that the elements are there. The pool's process holds both locks until this task is over, has
-    // seen that all elements are valid, and has given this piece to this task alone; the arrays are two.
+    // seen that all elements are valid, as we have now of those that another worker may have begun to write, and has given this
+    // piece to this task alone; the arrays are two.
     let (from, to) =
         unsafe { (std::slice::from_raw_parts(from, len), std::slice::from_raw_parts_mut(to, len)) };
     function(from, to);
