@@ -153,3 +153,33 @@ fn lock_error<G>(error: &LockError<G>) -> Error {
     };
     Error::new(kind, text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill_by<F, T, R>(_: F, piece: Piece) -> std::result::Result<(), String>
+    where
+        F: Fn(&[T], &mut [R]) + Copy + Send + 'static,
+        T: Message,
+        R: Message,
+    {
+        fill::<F, T, R>(piece)
+    }
+
+    /// A worker died in the middle of an element, and its piece is given to another.
+    #[test]
+    fn no_slice_is_made_of_what_is_no_value() {
+        let (input, output) = (Array::new(4, 0_u8).unwrap(), Array::new(4, 'a').unwrap());
+        let piece =
+            |start| (std::process::id(), place(&input).unwrap(), place(&output).unwrap(), start, 2_u64);
+        let copy = |from: &[u8], to: &mut [char]| {
+            to.iter_mut().zip(from).for_each(|(to, from)| *to = (*from).into())
+        };
+        fill_by(copy, piece(0)).unwrap();
+        // SAFETY: an element of the array, of which nobody else knows.
+        unsafe { output.part(3, 1).unwrap().cast::<u32>().write(0xd800) };
+        assert!(fill_by(copy, piece(2)).unwrap_err().contains("none"));
+        fill_by(copy, piece(0)).unwrap();
+    }
+}

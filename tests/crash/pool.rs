@@ -2,7 +2,7 @@
 //! says why there is none. With and without another try of the task that it dies in. After each, no block of the pool's heap
 //! is left.
 
-use std::panic::{catch_unwind, UnwindSafe};
+use std::panic::{catch_unwind, AssertUnwindSafe};
 
 use pagemate::pool::{Rehearsal, TaskError};
 
@@ -58,10 +58,10 @@ const CHUNKS: [std::ops::Range<u64>; 2] = [0..3, 3..5];
 impl Work {
     fn boxed<F>(function: F, same: fn(u64) -> Vec<u8>, retries: u32) -> Box<dyn Scene>
     where
-        F: Fn(u64) -> Vec<u8> + Copy + Send + UnwindSafe + 'static,
+        F: Fn(u64) -> Vec<u8> + Copy + Send + 'static,
     {
         let pool = Rehearsal::new(function, CHUNKS.map(Vec::from_iter).into(), retries).unwrap();
-        let panics = catch_unwind(|| function(PANICS)).is_err();
+        let panics = catch_unwind(AssertUnwindSafe(|| function(PANICS))).is_err();
         Box::new(Work { pool, function: same, retries, panics })
     }
 }

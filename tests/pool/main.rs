@@ -2,5 +2,6 @@
 
 mod deaths;
 mod order;
+mod slices;
 
 pagemate::init_tests!();
