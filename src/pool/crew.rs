@@ -7,6 +7,7 @@
 //! | before its initialiser has returned | its pidfd | another takes its place; after as many failures in a row as there are workers the pool is broken. SIGKILL and SIGTERM are nobody's failure |
 //! | idle | the same | another takes its place |
 //! | in a task | the same | the task gets `WorkerDied`, or another try; another worker takes its place |
+//! | in a task, killed for the one before, which took too long | the same | the task is tried again, and this was no try |
 //! | the pool's process | the workers | they end: they are daemons |
 
 use std::os::fd::AsFd;

@@ -188,26 +188,25 @@ impl State {
         self.chunks[index] = Some(chunk);
     }
 
-    /// Takes what workers have finished. True: there was something.
+    /// Takes what workers have finished. True: those who wait are to be told, of this or of something before.
     pub(crate) fn collect(&mut self, desk: &Desk) -> bool {
-        let mut any = false;
         let mut more = Vec::new();
         for worker in 0..self.crew.len() {
             if let Some(bench) = desk.bench(worker) {
-                bench.finished.take(|slot| any |= self.gather(desk, slot, &mut more));
+                bench.finished.take(|slot| self.gather(desk, slot, &mut more));
             }
         }
         self.queue_again(desk, more);
-        any
+        std::mem::take(&mut self.has_news)
     }
 
     /// Takes what is in this slot, if it is finished.
-    pub(super) fn gather(&mut self, desk: &Desk, index: usize, more: &mut Vec<usize>) -> bool {
+    pub(super) fn gather(&mut self, desk: &Desk, index: usize, more: &mut Vec<usize>) {
         let (Some(slot), Some(Some(chunk))) = (desk.slot(index), self.chunks.get(index)) else {
-            return false;
+            return;
         };
         if !matches!(slot.word.state(), Is::Done(ticket, _) if ticket == chunk.ticket) {
-            return false;
+            return;
         }
         let verdict = Verdict::from_number(slot.verdict.load(Relaxed));
         let error = match verdict {
@@ -218,7 +217,6 @@ impl State {
         if self.settle(desk, index, slot, error, false) {
             more.push(index);
         }
-        true
     }
 
     /// Takes the results of a slot that nobody works on, and frees the slot. With an `error` for the task after those that
@@ -335,8 +333,8 @@ impl State {
         self.over = Some(error);
     }
 
-    /// Whoever finishes one of the later chunks of this batch is to wake who waits for it. What is finished is taken: nobody
-    /// will wake anybody for that.
+    /// Whoever finishes one of the later chunks of this batch is to wake who waits for it. What is finished is taken, as nobody
+    /// will wake anybody for that: whoever waits is to look again after this.
     pub(crate) fn wait_for(&mut self, desk: &Desk, id: u64, workers: usize) {
         let chunks = self.chunks.iter().enumerate();
         let mut own: Vec<(u64, usize)> = chunks
@@ -348,17 +346,12 @@ impl State {
         // Of many the second half: to wake for each would cost more than the tasks.
         let skipped = if own.len() > 2 * workers { own.len() / 2 } else { 0 };
         let mut more = Vec::new();
-        let mut any = false;
         for &(ticket, index) in &own[skipped..] {
             if desk.word(index).is_some_and(|word| !word.wait_for(ticket)) {
-                any |= self.gather(desk, index, &mut more);
+                self.gather(desk, index, &mut more);
             }
         }
         self.queue_again(desk, more);
-        if any {
-            // Who has just announced itself looks again, too.
-            desk.head().results.notify_all();
-        }
     }
 }
 

@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | the line's words | once a slice they are written again | who looked at them meanwhile found nothing, and looks again |
 //! | a slot's word | once a slice: it says nothing that can be | its tasks are `Lost`, and the slot is out of use: a worker may be in it |
+//! | a slot's word says that a worker has it | nobody: it may be stopped there | it is believed until the worker ends |
 //! | what a slot says of a task | the seal, or whoever reads it | the task is `Lost` |
 //! | a worker's bits | nobody needs to: they are hints | nothing |
 
@@ -42,9 +43,7 @@ impl State {
                     oldest = oldest.min(ticket);
                 }
                 Is::Running(ticket, worker) if ticket == chunk.ticket && worker < self.crew.len() => {}
-                Is::Done(ticket, _) if ticket == chunk.ticket => {
-                    self.gather(desk, index, &mut more);
-                }
+                Is::Done(ticket, _) if ticket == chunk.ticket => self.gather(desk, index, &mut more),
                 _ => self.lose(index),
             }
         }
@@ -89,9 +88,7 @@ impl State {
                         more.push(index);
                     }
                 }
-                Is::Done(_, who) if who == worker => {
-                    self.gather(desk, index, &mut more);
-                }
+                Is::Done(_, who) if who == worker => self.gather(desk, index, &mut more),
                 _ => {}
             }
         }

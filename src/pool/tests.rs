@@ -1,7 +1,9 @@
 //! What comes of deaths, stops and damage at moments that no test with processes can choose.
 
+use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::mpsc::{channel, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::batch::{Batch, Job, Outcome};
@@ -121,15 +123,32 @@ fn a_result_without_a_hint_is_seen() {
         hands.run(ticket, slot, 9).unwrap();
         assert!(!pool.slot(slot).word.finish(ticket, 0));
         let seen = pool.core.desk.head().results.announce();
+        assert!(!pool.core.turn(&mut VecDeque::new()), "there is no hint");
         if waits {
-            // Who is about to sleep takes it itself, and does not sleep on what it announced.
+            // Who is about to sleep takes it itself, and tells those who sleep.
             pool.core.lock().wait_for(&pool.core.desk, pool.outcome.id, 2);
-            assert_ne!(pool.core.desk.head().results.announce(), seen);
             assert_eq!(pool.outcome.lock().done, 2);
+            assert!(pool.core.turn(&mut VecDeque::new()));
+            assert_ne!(pool.core.desk.head().results.announce(), seen);
         }
         assert_eq!(pool.results().unwrap(), [Ok(texts(0)), Ok(texts(1))]);
         assert_eq!(pool.blocks(), 0);
     }
+}
+
+/// Many wait, and each looks at the end of its slice: that alone is no reason to wake the others.
+#[test]
+fn a_look_that_finds_nothing_wakes_nobody() {
+    let pool = pool(&[0..1], 0);
+    let results = &pool.core.desk.head().results;
+    let seen = results.announce();
+    pool.core.tend();
+    assert_eq!(results.announce(), seen);
+    let (ticket, slot) = pool.hands(0).take().unwrap();
+    pool.hands(0).run(ticket, slot, 9).unwrap();
+    assert!(!pool.slot(slot).word.finish(ticket, 0));
+    pool.core.tend();
+    assert_ne!(results.announce(), seen);
 }
 
 /// Stopped between taking and saying that it is busy, or between no more saying so and the end.
@@ -146,6 +165,21 @@ fn a_worker_at_the_edge_of_a_task_is_late_too() {
     assert_eq!(pool.late(), []);
 }
 
+/// It comes to an end.
+fn in_time(body: impl FnOnce() + Send + 'static) {
+    let (sender, over) = channel::<()>();
+    let thread = std::thread::spawn(move || {
+        // It goes with the thread, however that ends.
+        let _sender = sender;
+        body();
+    });
+    let end = over.recv_timeout(Duration::from_secs(60));
+    assert_eq!(end, Err(RecvTimeoutError::Disconnected), "it does not come to an end");
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
 /// The numbers of the words in the sense of [`Rehearsal::damage`].
 const TAIL: usize = 0;
 const HEAD: usize = 3 * 16;
@@ -154,19 +188,26 @@ const WORD: usize = 1;
 
 #[test]
 fn a_damaged_line_is_written_again() {
-    for value in [0, 1, 5, 1 << 47, 1 << 48, 1 << 63, u64::MAX - 1, u64::MAX] {
-        for place in [TAIL, HEAD, ORDER, ORDER + 3] {
-            for (before, after) in [(0, 0), (1, 0), (0, 2), (1, 1)] {
-                let pool = pool(&[0..2, 2..3, 3..4, 4..8], 0);
-                (0..before).for_each(|_| assert!(pool.work(0)));
-                pool.damage(place, |_| value);
-                (0..after).for_each(|_| _ = pool.work(0));
-                let expected: Vec<_> = (0..8).map(|n| Ok(texts(n))).collect();
-                assert_eq!(pool.rest(), expected, "place {place}, value {value:#x}");
-                assert_eq!(pool.blocks(), 0);
+    in_time(|| {
+        for value in [0, 1, 5, 1 << 47, 1 << 48, 1 << 63, u64::MAX - 1, u64::MAX] {
+            for place in [TAIL, HEAD, ORDER, ORDER + 3] {
+                for (before, after) in [(0, 0), (1, 0), (0, 6), (2, 6)] {
+                    damage_the_line(place, value, before, after);
+                }
             }
         }
-    }
+    });
+}
+
+/// Damage after so many chunks, and so many looks for more before the pool looks.
+fn damage_the_line(place: usize, value: u64, before: usize, after: usize) {
+    let pool = pool(&[0..2, 2..3, 3..4, 4..8], 0);
+    (0..before).for_each(|_| assert!(pool.work(0)));
+    pool.damage(place, |_| value);
+    (0..after).for_each(|_| _ = pool.work(0));
+    let expected: Vec<_> = (0..8).map(|n| Ok(texts(n))).collect();
+    assert_eq!(pool.rest(), expected, "place {place}, value {value:#x}, {before}, {after}");
+    assert_eq!(pool.blocks(), 0);
 }
 
 #[test]
@@ -228,34 +269,36 @@ fn a_damaged_count_is_not_believed() {
 /// Any values anywhere, at any time: everything comes to an end, without a panic.
 #[test]
 fn random_damage() {
-    let begin = Instant::now();
-    let mut random = 0x2545_f491_4f6c_dd1d_u64;
-    let mut next = || {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        random
-    };
-    for _ in 0..3000 {
-        let pool = pool(&[0..3, 3..4, 4..9, 9..10], 0);
-        for _ in 0..next() % 12 {
-            let value = next();
-            match next() % 8 {
-                0 => _ = pool.work(0),
-                1 => _ = pool.work(1),
-                2 => _ = pool.done(),
-                3 => pool.damage(next() as usize, |_| value),
-                4 => pool.damage(next() as usize, |_| value % 16),
-                5 => pool.damage(next() as usize, |word| word ^ 1 << (value % 64)),
-                6 => pool.damage(next() as usize, |word| word.wrapping_add(value % 3).wrapping_sub(1)),
-                _ => pool.damage(next() as usize, |_| if value % 2 == 0 { u64::MAX } else { 1 << 63 }),
-            }
+    in_time(|| {
+        let mut random = 0x2545_f491_4f6c_dd1d_u64;
+        let mut next = || {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random
+        };
+        (0..3000).for_each(|_| damage_at_random(&mut next));
+    });
+}
+
+fn damage_at_random(mut next: impl FnMut() -> u64) {
+    let pool = pool(&[0..3, 3..4, 4..9, 9..10], 0);
+    for _ in 0..next() % 12 {
+        let (place, value) = (next() as usize, next());
+        match next() % 8 {
+            0 => _ = pool.work(0),
+            1 => _ = pool.work(1),
+            2 => _ = pool.done(),
+            3 => pool.damage(place, |_| value),
+            4 => pool.damage(place, |_| value % 16),
+            5 => pool.damage(place, |word| word ^ 1 << (value % 64)),
+            6 => pool.damage(place, |word| word.wrapping_add(value % 3).wrapping_sub(1)),
+            _ => pool.damage(place, |_| if value % 2 == 0 { u64::MAX } else { 1 << 63 }),
         }
-        // A word that says that a worker has it is believed until that one ends.
-        (0..2).for_each(|worker| pool.bury(worker));
-        assert_eq!(pool.rest().len(), 10);
     }
-    assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", begin.elapsed());
+    // A word that says that a worker has it is believed until that one ends.
+    (0..2).for_each(|worker| pool.bury(worker));
+    assert_eq!(pool.rest().len(), 10);
 }
 
 fn batch<R: crate::Argument + Send>(count: usize, bytes: &[u8]) -> Vec<Result<R, TaskError>> {

@@ -83,7 +83,6 @@ impl Scene {
             let seen = self.results.announce();
             if !self.words[slot].wait_for(ticket) {
                 gather(slot);
-                self.results.notify_all();
             }
             seen
         };
