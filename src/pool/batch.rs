@@ -215,13 +215,18 @@ impl<A: Argument, R: Argument + Send> Job for Batch<A, R> {
         if let Ok(values) = R::unpack_all(count, &mut Unpacker::new(bytes)) {
             return self.outcome.add(count, |results| results.add_all(first, values));
         }
-        // At least one is damaged: each tells of itself.
+        // At least one is damaged: each tells of itself, unless one must be read to know where the next begins.
         let mut unpacker = Unpacker::new(bytes);
+        let mut lost = None;
         self.outcome.add(count, |results| {
             for index in first..first + count {
-                match R::unpack_item(&mut unpacker) {
+                let result = match &lost {
+                    Some(error) if !R::HAS_FIXED_SIZE => Err(TaskError::clone(error)),
+                    _ => R::unpack_item(&mut unpacker).map_err(|error| TaskError::Lost(error.to_string())),
+                };
+                match result {
                     Ok(value) => results.add(index, value),
-                    Err(error) => results.add_error(index, TaskError::Lost(error.to_string())),
+                    Err(error) => results.add_error(index, lost.insert(error).clone()),
                 }
             }
         })

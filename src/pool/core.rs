@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use crate::pool::batch::Job;
 use crate::pool::calls::Calls;
@@ -193,28 +194,30 @@ impl Core {
         }
     }
 
-    /// Looks for dead workers.
+    /// Looks for dead workers, and for what nobody tells of.
     pub(crate) fn tend(&self) {
         let mut state = self.lock();
         state.tend(self);
+        state.sweep(&self.desk);
         let callers = state.take_callers();
+        let has_news = std::mem::take(&mut state.has_news);
         drop(state);
         self.call(callers);
-        self.desk.head().results.notify_all();
+        if has_news {
+            self.desk.head().results.notify_all();
+        }
     }
 
     /// After the end of the pool: waits until no worker is left that might still be in a task. They have been killed.
     pub(crate) fn wait_until_alone(&self) {
         let attachment = self.desk.object().attachment();
         let Ok(me) = attachment.owner() else { return };
-        let others = || {
-            let view = attachment.view();
-            (0..view.high())
-                .filter_map(move |index| view.line(index).occupant(index))
-                .filter(move |id| *id != me)
-        };
-        while others().any(|id| attachment.is_alive(id)) {
-            std::thread::yield_now();
+        // Who was at a bench before is dead. Others may be here, too, to look at the segment.
+        let workers = (0..self.plan.workers).filter_map(|index| self.desk.bench(index)?.owner());
+        for worker in workers.filter(|worker| *worker != me) {
+            while attachment.is_alive(worker) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
         }
     }
 

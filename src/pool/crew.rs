@@ -8,6 +8,7 @@
 //! | idle | the same | another takes its place |
 //! | in a task | the same | the task gets `WorkerDied`, or another try; another worker takes its place |
 //! | not at all, although it retires (a handler of `atexit` that never returns) | its stage | it is killed after a while; it holds nothing any more |
+//! | in a task, killed for the one before, which took too long | the same | the task is tried again, and this was no try |
 //! | the pool's process | the workers | they end: they are daemons |
 
 use std::process::ExitStatus;
@@ -25,6 +26,7 @@ use crate::pool::error::TaskError;
 use crate::pool::flow::State;
 use crate::pool::line::SLOTS;
 use crate::pool::slot::State as Is;
+use crate::pool::sweep::InHand;
 use crate::pool::worker::Orders;
 use crate::process::Process;
 use crate::sys::clock::{timespec, Deadline};
@@ -64,7 +66,7 @@ struct Seat {
     /// Since when it is known to be about to end by itself.
     retires: Option<Instant>,
     /// The task for which it was killed, because it took too long.
-    overdue: Option<u64>,
+    overdue: Option<InHand>,
 }
 
 #[derive(Debug)]
@@ -197,7 +199,7 @@ impl State {
             let pid = process.pid();
             let exit = process.exit_status();
             let text = process.try_join().err().map(|error| error.to_string());
-            let overdue = seat.overdue.is_some();
+            let overdue = seat.overdue;
             *seat = Seat::default();
             self.bury(core, index, pid, exit, overdue, text);
         }
@@ -235,24 +237,25 @@ impl State {
         }
     }
 
-    /// Worker number `index` has ended.
-    fn bury(
+    /// Worker number `index` has ended; `overdue`: the pool has killed it for this task.
+    pub(crate) fn bury(
         &mut self,
         core: &Core,
         index: usize,
         pid: u32,
         exit: Option<ExitStatus>,
-        overdue: bool,
+        overdue: Option<InHand>,
         text: Option<String>,
     ) {
         use std::os::unix::process::ExitStatusExt;
         // What it had claimed of the heap comes back.
         core.desk.object().attachment().reap_all();
-        let error = match core.plan.timeout {
-            Some(timeout) if overdue => TaskError::TimedOut(timeout),
-            _ => TaskError::WorkerDied { pid, exit },
+        let blame = |task| match core.plan.timeout.zip(overdue) {
+            // It may have begun another before the signal came.
+            Some((timeout, overdue)) => (task == overdue).then_some(TaskError::TimedOut(timeout)),
+            None => Some(TaskError::WorkerDied { pid, exit }),
         };
-        self.inherit(&core.desk, index, &error);
+        self.inherit(&core.desk, index, blame);
         let stage = core.desk.bench(index).map_or(RETIRES, |bench| bench.stage.load(Acquire));
         if stage != BEGINS {
             (self.crew.failures, self.crew.kills) = (0, 0);
@@ -283,11 +286,11 @@ impl State {
         if now - std::mem::replace(&mut self.crew.looked, now) > LATE {
             self.forget_progress();
         }
-        for index in 0..self.crew.len() {
-            let Some(ticket) = self.overdue(&core.desk, index, limit) else { continue };
-            let seat = &mut self.crew.seats[index];
+        // By the time at which this began: what it took itself, stopped or not, is none of the tasks'.
+        for (worker, task) in self.late(&core.desk, now, limit) {
+            let Some(seat) = self.crew.seats.get_mut(worker) else { continue };
             if let (None, Some(process)) = (seat.overdue, &seat.process) {
-                seat.overdue = Some(ticket);
+                seat.overdue = Some(task);
                 let _ = process.kill();
             }
         }

@@ -3,5 +3,6 @@
 mod deaths;
 mod ends;
 mod order;
+mod slices;
 
 pagemate::init_tests!();
