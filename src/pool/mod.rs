@@ -20,6 +20,8 @@ mod crew;
 #[cfg(not(loom))]
 mod desk;
 #[cfg(not(loom))]
+mod ending;
+#[cfg(not(loom))]
 mod error;
 pub(crate) mod finished;
 #[cfg(not(loom))]
