@@ -116,7 +116,7 @@ const NAMED_MAX: u64 = 1 << 36;
 
 /// A block in one word: where it begins, in units of 16 bytes, and its generation.
 pub(crate) fn name_of(block: Block) -> u64 {
-    block.at / 16 << 32 | u64::from(block.generation)
+    ((block.at / 16) << 32) | u64::from(block.generation)
 }
 
 fn block_of(name: u64) -> Block {
