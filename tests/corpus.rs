@@ -53,6 +53,11 @@ fn pipe_bytes() {
 }
 
 #[test]
+fn pool_bytes() {
+    replay("pool_bytes", bodies::pool_bytes::run);
+}
+
+#[test]
 fn schema_text() {
     replay("schema_text", bodies::schema_text::run);
 }

@@ -387,8 +387,7 @@ impl Heap {
         self.words(at.checked_sub(8)?, 1)?.first()
     }
 
-    /// How many blocks are not free. Looks at every block.
-    #[cfg(test)]
+    /// How many blocks are not free. Looks at every block: for tests.
     pub(crate) fn census(&self) -> Result<u64> {
         self.find_arenas()?;
         Ok((0..self.count()).filter_map(|number| Some(self.arena(number)?.0.census().0)).sum())

@@ -37,7 +37,12 @@ impl<R> Results<R> {
 
     /// Whether everything is there, and the callback has returned.
     pub(crate) fn is_ready(&self) -> bool {
-        self.is_complete() && self.callback.is_none() && !self.calling
+        self.is_complete() && !self.has_callback()
+    }
+
+    /// Whether there is a callback that has not returned.
+    pub(crate) fn has_callback(&self) -> bool {
+        self.callback.is_some() || self.calling
     }
 
     fn add(&mut self, index: usize, value: R) {
@@ -210,13 +215,18 @@ impl<A: Argument, R: Argument + Send> Job for Batch<A, R> {
         if let Ok(values) = R::unpack_all(count, &mut Unpacker::new(bytes)) {
             return self.outcome.add(count, |results| results.add_all(first, values));
         }
-        // At least one is damaged: each tells of itself.
+        // At least one is damaged: each tells of itself, unless one must be read to know where the next begins.
         let mut unpacker = Unpacker::new(bytes);
+        let mut lost = None;
         self.outcome.add(count, |results| {
             for index in first..first + count {
-                match R::unpack_item(&mut unpacker) {
+                let result = match &lost {
+                    Some(error) if !R::HAS_FIXED_SIZE => Err(TaskError::clone(error)),
+                    _ => R::unpack_item(&mut unpacker).map_err(|error| TaskError::Lost(error.to_string())),
+                };
+                match result {
                     Ok(value) => results.add(index, value),
-                    Err(error) => results.add_error(index, TaskError::Lost(error.to_string())),
+                    Err(error) => results.add_error(index, lost.insert(error).clone()),
                 }
             }
         })

@@ -24,7 +24,7 @@ pub struct PoolBuilder {
     workers: usize,
     name: Option<String>,
     start: Start,
-    tasks_per_worker: u64,
+    tasks_per_worker: Option<u64>,
     timeout: Option<Duration>,
     retries: u32,
     depth: usize,
@@ -58,7 +58,7 @@ impl PoolBuilder {
             workers: std::thread::available_parallelism().map_or(1, |count| count.get()),
             name: None,
             start: starter(|()| (), ()),
-            tasks_per_worker: 0,
+            tasks_per_worker: None,
             timeout: None,
             retries: 0,
             depth: SLOTS,
@@ -95,12 +95,9 @@ impl PoolBuilder {
     }
 
     /// After so many tasks a worker ends and another takes its place: against what tasks leave behind in their process. Tasks
-    /// are counted, not chunks. Must not be 0.
+    /// are counted, not chunks. Must not be 0. One that does not end in two seconds (for a handler of `atexit`, say) is killed.
     pub fn max_tasks_per_child(mut self, tasks: u64) -> PoolBuilder {
-        self.tasks_per_worker = tasks;
-        if tasks == 0 {
-            self.tasks_per_worker = u64::MAX;
-        }
+        self.tasks_per_worker = Some(tasks);
         self
     }
 
@@ -155,7 +152,7 @@ impl PoolBuilder {
         if !(1..=SLOTS).contains(&self.depth) {
             return invalid(format!("a queue depth of {} is not possible: 1 to {SLOTS} are", self.depth));
         }
-        if self.tasks_per_worker == u64::MAX {
+        if self.tasks_per_worker == Some(0) {
             return invalid(
                 "workers that end after 0 tasks would do none: max_tasks_per_child must be at least 1".into(),
             );

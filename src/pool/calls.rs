@@ -1,25 +1,23 @@
 //! The thread in which a pool's callbacks are called: one after the other, and none of them holds up the pool.
+//!
+//! It is the program's more than the library's: its stack is of the usual size, and signals find it as they find the thread
+//! that asked for the first callback.
 
-use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::{channel, Sender};
 use std::sync::{Arc, Weak};
+use std::thread::{current, Builder, ThreadId};
 
 use crate::pool::batch::Job;
 use crate::pool::core::Core;
-use crate::sys::process::background;
 use crate::{Error, Result};
-
-thread_local! {
-    /// Whether this thread is one that calls callbacks.
-    static CALLS: Cell<bool> = const { Cell::new(false) };
-}
 
 /// The way to it. It ends when this is dropped.
 pub(crate) struct Calls {
     jobs: Sender<Arc<dyn Job>>,
     /// How many callbacks have not returned.
     pending: Arc<AtomicUsize>,
+    thread: ThreadId,
 }
 
 impl Calls {
@@ -28,7 +26,6 @@ impl Calls {
         let pending = Arc::new(AtomicUsize::new(0));
         let left = pending.clone();
         let body = move || {
-            CALLS.set(true);
             for job in queue {
                 job.call();
                 drop(job);
@@ -38,9 +35,11 @@ impl Calls {
                 }
             }
         };
-        background("pagemate-calls", body)
+        let thread = Builder::new()
+            .name("pagemate-calls".into())
+            .spawn(body)
             .map_err(|cause| Error::system("cannot start the thread that calls a pool's callbacks", cause))?;
-        Ok(Calls { jobs, pending })
+        Ok(Calls { jobs, pending, thread: thread.thread().id() })
     }
 
     pub(crate) fn push(&self, job: Arc<dyn Job>) {
@@ -50,8 +49,13 @@ impl Calls {
         }
     }
 
-    /// Whether a callback has still to return, other than the one from which this is asked.
+    /// Whether a callback has still to return.
     pub(crate) fn are_pending(&self) -> bool {
-        self.pending.load(SeqCst) > usize::from(CALLS.get())
+        self.pending.load(SeqCst) > 0
+    }
+
+    /// Whether this is the thread that calls them.
+    pub(crate) fn are_here(&self) -> bool {
+        current().id() == self.thread
     }
 }

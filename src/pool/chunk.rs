@@ -12,13 +12,19 @@
 //! |---|---|---|
 //! | in a task | `done` says which | gives it its error or another try, queues the rest |
 //! | a result is packed, `done` not raised | the same | the same: the result does not count |
-//! | results moved to a larger block, not said | `spare` | frees it |
-//! | said, the old block not freed | `spare` | frees what is not `output` |
+//! | a larger block for results is allocated, not named | nothing; it is in the worker's hand | reaps it |
+//! | named, not published | one of `blocks`; `output` says where the results are still | reaps it; whoever has its place then has another generation |
+//! | published, the results not said to be there | the same | frees both |
+//! | `output` says so, the old block not freed | both in `blocks` | reads the new one, frees both |
+//! | the old block freed | the same; it is named until the next takes its place | frees both, of which one fails |
+//! | a text is named, published or not | the third of `blocks` | frees it, if it was published |
+//!
+//! Freeing by name is idempotent, so after a death all three are freed, whatever they were.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use crate::pool::desk::{Desk, Slot};
+use crate::pool::desk::{name_of, Brief, Desk, Slot, TEXT};
 use crate::process::{panic_text, Argument, Packer, Unpacker};
 use crate::sys::fork;
 use crate::{Error, ErrorKind, Result};
@@ -52,6 +58,8 @@ pub(crate) type Runner = fn(&Turn<'_>) -> Verdict;
 pub(crate) struct Turn<'a> {
     pub(crate) desk: &'a Desk,
     pub(crate) slot: &'a Slot,
+    /// As the seal says.
+    pub(crate) brief: Brief,
     /// How many tasks at most.
     pub(crate) limit: u64,
 }
@@ -89,7 +97,7 @@ fn run_all<A: Argument, R: Argument>(
     let slot = turn.slot;
     let mut input = Unpacker::new(turn.input()?);
     let mut output = turn.output(0)?;
-    let count = slot.count.load(Relaxed);
+    let count = turn.brief.count;
     let limit = u32::try_from(turn.limit).unwrap_or(u32::MAX).min(count);
     for done in 1..=limit {
         let result = function(A::unpack_item(&mut input)?);
@@ -119,17 +127,16 @@ fn damaged() -> Error {
 
 impl<'a> Turn<'a> {
     fn input(&self) -> Result<&'a [u8]> {
-        let len = self.slot.input_len.load(Relaxed);
-        let start = self.desk.bytes(self.slot.input.load(Relaxed), len).ok_or_else(damaged)?;
+        let len = self.brief.input_len;
+        let start = self.desk.bytes(self.brief.input, len).ok_or_else(damaged)?;
         // SAFETY: mapped; the pool has written it before it queued the slot, and writes there again when the slot is done.
         Ok(unsafe { std::slice::from_raw_parts(start, len as usize) })
     }
 
     /// A packer to the results' bytes, behind the first `used`.
     fn output(&self, used: usize) -> Result<Packer> {
-        let len = self.slot.output_len.load(Relaxed);
-        let start = self.desk.bytes(self.slot.output.load(Relaxed), len).ok_or_else(damaged)?;
-        let room = (len as usize).checked_sub(used).ok_or_else(damaged)?;
+        let (start, len) = self.desk.output(self.slot).ok_or_else(damaged)?;
+        let room = len.checked_sub(used).ok_or_else(damaged)?;
         // SAFETY: mapped; they are this worker's as long as the slot is.
         Ok(unsafe { Packer::over(start.wrapping_add(used), room) })
     }
@@ -139,9 +146,11 @@ impl<'a> Turn<'a> {
     fn make_room(&self, full: &Packer) -> Result<Packer> {
         let (slot, desk) = (self.slot, self.desk);
         let spilled = full.spilled();
-        let old = slot.output.load(Relaxed);
-        let from = desk.bytes(old, slot.output_len.load(Relaxed)).ok_or_else(damaged)?;
-        let packed = full.end().addr() - from.addr();
+        let (from, len) = desk.output(slot).ok_or_else(damaged)?;
+        let packed = full.end().addr().wrapping_sub(from.addr());
+        if packed > len {
+            return Err(damaged());
+        }
         let used = packed + spilled.len();
         let new = desk.heap.alloc(used.saturating_mul(2))?;
         let room = desk.heap.len(new.at)?;
@@ -151,13 +160,12 @@ impl<'a> Turn<'a> {
             std::ptr::copy_nonoverlapping(from, to, packed);
             std::ptr::copy_nonoverlapping(spilled.as_ptr(), to.add(packed), spilled.len());
         }
-        // In this order: see the table of deaths.
-        slot.set_spare(Some(new));
+        // What stood in the other place is freed. In this order: see the table of deaths.
+        let number = if slot.output.load(Relaxed) == 1 { 2 } else { 1 };
+        slot.blocks[number - 1].store(name_of(new), Release); // pairs with held() and free()
         desk.heap.publish(new)?;
-        slot.output_len.store(room, Relaxed);
-        slot.output.store(new.at, Release);
-        slot.set_spare(desk.block(old));
-        desk.free_spare(slot);
+        slot.output.store(number as u32, Release); // pairs with output()
+        desk.free(slot, 2 - number);
         self.output(used)
     }
 
@@ -171,7 +179,7 @@ impl<'a> Turn<'a> {
                 // SAFETY: mapped, and this worker's by the allocation.
                 unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), to, text.len()) };
                 self.slot.text_len.store(text.len() as u64, Relaxed);
-                self.slot.text.store(block.at, Release);
+                self.slot.blocks[TEXT].store(name_of(block), Release); // pairs with held() and free()
                 let _ = heap.publish(block);
             }
         }

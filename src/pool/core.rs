@@ -5,7 +5,8 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use crate::pool::batch::Job;
 use crate::pool::calls::Calls;
@@ -29,8 +30,23 @@ pub(crate) struct Core {
     /// The process that made it, and that alone can use it.
     process: u32,
     state: Mutex<State>,
-    /// Where callbacks are called; none before there is one.
-    calls: Mutex<Option<Calls>>,
+    /// Where callbacks are called; nowhere before there is one.
+    calls: OnceLock<Calls>,
+}
+
+/// A call that submits tasks and is not through with it: what it has yet to submit counts as what the pool has to do.
+pub(crate) struct Submission<'a>(&'a Core);
+
+impl Drop for Submission<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.submitting -= 1;
+        if state.closed {
+            drop(state);
+            // Who joins the pool may wait for this.
+            self.0.desk.head().results.notify_all();
+        }
+    }
 }
 
 impl Core {
@@ -42,7 +58,7 @@ impl Core {
             bell,
             process: std::process::id(),
             state: Mutex::new(state),
-            calls: Mutex::new(None),
+            calls: OnceLock::new(),
         }
     }
 
@@ -55,22 +71,38 @@ impl Core {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether tasks can be submitted.
-    pub(crate) fn check(&self) -> Result<(), TaskError> {
-        if !self.is_own() {
-            return Err(Error::new(
+    /// An error unless this process made it.
+    pub(crate) fn check_own(&self) -> Result<()> {
+        match self.is_own() {
+            true => Ok(()),
+            false => Err(Error::new(
                 ErrorKind::NotInThisProcess,
                 "a pool belongs to the process that made it, not to a fork of that",
-            )
-            .into());
+            )),
         }
+    }
+
+    /// The state, if tasks can be submitted.
+    fn admit(&self) -> Result<MutexGuard<'_, State>, TaskError> {
+        self.check_own()?;
         let state = self.lock();
         match &state.over {
             Some(error @ (TaskError::Broken(_) | TaskError::Refused { .. })) => Err(error.clone()),
             Some(_) => Err(Error::new(ErrorKind::Closed, "the pool was terminated").into()),
             None if state.closed => Err(Error::new(ErrorKind::Closed, "the pool is closed").into()),
-            None => Ok(()),
+            None => Ok(state),
         }
+    }
+
+    /// Whether tasks can be submitted.
+    pub(crate) fn check(&self) -> Result<(), TaskError> {
+        self.admit().map(drop)
+    }
+
+    /// Begins to submit tasks: what is submitted until the end of that is done, also if the pool is closed meanwhile.
+    pub(crate) fn begin(&self) -> Result<Submission<'_>, TaskError> {
+        self.admit()?.submitting += 1;
+        Ok(Submission(self))
     }
 
     /// Collects what is finished, and submits as much of `chunks` as has room. True: it has done something.
@@ -90,32 +122,29 @@ impl Core {
 
     /// Has callbacks called, in the thread that is there for them.
     pub(crate) fn call(&self, callers: Vec<Arc<dyn Job>>) {
-        for job in callers {
-            let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-            match &*calls {
-                Some(calls) => calls.push(job),
-                // Without a thread (see `expect_calls`) it is this one.
-                None => {
-                    drop(calls);
-                    job.call();
-                }
-            }
+        // Without a thread (see `expect_calls`) there are none to be called.
+        if let Some(calls) = self.calls.get() {
+            callers.into_iter().for_each(|job| calls.push(job));
         }
     }
 
     /// There will be callbacks: starts the thread for them, unless it runs.
     pub(crate) fn expect_calls(self: &Arc<Core>) -> Result<()> {
-        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        if calls.is_none() {
-            *calls = Some(Calls::start(Arc::downgrade(self))?);
+        if self.calls.get().is_none() {
+            // If two are started at once, one has nothing to do and ends.
+            let _ = self.calls.set(Calls::start(Arc::downgrade(self))?);
         }
         Ok(())
     }
 
-    /// Whether a callback has still to return, other than the one from which this is asked.
+    /// Whether a callback has still to return that this thread can wait for: if it is the one that calls them, there is none.
     pub(crate) fn has_calls(&self) -> bool {
-        let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        calls.as_ref().is_some_and(Calls::are_pending)
+        !self.is_caller() && self.calls.get().is_some_and(Calls::are_pending)
+    }
+
+    /// Whether this thread is the one that calls the pool's callbacks.
+    pub(crate) fn is_caller(&self) -> bool {
+        self.calls.get().is_some_and(Calls::are_here)
     }
 
     /// Waits until `attempt` gives something: for results of the batch `id`.
@@ -165,28 +194,30 @@ impl Core {
         }
     }
 
-    /// Looks for dead workers.
+    /// Looks for dead workers, and for what nobody tells of.
     pub(crate) fn tend(&self) {
         let mut state = self.lock();
         state.tend(self);
+        state.sweep(&self.desk);
         let callers = state.take_callers();
+        let has_news = std::mem::take(&mut state.has_news);
         drop(state);
         self.call(callers);
-        self.desk.head().results.notify_all();
+        if has_news {
+            self.desk.head().results.notify_all();
+        }
     }
 
     /// After the end of the pool: waits until no worker is left that might still be in a task. They have been killed.
     pub(crate) fn wait_until_alone(&self) {
         let attachment = self.desk.object().attachment();
         let Ok(me) = attachment.owner() else { return };
-        let others = || {
-            let view = attachment.view();
-            (0..view.high())
-                .filter_map(move |index| view.line(index).occupant(index))
-                .filter(move |id| *id != me)
-        };
-        while others().any(|id| attachment.is_alive(id)) {
-            std::thread::yield_now();
+        // Who was at a bench before is dead. Others may be here, too, to look at the segment.
+        let workers = (0..self.plan.workers).filter_map(|index| self.desk.bench(index)?.owner());
+        for worker in workers.filter(|worker| *worker != me) {
+            while attachment.is_alive(worker) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
         }
     }
 

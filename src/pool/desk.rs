@@ -8,15 +8,18 @@
 //! | then | a [`Bench`] for each worker: what it is doing, and which slots it has finished |
 //!
 //! Arguments and results up to 64 bytes stand in their slot; what is longer stands in a block of the heap, which the pool frees
-//! when it has read it.
+//! when it has read it. A slot names its blocks with their generations, so what is freed is never somebody else's block that
+//! stands at the same place by now.
 
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use crate::heap::{Block, Heap};
 use crate::kind::Kind;
 use crate::object::ObjectRef;
+use crate::owner::OwnerId;
 use crate::place::{Place, Shape};
+use crate::pool::finished::Finished;
 use crate::pool::line::{Line, SLOTS};
 use crate::pool::slot::{Word, MAX_WORKERS};
 use crate::sync::wait::Waiters;
@@ -49,24 +52,37 @@ pub(crate) struct Slot {
     pub(crate) word: Word,
     /// So many of its tasks are done, and their results stand at `output`.
     pub(crate) done: AtomicU32,
-    pub(crate) count: AtomicU32,
-    pub(crate) runner: AtomicU64,
-    pub(crate) seal: AtomicU64,
-    pub(crate) input: AtomicU64,
-    pub(crate) input_len: AtomicU64,
-    pub(crate) output: AtomicU64,
-    pub(crate) output_len: AtomicU64,
-    /// A block that is about to become `output`, or was; 0: none. And which of those that stood there.
-    spare: AtomicU64,
-    spare_generation: AtomicU64,
+    count: AtomicU32,
+    runner: AtomicU64,
+    seal: AtomicU64,
+    input: AtomicU64,
+    input_len: AtomicU64,
+    /// The names of blocks that go with this run; 0: none. The first two take turns at having the results: the other one is about
+    /// to, or had them and is free. The third is why a task gave none.
+    pub(crate) blocks: [AtomicU64; 3],
+    /// Where the results stand: 0: in the slot; else so many-th of `blocks`.
+    pub(crate) output: AtomicU32,
     pub(crate) verdict: AtomicU32,
+    pub(crate) text_len: AtomicU64,
     /// Not 0: who finishes it wakes the pool's thread.
     pub(crate) calls: AtomicU32,
-    /// Why a task gave no result; 0: it says nothing.
-    pub(crate) text: AtomicU64,
-    pub(crate) text_len: AtomicU64,
-    _apart: [u8; 16],
+    _apart: [u8; 36],
     inline: [AtomicU64; 2 * INLINE / 8],
+}
+
+/// Which of a slot's blocks is why a task gave no result.
+pub(crate) const TEXT: usize = 2;
+
+/// What the pool says of a run, under its seal.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Brief {
+    /// Where in the program the function's runner is.
+    pub(crate) runner: u64,
+    /// Where in the segment the arguments are, and how many bytes.
+    pub(crate) input: u64,
+    pub(crate) input_len: u64,
+    /// How many tasks it is.
+    pub(crate) count: u32,
 }
 
 const _: () = assert!(size_of::<Slot>() == 256 && size_of::<Head>() == 384);
@@ -80,20 +96,32 @@ pub(crate) struct Bench {
     pub(crate) stage: AtomicU32,
     /// The slot that it works on, plus 1; 0: none.
     pub(crate) busy: AtomicU32,
-    _pad: u32,
+    /// Its owner id.
+    pub(crate) owner: AtomicU32,
     pub(crate) tasks: AtomicU64,
     _apart: [u8; 104],
-    /// Bit n: it has finished slot n, and the pool has not looked since. A hint: the slot's word decides.
-    finished: [AtomicU64; SLOTS / 64],
+    pub(crate) finished: Finished,
 }
 
 pub(crate) const BEGINS: u32 = 0;
 pub(crate) const WORKS: u32 = 1;
 pub(crate) const RETIRES: u32 = 2;
 
-const LINE_AT: usize = size_of::<Head>();
-const SLOTS_AT: usize = LINE_AT + size_of::<Line>();
-const BENCHES_AT: usize = SLOTS_AT + SLOTS * size_of::<Slot>();
+pub(crate) const LINE_AT: usize = size_of::<Head>();
+pub(crate) const SLOTS_AT: usize = LINE_AT + size_of::<Line>();
+pub(crate) const BENCHES_AT: usize = SLOTS_AT + SLOTS * size_of::<Slot>();
+
+/// Blocks below this have names.
+const NAMED_MAX: u64 = 1 << 36;
+
+/// A block in one word: where it begins, in units of 16 bytes, and its generation.
+pub(crate) fn name_of(block: Block) -> u64 {
+    ((block.at / 16) << 32) | u64::from(block.generation)
+}
+
+fn block_of(name: u64) -> Block {
+    Block { at: (name >> 32) * 16, generation: name as u32 }
+}
 
 fn len_for(workers: usize) -> usize {
     BENCHES_AT + workers * size_of::<Bench>()
@@ -136,6 +164,9 @@ impl Desk {
         let secret = head.secret.load(Relaxed);
         let heap = Heap::of(object.attachment())?;
         let size = object.attachment().facts().size;
+        if size > NAMED_MAX {
+            return Err(damaged());
+        }
         Ok(Desk { object, heap, workers, size, secret })
     }
 
@@ -181,64 +212,68 @@ impl Desk {
         (end <= self.size).then(|| self.object.attachment().base().wrapping_add(at as usize))
     }
 
-    /// What stands beside the place of a function in a slot, so that damage does not call something else.
-    pub(crate) fn seal(&self, runner: u64, ticket: u64) -> u64 {
-        (runner ^ self.secret).wrapping_add(ticket).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    /// What stands beside a brief, so that damage does not call something else, nor the same with what is no argument.
+    pub(crate) fn seal(&self, brief: &Brief, ticket: u64) -> u64 {
+        let words = [brief.runner, brief.input, brief.input_len, brief.count.into(), ticket];
+        let mix = |seal: u64, word: u64| (seal ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+        words.into_iter().fold(self.secret, mix)
     }
 
-    /// The block at `at`, if it is one that lasts: a slot's own bytes are none.
-    pub(crate) fn block(&self, at: u64) -> Option<Block> {
-        let object = self.object.base().addr() - self.object.attachment().base().addr();
-        let own = object as u64..(object + self.object.len()) as u64;
-        (at != 0 && !own.contains(&at)).then(|| self.heap.identify(at))?
-    }
-
-    /// Frees the block at `at`, if it is one.
-    pub(crate) fn free(&self, at: u64) {
-        if let Some(block) = self.block(at) {
-            // Cannot fail: the pool alone frees what slots hold. What is damaged stays where it is.
-            let _ = self.heap.free(block);
+    /// Where the slot's results stand, and how many bytes have room there.
+    pub(crate) fn output(&self, slot: &Slot) -> Option<(*mut u8, usize)> {
+        match slot.output.load(Acquire) as usize {
+            // pairs with make_room()
+            0 => Some((self.bytes(self.inline(slot) + INLINE as u64, INLINE as u64)?, INLINE)),
+            number => self.held(slot, number - 1),
         }
     }
 
-    /// Frees the slot's spare block, if it has not been already.
-    pub(crate) fn free_spare(&self, slot: &Slot) {
-        let at = slot.spare.load(Acquire);
-        if at != 0 {
-            let generation = slot.spare_generation.load(Relaxed) as u32;
-            // It fails if the one who died came as far as that; the generation keeps it from whoever has the block now.
-            let _ = self.heap.free(Block { at, generation });
-            slot.spare.store(0, Release);
+    /// The bytes of a block that goes with the slot, if it lasts.
+    pub(crate) fn held(&self, slot: &Slot, index: usize) -> Option<(*mut u8, usize)> {
+        let block = block_of(slot.blocks.get(index)?.load(Acquire)); // pairs with make_room() and say()
+        if self.heap.identify(block.at)? != block {
+            return None;
+        }
+        let len = self.heap.len(block.at).ok()?;
+        Some((self.bytes(block.at, len)?, len as usize))
+    }
+
+    /// Frees a block that goes with the slot, unless it has been already.
+    pub(crate) fn free(&self, slot: &Slot, index: usize) {
+        let name = slot.blocks[index].load(Acquire); // pairs with make_room() and say()
+        if name != 0 {
+            // It fails if nothing is there to free: the generation keeps it from whoever has the place now.
+            let _ = self.heap.free(block_of(name));
         }
     }
 }
 
 impl Slot {
-    pub(crate) fn set_spare(&self, block: Option<Block>) {
-        let Some(block) = block else { return self.spare.store(0, Release) };
-        self.spare_generation.store(block.generation.into(), Relaxed);
-        self.spare.store(block.at, Release); // pairs with free_spare()
+    /// What is to be done. Without a look at the seal it may be anything.
+    pub(crate) fn brief(&self) -> (Brief, u64) {
+        let brief = Brief {
+            runner: self.runner.load(Relaxed),
+            input: self.input.load(Relaxed),
+            input_len: self.input_len.load(Relaxed),
+            count: self.count.load(Relaxed),
+        };
+        (brief, self.seal.load(Relaxed))
+    }
+
+    /// Says what is to be done. Published with the word.
+    pub(crate) fn set_brief(&self, brief: Brief, seal: u64) {
+        self.runner.store(brief.runner, Relaxed);
+        self.input.store(brief.input, Relaxed);
+        self.input_len.store(brief.input_len, Relaxed);
+        self.count.store(brief.count, Relaxed);
+        self.seal.store(seal, Relaxed);
     }
 }
 
 impl Bench {
-    /// Tells the pool that `slot` is finished.
-    pub(crate) fn report(&self, slot: usize) {
-        self.finished[slot / 64].fetch_or(1 << (slot % 64), AcqRel); // pairs with take_finished()
-    }
-
-    /// The slots that were finished since the last call.
-    pub(crate) fn take_finished(&self, mut f: impl FnMut(usize)) {
-        for (index, word) in self.finished.iter().enumerate() {
-            if word.load(Relaxed) == 0 {
-                continue;
-            }
-            let mut bits = word.swap(0, Acquire); // pairs with report()
-            while bits != 0 {
-                f(index * 64 + bits.trailing_zeros() as usize);
-                bits &= bits - 1;
-            }
-        }
+    /// Which participant the worker is.
+    pub(crate) fn owner(&self) -> Option<OwnerId> {
+        OwnerId::from_bits(self.owner.load(Relaxed))
     }
 }
 

@@ -30,7 +30,8 @@ pub enum TaskError {
     /// The initialisers of as many workers in a row as the pool has failed: this is how the last one did.
     #[error("the pool is broken, because its workers cannot begin: {0}")]
     Broken(String),
-    /// Its argument or its result could not be carried: there was no memory, or what came was damaged.
+    /// Its argument or its result could not be carried: there was no memory, or what came was damaged. As an [`Error`] its
+    /// kind is `OutOfMemory`, which is nearly always why; the text says it.
     #[error("the task's argument or result was lost: {0}")]
     Lost(String),
     /// The pool did not take it: it is closed, or in another process.

@@ -1,16 +1,16 @@
-//! Chunks on their way: packed, in a slot, finished, and what a death leaves of one.
+//! Chunks on their way: packed, in a slot, finished, and what is left of one that gave no result.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::heap::Block;
 use crate::pool::batch::Job;
 use crate::pool::chunk::Verdict;
 use crate::pool::core::Core;
 use crate::pool::crew::Crew;
-use crate::pool::desk::{Desk, Slot, INLINE};
+use crate::pool::desk::{name_of, Brief, Desk, Slot, INLINE, TEXT};
 use crate::pool::error::TaskError;
 use crate::pool::line::SLOTS;
 use crate::pool::slot::State as Is;
@@ -20,31 +20,42 @@ use crate::{Error, ErrorKind, Result};
 pub(crate) struct State {
     pub(crate) crew: Crew,
     /// What is in each slot.
-    chunks: Vec<Option<Chunk>>,
+    pub(super) chunks: Vec<Option<Chunk>>,
     free: Vec<usize>,
+    /// How many slots are out of use, as their words were damaged while a worker may have been in them.
+    pub(super) lost: usize,
+    /// The next ticket: what stands in the line is for the workers.
+    pub(super) tail: u64,
     /// Chunks of batches that nobody waits for, and for which there was no slot.
     backlog: VecDeque<Packed>,
     /// How many slots may be used at once.
     depth: usize,
+    /// How many calls are submitting, and may have more than what is on its way.
+    pub(crate) submitting: usize,
     pub(crate) closed: bool,
     /// Why it does nothing any more.
     pub(crate) over: Option<TaskError>,
     /// Batches whose callbacks are to be called, as soon as the lock is released.
-    callers: Vec<Arc<dyn Job>>,
+    pub(super) callers: Vec<Arc<dyn Job>>,
+    /// There are results that those who wait have not been told of.
+    pub(super) has_news: bool,
 }
 
 /// What stands in a slot, as far as only the pool needs to know.
-struct Chunk {
-    job: Arc<dyn Job>,
+pub(super) struct Chunk {
+    pub(super) job: Arc<dyn Job>,
     /// The number of its first task in the batch, and how many there are.
-    first: usize,
-    count: usize,
+    pub(super) first: usize,
+    pub(super) count: usize,
     /// How often a worker died in its first task.
     tries: u32,
-    ticket: u64,
-    input: Option<Block>,
+    pub(super) ticket: u64,
+    block: Option<Block>,
+    /// Where its arguments are, and how many bytes.
+    input: u64,
+    input_len: u64,
     /// How many tasks were done when somebody first saw it so, and when that was; `None`: nobody has seen it run.
-    progress: Option<(u32, Instant)>,
+    pub(super) progress: Option<(u32, Instant)>,
 }
 
 /// A chunk that has no slot yet.
@@ -73,17 +84,26 @@ impl State {
             crew: Crew::new(workers),
             chunks: (0..SLOTS).map(|_| None).collect(),
             free: (0..SLOTS).rev().collect(),
+            lost: 0,
+            tail: 0,
             backlog: VecDeque::new(),
             depth,
+            submitting: 0,
             closed: false,
             over: None,
             callers: Vec::new(),
+            has_news: false,
         }
     }
 
-    /// How many chunks are on their way.
+    /// How many chunks are in slots.
+    fn in_slots(&self) -> usize {
+        SLOTS - self.free.len() - self.lost
+    }
+
+    /// How many chunks are on their way, and calls that may have more.
     pub(crate) fn outstanding(&self) -> usize {
-        SLOTS - self.free.len() + self.backlog.len()
+        self.in_slots() + self.backlog.len() + self.submitting
     }
 
     /// The batch of the chunk that was submitted first.
@@ -105,11 +125,9 @@ impl State {
         if self.backlog.is_empty() && chunks.is_empty() {
             return false;
         }
-        let was_idle = self.free.len() == SLOTS;
-        let line = core.desk.line();
-        let first = line.next();
-        let mut tail = first;
-        while SLOTS - self.free.len() < self.depth || self.over.is_some() {
+        let was_idle = self.in_slots() == 0;
+        let first = self.tail;
+        while !self.free.is_empty() && self.in_slots() < self.depth || self.over.is_some() {
             let Some(chunk) = self.backlog.pop_front().or_else(|| chunks.pop_front()) else { break };
             if let Some(error) = &self.over {
                 if chunk.job.failed(chunk.first, chunk.count, error) {
@@ -117,10 +135,10 @@ impl State {
                 }
                 continue;
             }
-            tail += u64::from(self.fill(&core.desk, chunk, tail));
+            self.fill(&core.desk, chunk);
         }
-        line.publish(tail);
-        match tail - first {
+        core.desk.line().publish(self.tail);
+        match self.tail - first {
             0 => return false,
             1 => core.desk.head().work.notify_one(),
             _ => core.desk.head().work.notify_all(),
@@ -131,69 +149,67 @@ impl State {
         true
     }
 
-    /// Puts a chunk into a slot. False: it could not, and its tasks have failed.
-    fn fill(&mut self, desk: &Desk, chunk: Packed, ticket: u64) -> bool {
+    /// Puts a chunk into a slot. Without memory for it its tasks fail.
+    fn fill(&mut self, desk: &Desk, chunk: Packed) {
         let Packed { job, first, count, bytes, room } = chunk;
-        let Some(index) = self.free.pop() else { return false };
-        let Some(slot) = desk.slot(index) else { return false };
-        let input = match place(desk, &bytes, desk.inline(slot)) {
-            Ok(input) => input,
+        let Some(index) = self.free.pop() else { return };
+        let Some(slot) = desk.slot(index) else { return };
+        let block = match place(desk, &bytes, desk.inline(slot)) {
+            Ok(block) => block,
             Err(error) => {
                 self.free.push(index);
                 if job.failed(first, count, &TaskError::Lost(error.to_string())) {
                     self.callers.push(job);
                 }
-                return false;
+                return;
             }
         };
-        slot.input.store(input.map_or(desk.inline(slot), |block| block.at), Relaxed); // published with the word
-        slot.input_len.store(bytes.len() as u64, Relaxed);
-        slot.count.store(count as u32, Relaxed);
-        let chunk = Chunk { job, first, count, tries: 0, ticket, input, progress: None };
-        self.queue(desk, index, slot, chunk, room)
+        let input = block.map_or(desk.inline(slot), |block| block.at);
+        let input_len = bytes.len() as u64;
+        let (tries, ticket, progress) = (0, self.tail, None);
+        let chunk = Chunk { job, first, count, tries, ticket, block, input, input_len, progress };
+        self.queue(desk, index, slot, chunk, room);
     }
 
     /// Queues a slot whose arguments are in place.
-    fn queue(&mut self, desk: &Desk, index: usize, slot: &Slot, chunk: Chunk, room: usize) -> bool {
-        let (at, len) = match room <= INLINE {
-            true => (desk.inline(slot) + INLINE as u64, INLINE),
-            // Without a large block the worker makes room by itself.
-            false => reserve(desk, room).unwrap_or((desk.inline(slot) + INLINE as u64, INLINE)),
-        };
-        slot.output.store(at, Relaxed); // this and what follows is published with the word
-        slot.output_len.store(len as u64, Relaxed);
+    fn queue(&mut self, desk: &Desk, index: usize, slot: &Slot, mut chunk: Chunk, room: usize) {
+        chunk.ticket = self.tail;
+        chunk.progress = None;
+        self.tail += 1;
+        // Without a large block the worker makes room by itself.
+        let block = if room > INLINE { reserve(desk, room) } else { None };
+        slot.blocks[0].store(block.map_or(0, name_of), Relaxed); // this and what follows is published with the word
+        slot.blocks[1..].iter().for_each(|block| block.store(0, Relaxed));
+        slot.output.store(u32::from(block.is_some()), Relaxed);
         slot.done.store(0, Relaxed);
         slot.verdict.store(Verdict::Done as u32, Relaxed);
-        slot.text.store(0, Relaxed);
         slot.calls.store(u32::from(chunk.job.calls()), Relaxed);
-        let runner = chunk.job.runner();
-        slot.runner.store(runner, Relaxed);
-        slot.seal.store(desk.seal(runner, chunk.ticket), Relaxed);
+        let (runner, count) = (chunk.job.runner(), chunk.count as u32);
+        let brief = Brief { runner, input: chunk.input, input_len: chunk.input_len, count };
+        slot.set_brief(brief, desk.seal(&brief, chunk.ticket));
         desk.line().push(chunk.ticket, index, &slot.word);
         self.chunks[index] = Some(chunk);
-        true
     }
 
-    /// Takes what workers have finished. True: there was something.
+    /// Takes what workers have finished. True: those who wait are to be told, of this or of something before.
     pub(crate) fn collect(&mut self, desk: &Desk) -> bool {
-        let mut any = false;
         let mut more = Vec::new();
         for worker in 0..self.crew.len() {
             if let Some(bench) = desk.bench(worker) {
-                bench.take_finished(|slot| any |= self.gather(desk, slot, &mut more));
+                bench.finished.take(|slot| self.gather(desk, slot, &mut more));
             }
         }
         self.queue_again(desk, more);
-        any
+        std::mem::take(&mut self.has_news)
     }
 
     /// Takes what is in this slot, if it is finished.
-    fn gather(&mut self, desk: &Desk, index: usize, more: &mut Vec<usize>) -> bool {
+    pub(super) fn gather(&mut self, desk: &Desk, index: usize, more: &mut Vec<usize>) {
         let (Some(slot), Some(Some(chunk))) = (desk.slot(index), self.chunks.get(index)) else {
-            return false;
+            return;
         };
         if !matches!(slot.word.state(), Is::Done(ticket, _) if ticket == chunk.ticket) {
-            return false;
+            return;
         }
         let verdict = Verdict::from_number(slot.verdict.load(Relaxed));
         let error = match verdict {
@@ -204,12 +220,12 @@ impl State {
         if self.settle(desk, index, slot, error, false) {
             more.push(index);
         }
-        true
     }
 
     /// Takes the results of a slot that nobody works on, and frees the slot. With an `error` for the task after those that
-    /// are done, unless it is to be tried again. True: it is to be queued again, for what is left.
-    fn settle(
+    /// are done, unless it is to be tried again; if its worker died and there is none, the task is not to blame for that, and
+    /// this was no try. True: it is to be queued again, for what is left.
+    pub(super) fn settle(
         &mut self,
         desk: &Desk,
         index: usize,
@@ -218,16 +234,16 @@ impl State {
         died: bool,
     ) -> bool {
         let Some(mut chunk) = self.chunks[index].take() else { return false };
+        self.has_news = true;
         let count = chunk.count;
         let done = (slot.done.load(Acquire) as usize).min(count); // pairs with the worker's Release
         let job = chunk.job.clone();
         let mut wants_call = false;
         if done > 0 {
-            let len = slot.output_len.load(Relaxed);
-            wants_call |= match desk.bytes(slot.output.load(Acquire), len) {
-                Some(at) => {
+            wants_call |= match desk.output(slot) {
+                Some((at, len)) => {
                     // SAFETY: mapped, and nobody writes there: the worker is through with it, or dead.
-                    let bytes = unsafe { std::slice::from_raw_parts(at, len as usize) };
+                    let bytes = unsafe { std::slice::from_raw_parts(at, len) };
                     job.results(chunk.first, done, bytes)
                 }
                 None => job.failed(chunk.first, done, &TaskError::Lost("the task's slot is damaged".into())),
@@ -235,20 +251,17 @@ impl State {
         }
         let mut gone = done;
         let tries = if done == 0 { chunk.tries } else { 0 };
-        let again = died && done < count && tries < job.retries();
+        let is_to_blame = error.is_some();
+        let again = died && done < count && (tries < job.retries() || !is_to_blame);
         if let (Some(error), false, true) = (error, again, done < count) {
             wants_call |= job.failed(chunk.first + done, 1, &error);
             gone += 1;
         }
-        desk.free_spare(slot);
-        desk.free(slot.output.load(Relaxed));
-        desk.free(slot.text.load(Relaxed));
+        (0..slot.blocks.len()).for_each(|index| desk.free(slot, index));
         if gone < count {
-            match self.advance(desk, slot, &chunk, gone, count) {
+            match self.advance(desk, &mut chunk, gone) {
                 Ok(()) => {
-                    chunk.first += gone;
-                    chunk.count -= gone;
-                    chunk.tries = if again { tries + 1 } else { 0 };
+                    chunk.tries = if again { tries + u32::from(is_to_blame) } else { 0 };
                     self.chunks[index] = Some(chunk);
                     if wants_call {
                         self.callers.push(job);
@@ -258,8 +271,8 @@ impl State {
                 Err(error) => wants_call |= job.failed(chunk.first + gone, count - gone, &error),
             }
         }
-        if let Some(input) = chunk.input {
-            let _ = desk.heap.free(input);
+        if let Some(block) = chunk.block {
+            let _ = desk.heap.free(block);
         }
         slot.word.clear();
         self.free.push(index);
@@ -269,76 +282,43 @@ impl State {
         false
     }
 
-    /// Makes the slot begin with its task number `gone`.
-    fn advance(
-        &self,
-        desk: &Desk,
-        slot: &Slot,
-        chunk: &Chunk,
-        gone: usize,
-        count: usize,
-    ) -> Result<(), TaskError> {
+    /// Makes the chunk begin with its task number `gone`.
+    fn advance(&self, desk: &Desk, chunk: &mut Chunk, gone: usize) -> Result<(), TaskError> {
         if let Some(error) = &self.over {
             return Err(error.clone());
         }
-        let (at, len) = (slot.input.load(Relaxed), slot.input_len.load(Relaxed));
-        let lost = || TaskError::Lost("the task's slot is damaged".into());
-        let start = desk.bytes(at, len).ok_or_else(lost)?;
+        let lost = || TaskError::Lost("the task's arguments are damaged".into());
+        let start = desk.bytes(chunk.input, chunk.input_len).ok_or_else(lost)?;
         // SAFETY: mapped; only the pool writes there.
-        let bytes = unsafe { std::slice::from_raw_parts(start, len as usize) };
-        let skipped = chunk.job.skip(bytes, gone).map_err(|_| lost())?;
-        slot.input.store(at + skipped as u64, Relaxed);
-        slot.input_len.store(len - skipped as u64, Relaxed);
-        slot.count.store((count - gone) as u32, Relaxed);
+        let bytes = unsafe { std::slice::from_raw_parts(start, chunk.input_len as usize) };
+        let skipped = chunk.job.skip(bytes, gone).map_err(|_| lost())? as u64;
+        chunk.input += skipped;
+        chunk.input_len -= skipped;
+        chunk.first += gone;
+        chunk.count -= gone;
         Ok(())
     }
 
     /// Queues slots again of whose chunks something is left.
-    fn queue_again(&mut self, desk: &Desk, slots: Vec<usize>) {
+    pub(super) fn queue_again(&mut self, desk: &Desk, slots: Vec<usize>) {
         if slots.is_empty() {
             return;
         }
-        let line = desk.line();
-        let mut tail = line.next();
         for index in slots {
-            let (Some(slot), Some(mut chunk)) = (desk.slot(index), self.chunks[index].take()) else {
+            let (Some(slot), Some(chunk)) = (desk.slot(index), self.chunks[index].take()) else {
                 continue;
             };
-            chunk.ticket = tail;
-            chunk.progress = None;
             let room = INLINE.max(chunk.count.saturating_mul(16));
             self.queue(desk, index, slot, chunk, room);
-            tail += 1;
         }
-        line.publish(tail);
+        desk.line().publish(self.tail);
         desk.head().work.notify_all();
-    }
-
-    /// What worker number `worker`, which is dead, had in hand.
-    pub(crate) fn inherit(&mut self, desk: &Desk, worker: usize, error: &TaskError) {
-        let mut more = Vec::new();
-        for index in 0..SLOTS {
-            let (Some(slot), Some(chunk)) = (desk.slot(index), &self.chunks[index]) else { continue };
-            let again = match slot.word.state() {
-                Is::Running(ticket, who) if (ticket, who) == (chunk.ticket, worker) => {
-                    self.settle(desk, index, slot, Some(error.clone()), true)
-                }
-                Is::Done(_, who) if who == worker => {
-                    self.gather(desk, index, &mut more);
-                    false
-                }
-                _ => false,
-            };
-            if again {
-                more.push(index);
-            }
-        }
-        self.queue_again(desk, more);
     }
 
     /// Nothing more will be done: all tasks that are not done have this error.
     pub(crate) fn end(&mut self, desk: &Desk, error: TaskError) {
         self.collect(desk);
+        self.has_news = true;
         for index in 0..SLOTS {
             if let Some(chunk) = self.chunks[index].take() {
                 if chunk.job.failed(chunk.first, chunk.count, &error) {
@@ -352,12 +332,13 @@ impl State {
                 self.callers.push(chunk.job);
             }
         }
-        self.free = (0..SLOTS).collect();
+        (self.free, self.lost) = ((0..SLOTS).collect(), 0);
         self.over = Some(error);
     }
 
-    /// Whoever finishes one of the later chunks of this batch is to wake who waits for it.
-    pub(crate) fn wait_for(&self, desk: &Desk, id: u64, workers: usize) {
+    /// Whoever finishes one of the later chunks of this batch is to wake who waits for it. What is finished is taken, as nobody
+    /// will wake anybody for that: whoever waits is to look again after this.
+    pub(crate) fn wait_for(&mut self, desk: &Desk, id: u64, workers: usize) {
         let chunks = self.chunks.iter().enumerate();
         let mut own: Vec<(u64, usize)> = chunks
             .filter_map(|(index, chunk)| chunk.as_ref().map(|chunk| (index, chunk)))
@@ -367,33 +348,13 @@ impl State {
         own.sort_unstable();
         // Of many the second half: to wake for each would cost more than the tasks.
         let skipped = if own.len() > 2 * workers { own.len() / 2 } else { 0 };
-        for (ticket, index) in &own[skipped..] {
-            if let Some(word) = desk.word(*index) {
-                word.wait_for(*ticket);
+        let mut more = Vec::new();
+        for &(ticket, index) in &own[skipped..] {
+            if desk.word(index).is_some_and(|word| !word.wait_for(ticket)) {
+                self.gather(desk, index, &mut more);
             }
         }
-    }
-
-    /// All tasks have run since now, and not longer: nobody has looked for a while, since this process was stopped.
-    pub(crate) fn forget_progress(&mut self) {
-        self.chunks.iter_mut().flatten().for_each(|chunk| chunk.progress = None);
-    }
-
-    /// The worker's task, if it has been in it for longer than `limit`: its ticket.
-    pub(crate) fn overdue(&mut self, desk: &Desk, worker: usize, limit: Duration) -> Option<u64> {
-        let index = desk.bench(worker)?.busy.load(Relaxed).checked_sub(1)? as usize;
-        let (slot, chunk) = (desk.slot(index)?, self.chunks.get_mut(index)?.as_mut()?);
-        if slot.word.state() != Is::Running(chunk.ticket, worker) {
-            return None;
-        }
-        let done = slot.done.load(Relaxed);
-        match chunk.progress {
-            Some((seen, since)) if seen == done => (since.elapsed() > limit).then_some(chunk.ticket),
-            _ => {
-                chunk.progress = Some((done, Instant::now()));
-                None
-            }
-        }
+        self.queue_again(desk, more);
     }
 }
 
@@ -411,20 +372,18 @@ fn place(desk: &Desk, bytes: &[u8], inline: u64) -> Result<Option<Block>> {
     Ok(block)
 }
 
-/// A block for so many bytes of results: where it is, and how many have room.
-fn reserve(desk: &Desk, room: usize) -> Option<(u64, usize)> {
+/// A block for so many bytes of results.
+fn reserve(desk: &Desk, room: usize) -> Option<Block> {
     let block = desk.heap.alloc(room).ok()?;
-    let len = desk.heap.len(block.at).ok()?;
     desk.heap.publish(block).ok()?;
-    Some((block.at, len as usize))
+    Some(block)
 }
 
 /// What the worker said.
 fn text(desk: &Desk, slot: &Slot) -> String {
-    let (at, len) = (slot.text.load(Acquire), slot.text_len.load(Relaxed));
-    let there = if at == 0 { 0 } else { desk.heap.len(at).unwrap_or(0) };
-    match desk.bytes(at, len) {
-        Some(start) if at != 0 && len <= there => {
+    let len = slot.text_len.load(Relaxed);
+    match desk.held(slot, TEXT) {
+        Some((start, room)) if len <= room as u64 => {
             // SAFETY: mapped, and nobody writes there any more: the worker is through with it.
             let bytes = unsafe { std::slice::from_raw_parts(start, len as usize) };
             String::from_utf8_lossy(bytes).into_owned()

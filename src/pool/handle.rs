@@ -1,30 +1,29 @@
 //! The pool as its user has it.
 
 use std::fmt;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::array::Array;
 use crate::message::Message;
 use crate::pool::builder::PoolBuilder;
 use crate::pool::core::Core;
-use crate::pool::crew::{see_off, watch, END_WAIT};
+use crate::pool::crew::watch;
 use crate::pool::error::{MapError, TaskError};
 use crate::pool::imap::Imap;
 use crate::pool::options::Options;
 use crate::pool::star::Star;
 use crate::pool::task::{MapTask, Task};
 use crate::process::Argument;
-use crate::sys::clock::Deadline;
-use crate::{Error, ErrorKind, Result};
+use crate::Result;
 
 /// Worker processes that run functions of this program, and do not take the work with them when they die.
 ///
 /// Functions are those of [`Process::spawn`](crate::Process::spawn): functions, or closures that capture nothing, with one
 /// parameter (several values go as a tuple). Arguments and results are what processes can be given, but no handles: give those to
 /// the workers' [initialiser](PoolBuilder::initializer). What a closure captures and has no bytes counts as nothing: a worker has one of
-/// its own, so do not capture a token that promises something about this process's memory.
+/// its own, so do not capture a token that promises something about this process's memory. Each argument and result is on
+/// a thread's stack for a moment: what is larger than a few hundred KiB should be a `Vec`, or in shared memory.
 ///
 /// A task that panics, or whose worker is killed, gets its error; no other task is concerned, not even one of the same
 /// chunk, and the pool has all its workers again at once. Workers end with this process, however it ends. Dropping the
@@ -66,9 +65,9 @@ use crate::{Error, ErrorKind, Result};
 /// pool.apply(move |()| n, ());
 /// ```
 pub struct Pool {
-    core: Arc<Core>,
+    pub(super) core: Arc<Core>,
     /// Disconnected when the pool's thread has let go of `core`; there is none before it is started.
-    watched: Option<Mutex<Receiver<()>>>,
+    pub(super) watched: Option<Mutex<Receiver<()>>>,
 }
 
 impl Pool {
@@ -135,7 +134,8 @@ impl Pool {
         Options::new(self)
     }
 
-    /// Runs `function` with `argument` in a worker, and waits for the result.
+    /// Runs `function` with `argument` in a worker, and waits for the result; who waits for a limited time calls
+    /// [`apply_async`](Pool::apply_async) and [`Task::get_timeout`].
     ///
     /// # Errors
     ///
@@ -150,7 +150,9 @@ impl Pool {
     }
 
     /// Runs `function` with `argument` in a worker. Waits only if [`queue_depth`](PoolBuilder::queue_depth) tasks are on their
-    /// way.
+    /// way; who must not wait even then gives [`map_async`](Pool::map_async) the one argument.
+    ///
+    /// A task that was submitted cannot be taken back.
     ///
     /// # Errors
     ///
@@ -197,7 +199,7 @@ impl Pool {
         self.options().starmap(function, items)
     }
 
-    /// [`map`](Pool::map) without waiting.
+    /// [`map`](Pool::map) without waiting: not for room either.
     ///
     /// # Errors
     ///
@@ -213,6 +215,24 @@ impl Pool {
         R: Argument + Send + 'static,
     {
         self.options().map_async(function, items)
+    }
+
+    /// [`starmap`](Pool::starmap) without waiting.
+    ///
+    /// # Errors
+    ///
+    /// As [`apply_async`](Pool::apply_async).
+    pub fn starmap_async<F, A, R>(
+        &self,
+        function: F,
+        items: impl IntoIterator<Item = A>,
+    ) -> Result<MapTask<R>, TaskError>
+    where
+        F: Star<A, R> + Copy + Send + 'static,
+        A: Argument + 'static,
+        R: Argument + Send + 'static,
+    {
+        self.options().starmap_async(function, items)
     }
 
     /// Runs `function` for each of `items`, which may be endless, and gives results in their order while it goes on. Takes no more
@@ -293,96 +313,6 @@ impl Pool {
             self.core.lock().crew.pids()
         } else {
             Vec::new()
-        }
-    }
-
-    /// Takes no more tasks. Those that it has are done. Closing it again does nothing.
-    pub fn close(&self) {
-        if self.core.is_own() {
-            self.core.lock().closed = true;
-        }
-    }
-
-    /// Waits until everything is done, callbacks have returned and the workers have ended. What an [`imap`](Pool::imap) has
-    /// not submitted by then is refused. The pool must have been [closed](Pool::close) or
-    /// [terminated](Pool::terminate).
-    ///
-    /// # Errors
-    ///
-    /// `InvalidInput`: it was neither. `NotInThisProcess`. `Broken`, with the failure of the workers' initialiser.
-    pub fn join(&self) -> Result<()> {
-        let core = &self.core;
-        if !core.is_own() {
-            return Err(Error::new(
-                ErrorKind::NotInThisProcess,
-                "a pool can be joined only where it was made",
-            ));
-        }
-        {
-            let state = core.lock();
-            if !state.closed && state.over.is_none() {
-                return Err(Error::new(
-                    ErrorKind::InvalidInput,
-                    "joining a pool that takes tasks would never end: `close` it first, or `terminate` it",
-                ));
-            }
-        }
-        let drained = || {
-            core.turn(&mut Default::default());
-            let mut state = core.lock();
-            if state.over.is_none() && state.outstanding() == 0 {
-                let text = "the pool has been joined".into();
-                state.over = Some(TaskError::Refused { kind: ErrorKind::Closed, text });
-            }
-            (state.over.is_some() && !core.has_calls()).then_some(())
-        };
-        core.wait_all(Deadline::Never, drained);
-        core.desk.head().closed.store(1, Relaxed);
-        let (workers, over) = {
-            let mut state = core.lock();
-            (state.crew.dismiss(), state.over.clone())
-        };
-        core.desk.head().work.notify_all();
-        core.ring();
-        see_off(workers, !matches!(over, Some(TaskError::Refused { .. })));
-        match over {
-            Some(error @ TaskError::Broken(_)) => Err(error.into()),
-            _ => Ok(()),
-        }
-    }
-
-    /// Kills the workers, at once. Tasks that are not done get [`TaskError::Terminated`]. It returns when the workers are gone, after
-    /// two seconds at most.
-    pub fn terminate(&self) {
-        let core = &self.core;
-        if !core.is_own() {
-            return;
-        }
-        let (workers, callers) = {
-            let mut state = core.lock();
-            let workers = state.crew.dismiss();
-            workers.iter().for_each(|worker| drop(worker.kill()));
-            if state.over.is_none() {
-                state.end(&core.desk, TaskError::Terminated);
-            }
-            (workers, state.take_callers())
-        };
-        core.desk.head().closed.store(1, Relaxed);
-        core.ring();
-        core.call(callers);
-        core.desk.head().results.notify_all();
-        see_off(workers, true);
-    }
-}
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        self.terminate();
-        if let (Some(watched), true) = (&mut self.watched, self.core.is_own()) {
-            // The program may end after this, and what the thread still has of a segment would stay behind under its name. A
-            // callback that drops the pool is in this very thread: it waits in vain.
-            let watched = watched.get_mut().unwrap_or_else(PoisonError::into_inner);
-            let _ = watched.recv_timeout(END_WAIT);
         }
     }
 }

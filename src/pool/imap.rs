@@ -16,8 +16,9 @@ use crate::sys::clock::Deadline;
 /// The results of [`Pool::imap`] and [`Pool::imap_unordered`]: each with what came of one task.
 ///
 /// Items are taken from the input when results are asked for, so an endless input needs no memory; while nobody asks, workers do what was
-/// taken ahead, and then wait. If the pool is closed or broken from the beginning, the only result says so. Dropping it
-/// lets the tasks that were submitted run to their ends.
+/// taken ahead, and then wait. If the pool is closed or broken from the beginning, the only result says so; if it is joined,
+/// terminated or broken later, no more items are taken, and each that was has its result or that error. Dropping it lets the
+/// tasks that were submitted run to their ends.
 #[must_use = "it submits nothing until results are asked for"]
 pub struct Imap<'a, I, A, R> {
     source: Option<Source<I>>,
@@ -48,6 +49,31 @@ enum Next<R> {
 }
 
 impl<A: Argument, R, I: Iterator<Item = A>> Imap<'_, I, A, R> {
+    /// The next result if it is there; `None` at the end. Does not wait, but takes items from the input.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// #     pagemate::init();
+    /// # let pool = pagemate::Pool::new(2)?;
+    /// let mut results = pool.imap(|n: u64| n + 1, [1, 2]);
+    /// let first = loop {
+    ///     match results.try_next() {
+    ///         Ok(result) => break result,
+    ///         Err(pagemate::pool::NotYet) => {} // something else
+    ///     }
+    /// };
+    /// assert_eq!((first, results.next(), results.next()), (Some(Ok(2)), Some(Ok(3)), None));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`NotYet`]: it has not come. It can be asked for again.
+    pub fn try_next(&mut self) -> Result<Option<Result<R, TaskError>>, NotYet> {
+        self.next_until(Deadline::At(0)).ok_or(NotYet)
+    }
+
     /// The next result; `None` at the end. Waits for `timeout` at most.
     ///
     /// # Errors
@@ -98,6 +124,13 @@ impl<A: Argument, R, I: Iterator<Item = A>> Imap<'_, I, A, R> {
         match found {
             Next::Result(result) => {
                 self.given += 1;
+                if matches!(
+                    result,
+                    Err(TaskError::Terminated | TaskError::Broken(_) | TaskError::Refused { .. })
+                ) {
+                    // The pool does nothing any more: an endless input would give errors without end.
+                    source.stop();
+                }
                 Some(Some(result))
             }
             Next::End => {

@@ -20,7 +20,10 @@ mod crew;
 #[cfg(not(loom))]
 mod desk;
 #[cfg(not(loom))]
+mod ending;
+#[cfg(not(loom))]
 mod error;
+pub(crate) mod finished;
 #[cfg(not(loom))]
 mod flow;
 #[cfg(not(loom))]
@@ -40,7 +43,11 @@ mod source;
 #[cfg(not(loom))]
 mod star;
 #[cfg(not(loom))]
+mod sweep;
+#[cfg(not(loom))]
 mod task;
+#[cfg(all(test, not(loom)))]
+mod tests;
 #[cfg(not(loom))]
 mod worker;
 

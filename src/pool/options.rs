@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use crate::pool::batch::{Batch, Job, Outcome, Results};
 use crate::pool::chunk::{run, Runner};
+use crate::pool::core::Submission;
 use crate::pool::error::{MapError, TaskError};
 use crate::pool::flow::Packed;
 use crate::pool::handle::Pool;
 use crate::pool::imap::Imap;
 use crate::pool::source::{Items, Source};
 use crate::pool::star::Star;
-use crate::pool::task::{all, one, MapTask, Task};
+use crate::pool::task::{all, one, refused, MapTask, Task};
 use crate::process::Argument;
 use crate::sys::clock::Deadline;
 use crate::sys::image::Image;
@@ -74,9 +75,15 @@ impl<'a> Options<'a> {
         let what = match (self.chunk_size, self.look_ahead) {
             (Some(0), _) => "a chunk size of 0 would submit nothing: it must be at least 1",
             (_, Some(0)) => "a look-ahead of 0 would submit nothing: it must be at least 1",
-            _ => return self.pool.core().check(),
+            _ => return Ok(()),
         };
         Err(Error::new(ErrorKind::InvalidInput, what).into())
+    }
+
+    /// Begins to submit: what comes until the end of what this gives is done.
+    fn begin(&self) -> Result<Submission<'a>, TaskError> {
+        self.check()?;
+        self.pool.core().begin()
     }
 
     /// A batch for this function.
@@ -104,7 +111,6 @@ impl<'a> Options<'a> {
         }
         // It has no bytes: its type says all.
         let _: F = function;
-        self.check()?;
         let runner: Runner = run::<F, A, R>;
         let runner = place_of(runner)?;
         let (retries, outcome) = (self.retries, outcome.clone());
@@ -122,14 +128,20 @@ impl<'a> Options<'a> {
         A: Argument + 'static,
         R: Argument + Send + 'static,
     {
+        let _submission = self.begin()?;
         let outcome = Outcome::new(Some(1), false, None);
         let job = self.batch(function, &outcome, false)?;
         self.submit_one::<A, R>(job, outcome, argument)
     }
 
     /// [`apply_async`](Options::apply_async), with a callback that gets what came of the task. It is
-    /// called before the task is ready, in a thread that the pool has for its callbacks, one after the other. It must not wait
-    /// for its own task. What it panics with is printed, and goes no further.
+    /// called before the task is ready, in a thread that the pool has for its callbacks, one after the other; that is started
+    /// for the first of them, with the signal mask of who submits it. What a callback panics with is printed, and goes no
+    /// further.
+    ///
+    /// It must not wait for a task that has a callback itself, which can be called only when this one has returned:
+    /// [`get`](Task::get) of such a task is an error there (`InvalidInput`), and [`wait`](Task::wait) returns at once. It may wait
+    /// for other tasks, submit some, and close and [join](Pool::join) the pool, which then waits for no callbacks.
     ///
     /// # Errors
     ///
@@ -150,6 +162,7 @@ impl<'a> Options<'a> {
             guarded(|| callback(result.as_ref()));
             results.put_back(result);
         };
+        let _submission = self.begin()?;
         let outcome = Outcome::new(Some(1), false, Some(Box::new(call)));
         self.pool.core().expect_calls()?;
         let job = self.batch(function, &outcome, true)?;
@@ -187,8 +200,8 @@ impl<'a> Options<'a> {
         A: Argument + 'static,
         R: Argument + Send + 'static,
     {
+        let mut submission = Some(self.begin().map_err(refused)?);
         let outcome = Outcome::new(None, false, None);
-        let refused = |error| MapError::new(0, error, Vec::new());
         let job = self.batch(function, &outcome, false).map_err(refused)?;
         let mut progress = self.progress.take();
         let (items, size) = self.measured(items);
@@ -204,6 +217,9 @@ impl<'a> Options<'a> {
                 (moved || outcome.lock().is_ready()).then_some(())
             };
             core.wait(outcome.id, Deadline::Never, step);
+            if source.is_submitted() {
+                drop(submission.take());
+            }
             let (done, total, ready) = {
                 let results = outcome.lock();
                 (results.done, results.total, results.is_ready())
@@ -259,10 +275,39 @@ impl<'a> Options<'a> {
         A: Argument + 'static,
         R: Argument + Send + 'static,
     {
+        let _submission = self.begin()?;
         let outcome = Outcome::new(None, false, None);
         // Its chunks may be more than there are slots: somebody must bring the others, also if nobody waits.
         let job = self.batch(function, &outcome, true)?;
         self.submit_all(job, outcome, items)
+    }
+
+    /// See [`Pool::starmap_async`].
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// #     pagemate::init();
+    /// # let pool = pagemate::Pool::new(2)?;
+    /// let powers = pool.options().chunk_size(1).starmap_async(u64::pow, [(2, 3), (3, 2)])?;
+    /// assert_eq!(powers.get()?, [8, 9]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Pool::map_async`].
+    pub fn starmap_async<F, A, R>(
+        self,
+        function: F,
+        items: impl IntoIterator<Item = A>,
+    ) -> Result<MapTask<R>, TaskError>
+    where
+        F: Star<A, R> + Copy + Send + 'static,
+        A: Argument + 'static,
+        R: Argument + Send + 'static,
+    {
+        self.map_async(function.spread(), items)
     }
 
     /// [`map_async`](Options::map_async), with a callback that gets what came of the tasks, in their order. It
@@ -287,6 +332,7 @@ impl<'a> Options<'a> {
             guarded(|| callback(&all));
             results.start_again(all);
         };
+        let _submission = self.begin()?;
         let outcome = Outcome::new(None, false, Some(Box::new(call)));
         self.pool.core().expect_calls()?;
         let job = self.batch(function, &outcome, true)?;
@@ -352,8 +398,11 @@ impl<'a> Options<'a> {
         let core = self.pool.core().clone();
         let size = self.chunk_size.unwrap_or(1);
         let ahead = self.look_ahead.unwrap_or(16 * core.plan.workers).saturating_mul(size);
-        let source =
-            self.batch(function, &outcome, false).map(|job| Source::new(items.into_iter(), job, size, core));
+        let source = self
+            .check()
+            .and_then(|()| core.check())
+            .and_then(|()| self.batch(function, &outcome, false))
+            .map(|job| Source::new(items.into_iter(), job, size, core));
         Imap::new(source, outcome, ahead)
     }
 

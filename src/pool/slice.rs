@@ -15,11 +15,12 @@ use std::os::fd::AsRawFd;
 use crate::array::Array;
 use crate::attachment::Attachment;
 use crate::kind::Kind;
-use crate::message::Message;
+use crate::message::{read, Message};
 use crate::object::ObjectRef;
 use crate::pool::error::{MapError, TaskError};
 use crate::pool::options::{Options, CHUNKS_A_WORKER};
 use crate::sync::error::LockError;
+use crate::sys::memory::stat;
 use crate::{Error, ErrorKind, Result};
 
 /// Where an array is: the segment's descriptor, when it was created, and the object's record.
@@ -31,6 +32,12 @@ fn place<T: Message>(array: &Array<T>) -> Result<Where> {
     let attachment = array.object().attachment();
     let file = attachment.file()?.as_raw_fd();
     Ok([file as u64, attachment.facts().created, array.object().record()])
+}
+
+/// Which array it is, whichever handle leads to it: the segment's file, and the object's record.
+fn identity(array: &ObjectRef) -> Result<impl Ord> {
+    let stat = stat(array.attachment().file()?)?;
+    Ok((stat.st_dev, stat.st_ino, array.record()))
 }
 
 fn open<T: Message>(pid: u32, [file, created, record]: Where) -> Result<Array<T>> {
@@ -52,10 +59,19 @@ where
     let (Some(from), Some(to)) = (input.part(start, len), output.part(start, len)) else {
         return Err("the array is shorter than it was".into());
     };
+    if !R::ANY_BITS {
+        // SAFETY: `part` has checked that the elements are there.
+        let is_valid = |index| unsafe { read::<R>(to.wrapping_add(index).cast()) }.is_some();
+        // Whoever was here before may have died in the middle of one.
+        if !(0..len).all(is_valid) {
+            return Err("a worker that died has left elements in the output that are none".into());
+        }
+    }
     // SAFETY: F has no bytes, so any aligned pointer will do; it is Copy, and the pool had one of it.
     let function: F = unsafe { std::ptr::NonNull::<F>::dangling().read() };
     // SAFETY: `part` has checked that the elements are there. The pool's process holds both locks until this task is over, has
-    // seen that all elements are valid, and has given this piece to this task alone; the arrays are two.
+    // seen that all elements are valid, as we have now of those that another worker may have begun to write, and has given this
+    // piece to this task alone; the arrays are two.
     let (from, to) =
         unsafe { (std::slice::from_raw_parts(from, len), std::slice::from_raw_parts_mut(to, len)) };
     function(from, to);
@@ -89,7 +105,9 @@ impl Options<'_> {
         }
         let (from, to) = (place(input).map_err(refused)?, place(output).map_err(refused)?);
         // Handles that were opened apart map the same array twice.
-        if from[1..] == to[1..] {
+        let from_is = identity(input.object()).map_err(refused)?;
+        let to_is = identity(output.object()).map_err(refused)?;
+        if from_is == to_is {
             return Err(invalid("input and output are one and the same array".into()));
         }
         // A panic of somebody else's callback would release the locks while workers write.
@@ -100,7 +118,7 @@ impl Options<'_> {
         // In one order for all who lock the same two, whichever is the input.
         let lock_input = || input.lock().map_err(|error| refused(lock_error(&error)));
         let lock_output = || output.lock().map_err(|error| refused(lock_error(&error)));
-        let _locks = if from[1..] < to[1..] {
+        let _locks = if from_is < to_is {
             let first = lock_input()?;
             (first, lock_output()?)
         } else {
@@ -143,4 +161,34 @@ fn lock_error<G>(error: &LockError<G>) -> Error {
         _ => (ErrorKind::Corrupted, "an array's elements are damaged"),
     };
     Error::new(kind, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill_by<F, T, R>(_: F, piece: Piece) -> std::result::Result<(), String>
+    where
+        F: Fn(&[T], &mut [R]) + Copy + Send + 'static,
+        T: Message,
+        R: Message,
+    {
+        fill::<F, T, R>(piece)
+    }
+
+    /// A worker died in the middle of an element, and its piece is given to another.
+    #[test]
+    fn no_slice_is_made_of_what_is_no_value() {
+        let (input, output) = (Array::new(4, 0_u8).unwrap(), Array::new(4, 'a').unwrap());
+        let piece =
+            |start| (std::process::id(), place(&input).unwrap(), place(&output).unwrap(), start, 2_u64);
+        let copy = |from: &[u8], to: &mut [char]| {
+            to.iter_mut().zip(from).for_each(|(to, from)| *to = (*from).into())
+        };
+        fill_by(copy, piece(0)).unwrap();
+        // SAFETY: an element of the array, of which nobody else knows.
+        unsafe { output.part(3, 1).unwrap().cast::<u32>().write(0xd800) };
+        assert!(fill_by(copy, piece(2)).unwrap_err().contains("none"));
+        fill_by(copy, piece(0)).unwrap();
+    }
 }

@@ -21,7 +21,8 @@
 //! # Memory ordering
 //!
 //! Who takes acquires what the pool has written before its Release of QUEUED; DONE is AcqRel and the pool acquires it. A waiter
-//! sets bit 3 in the same word, so the worker's swap sees it, or the waiter sees DONE.
+//! sets bit 3 in the same word, so the worker's swap sees it, or the waiter sees DONE; then nobody will wake it, and it must
+//! take what is there.
 //!
 //! # Death
 //!

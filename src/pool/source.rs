@@ -73,6 +73,16 @@ impl<A: Argument, I: Iterator<Item = A>> Source<I> {
         }
     }
 
+    /// Takes no more items.
+    pub(crate) fn stop(&mut self) {
+        self.is_over = true;
+    }
+
+    /// Whether all items were taken and submitted.
+    pub(crate) fn is_submitted(&self) -> bool {
+        self.is_over && self.chunks.is_empty()
+    }
+
     /// How many items there are, once all were taken.
     pub(crate) fn total(&self) -> Option<usize> {
         self.is_over.then_some(self.taken)

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use crate::kind::Kind;
 use crate::pool::chunk::{Runner, Turn, Verdict};
-use crate::pool::desk::{Bench, Desk, Slot, RETIRES, WORKS};
+use crate::pool::desk::{Bench, Desk, RETIRES, WORKS};
 use crate::process::{Argument, Packer, Unpacker};
 use crate::sync::wait::wait;
 use crate::sys::clock::Deadline;
@@ -33,7 +33,11 @@ impl Argument for Orders {
     const HAS_HANDLES: bool = true;
 
     fn pack(self, packer: &mut Packer) -> Result<()> {
-        packer.object(self.desk.object())?;
+        let owner = packer.object(self.desk.object())?;
+        if let Some(bench) = self.desk.bench(self.index) {
+            // For the pool, which is this process; the worker does not look at it.
+            bench.owner.store(owner.bits(), Relaxed);
+        }
         packer.file(self.bell)?;
         (self.index, self.pool, self.limit, self.processor).pack(packer)
     }
@@ -155,7 +159,7 @@ impl Orders {
             if retires {
                 bench.stage.store(RETIRES, Release); // pairs with the pool's look at it
             }
-            if hands.finish(ticket, index) {
+            if hands.finish(ticket, index) || retires {
                 // Fails only if the counter is full, and then the pool's thread is awake.
                 let _ = rustix::io::write(self.bell.as_fd(), &1u64.to_ne_bytes());
             }
@@ -190,8 +194,12 @@ impl<'a> Hands<'a> {
     pub(crate) fn run(&self, ticket: u64, index: usize, limit: u64) -> Option<(u64, bool)> {
         let (slot, bench) = (self.desk.slot(index)?, self.desk.bench(self.worker)?);
         bench.busy.store(index as u32 + 1, Relaxed);
-        let turn = Turn { desk: self.desk, slot, limit };
-        let verdict = match self.runner(slot, ticket) {
+        // It is, unless it was damaged; and then there are no results that it could be true of.
+        slot.done.store(0, Relaxed);
+        let (brief, seal) = slot.brief();
+        let turn = Turn { desk: self.desk, slot, brief, limit };
+        let is_whole = seal == self.desk.seal(&brief, ticket);
+        let verdict = match is_whole.then(|| self.runner(brief.runner)).flatten() {
             Some(runner) => runner(&turn),
             None => turn.say(Verdict::Failed, "the task's slot is damaged: it names no function"),
         };
@@ -213,19 +221,15 @@ impl<'a> Hands<'a> {
         // Once the word is DONE the slot is not this worker's any more.
         let calls = slot.calls.load(Relaxed) != 0;
         let is_waited_for = slot.word.finish(ticket, self.worker);
-        bench.report(index);
+        bench.finished.report(index);
         if is_waited_for {
             self.desk.head().results.notify_all();
         }
         calls
     }
 
-    /// The function that the slot names, if it is one.
-    fn runner(&self, slot: &Slot, ticket: u64) -> Option<Runner> {
-        let offset = slot.runner.load(Relaxed);
-        if slot.seal.load(Relaxed) != self.desk.seal(offset, ticket) {
-            return None;
-        }
+    /// The function that stands there in the program; a seal has said that it is one.
+    fn runner(&self, offset: u64) -> Option<Runner> {
         if let (place, Some(runner)) = self.known.get() {
             if place == offset {
                 return Some(runner);

@@ -33,6 +33,10 @@ pub trait Argument: Sized {
     #[doc(hidden)]
     const HAS_HANDLES: bool = false;
 
+    /// Whether it has so many bytes whatever they are, so that the next one can be found behind a damaged one.
+    #[doc(hidden)]
+    const HAS_FIXED_SIZE: bool = false;
+
     #[doc(hidden)]
     fn pack(self, packer: &mut Packer) -> Result<()>;
 
@@ -71,6 +75,8 @@ pub trait Argument: Sized {
 }
 
 impl<T: Message> Argument for T {
+    const HAS_FIXED_SIZE: bool = true;
+
     #[inline]
     fn pack(self, packer: &mut Packer) -> Result<()> {
         packer.bytes(bytes_of(&self));

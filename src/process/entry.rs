@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{catch_unwind, AssertUnwindSafe, PanicHookInfo};
 use std::process::exit;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::process::argument::Argument;
 use crate::process::envelope::{Answer, Arguments, Envelope, Letter, Opened, VARIABLE};
@@ -21,6 +21,9 @@ use crate::{Error, ErrorKind, Result};
 
 /// Exit code of a child that could not begin, or could not give its result.
 const FAILED: i32 = 1;
+
+/// Whether this process, a child, has said what came of its function. Who writes an answer holds the lock meanwhile.
+static ANSWERED: Mutex<bool> = Mutex::new(false);
 
 static INITIALISED: AtomicBool = AtomicBool::new(false);
 
@@ -150,17 +153,20 @@ fn run(opened: Opened) -> ! {
         Err(payload) => (PANICKED, Answer::Panic, panic_text(&*payload).into_bytes()),
     };
     // A payload may panic when it is dropped; `exit` drops nothing.
-    match envelope.answer(kind, &bytes) {
-        Ok(()) => exit(code),
-        Err(error) => {
-            // A short text may find room where the result did not.
-            let text = format!("its result could not be sent: {error}");
-            if envelope.answer(Answer::Failure, text.as_bytes()).is_err() {
-                eprintln!("pagemate: {text}");
-            }
-            exit(FAILED)
-        }
+    exit(answer(envelope, code, kind, &bytes))
+}
+
+/// Answers, once and for all: threads that still panic leave no message any more. Gives the exit code.
+fn answer(envelope: &Envelope, code: i32, kind: Answer, bytes: &[u8]) -> i32 {
+    let mut answered = ANSWERED.lock().unwrap_or_else(PoisonError::into_inner);
+    *answered = true;
+    let Err(error) = envelope.answer(kind, bytes) else { return code };
+    // A short text may find room where the result did not.
+    let text = format!("its result could not be sent: {error}");
+    if envelope.answer(Answer::Failure, text.as_bytes()).is_err() {
+        eprintln!("pagemate: {text}");
     }
+    FAILED
 }
 
 /// Makes this process the child that the letter speaks of, and finds its function.
@@ -223,7 +229,8 @@ thread_local! {
     static LAST: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// From now on every panic leaves its message, also one that aborts. The one that ends the function is written once more.
+/// From now on every panic leaves its message, also one that aborts, until the answer is given. The one that ends the function
+/// is written once more.
 fn record_panics(envelope: &'static Envelope, process: u32) {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info: &PanicHookInfo<'_>| {
@@ -232,7 +239,11 @@ fn record_panics(envelope: &'static Envelope, process: u32) {
             if let Some(place) = info.location() {
                 text = format!("{text} ({place})");
             }
-            let _ = envelope.answer(Answer::Panic, text.as_bytes());
+            let answered = ANSWERED.lock().unwrap_or_else(PoisonError::into_inner);
+            if !*answered {
+                let _ = envelope.answer(Answer::Panic, text.as_bytes());
+            }
+            drop(answered);
             let _ = LAST.try_with(|last| last.try_borrow_mut().map(|mut last| *last = text));
         }
         before(info);

@@ -11,7 +11,8 @@
 //! The child cuts all of it off once it has read it, which gives the memory back and keeps anybody from reading it twice.
 //! Nobody maps it: it is written and read by `pwrite` and `pread`, so its size may be anything, and no other process can
 //! change what has been read. The parent reads the answer when the child has ended. An answer counts when its kind is
-//! there, which is written last.
+//! there, which is written last. The child's panics are answers too: a later answer takes the place of an earlier one, until
+//! the function's own, which is final.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 

@@ -43,102 +43,6 @@ impl Argument for Segment {
     }
 }
 
-impl Argument for Event {
-    const HAS_HANDLES: bool = true;
-
-    fn pack(self, packer: &mut Packer) -> Result<()> {
-        packer.object(self.object()).map(drop)
-    }
-
-    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Event> {
-        Event::from_object(unpacker.object(Kind::Event)?)
-    }
-}
-
-impl Argument for Condvar {
-    const HAS_HANDLES: bool = true;
-
-    fn pack(self, packer: &mut Packer) -> Result<()> {
-        packer.object(self.object()).map(drop)
-    }
-
-    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Condvar> {
-        Condvar::from_object(unpacker.object(Kind::Condvar)?)
-    }
-}
-
-impl<T: Message> Argument for RwLock<T> {
-    const HAS_HANDLES: bool = true;
-
-    fn pack(self, packer: &mut Packer) -> Result<()> {
-        packer.object(self.object()).map(drop)
-    }
-
-    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<RwLock<T>> {
-        RwLock::from_object(unpacker.object(Kind::RwLock)?)
-    }
-}
-
-impl<T: Message> Argument for Mutex<T> {
-    const HAS_HANDLES: bool = true;
-
-    fn pack(self, packer: &mut Packer) -> Result<()> {
-        packer.object(self.object()).map(drop)
-    }
-
-    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Mutex<T>> {
-        Mutex::from_object(unpacker.object(Kind::Mutex)?)
-    }
-}
-
-impl Argument for Lock {
-    const HAS_HANDLES: bool = true;
-
-    fn pack(self, packer: &mut Packer) -> Result<()> {
-        packer.object(self.object()).map(drop)
-    }
-
-    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Lock> {
-        Lock::from_object(unpacker.object(Kind::Lock)?)
-    }
-}
-
-impl Argument for RLock {
-    const HAS_HANDLES: bool = true;
-
-    fn pack(self, packer: &mut Packer) -> Result<()> {
-        packer.object(self.object()).map(drop)
-    }
-
-    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<RLock> {
-        RLock::from_object(unpacker.object(Kind::RLock)?)
-    }
-}
-
-impl<T: Message> Argument for Queue<T> {
-    const HAS_HANDLES: bool = true;
-
-    fn pack(self, packer: &mut Packer) -> Result<()> {
-        packer.object(self.object()).map(drop)
-    }
-
-    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Queue<T>> {
-        Queue::from_object(unpacker.object(Kind::Queue)?)
-    }
-}
-
-impl<T: Item + ?Sized> Argument for List<T> {
-    const HAS_HANDLES: bool = true;
-
-    fn pack(self, packer: &mut Packer) -> Result<()> {
-        packer.object(self.object()).map(drop)
-    }
-
-    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<List<T>> {
-        List::from_object(unpacker.object(Kind::List)?)
-    }
-}
-
 impl Argument for Manager {
     const HAS_HANDLES: bool = true;
 
@@ -151,16 +55,27 @@ impl Argument for Manager {
     }
 }
 
-impl<K: Item + ?Sized, V: Item + ?Sized> Argument for Dict<K, V> {
-    const HAS_HANDLES: bool = true;
+/// Handles that any number of processes may have: their types are called as their kinds are.
+macro_rules! shared {
+    ($($handle:ident $(<$($content:ident: $bound:ident $(+ ?$sized:ident)?),+>)?,)*) => {
+        $(impl$(<$($content: $bound $(+ ?$sized)?),+>)? Argument for $handle$(<$($content),+>)? {
+            const HAS_HANDLES: bool = true;
 
-    fn pack(self, packer: &mut Packer) -> Result<()> {
-        packer.object(self.object()).map(drop)
-    }
+            fn pack(self, packer: &mut Packer) -> Result<()> {
+                packer.object(self.object()).map(drop)
+            }
 
-    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Dict<K, V>> {
-        Dict::from_object(unpacker.object(Kind::Dict)?)
-    }
+            fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Self> {
+                $handle::from_object(unpacker.object(Kind::$handle)?)
+            }
+        })*
+    };
+}
+
+shared! {
+    Event, Semaphore, BoundedSemaphore, Lock, RLock, Condvar, Barrier, Once, Namespace,
+    Mutex<T: Message>, RwLock<T: Message>, OnceValue<T: Message>, Value<T: Message>, Array<T: Message>, Queue<T: Message>,
+    List<T: Item + ?Sized>, Dict<K: Item + ?Sized, V: Item + ?Sized>,
 }
 
 impl<T: Message> Argument for Producer<T> {
@@ -184,61 +99,6 @@ impl<T: Message> Argument for Consumer<T> {
 
     fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Consumer<T>> {
         Consumer::from_parent(unpacker.object(Kind::Spsc)?)
-    }
-}
-
-impl<T: Message> Argument for Value<T> {
-    const HAS_HANDLES: bool = true;
-
-    fn pack(self, packer: &mut Packer) -> Result<()> {
-        packer.object(self.object()).map(drop)
-    }
-
-    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Value<T>> {
-        Value::from_object(unpacker.object(Kind::Value)?)
-    }
-}
-
-impl<T: Message> Argument for Array<T> {
-    const HAS_HANDLES: bool = true;
-
-    fn pack(self, packer: &mut Packer) -> Result<()> {
-        packer.object(self.object()).map(drop)
-    }
-
-    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Array<T>> {
-        Array::from_object(unpacker.object(Kind::Array)?)
-    }
-}
-
-/// Handles that any number of processes may have.
-macro_rules! shared {
-    ($($handle:ident),*) => {
-        $(impl Argument for $handle {
-            const HAS_HANDLES: bool = true;
-
-            fn pack(self, packer: &mut Packer) -> Result<()> {
-                packer.object(self.object()).map(drop)
-            }
-
-            fn unpack(unpacker: &mut Unpacker<'_>) -> Result<$handle> {
-                $handle::from_object(unpacker.object(Kind::$handle)?)
-            }
-        })*
-    };
-}
-
-shared!(Semaphore, BoundedSemaphore, Barrier, Once, Namespace);
-
-impl<T: Message> Argument for OnceValue<T> {
-    const HAS_HANDLES: bool = true;
-
-    fn pack(self, packer: &mut Packer) -> Result<()> {
-        packer.object(self.object()).map(drop)
-    }
-
-    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<OnceValue<T>> {
-        OnceValue::from_object(unpacker.object(Kind::OnceValue)?)
     }
 }
 

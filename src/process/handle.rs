@@ -260,6 +260,11 @@ impl<R> Process<R> {
         self.child.pidfd()
     }
 
+    /// The child itself, to look at while the handle is elsewhere.
+    pub(crate) fn child(&self) -> &Arc<Child> {
+        &self.child
+    }
+
     /// Whether this process started it, and is not a fork of the one that did.
     fn is_own(&self) -> bool {
         self.child.parent == std::process::id()

@@ -250,15 +250,28 @@ pub(crate) fn set_title(title: &str) {
     }
 }
 
+/// The stack of a thread in which nothing of the program runs, and none of its values are.
+const SMALL: usize = 64 << 10;
+
 /// Starts a thread of the library's own: on a small stack, with all signals blocked, so that no handler of the program
 /// runs there.
 pub(crate) fn background(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    start_deaf(std::thread::Builder::new().name(name.to_owned()).stack_size(SMALL), body)
+}
+
+/// [`background`], on a stack like that of any thread: for who handles the program's values, which may be large.
+pub(crate) fn background_with_room(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    start_deaf(std::thread::Builder::new().name(name.to_owned()), body)
+}
+
+/// Starts a thread with all signals blocked.
+fn start_deaf(thread: std::thread::Builder, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
     // SAFETY: signal sets are plain data, written before they are read; the mask of this thread is put back.
     unsafe {
         let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = std::mem::zeroed();
         libc::sigfillset(&mut all);
         check(libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before))?;
-        let thread = std::thread::Builder::new().name(name.to_owned()).stack_size(64 << 10).spawn(body);
+        let thread = thread.spawn(body);
         check(libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut()))?;
         thread.map(drop)
     }

@@ -1,5 +1,8 @@
-//! Scenes of a pool's worker: it takes a chunk, runs its tasks and gives the results, which are short or move to a larger block.
-//! With and without another try of the task that it dies in.
+//! Scenes of a pool's worker: it takes a chunk, runs its tasks and gives the results, which are short or move to a larger block, or
+//! says why there is none. With and without another try of the task that it dies in. After each, no block of the pool's heap
+//! is left.
+
+use std::panic::{catch_unwind, AssertUnwindSafe};
 
 use pagemate::pool::{Rehearsal, TaskError};
 
@@ -11,6 +14,8 @@ pub fn scenes() -> Vec<Recipe> {
         Recipe { name: "pool: a chunk of three, tried again", build: || Work::boxed(numbers, numbers, 3) },
         Recipe { name: "pool: a chunk of long results", build: || Work::boxed(texts, texts, 0) },
         Recipe { name: "pool: a chunk of long results, tried again", build: || Work::boxed(texts, texts, 3) },
+        Recipe { name: "pool: a chunk of growing results", build: || Work::boxed(growing, growing, 0) },
+        Recipe { name: "pool: a task that panics", build: || Work::boxed(panicking, texts, 0) },
     ]
 }
 
@@ -22,11 +27,29 @@ fn texts(n: u64) -> Vec<u8> {
     vec![n as u8; 60]
 }
 
+/// Each has no room where the last one was.
+fn growing(n: u64) -> Vec<u8> {
+    vec![n as u8; 60 << (2 * n)]
+}
+
+/// The second one panics, without a word on stderr. What it panics with is longer than a slot.
+fn panicking(n: u64) -> Vec<u8> {
+    if n == PANICS {
+        std::panic::resume_unwind(Box::new(WORDS));
+    }
+    texts(n)
+}
+
+const PANICS: u64 = 1;
+const WORDS: &str =
+    "a task that panics says why, and the pool frees what it says it in, whenever it is killed at that";
+
 /// Worker 0 is the child; worker 1 is the survivor, and so is the pool.
 struct Work {
     pool: Rehearsal<Vec<u8>>,
     function: fn(u64) -> Vec<u8>,
     retries: u32,
+    panics: bool,
 }
 
 /// Two chunks: the child has the first.
@@ -38,7 +61,8 @@ impl Work {
         F: Fn(u64) -> Vec<u8> + Copy + Send + 'static,
     {
         let pool = Rehearsal::new(function, CHUNKS.map(Vec::from_iter).into(), retries).unwrap();
-        Box::new(Work { pool, function: same, retries })
+        let panics = catch_unwind(AssertUnwindSafe(|| function(PANICS))).is_err();
+        Box::new(Work { pool, function: same, retries, panics })
     }
 }
 
@@ -54,10 +78,17 @@ impl Scene for Work {
 
     fn check(&mut self, end: End) -> Result<(), String> {
         match end {
-            // The others go on without the one that is stopped.
+            // The others go on without the one that is stopped, which has one of the two chunks at most.
             End::Stopped => {
-                while self.pool.work(1) {}
-                return Ok(());
+                // What is left of one comes to the line again when the pool looks.
+                let work = || self.pool.work(1) && self.pool.done() <= 5;
+                let worked = (0..9).filter(|_| work()).count();
+                let (done, running) = (self.pool.done(), self.pool.running());
+                if worked == 0 || done < 2 || (done < 5) != (running == [0]) {
+                    return Err(format!("{worked} chunks were there, {done} results came; {running:?} run"));
+                }
+                let late = self.pool.late();
+                return if late == running { Ok(()) } else { Err(format!("{late:?} are late")) };
             }
             End::Killed => self.pool.bury(0),
             End::Finished => {}
@@ -83,12 +114,21 @@ impl Scene for Work {
         }
         for (n, result) in results.iter().enumerate() {
             match result {
+                Err(TaskError::Panicked(text)) if self.panics && n as u64 == PANICS => {
+                    if text != WORDS && end != End::Killed {
+                        return Err(format!("task {n} said {text:?}"));
+                    }
+                }
+                Ok(_) if self.panics && n as u64 == PANICS => return Err("it has not panicked".into()),
                 Ok(bytes) if *bytes == (self.function)(n as u64) => {}
                 Err(TaskError::WorkerDied { .. }) if n < 3 => {}
                 other => return Err(format!("task {n} gave {other:?}")),
             }
         }
-        Ok(())
+        match self.pool.blocks() {
+            0 => Ok(()),
+            blocks => Err(format!("{blocks} blocks of the heap are left")),
+        }
     }
 
     fn words(&self) -> String {

@@ -1,7 +1,10 @@
 //! The line and its slots: each task is taken once, its results are seen, who waits is woken, and a death stops nobody.
 
+use std::cell::Cell;
+
 use super::{model, model_within, thread, Arc};
 use crate::loom::atomic::{AtomicU32, Ordering::Relaxed};
+use crate::pool::finished::Finished;
 use crate::pool::line::{Line, SLOTS};
 use crate::pool::slot::{State, Word};
 use crate::sync::wait::Waiters;
@@ -12,6 +15,8 @@ struct Scene {
     line: Line,
     words: Vec<Word>,
     tasks: Vec<AtomicU32>,
+    /// Of worker 1 and of worker 2.
+    finished: [Finished; 2],
     work: Waiters,
     results: Waiters,
 }
@@ -22,6 +27,7 @@ impl Scene {
             line: Line::new(),
             words: (0..SLOTS).map(|_| Word::new()).collect(),
             tasks: (0..SLOTS).map(|_| AtomicU32::new(0)).collect(),
+            finished: [Finished::new(), Finished::new()],
             work: Waiters::new(),
             results: Waiters::new(),
         })
@@ -46,8 +52,17 @@ impl Scene {
 
     fn run(&self, worker: usize, ticket: u64, slot: usize) {
         self.tasks[slot].store(self.tasks[slot].load(Relaxed) + 10, Relaxed);
-        if self.words[slot].finish(ticket, worker) {
+        let is_waited_for = self.words[slot].finish(ticket, worker);
+        self.finished[worker - 1].report(slot);
+        if is_waited_for {
             self.results.notify_all();
+        }
+    }
+
+    /// Takes what there is, and runs it.
+    fn run_all(&self, worker: usize) {
+        while let Some((ticket, slot)) = self.take(worker) {
+            self.run(worker, ticket, slot);
         }
     }
 
@@ -56,15 +71,35 @@ impl Scene {
         is_done.then(|| self.tasks[slot].load(Relaxed))
     }
 
-    /// Waits as the pool does: by a mark in the slot's word.
+    /// Waits as the pool does: it sets a mark in the slot's word, and looks for what workers say that they have finished.
     fn wait(&self, ticket: u64, slot: usize) -> u32 {
+        let found = Cell::new(None);
+        let gather = |finished| {
+            if finished == slot && found.get().is_none() {
+                found.set(self.result(ticket, slot));
+            }
+        };
         let announce = || {
             let seen = self.results.announce();
-            self.words[slot].wait_for(ticket);
+            if !self.words[slot].wait_for(ticket) {
+                gather(slot);
+            }
             seen
         };
-        let result = || self.result(ticket, slot);
-        crate::sync::wait::wait(self.results.futex(), Deadline::Never, || (), result, announce).unwrap()
+        let collect = || {
+            self.finished.iter().for_each(|finished| finished.take(gather));
+            found.get()
+        };
+        crate::sync::wait::wait(self.results.futex(), Deadline::Never, || (), collect, announce).unwrap()
+    }
+
+    /// As the pool does once a slice.
+    fn mend(&self, tail: u64) {
+        let queued = |slot: usize| match self.words[slot].state() {
+            State::Queued(ticket) => Some(ticket),
+            _ => None,
+        };
+        self.line.mend((0..2).filter_map(queued).min().unwrap_or(tail), tail);
     }
 }
 
@@ -136,5 +171,43 @@ fn a_death_after_taking() {
         assert_eq!(tail, 3, "one was taken by each");
         scene.work(2);
         assert!(scene.take(2).is_none());
+    });
+}
+
+#[test]
+fn a_late_worker() {
+    model_within(2, "pool: a worker is late in a line that goes round", || {
+        let scene = Scene::new();
+        let late = worker(&scene, |scene| {
+            if let Some((ticket, slot)) = scene.take(2) {
+                scene.run(2, ticket, slot);
+            }
+        });
+        scene.submit(0, 0, 1);
+        scene.submit(1, 1, 2);
+        scene.run_all(1);
+        let first = scene.result(0, 0);
+        if first.is_some() {
+            scene.submit(2, 0, 3);
+        }
+        scene.run_all(1);
+        late.join().unwrap();
+        assert_eq!(first.or(scene.result(0, 0)), Some(11));
+        assert_eq!(scene.result(1, 1), Some(12));
+        assert!(first.is_none() || scene.result(2, 0) == Some(13));
+    });
+}
+
+#[test]
+fn mending() {
+    model_within(2, "pool: the line is written again while workers take", || {
+        let scene = Scene::new();
+        let workers = [1, 2].map(|index| worker(&scene, move |scene| scene.run_all(index)));
+        scene.submit(0, 0, 5);
+        scene.submit(1, 1, 6);
+        scene.mend(2);
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+        scene.run_all(1);
+        assert_eq!((scene.result(0, 0), scene.result(1, 1)), (Some(15), Some(16)));
     });
 }

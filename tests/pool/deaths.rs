@@ -6,14 +6,17 @@ use std::time::{Duration, Instant};
 use pagemate::pool::TaskError;
 use pagemate::{Event, Pool, Process, Queue};
 
-const LONG: Duration = Duration::from_secs(30);
+pub(crate) const LONG: Duration = Duration::from_secs(30);
 
-fn kill(pid: u32) {
+/// Less than it takes until the pool gives up one worker that does not end.
+const QUICK: Duration = Duration::from_millis(1500);
+
+pub(crate) fn kill(pid: u32) {
     // SAFETY: a signal to a process that this test started.
     unsafe { libc::kill(pid as i32, libc::SIGKILL) };
 }
 
-fn kill_self() {
+pub(crate) fn kill_self() {
     kill(std::process::id());
 }
 
@@ -156,8 +159,10 @@ fn terminating_is_quick_and_tells_all() {
         // SAFETY: a signal to a process that this test started.
         unsafe { libc::kill(pid as i32, libc::SIGSTOP) };
     });
+    let start = Instant::now();
     pool.terminate();
     pool.join().unwrap();
+    assert!(start.elapsed() < QUICK, "terminated in {:?}", start.elapsed());
     assert!(pool.pids().is_empty());
     for task in tasks {
         let task: Result<(), TaskError> = task.get();
@@ -222,7 +227,7 @@ fn dropping_a_pool_ends_everything_at_once() {
     let stuck: pagemate::pool::Task<()> = pool.apply_async(endless, ()).unwrap();
     let start = Instant::now();
     drop(pool);
-    println!("dropped in {:?}", start.elapsed());
+    assert!(start.elapsed() < QUICK, "dropped in {:?}", start.elapsed());
     assert_eq!(stuck.get(), Err(TaskError::Terminated));
     for (n, task) in tasks.into_iter().enumerate() {
         let result = task.get();

@@ -1,6 +1,6 @@
 //! Ways to end, and what `join` says of each.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 use std::time::Instant;
@@ -88,6 +88,42 @@ fn an_answer_does_not_count_if_the_end_was_bad() {
         5u8
     };
     assert_eq!(Process::spawn(body, ()).unwrap().join().unwrap_err().exit_code(), Some(9));
+}
+
+/// A thread that panics when the result has been given does not take it back.
+#[test]
+fn a_panic_after_the_answer_does_not_replace_it() {
+    extern "C" fn panic_elsewhere() {
+        std::thread::spawn(|| panic!("late")).join().unwrap_err();
+    }
+    let body = |()| {
+        // SAFETY: registers a plain function.
+        unsafe { libc::atexit(panic_elsewhere) };
+        5u64
+    };
+    assert_eq!(Process::spawn(body, ()).unwrap().join().unwrap(), 5);
+}
+
+/// Nor one that panics all the time; and what it says does not mix with the result.
+#[test]
+fn panics_beside_the_answer_do_not_mix_with_it() {
+    let body = |()| {
+        // What it panics with is not for people.
+        let nowhere = std::fs::File::create("/dev/null").unwrap();
+        // SAFETY: both descriptors are open.
+        unsafe { libc::dup2(nowhere.as_raw_fd(), 2) };
+        std::env::set_var("RUST_BACKTRACE", "0");
+        let (begun, begins) = std::sync::mpsc::channel();
+        std::thread::spawn(move || loop {
+            let _ = std::panic::catch_unwind(|| panic!("12345678"));
+            let _ = begun.send(());
+        });
+        begins.recv().unwrap();
+        7u64
+    };
+    for _ in 0..300 {
+        assert_eq!(Process::spawn(body, ()).unwrap().join().unwrap(), 7);
+    }
 }
 
 #[test]

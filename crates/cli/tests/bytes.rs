@@ -6,9 +6,10 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::Output;
 
-use common::{a_while, command, directory, eventually, names, random, run, Running};
+use common::{
+    a_while, assert_failure, assert_success, command, directory, eventually, names, random, run, Running,
+};
 use pagemate::{inspect, Event, Place, Segment};
 use rustix::process::Signal;
 
@@ -32,16 +33,6 @@ fn wait_for_attached(dir: &Path, count: usize) {
         let segment = inspect::segment(Place::in_dir(dir, "x"));
         segment.is_ok_and(|segment| segment.participants.iter().filter(|seen| seen.alive).count() >= count)
     });
-}
-
-fn assert_success(output: &Output) {
-    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
-}
-
-fn assert_failure(output: &Output, word: &str) {
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.starts_with("pagemate: ") && text.contains(word) && text.lines().count() == 1, "{text}");
 }
 
 /// Sends `bytes` from a file to a file, one side attached before the other starts.

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::Output;
 
-use common::{a_while, directory, eventually, names, run, Running};
+use common::{a_while, assert_failure, assert_success, directory, eventually, names, run, Running};
 use pagemate::{inspect, Place};
 use rustix::process::Signal;
 
@@ -34,16 +34,6 @@ fn receiver(dir: &Path, earlier: usize) -> Running {
 
 fn lines(output: &Output) -> Vec<String> {
     String::from_utf8(output.stdout.clone()).unwrap().lines().map(str::to_string).collect()
-}
-
-fn assert_success(output: &Output) {
-    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
-}
-
-fn assert_failure(output: &Output, word: &str) {
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.starts_with("pagemate: ") && text.contains(word) && text.lines().count() == 1, "{text}");
 }
 
 #[test]

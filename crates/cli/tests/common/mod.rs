@@ -56,11 +56,23 @@ pub fn json(dir: &Path, arguments: &[&str]) -> serde_json::Value {
 /// Standard error of a run that must fail with status 1 and print nothing else.
 pub fn refused(dir: &Path, arguments: &[&str]) -> String {
     let output = run(dir, arguments);
-    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{arguments:?}");
-    let text = String::from_utf8(output.stderr).unwrap();
-    assert!(text.starts_with("pagemate: ") && text.lines().count() == 1, "{text:?}");
-    text
+    assert_failure(&output, "");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+/// It has succeeded, and said nothing on standard error.
+#[track_caller]
+pub fn assert_success(output: &Output) {
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
+}
+
+/// It has failed with status 1 and one line on standard error, with this in it.
+#[track_caller]
+pub fn assert_failure(output: &Output, word: &str) {
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.starts_with("pagemate: ") && text.contains(word) && text.lines().count() == 1, "{text}");
 }
 
 /// A process that holds what the test `body` of the calling test program makes, until it is killed.
