@@ -2,8 +2,8 @@
 //!
 //! Chunks of tasks stand in slots (`slot`), in the order of a line (`line`) from which workers take them (`worker`). A worker
 //! runs a chunk task by task and says after each how far it is (`chunk`); so its death tells exactly which task it was in. The
-//! pool's own process keeps who submitted what (`core`, `flow`, `batch`) and looks after the workers (`crew`). Everything stands in
-//! one segment (`desk`), which no other process has.
+//! pool's own process keeps who submitted what (`core`, `flow`, `batch`), looks after the workers (`crew`), and at every slot once in a
+//! while (`sweep`). Everything stands in one segment (`desk`), which no other process has.
 
 #[cfg(not(loom))]
 mod batch;
