@@ -134,7 +134,7 @@ impl Desk {
             return Err(damaged());
         }
         let secret = head.secret.load(Relaxed);
-        let heap = Heap::of(object.attachment())?;
+        let heap = Heap::of(object.attachment());
         let size = object.attachment().facts().size;
         Ok(Desk { object, heap, workers, size, secret })
     }
