@@ -26,6 +26,8 @@ mod arena;
 mod handle;
 #[cfg(not(loom))]
 mod look;
+#[cfg(not(loom))]
+mod rehearsal;
 
 #[cfg(not(loom))]
 pub(crate) use arena::{describe, recover};
@@ -35,6 +37,8 @@ pub(crate) use block::State;
 pub(crate) use handle::{Block, Heap};
 #[cfg(not(loom))]
 pub(crate) use look::Look;
+#[cfg(not(loom))]
+pub use rehearsal::Rehearsal;
 
 #[cfg(all(test, not(loom)))]
 mod tests;

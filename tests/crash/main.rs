@@ -74,6 +74,8 @@ mod exclusive;
 #[cfg(target_arch = "x86_64")]
 mod harness;
 #[cfg(target_arch = "x86_64")]
+mod heap;
+#[cfg(target_arch = "x86_64")]
 mod helper;
 #[cfg(target_arch = "x86_64")]
 mod list;
@@ -146,6 +148,7 @@ fn main() {
         once::scenes(),
         pool::scenes(),
         value::scenes(),
+        heap::scenes(),
         list::scenes(),
         manager::scenes(),
         array::scenes(),
