@@ -29,6 +29,7 @@ use std::time::{Duration, SystemTime};
 
 use memmap2::MmapRaw;
 
+use crate::heap::known::Keeper;
 use crate::owner::{OwnerId, MAX_PARTICIPANTS};
 use crate::participant::{self, Line};
 #[cfg(feature = "shared_memory")]
@@ -58,6 +59,8 @@ pub(crate) struct Attachment {
     tie: Arc<Tie>,
     /// Held while attaching anew after a fork.
     anew: Mutex<()>,
+    /// What all handles of this attachment know of the heap.
+    heap: Keeper,
 }
 
 /// A place among the participants that was taken for a child: a locked description that travels to it.
@@ -184,7 +187,14 @@ impl Attachment {
     fn settle(map: MmapRaw, facts: Facts, own: OwnedFd, entry: Entry) -> Result<Arc<Attachment>> {
         barrier::register();
         let tie = Arc::new(Tie { owner: AtomicU32::new(0), file: AtomicI32::new(own.into_raw_fd()) });
-        let attachment = Attachment { map, facts, committed: AtomicU64::new(0), tie, anew: Mutex::new(()) };
+        let attachment = Attachment {
+            map,
+            facts,
+            committed: AtomicU64::new(0),
+            tie,
+            anew: Mutex::new(()),
+            heap: Keeper::default(),
+        };
         // From here on `attachment` closes the descriptor, also if what follows fails.
         let owner = match entry {
             Entry::At(index) => attachment.enter_at(index)?,
@@ -341,6 +351,10 @@ impl Attachment {
 
     pub(crate) fn facts(&self) -> &Facts {
         &self.facts
+    }
+
+    pub(crate) fn heap(&self) -> &Keeper {
+        &self.heap
     }
 
     /// First byte of the mapping.

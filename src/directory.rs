@@ -209,7 +209,25 @@ fn no_room(len: u64, size: u64) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::kind::Kind;
+
+    /// A segment whose directory lists `count` records without texts and bytes; the last one leads to `end`.
+    fn listed(size: u64, count: u64, end: u64) -> Arc<Attachment> {
+        let attachment = Attachment::anonymous(size).unwrap();
+        let at = |number| SPACE_START + number * UNIT;
+        for number in 0..count {
+            let next = if number + 1 == count { end } else { at(number + 1) };
+            // A record's words: its length and that it is LIVE, the next one, kind and length of the name, ..., and its object.
+            let words = [1 << 32 | 2 << 30, next, Kind::Event as u64, 0, at(number + 1), 0];
+            // SAFETY: inside of the mapping, which nobody else has.
+            unsafe { attachment.base().add(at(number) as usize).cast::<[u64; 6]>().write(words) };
+        }
+        attachment.view().header().directory.store(at(0), Relaxed);
+        attachment
+    }
 
     #[test]
     fn memory_is_there_whatever_the_segment_says_of_it() {
@@ -219,6 +237,32 @@ mod tests {
         for count in 1..=3 {
             attachment.insert(&count.to_string(), 1, "", 8 << 20, |_| {}).unwrap();
             assert!(blocks() >= count * (8 << 20), "{} bytes are there", blocks());
+        }
+    }
+
+    #[test]
+    fn a_directory_may_have_as_many_objects_as_there_is_room_for() {
+        let count = if cfg!(miri) { 100 } else { (1 << 20) + 2 };
+        let attachment = listed(1 << 28, count, 0);
+        let view = attachment.view();
+        assert_eq!(view.entries().filter(Result::is_ok).count() as u64, count);
+        assert!(view.is_listed(SPACE_START + (count - 1) * UNIT) && view.find("none").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_directory_that_leads_back_to_itself_is_damaged() {
+        for (count, back) in [(1, 0), (2, 0), (3, 2), (100, 0), (100, 37), (1000, 999)] {
+            // A segment so large that it would take minutes to follow as many steps as it may have records.
+            let attachment = listed(1 << 38, count, SPACE_START + back * UNIT);
+            let view = attachment.view();
+            let steps = view.entries().count() as u64;
+            assert!(count < steps && steps <= 3 * count + 1, "{steps} steps through {count} records");
+            let error = view.find("none").unwrap_err();
+            assert_eq!(
+                (error.kind(), view.entries().filter(Result::is_err).count()),
+                (ErrorKind::Corrupted, 1)
+            );
+            assert!(!view.is_listed(8) && view.is_listed(SPACE_START));
         }
     }
 }

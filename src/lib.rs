@@ -76,6 +76,9 @@ pub use array::{Array, ArrayGuard};
 #[cfg(not(loom))]
 pub use dict::{Dict, DictGuard};
 pub use error::{Error, ErrorKind};
+#[cfg(not(loom))]
+#[doc(hidden)]
+pub use heap::Rehearsal as HeapRehearsal;
 pub use item::Item;
 #[cfg(not(loom))]
 pub use kind::Kind;

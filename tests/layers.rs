@@ -16,6 +16,8 @@ const LAYERS: &[&str] = &[
     "sync/wait",
     "participant",
     "segment/",
+    "heap/class",
+    "heap/known",
     "attachment",
     "directory",
     "heap",

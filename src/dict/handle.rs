@@ -181,7 +181,7 @@ impl<K: Item + ?Sized, V: Item + ?Sized> Dict<K, V> {
         // SAFETY: the object is longer than a Head (checked above), aligned and mapped; its seed was written before it was
         // published.
         let seed = unsafe { (&raw const (*object.base().cast::<Head>()).seed).read() };
-        let heap = Heap::of(object.attachment())?;
+        let heap = Heap::of(object.attachment());
         Ok(Dict { object, heap, seed, patience: None, _key: PhantomData, _value: PhantomData })
     }
 

@@ -76,6 +76,14 @@ impl<'a> Arena<'a> {
         Arena { base, units, mapping: PhantomData }
     }
 
+    /// The arena that an object is, for as long as that is mapped.
+    pub(super) fn in_object(base: *mut u8, len: usize) -> Option<Arena<'a>> {
+        let units = units_in(len as u64)?;
+        // SAFETY: objects are aligned to 128, and the directory has checked that all `len` bytes are mapped; the callers
+        // use the arena only for as long as they were given the object.
+        Some(unsafe { Arena::new(base, units) })
+    }
+
     /// The word at this offset, a multiple of 8.
     #[inline]
     fn word(&self, offset: u64) -> &'a AtomicU64 {
@@ -193,7 +201,9 @@ impl<'a> Arena<'a> {
     /// Says that this block was freed.
     #[inline]
     pub(crate) fn note_freed(&self, spot: Spot) {
-        if self.table().set_freed(spot.first) {
+        self.table().set_freed(spot.first);
+        // Also if the chunk said so already: who has cleared the hint to look there may have died before it did.
+        if self.hint(spot.class).load(Relaxed) == 0 {
             self.hint(spot.class).store(1, Relaxed);
         }
     }
@@ -225,40 +235,39 @@ impl<'a> Arena<'a> {
         (self.word(0).load(Relaxed).min(self.units), self.units)
     }
 
+    /// All blocks, and the words of them.
+    pub(crate) fn blocks(self) -> impl Iterator<Item = (Spot, u64)> + 'a {
+        let spots = move |(first, class): (usize, Class)| {
+            (0..class.blocks()).map(move |block| Spot { first, class, block })
+        };
+        let spots = self.table().chunks().flat_map(spots);
+        spots.map(move |spot| (spot, self.slot(spot).word.load(Relaxed)))
+    }
+
     /// How many blocks are not free, and whether one is damaged. Looks at all of them.
     pub(crate) fn census(&self) -> (u64, bool) {
         let (mut used, mut damaged) = (0, false);
-        for (first, class) in self.table().chunks() {
-            for block in 0..class.blocks() {
-                match state(self.slot(Spot { first, class, block }).word.load(Relaxed)) {
-                    State::Free => {}
-                    State::Damaged => damaged = true,
-                    State::Claimed(_) | State::Live | State::Retired => used += 1,
-                }
+        for (_, word) in self.blocks() {
+            match state(word) {
+                State::Free => {}
+                State::Damaged => damaged = true,
+                State::Claimed(_) | State::Live | State::Retired => used += 1,
             }
         }
         (used, damaged)
     }
 }
 
-/// The arena that an object is.
-fn in_object<'a>(base: *mut u8, len: usize) -> Option<Arena<'a>> {
-    let units = units_in(len as u64)?;
-    // SAFETY: objects are aligned to 128, and the directory has checked that all `len` bytes are mapped; the callers below
-    // use the arena only for as long as they were given the object.
-    Some(unsafe { Arena::new(base, units) })
-}
-
 /// Frees what `dead` had in hand.
 pub(crate) fn recover(base: *mut u8, len: usize, dead: OwnerId) {
-    if let Some(arena) = in_object(base, len) {
+    if let Some(arena) = Arena::in_object(base, len) {
         arena.recover(dead);
     }
 }
 
 /// What `pagemate show` says about an arena.
 pub(crate) fn describe(base: *const u8, len: usize) -> Vec<(&'static str, String)> {
-    let Some(arena) = in_object(base.cast_mut(), len) else { return Vec::new() };
+    let Some(arena) = Arena::in_object(base.cast_mut(), len) else { return Vec::new() };
     let (carved, units) = arena.carved();
     let (used, damaged) = arena.census();
     vec![

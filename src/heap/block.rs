@@ -208,9 +208,11 @@ impl Hand {
     pub(crate) fn put_down(&self, at: u64, me: OwnerId) {
         let name = named(at, me);
         for place in &self.places {
-            // Release: what became of the block comes before.
-            if place.load(Relaxed) == name {
-                place.store(0, Release);
+            // A swap: two threads of a participant may have named the same block, and the place that one of them has cleared
+            // may be a third one's already. Release: what became of the block comes before. Acquire pairs with that: who finds
+            // its own place cleared by the other one sees where that has named the block.
+            let is_here = place.load(Acquire) == name;
+            if is_here && place.compare_exchange(name, 0, Release, Acquire).is_ok() {
                 return;
             }
         }

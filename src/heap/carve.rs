@@ -16,13 +16,15 @@
 //!
 //! All that others must see of a chunk is its word, so Relaxed would do but for the hint: it is set after a block is free with
 //! Release, and cleared with Acquire before the blocks are looked at. A hint that is missed hides a free block only until
-//! the next one of its chunk is freed, or until all chunks are looked at, which is done before an arena is added.
+//! the next one of its chunk is freed, or until all chunks are looked at, which is done before an arena is added. Above the
+//! hints of the chunks is one for each class of an arena; if that is missed, until the next one of the class is freed there.
 //!
 //! # Death
 //!
 //! | window | noticed by | repaired by | lost |
 //! |---|---|---|---|
 //! | carved, the end not yet moved | the next who carves | it helps the end on | nothing |
+//! | a hint cleared, not everything looked at | who next frees there, or looks at all chunks | the hint is set; all is found | nothing |
 //! | carved, no block of it claimed | who next looks at all chunks | it is a chunk of free blocks | nothing |
 
 use super::class::Class;
@@ -49,7 +51,7 @@ pub(crate) struct Table<'a> {
     pub(crate) units: &'a [AtomicU64],
 }
 
-impl Table<'_> {
+impl<'a> Table<'a> {
     /// Carves a chunk; gives its first unit. `None`: it does not fit any more, or the table is damaged.
     pub(crate) fn carve(&self, class: Class) -> Option<usize> {
         // Each step finds a chunk that was not there in the step before.
@@ -90,13 +92,17 @@ impl Table<'_> {
         (((unit - first) as u64) < class.units()).then_some((first, class))
     }
 
-    /// Says that a block of this chunk was freed. True: nobody had said so.
+    /// The first unit of the chunk of this class that was carved last.
+    pub(crate) fn last(&self, class: Class) -> Option<usize> {
+        self.units.iter().rposition(|word| class_of(word.load(Acquire)) == Some(class))
+    }
+
+    /// Says that a block of this chunk was freed.
     #[inline]
-    pub(crate) fn set_freed(&self, first: usize) -> bool {
-        self.units.get(first).is_some_and(|word| {
-            word.load(Relaxed) & FREED == 0 && word.fetch_or(FREED, Release) & FREED == 0
-            // pairs with take_freed()
-        })
+    pub(crate) fn set_freed(&self, first: usize) {
+        if let Some(word) = self.units.get(first).filter(|word| word.load(Relaxed) & FREED == 0) {
+            word.fetch_or(FREED, Release); // pairs with take_freed()
+        }
     }
 
     /// Whether a block of this chunk was freed; and says that somebody looks now.
@@ -108,7 +114,7 @@ impl Table<'_> {
     }
 
     /// The chunks, in the order of their places: first unit and class.
-    pub(crate) fn chunks(&self) -> impl Iterator<Item = (usize, Class)> + '_ {
+    pub(crate) fn chunks(self) -> impl Iterator<Item = (usize, Class)> + 'a {
         let mut next = 0;
         std::iter::from_fn(move || {
             let first = next;
@@ -137,7 +143,10 @@ mod tests {
         end.store(1, Relaxed);
         units[5].store(0, Relaxed);
         assert_eq!(table.carve(one), Some(5));
-        assert!(!table.take_freed(1) && table.set_freed(1) && !table.set_freed(1) && table.take_freed(1));
+        assert_eq!((table.last(one), table.last(four)), (Some(5), Some(1)));
+        assert!(!table.take_freed(1));
+        (0..2).for_each(|_| table.set_freed(1));
+        assert!(table.take_freed(1) && !table.take_freed(1) && table.last(four) == Some(1));
     }
 
     #[test]

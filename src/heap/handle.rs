@@ -1,20 +1,19 @@
-//! The heap as a process sees it: which arenas there are, and where it allocated last.
+//! The heap as a process uses it: blocks are allocated, published and freed, and arenas added.
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::arena::{data_start, len_for, units_in, Arena, Spot};
 use super::block::{self, generation, state, State};
-use super::class::{Class, CLASSES};
+use super::class::Class;
+use super::known::{Known, MAX_ARENAS};
 use crate::attachment::Attachment;
 use crate::kind::Kind;
 use crate::{Error, ErrorKind, Result};
 
 /// What the names of arenas begin with. No user's name has a '/'.
 const NAME: &str = "/heap/";
-/// More arenas than a segment has place for.
-const MAX_ARENAS: usize = 2048;
 /// Units of the first arena: 256 KiB.
 const UNITS_MIN: u64 = 16;
 /// Units of an arena, unless one block needs more: 256 MiB.
@@ -28,26 +27,20 @@ pub(crate) struct Block {
     pub(crate) generation: u32,
 }
 
-/// The heap of a segment. Clones share what they know.
-#[derive(Debug, Clone)]
+/// The heap of a segment. All of an attachment share what they know.
+#[derive(Debug)]
 pub(crate) struct Heap {
-    pub(super) local: Arc<Local>,
+    pub(super) attachment: Arc<Attachment>,
+    known: Arc<Known>,
+    /// The arena in which a block was looked for last: most are in the same, which is the newest and largest. Of this handle
+    /// alone, since it is written often once there are several arenas.
+    recent: AtomicUsize,
 }
 
-#[derive(Debug)]
-pub(super) struct Local {
-    pub(super) attachment: Arc<Attachment>,
-    /// The arenas that this process knows, in the order in which they were added: where, in units of 128 bytes (bits 0..32), and
-    /// how many units (32..64). Checked when they were found, written once. 0: no more.
-    arenas: Box<[AtomicU64]>,
-    /// Where the last of them ends, in bytes: below it everything is committed.
-    reach: AtomicU64,
-    /// The chunk of each class that was allocated from last: arena (bits 32..64) and first unit (0..32), plus 1. 0: none.
-    current: [AtomicU64; CLASSES],
-    /// The arena in which a block was looked for last: most are in the same, which is the newest and largest.
-    recent: AtomicUsize,
-    /// Held while `arenas` grows.
-    finding: Mutex<()>,
+impl Clone for Heap {
+    fn clone(&self) -> Heap {
+        Heap::of(&self.attachment)
+    }
 }
 
 #[cold]
@@ -60,42 +53,25 @@ pub(super) fn not_a_block(at: u64) -> Error {
 
 impl Heap {
     /// The heap of the segment. It is made on first use: an arena is added when something is allocated.
-    pub(crate) fn of(attachment: &Arc<Attachment>) -> Result<Heap> {
-        let local = Local {
-            attachment: attachment.clone(),
-            arenas: (0..MAX_ARENAS).map(|_| AtomicU64::new(0)).collect(),
-            reach: AtomicU64::new(0),
-            current: [(); CLASSES].map(|()| AtomicU64::new(0)),
-            recent: AtomicUsize::new(0),
-            finding: Mutex::new(()),
-        };
-        let heap = Heap { local: Arc::new(local) };
-        heap.find_arenas()?;
-        Ok(heap)
+    pub(crate) fn of(attachment: &Arc<Attachment>) -> Heap {
+        Heap { attachment: attachment.clone(), known: attachment.heap().get(), recent: AtomicUsize::new(0) }
     }
 
     /// The arena with this number, and where it stands.
     #[inline]
     fn arena(&self, number: usize) -> Option<(Arena<'_>, u64)> {
-        let packed = self.local.arenas.get(number)?.load(Acquire); // pairs with find_arenas()
-        let (at, units) = ((packed & u64::from(u32::MAX)) * 128, packed >> 32);
+        let (at, units) = self.known.arena(number)?;
         // SAFETY: find_arenas() has checked that so many units lie inside of the mapping, at a multiple of 128; the mapping
         // lives as long as `self`.
-        (packed != 0)
-            .then(|| (unsafe { Arena::new(self.local.attachment.base().add(at as usize), units) }, at))
+        Some((unsafe { Arena::new(self.attachment.base().add(at as usize), units) }, at))
     }
 
-    fn count(&self) -> usize {
-        (0..MAX_ARENAS).take_while(|&number| self.arena(number).is_some()).count()
-    }
-
-    /// Learns of arenas that others have added. True: there were some.
+    /// Learns of arenas that others have added. One may stand anywhere: also below those that are known, where space was freed.
     #[cold]
-    fn find_arenas(&self) -> Result<bool> {
-        let _guard = self.local.finding.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = self.count();
+    fn find_arenas(&self) -> Result<()> {
+        let known = self.known.count();
         let mut found = Vec::new();
-        for entry in self.local.attachment.view().entries() {
+        for entry in self.attachment.view().entries() {
             let entry = entry?;
             let Some(number) = entry.name.strip_prefix(NAME).and_then(|n| n.parse::<usize>().ok()) else {
                 continue;
@@ -112,11 +88,9 @@ impl Heap {
             if number != known + index || number >= MAX_ARENAS {
                 return Err(Error::new(ErrorKind::Corrupted, "the segment's heap lacks one of its arenas"));
             }
-            self.local.reach.fetch_max(at + len_for(units), Relaxed);
-            self.local.arenas[number].store((units << 32) | (at / 128), Release);
-            // pairs with arena()
+            self.known.add(number, at, units, at + len_for(units));
         }
-        Ok(!found.is_empty())
+        Ok(())
     }
 
     /// A block of at least `len` bytes, whose contents may be anything. It is freed if this process dies before
@@ -128,10 +102,7 @@ impl Heap {
     #[inline]
     pub(crate) fn alloc(&self, len: usize) -> Result<Block> {
         let class = Class::for_len(len as u64).ok_or_else(too_large)?;
-        let current = self.local.current[class.number()].load(Relaxed);
-        if current != 0 {
-            let chunk = current - 1;
-            let (number, first) = ((chunk >> 32) as usize, chunk as u32 as usize);
+        if let Some((number, first)) = self.known.current(class) {
             if let Some(block) = self.claim(number, first, class)? {
                 return Ok(block);
             }
@@ -141,7 +112,7 @@ impl Heap {
 
     #[inline]
     fn claim(&self, number: usize, first: usize, class: Class) -> Result<Option<Block>> {
-        let me = self.local.attachment.owner()?;
+        let me = self.attachment.owner()?;
         let Some((arena, at)) = self.arena(number) else { return Ok(None) };
         let claimed = arena.claim(first, class, me);
         Ok(claimed.map(|(spot, generation)| Block { at: at + arena.offset(spot), generation }))
@@ -151,35 +122,40 @@ impl Heap {
     fn move_to(&self, number: usize, first: usize, class: Class) -> Result<Option<Block>> {
         let block = self.claim(number, first, class)?;
         if block.is_some() {
-            self.local.current[class.number()].store(((number as u64) << 32 | first as u64) + 1, Relaxed);
+            self.known.set_current(class, number, first);
         }
         Ok(block)
     }
 
     #[cold]
     fn alloc_elsewhere(&self, class: Class) -> Result<Block> {
-        // Each round but the last finds arenas that were not known in the round before.
+        // In each round but the last there are arenas that were not known in the round before.
         for _ in 0..=MAX_ARENAS {
+            let known = self.known.count();
             if let Some(block) = self.alloc_freed(class)? {
+                return Ok(block);
+            }
+            if let Some(block) = self.alloc_newest(class)? {
                 return Ok(block);
             }
             if let Some(block) = self.alloc_fresh(class)? {
                 return Ok(block);
             }
-            if self.find_arenas()? {
+            self.find_arenas()?;
+            if self.known.count() > known {
                 continue;
             }
             if let Some(block) = self.alloc_anywhere(class)? {
                 return Ok(block);
             }
-            self.grow(class)?;
+            self.grow(class, known)?;
         }
         Err(too_large())
     }
 
     /// In a chunk of which a block was freed.
     fn alloc_freed(&self, class: Class) -> Result<Option<Block>> {
-        for number in (0..self.count()).rev() {
+        for number in (0..self.known.count()).rev() {
             let Some((arena, _)) = self.arena(number) else { break };
             if arena.hint(class).load(Relaxed) == 0 {
                 continue;
@@ -197,9 +173,18 @@ impl Heap {
         Ok(None)
     }
 
+    /// In the newest chunk of the class, whoever has carved it: who is new here may want no more than this one block. Later on
+    /// each has chunks of its own, and is in nobody's way.
+    fn alloc_newest(&self, class: Class) -> Result<Option<Block>> {
+        let is_new = self.known.current(class).is_none();
+        let Some(newest) = self.known.count().checked_sub(1).filter(|_| is_new) else { return Ok(None) };
+        let last = self.arena(newest).and_then(|(arena, _)| arena.table().last(class));
+        last.map_or(Ok(None), |first| self.move_to(newest, first, class))
+    }
+
     /// In a chunk that is carved for it.
     fn alloc_fresh(&self, class: Class) -> Result<Option<Block>> {
-        for number in (0..self.count()).rev() {
+        for number in (0..self.known.count()).rev() {
             let Some((arena, _)) = self.arena(number) else { break };
             while let Some(first) = arena.table().carve(class) {
                 if let Some(block) = self.move_to(number, first, class)? {
@@ -212,7 +197,7 @@ impl Heap {
 
     /// In any chunk, whatever the hints say.
     fn alloc_anywhere(&self, class: Class) -> Result<Option<Block>> {
-        for number in 0..self.count() {
+        for number in 0..self.known.count() {
             let Some((arena, _)) = self.arena(number) else { break };
             for (first, _) in arena.table().chunks().filter(|(_, found)| *found == class) {
                 if let Some(block) = self.move_to(number, first, class)? {
@@ -223,9 +208,8 @@ impl Heap {
         Ok(None)
     }
 
-    /// Adds an arena in which a chunk of this class fits, unless somebody else adds one meanwhile.
-    fn grow(&self, class: Class) -> Result<()> {
-        let number = self.count();
+    /// Adds arena number `number`, in which a chunk of this class fits, unless somebody else has added it.
+    pub(super) fn grow(&self, class: Class, number: usize) -> Result<()> {
         if number == MAX_ARENAS {
             return Err(too_large());
         }
@@ -234,13 +218,7 @@ impl Heap {
         let wanted = (there / 4).clamp(UNITS_MIN, UNITS_MAX).max(least);
         let name = format!("{NAME}{number}");
         let insert = |units| {
-            self.local.attachment.insert_reserved(
-                &name,
-                Kind::Heap as u32,
-                "",
-                len_for(units) as usize,
-                |_| {},
-            )
+            self.attachment.insert_reserved(&name, Kind::Heap as u32, "", len_for(units) as usize, |_| {})
         };
         let added = match insert(wanted) {
             Err(error) if error.kind() == ErrorKind::OutOfMemory && wanted > least => insert(least),
@@ -248,24 +226,23 @@ impl Heap {
         };
         match added {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-            _ => self.find_arenas().map(drop),
+            _ => self.find_arenas(),
         }
     }
 
     /// The arena that `at` lies in, and where that begins.
     #[inline]
     pub(super) fn arena_of(&self, at: u64) -> Option<(Arena<'_>, u64)> {
-        let known = self.arena_known(at);
-        if known.is_none() && at >= self.local.reach.load(Relaxed) && self.find_arenas().is_ok_and(|new| new)
-        {
-            return self.arena_known(at);
-        }
-        known
+        self.arena_known(at).or_else(|| {
+            // It may be one that somebody else has added, in another process or in this one.
+            self.find_arenas().ok()?;
+            self.arena_known(at)
+        })
     }
 
     #[inline]
     fn arena_known(&self, at: u64) -> Option<(Arena<'_>, u64)> {
-        let recent = self.local.recent.load(Relaxed);
+        let recent = self.recent.load(Relaxed);
         self.arena(recent)
             .filter(|(arena, start)| arena.reaches(at, *start))
             .or_else(|| self.arena_elsewhere(at))
@@ -275,7 +252,7 @@ impl Heap {
     fn arena_elsewhere(&self, at: u64) -> Option<(Arena<'_>, u64)> {
         let arenas = (0..MAX_ARENAS).map_while(|number| Some((number, self.arena(number)?)));
         let (number, found) = arenas.into_iter().find(|(_, (arena, start))| arena.reaches(at, *start))?;
-        self.local.recent.store(number, Relaxed);
+        self.recent.store(number, Relaxed);
         Some(found)
     }
 
@@ -293,7 +270,7 @@ impl Heap {
     /// `Corrupted`: it is not in this process's hand.
     #[inline]
     pub(crate) fn publish(&self, block: Block) -> Result<()> {
-        let me = self.local.attachment.owner()?;
+        let me = self.attachment.owner()?;
         let (arena, start) = self.arena_of(block.at).ok_or_else(|| not_a_block(block.at))?;
         // Where it stands need not be found out: nothing but the word of a block that is in hand says so.
         let word = self.word(block.at).ok_or_else(|| not_a_block(block.at))?;
@@ -311,7 +288,7 @@ impl Heap {
     /// `Corrupted`: no such block is there, or not any more (freed twice); nothing has changed.
     #[inline]
     pub(crate) fn free(&self, block: Block) -> Result<()> {
-        let me = self.local.attachment.owner()?;
+        let me = self.attachment.owner()?;
         let (arena, start, spot) = self.locate(block.at).ok_or_else(|| not_a_block(block.at))?;
         let slot = arena.slot(spot);
         let in_hand = matches!(state(slot.word.load(Relaxed)), State::Claimed(_));
@@ -363,20 +340,17 @@ impl Heap {
         if at % 8 != 0 || at < data_start(1) {
             return None;
         }
-        if end > self.local.reach.load(Relaxed) {
+        if end > self.known.reach() {
             // The arena may be one that somebody else has added.
             self.find_arenas().ok()?;
-            if end > self.local.reach.load(Relaxed) {
+            if end > self.known.reach() {
                 return None;
             }
         }
         // SAFETY: the range ends before a checked arena does, so it lies inside of the mapping, which lives as long as
         // `self`; it is aligned, and words are atomic for everybody who shares blocks.
         Some(unsafe {
-            std::slice::from_raw_parts(
-                self.local.attachment.base().add(at as usize).cast::<AtomicU64>(),
-                count,
-            )
+            std::slice::from_raw_parts(self.attachment.base().add(at as usize).cast::<AtomicU64>(), count)
         })
     }
 
@@ -387,16 +361,23 @@ impl Heap {
         self.words(at.checked_sub(8)?, 1)?.first()
     }
 
-    /// How many blocks are not free. Looks at every block: for tests.
-    pub(crate) fn census(&self) -> Result<u64> {
+    /// The blocks that are not free. Looks at every block.
+    pub(crate) fn in_use(&self) -> Result<Vec<(Block, State)>> {
         self.find_arenas()?;
-        Ok((0..self.count()).filter_map(|number| Some(self.arena(number)?.0.census().0)).sum())
+        let arenas = (0..self.known.count()).filter_map(|number| self.arena(number));
+        let blocks = arenas.flat_map(|(arena, start)| {
+            let block = move |(spot, word)| {
+                (Block { at: start + arena.offset(spot), generation: generation(word) }, state(word))
+            };
+            arena.blocks().map(block)
+        });
+        Ok(blocks.filter(|(_, state)| *state != State::Free).collect())
     }
 
     /// Bytes of all arenas.
     #[cfg(test)]
     pub(crate) fn size(&self) -> u64 {
-        (0..self.count())
+        (0..self.known.count())
             .filter_map(|number| Some(self.arena(number)?.0.carved().1 * super::class::UNIT))
             .sum()
     }

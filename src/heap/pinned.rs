@@ -35,7 +35,7 @@ impl Heap {
     ///
     /// `Corrupted`, `NotInThisProcess`.
     pub(crate) fn pin(&self, block: Block) -> Result<Option<Pinned<'_>>> {
-        let me = self.local.attachment.owner()?;
+        let me = self.attachment.owner()?;
         let (arena, start) = self.arena_of(block.at).ok_or_else(|| not_a_block(block.at))?;
         let at = block.at - start;
         let Some(index) = arena.pins().pin(at, me) else { return Ok(None) };
@@ -63,7 +63,7 @@ unsafe impl Sync for Pinned<'_> {}
 impl Drop for Pinned<'_> {
     fn drop(&mut self) {
         // In a child of a fork it is the parent's.
-        if self.heap.local.attachment.owner().is_ok_and(|me| me == self.me) {
+        if self.heap.attachment.owner().is_ok_and(|me| me == self.me) {
             self.arena.pins().let_go(self.index, self.at, self.me, |at| self.arena.free_retired(at));
         }
     }

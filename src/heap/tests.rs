@@ -1,15 +1,30 @@
 //! The heap in a segment: what is allocated is there, apart, and comes back.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 
+use super::arena::{len_for, Arena};
+use super::class::Class;
 use super::{Block, Heap, State};
 use crate::attachment::Attachment;
+use crate::directory::NAMELESS;
+use crate::kind::Kind;
+use crate::segment::view::Entry;
 use crate::ErrorKind;
+
+#[path = "../../tests/support/forked.rs"]
+mod forked;
+use forked::Forked;
 
 fn segment(size: u64) -> Arc<Attachment> {
     Attachment::anonymous(size).unwrap()
+}
+
+/// The heap as another participant has it.
+fn another(attachment: &Arc<Attachment>) -> Heap {
+    let seat = attachment.seat().unwrap();
+    Heap::of(&Attachment::adopt(seat.file, seat.owner).unwrap())
 }
 
 fn fill(heap: &Heap, block: Block, len: usize, value: u64) {
@@ -25,8 +40,7 @@ fn holds(heap: &Heap, block: Block, len: usize, value: u64) -> bool {
 #[test]
 fn blocks_stand_apart_and_keep_their_bytes() {
     let attachment = segment(1 << 30);
-    let heap = Heap::of(&attachment).unwrap();
-    let other = Heap::of(&attachment).unwrap();
+    let (heap, other) = (Heap::of(&attachment), another(&attachment));
     let mut blocks = HashMap::new();
     for round in 0..4_000u64 {
         let len = [8, 24, 100, 700, 5000, 40_000, 200_000][round as usize % 7];
@@ -43,17 +57,17 @@ fn blocks_stand_apart_and_keep_their_bytes() {
             other.free(block).unwrap();
         }
     }
-    assert_eq!(heap.census().unwrap(), blocks.len() as u64);
+    assert_eq!(heap.in_use().unwrap().len(), blocks.len());
     for (block, len, value) in blocks.into_values() {
         assert!(holds(&heap, block, len, value));
         heap.free(block).unwrap();
     }
-    assert_eq!(heap.census().unwrap(), 0);
+    assert_eq!(heap.in_use().unwrap(), []);
 }
 
 #[test]
 fn what_is_freed_is_used_again() {
-    let heap = Heap::of(&segment(1 << 30)).unwrap();
+    let heap = Heap::of(&segment(1 << 30));
     let round = |len: usize, count: usize| {
         let blocks: Vec<Block> = (0..count).map(|_| heap.alloc(len).unwrap()).collect();
         blocks.iter().for_each(|block| heap.publish(*block).unwrap());
@@ -68,7 +82,7 @@ fn what_is_freed_is_used_again() {
 
 #[test]
 fn wrong_frees_are_errors_and_change_nothing() {
-    let heap = Heap::of(&segment(1 << 24)).unwrap();
+    let heap = Heap::of(&segment(1 << 24));
     let block = heap.alloc(40).unwrap();
     assert!(
         matches!(heap.state(block.at).unwrap().1, State::Claimed(_)) && heap.identify(block.at).is_none()
@@ -100,12 +114,12 @@ fn wrong_frees_are_errors_and_change_nothing() {
     let again = heap.alloc(40).unwrap();
     assert!(again.at == block.at && heap.free(block).is_err(), "another block stands there now");
     heap.free(again).unwrap();
-    assert_eq!(heap.census().unwrap(), 0);
+    assert_eq!(heap.in_use().unwrap(), []);
 }
 
 #[test]
 fn a_full_segment_is_an_error_and_stays_usable() {
-    let heap = Heap::of(&segment(1 << 21)).unwrap();
+    let heap = Heap::of(&segment(1 << 21));
     assert_eq!(heap.alloc(1 << 22).unwrap_err().kind(), ErrorKind::OutOfMemory);
     assert_eq!(heap.alloc(usize::MAX).unwrap_err().kind(), ErrorKind::OutOfMemory);
     let mut blocks = Vec::new();
@@ -117,7 +131,7 @@ fn a_full_segment_is_an_error_and_stays_usable() {
     };
     assert_eq!(error.kind(), ErrorKind::OutOfMemory);
     assert!(blocks.len() > 1000, "most of it can be used: {}", blocks.len());
-    assert_eq!(heap.census().unwrap(), blocks.len() as u64);
+    assert_eq!(heap.in_use().unwrap().len(), blocks.len());
     heap.free(blocks[7]).unwrap();
     assert_eq!(heap.alloc(1000).unwrap().at, blocks[7].at);
 }
@@ -128,18 +142,142 @@ fn what_a_dead_one_had_in_hand_comes_back() {
     for count in [1, 7, 30] {
         let seat = attachment.seat().unwrap();
         let owner = seat.owner;
-        let theirs = Heap::of(&Attachment::adopt(seat.file, owner).unwrap()).unwrap();
-        let ours = Heap::of(&attachment).unwrap();
+        let theirs = Heap::of(&Attachment::adopt(seat.file, owner).unwrap());
+        let ours = Heap::of(&attachment);
         let blocks: Vec<Block> = (0..count).map(|len| theirs.alloc(len * 300).unwrap()).collect();
         theirs.publish(blocks[0]).unwrap();
         let kept = ours.alloc(300).unwrap();
         attachment.recover_records(owner);
         attachment.recover_records(owner);
-        assert_eq!(ours.census().unwrap(), 2, "the published one, and ours");
+        assert_eq!(ours.in_use().unwrap().len(), 2, "the published one, and ours");
         assert!(ours.identify(blocks[0].at).is_some());
         ours.free(kept).unwrap();
         ours.free(blocks[0]).unwrap();
     }
+}
+
+/// Units of all arenas that are carved.
+fn carved(attachment: &Attachment) -> u64 {
+    let arenas =
+        attachment.view().entries().map(Result::unwrap).filter(|entry| entry.kind == Kind::Heap as u32);
+    let base = |entry: &Entry| attachment.base().wrapping_add(entry.object as usize);
+    let counts = arenas.map(|entry| Arena::in_object(base(&entry), entry.len).unwrap().carved().0);
+    counts.sum()
+}
+
+#[test]
+fn an_arena_may_stand_below_those_that_are_known() {
+    let attachment = segment(1 << 30);
+    let (one, two) = (Heap::of(&attachment), another(&attachment));
+    let len = len_for(16) as usize;
+    let lost = attachment.insert("lost", Kind::Event as u32, "", len, |_| {
+        // Somebody is quicker, and the first arena comes to stand above.
+        attachment.insert("lost", Kind::Event as u32, "", 8, |_| {}).unwrap();
+        one.alloc(40).unwrap();
+    });
+    assert_eq!(lost.unwrap_err().kind(), ErrorKind::AlreadyExists);
+    let first = two.alloc(40).unwrap();
+    one.alloc(200_000).unwrap();
+    let block = one.alloc(200_000).unwrap();
+    assert!(block.at < first.at, "the second arena is where the lost object was");
+    one.publish(block).unwrap();
+    assert_eq!(two.len(block.at).unwrap(), one.len(block.at).unwrap());
+    assert_eq!(two.identify(block.at), Some(block));
+    two.free(block).unwrap();
+}
+
+#[test]
+fn a_forked_child_waits_for_no_thread_that_looks_for_arenas() {
+    let attachment = segment(1 << 26);
+    for _ in 0..if cfg!(debug_assertions) { 2_000 } else { 10_000 } {
+        attachment.insert_reserved(NAMELESS, Kind::Event as u32, "", 8, |_| {}).unwrap();
+    }
+    let heap = Heap::of(&attachment);
+    let is_over = AtomicBool::new(false);
+    // Nothing is there, so both look for arenas: the thread nearly all the time.
+    let look = || assert!(heap.words(1 << 36, 1).is_none());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Relaxed) {
+                look();
+            }
+        });
+        let codes = (0..20).map(|_| {
+            let child = Forked::run(|| {
+                // SAFETY: ends the process by a signal if it hangs; no pointers.
+                unsafe { libc::alarm(20) };
+                look();
+                7
+            });
+            child.wait()
+        });
+        let all_end = codes.into_iter().all(|code| code == 7);
+        is_over.store(true, Relaxed);
+        assert!(all_end, "a child hangs");
+    });
+}
+
+#[test]
+fn handles_and_newcomers_share_chunks() {
+    let attachment = segment(1 << 26);
+    for round in 0..400 {
+        let heap = if round % 2 == 0 { Heap::of(&attachment) } else { another(&attachment) };
+        let block = heap.alloc(40).unwrap();
+        heap.publish(block).unwrap();
+        heap.alloc(3000).and_then(|block| heap.publish(block)).unwrap();
+    }
+    // 338 small blocks are in a chunk of one unit, 21 large ones in one of four; and some chunks are left when an arena is full.
+    let all = carved(&attachment);
+    assert!(all < 100, "{all} units are carved for 82 units of blocks");
+}
+
+#[test]
+fn a_handle_goes_on_where_another_one_was() {
+    let attachment = segment(1 << 26);
+    let (one, other) = (Heap::of(&attachment), another(&attachment));
+    let chunk = Class::for_len(40).unwrap().blocks();
+    let alloc = |heap: &Heap, count| (0..count).for_each(|_| _ = heap.alloc(40).unwrap());
+    // The first chunk is full, then each carves one of its own. The one that was carved last is full as well.
+    alloc(&one, chunk / 2);
+    alloc(&other, chunk - chunk / 2);
+    alloc(&one, 1);
+    alloc(&other, chunk);
+    let before = carved(&attachment);
+    alloc(&Heap::of(&attachment), 1);
+    assert_eq!(carved(&attachment), before);
+}
+
+#[test]
+fn who_runs_out_at_the_same_time_adds_one_arena() {
+    let attachment = segment(1 << 26);
+    let (heap, other) = (Heap::of(&attachment), another(&attachment));
+    let class = Class::for_len(40).unwrap();
+    // All three have found none.
+    heap.grow(class, 0).unwrap();
+    heap.grow(class, 0).unwrap();
+    other.grow(class, 0).unwrap();
+    assert_eq!(attachment.view().entries().count(), 1);
+    other.grow(class, 1).unwrap();
+    assert_eq!(attachment.view().entries().count(), 2);
+}
+
+#[test]
+fn a_hint_that_somebody_took_and_died_is_set_again() {
+    let attachment = segment(1 << 26);
+    let heap = Heap::of(&attachment);
+    let class = Class::for_len(40).unwrap();
+    let blocks: Vec<Block> = (0..2 * class.blocks()).map(|_| heap.alloc(40).unwrap()).collect();
+    blocks.iter().for_each(|block| heap.publish(*block).unwrap());
+    heap.free(blocks[0]).unwrap();
+    let entry = attachment.view().entries().next().unwrap().unwrap();
+    let base = attachment.base().wrapping_add(entry.object as usize);
+    Arena::in_object(base, entry.len).unwrap().hint(class).store(0, Relaxed);
+    heap.free(blocks[1]).unwrap();
+    let again = heap.alloc(40).unwrap();
+    assert!(
+        again.at == blocks[0].at || again.at == blocks[1].at,
+        "freed blocks are found before a chunk is carved"
+    );
 }
 
 /// Somebody with a heap of their own, who may die.
@@ -153,7 +291,7 @@ impl Other {
     fn new(attachment: &Arc<Attachment>) -> Other {
         let seat = attachment.seat().unwrap();
         let owner = seat.owner;
-        let heap = Heap::of(&Attachment::adopt(seat.file, owner).unwrap()).unwrap();
+        let heap = Heap::of(&Attachment::adopt(seat.file, owner).unwrap());
         Other { heap, owner, in_hand: Vec::new() }
     }
 }
@@ -194,14 +332,14 @@ proptest::proptest! {
         let mut ranges: Vec<_> = all.map(|block| (block.at, others[0].heap.len(block.at).unwrap())).collect();
         ranges.sort_unstable();
         assert!(ranges.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0), "they overlap");
-        assert_eq!(others[1].heap.census().unwrap(), ranges.len() as u64);
+        assert_eq!(others[1].heap.in_use().unwrap().len(), ranges.len());
     }
 
     /// Whatever is written over an arena: errors, no panic, no endless loop, and never memory outside of it.
     #[test]
     fn damage_is_survived(spots in proptest::collection::vec((0..20_000usize, proptest::prelude::any::<u64>()), 1..40)) {
         let attachment = segment(1 << 24);
-        let heap = Heap::of(&attachment).unwrap();
+        let heap = Heap::of(&attachment);
         let blocks: Vec<Block> = (0..100).map(|n| heap.alloc(n * 40).unwrap()).collect();
         blocks.iter().skip(5).for_each(|block| heap.publish(*block).unwrap());
         let arena = attachment.view().entries().map(Result::unwrap).last().unwrap();
@@ -222,7 +360,7 @@ proptest::proptest! {
             _ = heap.alloc(len).map(|block| heap.publish(block));
         }
         attachment.recover_records(owner);
-        _ = heap.census();
+        _ = heap.in_use();
         _ = super::describe(attachment.base().wrapping_add(arena.object as usize), arena.len);
     }
 }

@@ -127,7 +127,7 @@ impl<T: Item + ?Sized> List<T> {
         if object.len() < size_of::<Head>() {
             return Err(Error::new(ErrorKind::Corrupted, "the list's record is too short"));
         }
-        let heap = Heap::of(object.attachment())?;
+        let heap = Heap::of(object.attachment());
         Ok(List { object, heap, patience: None, _element: PhantomData })
     }
 

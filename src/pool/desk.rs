@@ -163,7 +163,7 @@ impl Desk {
             return Err(damaged());
         }
         let secret = head.secret.load(Relaxed);
-        let heap = Heap::of(object.attachment())?;
+        let heap = Heap::of(object.attachment());
         let size = object.attachment().facts().size;
         if size > NAMED_MAX {
             return Err(damaged());

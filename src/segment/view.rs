@@ -12,8 +12,6 @@ use crate::segment::header::{Header, SPACE_START, TABLE_START};
 use crate::segment::space::{Record, UNIT};
 use crate::{Error, ErrorKind, Result};
 
-/// More objects than any segment has: bounds walks through damaged lists.
-const MAX_OBJECTS: usize = 1 << 20;
 /// Longest schema text.
 pub(crate) const SCHEMA_MAX: usize = 1 << 20;
 /// Longest name of an object.
@@ -68,27 +66,40 @@ impl<'a> View<'a> {
     }
 
     /// The published objects from `offset` up to but not including `until`.
-    pub(crate) fn entries_from(
-        self,
-        mut offset: u64,
-        until: u64,
-    ) -> impl Iterator<Item = Result<Entry>> + 'a {
-        let mut steps = 0;
+    pub(crate) fn entries_from(self, offset: u64, until: u64) -> impl Iterator<Item = Result<Entry>> + 'a {
+        let mut is_damaged = false;
+        self.listed(offset, until).map_while(move |offset| {
+            let entry = (!is_damaged).then(|| offset.and_then(|offset| Entry::read(self, offset)))?;
+            is_damaged = entry.is_err();
+            Some(entry)
+        })
+    }
+
+    /// The offsets of the published records from `offset` up to but not including `until`. A list that leads back to itself is an
+    /// error after at most three rounds.
+    fn listed(self, mut offset: u64, until: u64) -> impl Iterator<Item = Result<u64>> + 'a {
+        // R. P. Brent, An improved Monte Carlo factorization algorithm, 1980: a place that is kept for twice as many steps
+        // each time is passed again. The segment's size is a bound also for a list that somebody changes all the time.
+        let (mut kept, mut steps) = (0, 0u64);
         std::iter::from_fn(move || {
             if offset == until || offset == 0 {
                 return None;
             }
+            let here = offset;
             steps += 1;
-            let entry = if steps > MAX_OBJECTS {
-                Err(damaged("a directory that does not end", offset))
-            } else {
-                Entry::read(self, offset)
+            if here == kept || steps > self.size / UNIT {
+                offset = 0;
+                return Some(Err(damaged("a directory that does not end", here)));
+            }
+            if steps.is_power_of_two() {
+                kept = here;
+            }
+            let Some(record) = self.record(here) else {
+                offset = 0;
+                return Some(Err(damaged("a record outside of the space", here)));
             };
-            offset = match &entry {
-                Ok(entry) => self.record(entry.record).map_or(0, |record| record.next.load(Relaxed)),
-                Err(_) => 0,
-            };
-            Some(entry)
+            offset = record.next.load(Relaxed);
+            Some(Ok(here))
         })
     }
 
@@ -99,15 +110,8 @@ impl<'a> View<'a> {
 
     /// Whether the record at `offset` is of a published object. Looks through all of them.
     pub(crate) fn is_listed(self, offset: u64) -> bool {
-        let mut next = self.header().directory.load(Acquire); // pairs with insert()
-        for _ in 0..MAX_OBJECTS {
-            match self.record(next) {
-                Some(_) if next == offset => return true,
-                Some(record) => next = record.next.load(Relaxed),
-                None => break,
-            }
-        }
-        false
+        let directory = self.header().directory.load(Acquire); // pairs with insert()
+        self.listed(directory, 0).map_while(Result::ok).any(|listed| listed == offset)
     }
 
     /// The offsets of all records, published or not, in the order of their places.

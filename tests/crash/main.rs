@@ -76,6 +76,8 @@ mod exclusive;
 #[cfg(target_arch = "x86_64")]
 mod harness;
 #[cfg(target_arch = "x86_64")]
+mod heap;
+#[cfg(target_arch = "x86_64")]
 mod helper;
 #[cfg(target_arch = "x86_64")]
 mod list;
@@ -148,6 +150,7 @@ fn main() {
         once::scenes(),
         pool::scenes(),
         value::scenes(),
+        heap::scenes(),
         list::scenes(),
         manager::scenes(),
         array::scenes(),

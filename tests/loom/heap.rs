@@ -4,6 +4,7 @@ use super::{model, model_within, thread, Arc};
 use crate::heap::block::{generation, publish, state, Hand, Slot, State};
 use crate::heap::carve::Table;
 use crate::heap::class::Class;
+use crate::heap::known::Known;
 use crate::heap::pin::Pins;
 use crate::loom::atomic::Ordering::{Acquire, Relaxed};
 use crate::loom::atomic::{fence, AtomicU64};
@@ -133,6 +134,31 @@ fn two_reap_while_a_third_allocates() {
 }
 
 #[test]
+fn two_threads_of_a_participant() {
+    model("heap: two threads with one hand, then dead", || {
+        let chunk = chunk();
+        let other = chunk.clone();
+        let thread = thread::spawn(move || {
+            let (block, generation) = other.alloc(id(0)).unwrap();
+            assert!(publish(other.slot(block).word, generation, id(0)));
+            other.hands[0].put_down(16 * (block as u64 + 1), id(0));
+            block
+        });
+        let (mine, _) = chunk.alloc(id(0)).unwrap();
+        let published = thread.join().unwrap();
+        let mut named = Vec::new();
+        chunk.hands[0].recover(id(0), |at| {
+            named.push(at as usize / 16 - 1);
+            chunk.slot(at as usize / 16 - 1).recover(id(0));
+        });
+        assert_eq!(named, [mine], "the hand names what is in hand");
+        assert_eq!(state(chunk.words[mine].load(Relaxed)), State::Free, "lost");
+        assert_eq!(state(chunk.words[published].load(Relaxed)), State::Live);
+        chunk.check();
+    });
+}
+
+#[test]
 fn a_reader_without_a_lock_sees_that_the_block_is_another() {
     model("heap: a reader validates with the generation", || {
         let chunk = chunk();
@@ -155,6 +181,24 @@ fn a_reader_without_a_lock_sees_that_the_block_is_another() {
         assert!(chunk.slot(block).claim(id(0)).is_some());
         chunk.bytes[block].store(2, Relaxed);
         reader.join().unwrap();
+    });
+}
+
+#[test]
+fn two_threads_learn_of_an_arena() {
+    model("heap: two threads learn of an arena", || {
+        let known = Arc::new(Known::new());
+        // As Heap::find_arenas: what is known already is not looked at again.
+        let look = |known: &Known| {
+            if known.count() == 0 {
+                known.add(0, 1280, 1, 12_800);
+            }
+            assert_eq!((known.arena(0), known.reach()), (Some((1280, 1)), 12_800));
+        };
+        let other = known.clone();
+        let thread = thread::spawn(move || look(&other));
+        look(&known);
+        thread.join().unwrap();
     });
 }
 
