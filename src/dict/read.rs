@@ -55,9 +55,9 @@ impl<'a> Entry<'a> {
     }
 
     /// Whether it is the entry of this generation still, so that all that was read of it is.
-    fn is_still<S: Words>(&self, store: &S, generation: Option<u64>) -> bool {
+    fn is_still<S: Words>(&self, store: &S, generation: u64) -> bool {
         fence(Acquire); // pairs with the Release fence in Writer::fill()
-        generation.is_some() && store.generation(self.at) == generation
+        store.generation(self.at) == Some(generation)
     }
 
     #[inline(always)]
@@ -142,17 +142,21 @@ enum Look<'a, R> {
     Nothing,
     Taken(R),
     /// An entry that is too large to be copied at once, and its generation.
-    Large(Entry<'a>, Option<u64>),
+    Large(Entry<'a>, u64),
     /// For who goes through a table: there is another.
     OtherTable,
 }
 
 /// Takes a small entry. Holds only if the version stays the same.
 #[inline(always)]
-fn look<'a, S: Words, R>(store: &S, entry: Entry<'a>, take: impl FnOnce(Entry<'a>) -> R) -> Look<'a, R> {
+fn look<'a, S: Words, R>(
+    store: &S,
+    entry: Entry<'a>,
+    take: impl FnOnce(Entry<'a>) -> R,
+) -> Result<Look<'a, R>, Damaged> {
     match entry.is_large() {
-        false => Look::Taken(take(entry)),
-        true => Look::Large(entry, store.generation(entry.at)),
+        false => Ok(Look::Taken(take(entry))),
+        true => Ok(Look::Large(entry, store.generation(entry.at).ok_or(Damaged)?)),
     }
 }
 
@@ -168,7 +172,7 @@ pub(crate) fn get<S: Words, R>(
 ) -> Result<Option<R>, Damaged> {
     loop {
         let found = consistent(shard, || match find(shard, store, hash, key)? {
-            Place::Found(_, entry) => Ok(look(store, entry, |entry| take(entry.value()))),
+            Place::Found(_, entry) => look(store, entry, |entry| take(entry.value())),
             Place::Missing(_) => Ok(Look::Nothing),
         });
         match found? {
@@ -231,7 +235,7 @@ pub(crate) fn collect_some<S: Words, R>(
                     return Ok(Look::Nothing);
                 }
                 let entry = Entry::at(store, entry_of(bucket)).ok_or(Damaged)?;
-                Ok(look(store, entry, |entry| take(entry.key(), entry.value())))
+                look(store, entry, |entry| take(entry.key(), entry.value()))
             });
             match one? {
                 Look::Taken(entry) => all.push(entry),
