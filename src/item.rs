@@ -37,6 +37,18 @@ pub(crate) fn words_of(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
     bytes.chunks(8).map(word_of)
 }
 
+/// Whether these bytes stand in the first of `words`. What is behind the last byte of a word is nobody's, and not looked at.
+#[inline(always)]
+pub(crate) fn stand_in(bytes: &[u8], words: &[AtomicU64]) -> bool {
+    let (whole, rest) = bytes.split_at(bytes.len() / 8 * 8);
+    let mut words = words.iter();
+    // Of both there are as many.
+    let are_whole = words_of(whole).all(|word| words.next().is_some_and(|there| there.load(Relaxed) == word));
+    let mask = (1 << (8 * rest.len())) - 1;
+    are_whole
+        && (rest.is_empty() || words.next().is_some_and(|there| there.load(Relaxed) & mask == word_of(rest)))
+}
+
 /// Bytes in shared words: `len` of them, zeros behind.
 #[derive(Debug, Clone, Copy)]
 pub struct Bytes<'a> {
@@ -61,8 +73,7 @@ impl Bytes<'_> {
 
     /// Whether they are these.
     pub(crate) fn are(self, bytes: &[u8]) -> bool {
-        self.len == bytes.len()
-            && words_of(bytes).zip(self.words).all(|(word, there)| there.load(Relaxed) == word)
+        self.len == bytes.len() && stand_in(bytes, self.words)
     }
 }
 
@@ -239,5 +250,14 @@ mod tests {
         assert_eq!(word_of(&[1, 2]), 0x201);
         assert_eq!(word_of(&[1, 0, 0, 0, 0, 0, 0, 2, 9]), 2 << 56 | 1);
         assert_eq!(words_of(&[0, 0, 0, 0, 0, 0, 0, 0, 7]).collect::<Vec<_>>(), [0, 7]);
+    }
+
+    #[test]
+    fn what_is_behind_the_last_byte_does_not_count() {
+        let words = [u64::MAX, 0xff07].map(AtomicU64::new);
+        let bytes = [255, 255, 255, 255, 255, 255, 255, 255, 7];
+        assert!(stand_in(&bytes, &words) && stand_in(&bytes[..8], &words) && stand_in(&[], &words));
+        assert!(stand_in(&bytes[..3], &words) && !stand_in(&[7], &words) && !stand_in(&[7; 17], &words));
+        assert!(!stand_in(&bytes[..8], &[]) && !stand_in(&bytes, &words[..1]));
     }
 }

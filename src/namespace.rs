@@ -154,7 +154,8 @@ impl Namespace {
         Ok(self.dict.remove(name)?.is_some())
     }
 
-    /// Removes all names, one after the other, and gives their memory back to what else grows in the segment: what others set meanwhile may stay.
+    /// Removes all names, one after the other, and frees their memory for what grows in the segment and has about their sizes: what others
+    /// set meanwhile may stay.
     ///
     /// # Errors
     ///

@@ -117,7 +117,7 @@ impl Place {
     }
 
     /// How many bytes of address space and file size what is created under a name of its own reserves, at least: if not said,
-    /// 16 GiB for what grows, and what it needs for what does not. Memory is taken only as it is used. Has no effect on
+    /// 16 GiB for what grows, and what it needs for what does not; 256 GiB at most. Memory is taken only as it is used. Has no effect on
     /// opening, nor inside of a segment.
     pub fn reserve(mut self, bytes: u64) -> Place {
         self.reserve = bytes;

@@ -64,7 +64,7 @@ fn set_named(dict: &Dict<[u8], [u8]>, key: &[u8], value: &str, of: Option<&str>)
     Err(Error::new(
         ErrorKind::InvalidInput,
         format!(
-            "{:?} has no value yet, so it must be said of which type it is to be",
+            "{:?} has no value yet, so it must be said of which type it is to be (--type of the program)",
             String::from_utf8_lossy(key)
         ),
     ))

@@ -386,3 +386,18 @@ fn within_time(path: &Path, bytes: &[u8], place: &Place, at: usize, value: u8) {
     use_it(place);
     assert!(begin.elapsed() < Duration::from_secs(5), "byte {at} = {value:#x} took {:?}", begin.elapsed());
 }
+
+#[test]
+fn a_limit_of_file_sizes_is_an_error_and_no_signal() {
+    let name = name("limit");
+    let child = || {
+        let limit = libc::rlimit { rlim_cur: 1 << 16, rlim_max: 1 << 16 };
+        // SAFETY: a limit of this process, which is a child of the test's.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &limit) }, 0);
+        let named = Segment::create(name.as_str(), 1 << 20).map(drop);
+        let anonymous = Segment::new(1 << 20).map(drop);
+        i32::from(![named, anonymous].iter().all(|made| made.is_err()))
+    };
+    // The exit code of who was ended by a signal would be 0, too: so the child says 7.
+    assert_eq!(Forked::run(|| 7 + child()).wait(), 7);
+}

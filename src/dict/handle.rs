@@ -39,7 +39,8 @@ const LEN: usize = HEAD + SHARDS * size_of::<Shard>();
 ///
 /// An entry of an 8-byte key and an 8-byte value takes a block of 32 bytes and 11 to 27 bytes of a table; the smaller tables that were
 /// there before take as much as the table again, until something of about their size needs the memory. With what the heap has in
-/// hand that is at most 107 bytes an entry in a dict of a million and more, and 150 in a smaller one; 67 were seen with ten million.
+/// hand that is at most 107 bytes an entry in a dict of a million and more, and 150 in one of ten thousand; 67 were seen with ten million. A small one
+/// takes 400 KB, whatever is in it.
 /// Memory that was freed is used again for what has about its size; it is not given back before the segment is. A dict of its own reserves 16 GiB of address space, of which memory is taken as needed;
 /// inside of a [`Segment`](crate::Segment) it uses what that has.
 ///
@@ -189,8 +190,8 @@ impl<K: Item + ?Sized, V: Item + ?Sized> Dict<K, V> {
         &self.object
     }
 
-    /// The same dict, whose writes give up with `TimedOut` when they have waited so long for a process that is stopped while it
-    /// writes in the same part. Zero: they do not wait at all. Without it they wait as long as it takes.
+    /// The same dict, whose writes give up with `TimedOut` when they have waited so long for another writer of the same part, who may
+    /// be stopped. Zero: they do not wait at all. Without it they wait as long as it takes.
     pub fn write_timeout(&self, timeout: Duration) -> Dict<K, V> {
         Dict { patience: Some(timeout), ..self.clone() }
     }

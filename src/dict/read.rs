@@ -8,7 +8,7 @@ use crate::loom::atomic::{fence, AtomicU64};
 use crate::loom::spin_loop;
 
 pub(super) use crate::item::Bytes;
-use crate::item::{words_for, words_of};
+use crate::item::{stand_in, words_for};
 
 use super::shard::Shard;
 use super::store::Words;
@@ -62,8 +62,7 @@ impl<'a> Entry<'a> {
 
     #[inline(always)]
     fn has_key(&self, key: &[u8]) -> bool {
-        self.key_len == key.len()
-            && words_of(key).zip(self.words).all(|(word, there)| there.load(Relaxed) == word)
+        self.key_len == key.len() && stand_in(key, self.words)
     }
 
     /// The bytes of the key: so many, in these words.

@@ -24,7 +24,8 @@ use crate::{Error, ErrorKind, Result};
 ///
 /// What takes how long: [`get`](List::get) a few loads; [`push`](List::push), [`pop`](List::pop) and [`set`](List::set)
 /// one or two blocks of the heap; [`insert`](List::insert) and [`remove`](List::remove) copy a word for each element. An
-/// element takes 8 bytes if it has so many at most, else 16 to 24 more than its size, and a string or bytes 8 more; growing doubles
+/// element takes 8 bytes if it has so many at most, else a block of its own beside: 8 bytes more than its size, and a string or bytes 8 more than that, rounded
+/// up to the next size of blocks (16 bytes apart up to 128, a quarter more each up to 8 KiB, then multiples of 16 KiB); growing doubles
 /// the room, which only [`clear`](List::clear) gives back.
 ///
 /// Elements are given as `T` or `&T`, or as what borrows as one, and come back [owned](Item::Owned): a message as itself,
@@ -146,7 +147,7 @@ impl<T: Item + ?Sized> List<T> {
         Change::begin(&self.object, &self.heap, self.head(), self.patience)
     }
 
-    /// The same list, whose changes give up with `TimedOut` when they have waited so long for another process that is changing it, and is
+    /// The same list, whose changes give up with `TimedOut` when they have waited so long for another one who is changing it, and may be
     /// stopped in that. Zero: they do not wait at all. Without it they wait as long as it takes.
     pub fn write_timeout(&self, timeout: Duration) -> List<T> {
         List { patience: Some(timeout), ..self.clone() }
@@ -223,7 +224,7 @@ impl<T: Item + ?Sized> List<T> {
     }
 
     /// Puts what `f` makes of the element at `index` in its place, and nobody changes the list in between; gives it back. `f` must not
-    /// change this list itself: it would wait for ever.
+    /// change this list itself, nor ask for a [`snapshot`](List::snapshot): it would wait for ever.
     ///
     /// # Errors
     ///
@@ -258,7 +259,7 @@ impl<T: Item + ?Sized> List<T> {
         self.change()?.remove::<T>(index)
     }
 
-    /// Takes all elements away, and frees their memory for what else grows in the segment.
+    /// Takes all elements away, and frees their memory for what grows in the segment and has about their sizes.
     ///
     /// # Errors
     ///
@@ -268,7 +269,7 @@ impl<T: Item + ?Sized> List<T> {
     }
 
     /// Sorts the elements; equal ones stay in their order. Others see the list as before or sorted. `compare` must not change
-    /// this list itself: it would wait for ever.
+    /// this list itself, nor ask for a [`snapshot`](List::snapshot): it would wait for ever.
     ///
     /// # Errors
     ///

@@ -30,6 +30,10 @@ use crate::Result;
 /// are made and grow. Objects stay as long as the manager, or until they are [removed](Manager::remove). What stands in a dict or a
 /// list may be a [`Ref`] to another object of the manager.
 ///
+/// Finding an object, by its name or by a [`Ref`], looks through all objects that there ever were, removed ones too: some 100 ns each.
+/// So open what is used often once, and make objects by the thousand, not by the million: what there are many of belongs into a dict
+/// or list.
+///
 /// # Examples
 ///
 /// ```
@@ -218,7 +222,8 @@ impl Manager {
 
     /// The place of an object without a name, for any type's `create`: only what is given a handle or a [`Ref`] finds it.
     ///
-    /// It stays as long as the manager, whether or not anything still refers to it, until it is [discarded](Manager::discard).
+    /// It stays as long as the manager, whether or not anything still refers to it, until it is [discarded](Manager::discard): also if the
+    /// process is killed before it has put its [`Ref`] anywhere.
     pub fn unnamed(&self) -> Place {
         Place::unnamed(self.segment.attachment().clone())
     }
@@ -236,7 +241,7 @@ impl Manager {
     /// Removes an object by its name, whatever it is. Nobody finds it any more, references to it are errors, and another may have the
     /// name at once. Whoever has it open goes on with it. A process that is killed in it has removed the name or not.
     ///
-    /// The memory that a dict, list or namespace has grown by is given back by its `clear`, before; what else there is of an
+    /// The memory that a dict, list or namespace has grown by is given back by its `clear`, before, for what has blocks of about the same sizes; what else there is of an
     /// object (17 KiB of a dict, 512 bytes of a list, all of an array or queue) stays used until the manager's end.
     ///
     /// # Errors

@@ -41,7 +41,7 @@ pub(crate) fn unnamed_file(dir: &Path, size: u64, mode: u32) -> Result<OwnedFd> 
 }
 
 fn resize(file: BorrowedFd<'_>, size: u64) -> Result<()> {
-    fs::ftruncate(file, size)
+    without_size_signal(|| fs::ftruncate(file, size))
         .map_err(|cause| Error::system(format!("cannot reserve {size} bytes of shared memory"), cause))
 }
 
@@ -116,6 +116,27 @@ pub(crate) fn unlink(path: &Path) -> Result<()> {
     }
 }
 
+/// What makes a file grow beyond the limit that the user has set (`ulimit -f`) sends a signal that ends the process, beside the error. The error
+/// is enough.
+fn without_size_signal<R>(
+    grow: impl FnOnce() -> std::result::Result<R, Errno>,
+) -> std::result::Result<R, Errno> {
+    // SAFETY: both sets are this function's own, and are filled before they are read; signals are blocked and taken for this thread only.
+    unsafe {
+        let (mut signal, mut before) = (std::mem::zeroed(), std::mem::zeroed());
+        libc::sigemptyset(&mut signal);
+        libc::sigaddset(&mut signal, libc::SIGXFSZ);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &signal, &mut before);
+        let result = grow();
+        if matches!(result, Err(Errno::FBIG)) && libc::sigismember(&before, libc::SIGXFSZ) == 0 {
+            let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+            libc::sigtimedwait(&signal, std::ptr::null_mut(), &at_once);
+        }
+        libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut());
+        result
+    }
+}
+
 /// Commits larger than this are held against the memory that the machine has left.
 const LARGE: u64 = 64 << 20;
 
@@ -134,7 +155,7 @@ pub(crate) fn commit(file: BorrowedFd<'_>, start: u64, len: u64) -> Result<()> {
         return Err(no_room());
     }
     loop {
-        match fs::fallocate(file, FallocateFlags::KEEP_SIZE, start, len) {
+        match without_size_signal(|| fs::fallocate(file, FallocateFlags::KEEP_SIZE, start, len)) {
             Ok(()) => return Ok(()),
             Err(Errno::INTR) => {}
             Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG | Errno::NOMEM) => return Err(no_room()),
@@ -165,7 +186,16 @@ pub(crate) fn map(file: BorrowedFd<'_>, len: usize) -> Result<MmapRaw> {
     MmapOptions::new()
         .len(len)
         .map_raw(file.as_raw_fd())
-        .map_err(|cause| Error::system(format!("cannot map {len} bytes of shared memory"), cause))
+        .map_err(|cause| {
+            let hint = match cause.raw_os_error() {
+                Some(libc::ENOMEM) => {
+                    " (address space is limited, see `ulimit -v`, or there are too many mappings: what grows reserves 16 GiB each, \
+                     less with `Place::reserve`, and together in a `Manager`)"
+                }
+                _ => "",
+            };
+            Error::system(format!("cannot map {len} bytes of shared memory{hint}"), cause)
+        })
 }
 
 /// Maps the first `len` bytes for reading only. Writing through the pointer is a fault.

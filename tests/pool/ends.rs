@@ -324,9 +324,9 @@ fn failures_with_successes_between_them_are_not_in_a_row() {
     orders.send(BEGIN).unwrap();
     begun(1);
     let fail = || {
+        let before: HashSet<u32> = pool.pids().into_iter().collect();
         orders.send(FAIL).unwrap();
         // Its place is taken by another.
-        let before: HashSet<u32> = pool.pids().into_iter().collect();
         let deadline = Instant::now() + LONG;
         while pool.pids().len() < 3 || pool.pids().into_iter().collect::<HashSet<_>>() == before {
             assert!(Instant::now() < deadline);

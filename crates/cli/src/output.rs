@@ -44,12 +44,12 @@ pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> St
     text
 }
 
-/// Bytes for people: `512`, `4.0 KiB`, `1.5 GiB`.
+/// Bytes for people: `512 B`, `4.0 KiB`, `1.5 GiB`.
 pub(crate) fn size(bytes: u64) -> String {
     let units = ["KiB", "MiB", "GiB", "TiB"];
     let exponent = (bytes.max(1).ilog2() / 10).min(units.len() as u32);
     match exponent {
-        0 => bytes.to_string(),
+        0 => format!("{bytes} B"),
         _ => format!("{:.1} {}", bytes as f64 / 1024f64.powi(exponent as i32), units[exponent as usize - 1]),
     }
 }
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn sizes_and_ages() {
         let sizes = [0, 1023, 1024, 1536, 1 << 30, u64::MAX].map(size);
-        assert_eq!(sizes, ["0", "1023", "1.0 KiB", "1.5 KiB", "1.0 GiB", "16777216.0 TiB"]);
+        assert_eq!(sizes, ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "1.0 GiB", "16777216.0 TiB"]);
         let ago = |seconds| age(SystemTime::now() - Duration::from_secs(seconds));
         assert_eq!([5, 300, 7_200, 900_000].map(ago), ["5s", "5m", "2h", "10d"]);
         assert_eq!(age(SystemTime::now() + Duration::from_secs(60)), "0s");

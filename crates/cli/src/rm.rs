@@ -27,6 +27,13 @@ pub(crate) struct Rm {
 impl Rm {
     pub(crate) fn run(self) -> Outcome {
         let (name, place) = (&self.name, self.site.place(&self.name));
+        if name.contains('/') {
+            return Err(format!(
+                "{name:?}: `rm` removes whole segments; another directory is given by --dir, and an object of a segment is removed by \
+                 Manager::remove"
+            )
+            .into());
+        }
         let pids: Vec<u32> = match inspect::segment(place.clone()) {
             Ok(segment) => {
                 segment.participants.iter().filter(|seen| seen.alive).map(|seen| seen.pid).collect()
