@@ -7,7 +7,7 @@ use crate::{Error, ErrorKind, Result};
 use super::store::{Block, Store, Words};
 
 /// Words of a block.
-const WORDS: usize = if cfg!(loom) { 5 } else { 64 };
+const WORDS: usize = if cfg!(loom) { 6 } else { 64 };
 const FREE: u64 = 0;
 const CLAIMED: u64 = 1;
 const LIVE: u64 = 2;

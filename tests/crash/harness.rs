@@ -53,13 +53,13 @@ pub struct Recipe {
 /// More steps than any operation takes: a spin that does not end.
 const STEPS_MAX: usize = 1 << 20;
 /// Unless `EVERY` says otherwise: one instruction of so many, and all that are near to what others can see.
-const EVERY: usize = 7;
+const EVERY: usize = 11;
 /// So near: what others can see changes nowhere else, and what the operation reads of it decides what it changes next.
-const NEAR: usize = 4;
+const NEAR: usize = 2;
 /// Of instructions at which the operation is for the first or second time no more than so many, besides those that are near.
-const FIRST_MAX: usize = 200;
+const FIRST_MAX: usize = 120;
 /// And of those where it has been twice: they are a spin or another loop, again and again the same.
-const AGAIN_MAX: usize = 40;
+const AGAIN_MAX: usize = 24;
 /// What is left of these three where each moment is costly: this part of the numbers, and so near.
 const COSTLY: usize = 6;
 const NEAR_COSTLY: usize = 1;

@@ -39,9 +39,9 @@
 //!
 //! # Runs
 //!
-//! `cargo test --test crash` tries all instructions that are within 4 of an atomic instruction, of a system call, or of one
-//! that has changed a word in a segment: what others can see changes nowhere else. Of all else it tries every seventh that is at
-//! an address where the operation has been once or never before, 200 at most, and 40 of those where it comes again and again, in a
+//! `cargo test --test crash` tries all instructions that are within 2 of an atomic instruction, of a system call, or of one
+//! that has changed a word in a segment: what others can see changes nowhere else. Of all else it tries every eleventh that is at
+//! an address where the operation has been once or never before, 120 at most, and 24 of those where it comes again and again, in a
 //! spin or a loop. `EVERY=1 cargo test --release --test crash` tries every single one, `EVERY=100` fewer. With `-- queue` behind
 //! it, those of the scenes with `queue` in their names. `JOBS` says how many moments are tried at once.
 //!

@@ -133,6 +133,39 @@ fn a_reader_and_a_table_that_grows() {
     });
 }
 
+/// A value that is too large to be copied at once.
+fn much(number: u64) -> [u8; 24] {
+    let mut much = [0; 24];
+    much.chunks_mut(8).for_each(|word| word.copy_from_slice(&number.to_le_bytes()));
+    much
+}
+
+#[test]
+fn a_reader_of_much() {
+    model_within(2, "dict: a reader of a large value, and a writer of it and of another", || {
+        let scene = Scene::new(5, &[2]);
+        let put = |scene: &Scene, number| {
+            scene.write(id(1), |writer| _ = writer.put(1, &1u64.to_le_bytes(), &much(number)).unwrap());
+        };
+        put(&scene, 1);
+        let reader = spawn(&scene, |scene| {
+            let bytes = |bytes: Bytes<'_>| {
+                let mut copy = Vec::new();
+                bytes.append_to(&mut copy);
+                copy
+            };
+            let seen = get(&scene.shard, &scene.arena, 1, &1u64.to_le_bytes(), bytes).unwrap().unwrap();
+            assert!([1, 7, 8].map(much).iter().any(|much| seen == *much), "a mixture: {seen:?}");
+        });
+        scene.put(id(1), 2, 9);
+        put(&scene, 7);
+        // In the block of what was there before.
+        put(&scene, 8);
+        reader.join().unwrap();
+        scene.holds(2);
+    });
+}
+
 #[test]
 fn two_writers() {
     model_within(2, "dict: two writers of one shard", || {
