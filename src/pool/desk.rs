@@ -196,9 +196,11 @@ impl Desk {
     }
 
     pub(crate) fn bench(&self, worker: usize) -> Option<&Bench> {
+        if worker >= self.workers {
+            return None;
+        }
         // SAFETY: as in head(), and there are so many.
-        (worker < self.workers)
-            .then(|| unsafe { &*self.object.base().add(BENCHES_AT).cast::<Bench>().add(worker) })
+        Some(unsafe { &*self.object.base().add(BENCHES_AT).cast::<Bench>().add(worker) })
     }
 
     /// Where in the segment a slot's own bytes for arguments begin; those for results follow.

@@ -310,7 +310,7 @@ impl ReadCursor {
         Ok(ready)
     }
 
-    /// Empty: for now, or for good? What was sent between the look and the end counts.
+    /// Empty: at this moment, or for good? What was sent between the look and the end counts.
     #[inline(always)]
     fn look_after_the_end(&mut self, control: &Control) -> Result<u64, Stuck> {
         if !control.shared.producer.is_gone() {

@@ -322,7 +322,7 @@ impl<T: Message> Producer<T> {
         SendSlot { producer: self }
     }
 
-    /// Sends as many of `values` as there is room for now, from the first on, all at once; says how many: at
+    /// Sends as many of `values` as there is room for, from the first on, all at once; says how many: at
     /// least one, unless there are none.
     ///
     /// # Errors
