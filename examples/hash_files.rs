@@ -1,8 +1,10 @@
-//! SHA-256 of all files in a directory, by a pool of processes: `cargo run --release --example hash_files -- [--check] [DIRECTORY]`.
+//! SHA-256 of all files in a directory, by a pool of processes:
+//! `cargo run --release --example hash_files -- [--check] [DIRECTORY]`.
 //!
-//! It prints what `sha256sum` would, in the order in which the files are done; of this library's own sources, unless said.
-//! What cannot be read is said at the end, and costs no other file its sum. With `--check` they are hashed again in this process
-//! alone, and must give the same.
+//! It prints what `sha256sum` would, in the order in which the files are finished. The default
+//! directory has this library's own sources. Files that cannot be read are listed at the end, and
+//! no other file is affected by them. With `--check` the files are hashed again in this process
+//! alone, and the sums must be the same.
 
 use std::error::Error;
 use std::fs::File;
@@ -14,7 +16,8 @@ use indicatif::ProgressBar;
 use pagemate::Pool;
 use sha2::{Digest, Sha256};
 
-/// Of one file: its path again, for results come in any order, and the sum or why there is none.
+/// The result for one file: its path, because results arrive in any order, and the sum or the
+/// error.
 fn sum(path: PathBuf) -> (PathBuf, Result<[u8; 32], String>) {
     let hash = || {
         let (mut file, mut hasher) = (File::open(&path)?, Sha256::new());
@@ -25,7 +28,7 @@ fn sum(path: PathBuf) -> (PathBuf, Result<[u8; 32], String>) {
     (path, sum)
 }
 
-/// All files below `dir`. Links are not followed.
+/// Returns all files below `dir`. Does not follow links.
 fn files(dir: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
     for entry in dir.read_dir()? {
         let entry = entry?;

@@ -1,114 +1,31 @@
-//! What some processes share, kept in a directory: a dict, a list, a namespace and a value, by name. Run it again, and it goes on.
+//! One segment with all objects that some processes share, by name: `cargo run --example manager`.
 //!
-//! ```text
-//! cargo run --release --example manager -- /var/tmp/visits
-//! cargo run --release -- show visits --dir /var/tmp/visits                    # look at it with the program
-//! cargo run --release -- set visits/settings title Gallery --dir /var/tmp/visits
-//! cargo run --release --example manager -- /var/tmp/visits --forget           # remove it
-//! ```
-//!
-//! Three visitors come at once, each in a process of its own; one is killed in the middle. Nobody is there all the time: there is no
-//! server, and the last complete state is what the next one finds.
+//! `gallery` is the longer example, which keeps its segment on disk.
 
-use std::path::PathBuf;
+use pagemate::{Kind, Manager, Process};
 
-use pagemate::{Dict, List, Manager, Message, Origin, Place, Process, Value};
-
-/// A visit as it stands in the list.
-#[derive(Debug, Clone, Copy, Message)]
-#[repr(C)]
-struct Visit {
-    /// Which of all visits.
-    number: u64,
-    /// By which process.
-    pid: u32,
-    rooms: u32,
-}
-
-/// The handles by which this program knows what is shared.
-struct Gallery {
-    /// Who came how often.
-    guests: Dict<str, u64>,
-    visits: List<Visit>,
-    /// How many visits there were, whoever counts.
-    counter: Value<u64>,
-}
-
-impl Gallery {
-    /// Opens all of it, or creates what is not there.
-    fn of(manager: &Manager) -> pagemate::Result<Gallery> {
-        Ok(Gallery {
-            guests: manager.dict("guests")?,
-            visits: manager.list("visits")?,
-            counter: manager.value("counter", 0)?,
-        })
-    }
-
-    fn visit(&self, name: &str, rooms: u32) -> pagemate::Result<Visit> {
-        let number = self.counter.fetch_add(1) + 1;
-        self.guests.update(name, |count| Some(count.unwrap_or(&0) + 1))?;
-        let visit = Visit { number, pid: std::process::id(), rooms };
-        self.visits.push(visit)?;
-        Ok(visit)
-    }
-}
-
-/// A visitor, which runs in a process of its own and opens the directory by its name, as a program of somebody else would.
-fn visitor((dir, name, rooms): (String, String, u32)) -> Result<(), String> {
-    let visit = || -> pagemate::Result<()> {
-        let gallery = Gallery::of(&Manager::open(place(&dir))?)?;
-        for room in 1..=rooms {
-            let visit = gallery.visit(&name, room)?;
-            if name == "Mallory" && room == 2 {
-                // Not even now is anything of it lost for the others, or half there.
-                std::process::abort();
-            }
-            println!("{name} is in room {room}: visit {} of all", visit.number);
-        }
-        Ok(())
+/// Opens the segment by its name, as an unrelated program of the same user can.
+fn other(name: String) -> Result<u64, String> {
+    let work = || -> pagemate::Result<u64> {
+        let manager = Manager::open(name)?;
+        manager.dict::<str, f64>("prices")?.insert("tea", &2.5)?;
+        manager.list::<str>("log")?.push("a price was set")?;
+        manager.namespace("settings")?.set("title", "Kiosk")?;
+        Ok(manager.value("visits", 0u64)?.fetch_add(1) + 1)
     };
-    visit().map_err(|error| error.to_string())
-}
-
-fn place(dir: &str) -> Place {
-    Place::in_dir(dir, "visits").persistent()
+    work().map_err(|error| error.to_string())
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     pagemate::init();
-    let mut arguments = std::env::args().skip(1);
-    let dir = arguments.next().ok_or("usage: manager DIRECTORY [--forget]")?;
-    if arguments.next().is_some_and(|argument| argument == "--forget") {
-        return Ok(place(&dir).remove()?);
+    let name = format!("manager-{}", std::process::id());
+    let manager = Manager::create(&name)?;
+    let visits = Process::spawn(other, name)?.join()??;
+    println!("visit {visits}: tea is {:?}", manager.dict::<str, f64>("prices")?.get("tea")?);
+    println!("title: {:?}", manager.namespace("settings")?.get::<str>("title")?);
+    for object in manager.objects()? {
+        println!("  {} {}", object.kind.map_or("other", Kind::name), object.name);
     }
-    std::fs::create_dir_all(&dir)?;
-    let (manager, origin) = Manager::open_or_create(place(&dir))?;
-    let gallery = Gallery::of(&manager)?;
-    let settings = manager.namespace("settings")?;
-    match origin {
-        Origin::Created => settings.set::<str>("title", "Museum")?,
-        Origin::Opened => println!("open again, after {} visits", gallery.counter.load()),
-    }
-    let title = settings.get::<str>("title")?.unwrap_or_default();
-    settings.set("openings", &(settings.get::<u32>("openings")?.unwrap_or(0) + 1))?;
-
-    let mut visitors = Vec::new();
-    for (name, rooms) in [("Ada", 3), ("Grace", 2), ("Mallory", 4)] {
-        visitors.push((name, Process::spawn(visitor, (dir.clone(), name.to_owned(), rooms))?));
-    }
-    for (name, process) in visitors {
-        match process.join() {
-            Ok(visited) => visited?,
-            Err(death) => println!("{name} did not come out: {death}"),
-        }
-    }
-
-    let mut guests: Vec<(String, u64)> = gallery.guests.iter().collect::<pagemate::Result<_>>()?;
-    guests.sort();
-    println!("{title}, opening {}", settings.get::<u32>("openings")?.unwrap_or(0));
-    guests.iter().for_each(|(name, count)| println!("  {name}: {count} rooms"));
-    let last = gallery.visits.len()?.checked_sub(1).and_then(|last| gallery.visits.get(last).transpose());
-    println!("  last: {:?}", last.transpose()?);
-    println!("kept in {}", manager.path().unwrap_or_else(PathBuf::new).display());
+    // The name is removed by the last process that has the segment open.
     Ok(())
 }

@@ -1,7 +1,8 @@
-//! Draws the Mandelbrot set over a pool of processes: `cargo run --release --example mandelbrot -- [--check] [FILE [WIDTH]]`.
+//! Draws the Mandelbrot set with a pool of processes:
+//! `cargo run --release --example mandelbrot -- [--check] [FILE [WIDTH]]`.
 //!
-//! The picture is two thirds as high as it is wide, and goes to mandelbrot.png unless said. With `--check` it is drawn again in
-//! this process alone, and must be the same.
+//! The picture is two thirds as high as it is wide. The default file is mandelbrot.png. With
+//! `--check` it is drawn again in this process alone, and must be the same.
 
 use std::fs::File;
 use std::io::BufWriter;
@@ -13,7 +14,7 @@ use pagemate::Pool;
 
 const STEPS: u32 = 1000;
 
-/// A row of so many pixels, `y` of the set's plane below the real axis.
+/// A row of `width` pixels, at `y` of the set's plane below the real axis.
 fn row((y, width): (f64, u32)) -> Vec<u8> {
     let at = |x| {
         let (re, im) = (3.0 * f64::from(x) / f64::from(width) - 2.25, y);
@@ -29,7 +30,7 @@ fn row((y, width): (f64, u32)) -> Vec<u8> {
     (0..width).map(at).collect()
 }
 
-/// The brighter, the longer it took to leave; never black, as what stays is.
+/// Brighter for points that take longer to leave; never black, because points that stay are black.
 fn shade(step: u32) -> u8 {
     (255.0 * f64::from(step + 2).ln() / f64::from(STEPS + 1).ln()) as u8
 }
@@ -65,8 +66,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pool = Pool::builder().name(format!("mandelbrot-{}", std::process::id())).build()?;
     let bar = ProgressBar::new(rows(width).len() as u64);
     let begin = Instant::now();
-    // Rows near the axis take longer than the others, so each goes by itself.
-    let options = pool.options().chunk_size(1).progress(|done, _| bar.set_position(done as u64));
+    // Rows near the axis take longer than others, so each row is a task of its own.
+    let options = pool.task_options().chunk_size(1).progress(|done, _| bar.set_position(done as u64));
     let drawn = options.map(row, rows(width))?;
     bar.finish_and_clear();
     println!("{} rows over {} workers in {:?}", drawn.len(), pool.workers(), begin.elapsed());

@@ -1,5 +1,5 @@
-//! One of two programs that share nothing but a name and a layout: it receives what `ticker` sends, and declares the
-//! message itself.
+//! One of two programs that share only a name and a layout. It receives what `ticker` sends, and
+//! declares the message itself.
 
 use pagemate::{Message, Queue};
 
@@ -24,6 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (ticks, _) = Queue::<Tick>::open_or_create(name, 256)?;
     let (mut count, mut bought, mut turnover) = (0u64, 0u64, 0.0);
     for tick in &ticks {
+        let tick = tick?;
         count += 1;
         turnover += tick.price * f64::from(tick.size);
         if tick.side == Side::Buy {

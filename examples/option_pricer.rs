@@ -1,8 +1,9 @@
-//! The price of a European call by many random paths, over a pool of processes: `cargo run --release --example option_pricer --
-//! [--check] [PATHS]`.
+//! The price of a European call by many random paths, with a pool of processes:
+//! `cargo run --release --example option_pricer -- [--check] [PATHS]`.
 //!
-//! Each task has a seed of its own, so the price does not depend on how many workers there are. With `--check` it is computed
-//! again in this process alone, and must be the same to the last bit, and within four standard errors of what Black and Scholes say.
+//! Each task has its own seed, so the price does not depend on the number of workers. With
+//! `--check` it is computed again in this process alone. Both prices must be the same to the last
+//! bit, and within four standard errors of the Black-Scholes price.
 
 use std::error::Error;
 use std::f64::consts::TAU;
@@ -11,13 +12,13 @@ use std::time::Instant;
 use indicatif::{ProgressBar, ProgressStyle};
 use pagemate::{Message, Pool};
 
-/// What is priced.
+/// The option to price.
 #[derive(Debug, Clone, Copy, Message)]
 #[repr(C)]
 struct Call {
     spot: f64,
     strike: f64,
-    /// A year.
+    /// Per year.
     rate: f64,
     volatility: f64,
     years: f64,
@@ -33,14 +34,14 @@ struct Sums {
 
 const CALL: Call = Call { spot: 100.0, strike: 105.0, rate: 0.03, volatility: 0.2, years: 1.0 };
 const PATHS_A_TASK: u64 = 10_000;
-/// Steps of a path.
+/// Steps of one path.
 const STEPS: u32 = 12;
 
 /// SplitMix64.
 struct Random(u64);
 
 impl Random {
-    /// From above 0 to 1.
+    /// Returns a number above 0, up to 1.
     fn uniform(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut word = self.0;
@@ -50,15 +51,15 @@ impl Random {
         ((word >> 11) + 1) as f64 / (1_u64 << 53) as f64
     }
 
-    /// By Box and Muller.
+    /// Returns a normal deviate, by Box and Muller.
     fn normal(&mut self) -> f64 {
         (-2.0 * self.uniform().ln()).sqrt() * (TAU * self.uniform()).cos()
     }
 }
 
-/// The paths of task number `seed`.
+/// Returns the sums over the paths of the task with this seed.
 fn walk((call, seed): (Call, u64)) -> Sums {
-    // Seeds one apart are states far apart: each is mixed before it begins.
+    // Neighbouring seeds must lead to distant states, so each is mixed before it begins.
     let mut random = Random(seed.wrapping_mul(0xd129_0b0e_5b3b_5a3d));
     let step = call.years / f64::from(STEPS);
     let drift = (call.rate - call.volatility * call.volatility / 2.0) * step;
@@ -74,7 +75,7 @@ fn walk((call, seed): (Call, u64)) -> Sums {
     sums
 }
 
-/// The mean, and its standard error.
+/// Returns the mean and its standard error.
 fn price(sums: &[Sums]) -> (f64, f64) {
     let paths = sums.len() as f64 * PATHS_A_TASK as f64;
     let mean = sums.iter().map(|sums| sums.payoff).sum::<f64>() / paths;
@@ -82,14 +83,15 @@ fn price(sums: &[Sums]) -> (f64, f64) {
     (mean, ((square - mean * mean) / paths).sqrt())
 }
 
-/// What the price is by the formula.
+/// Returns the price by the formula.
 fn black_scholes(call: Call) -> f64 {
     let spread = call.volatility * call.years.sqrt();
     let d1 = ((call.spot / call.strike).ln() + call.rate * call.years) / spread + spread / 2.0;
     call.spot * cumulative(d1) - call.strike * (-call.rate * call.years).exp() * cumulative(d1 - spread)
 }
 
-/// The normal distribution up to `x`, by a series that converges for any, and soon for a moderate one.
+/// Returns the normal distribution function at `x`, by a series that converges for any `x`, and
+/// soon for a moderate one.
 fn cumulative(x: f64) -> f64 {
     let mut term = x;
     let mut sum = x;
@@ -116,8 +118,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let bar = ProgressBar::new(tasks);
     bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} tasks, {eta} to go")?);
     let begin = Instant::now();
-    let sums =
-        pool.options().chunk_size(4).progress(|done, _| bar.set_position(done as u64)).map(walk, calls())?;
+    let sums = pool
+        .task_options()
+        .chunk_size(4)
+        .progress(|done, _| bar.set_position(done as u64))
+        .map(walk, calls())?;
     bar.finish_and_clear();
     let (mean, error) = price(&sums);
     let paths = tasks * PATHS_A_TASK;

@@ -1,4 +1,5 @@
-//! What a process costs beside `std::process::Command` of the same program: `cargo run --release --example spawn_cost`.
+//! The cost of a process, compared with `std::process::Command` of the same program:
+//! `cargo run --release --example spawn_cost`.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -21,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let process = || -> Result<(), Box<dyn std::error::Error>> { Ok(Process::spawn(|()| (), ())?.join()?) };
     command()?;
     process()?;
-    // In turns, and compared within a round, since others use the machine too.
+    // The two take turns and are compared within a round, because others use the machine too.
     let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
         let (command, process) = (time(command)?, time(process)?);

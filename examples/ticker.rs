@@ -1,4 +1,5 @@
-//! One of two programs that share nothing but a name and a layout: it sends ticks. `market_reader` receives them.
+//! One of two programs that share only a name and a layout: it sends ticks, and `market_reader`
+//! receives them.
 //!
 //! ```text
 //! cargo run --example market_reader -- prices &
@@ -35,7 +36,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ticks.send(Tick { price: f64::from(size) / 4.0, size, side, _pad: [0; 3] })?;
     }
     ticks.close();
-    // The reader may still be opening it: the queue goes with the last who leaves.
+    // The reader may still be opening the queue, which is removed by the last process that leaves
+    // it.
     while !ticks.is_empty() {
         std::thread::yield_now();
     }

@@ -1,8 +1,17 @@
-//! The facade: std's atomics, or loom's under `--cfg loom`. Every word that processes share goes through it.
+//! The facade: std's atomics, or loom's under `--cfg loom`. Every word that processes share goes
+//! through it.
 //!
-//! loom checks `SeqCst` fences but treats `SeqCst` *accesses* as `AcqRel`. Where an algorithm needs "my store is seen,
-//! or I see yours", it is written with `SeqCst` accesses (free after a locked instruction on x86) followed by
-//! [`sc_fence`], which costs nothing outside of loom and is a real fence inside of it.
+//! Some algorithms need "my write is seen, or I see yours" across two words. There the write
+//! returns an [`Ordered`], and the load that must not come before the write takes one. loom models
+//! `SeqCst` fences but treats `SeqCst` *accesses* as `AcqRel`. So under loom such a write is
+//! followed by a fence. Outside of loom the access itself has that effect (a fence after a locked
+//! instruction is free on x86). A write that returns no [`Ordered`] has no such fence in the model
+//! either.
+//!
+//! The whole crate compiles under `--cfg loom`. What differs there is small: sizes, which loom's
+//! words do not share with the layout; counts, so that a model ends; tests of real threads; and
+//! mappings, which fail, since loom's words must be constructed. A model constructs the memory side
+//! of an object by itself.
 
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic;
@@ -10,16 +19,84 @@ pub(crate) use std::sync::atomic;
 #[cfg(loom)]
 pub(crate) use ::loom::sync::atomic;
 
-/// Stands for the order that `SeqCst` accesses already give. Call it between a `SeqCst` read-modify-write and the
-/// `SeqCst` load that must not pass it, on both sides.
-#[inline(always)]
-pub(crate) fn sc_fence() {
-    #[cfg(loom)]
-    atomic::fence(atomic::Ordering::SeqCst);
+/// Restrains the compiler only, so a model needs none.
+pub(crate) use std::sync::atomic::compiler_fence;
+
+/// The proof that the caller's last write is ordered before its next `SeqCst` load, with respect to
+/// all threads that order theirs likewise: by a `SeqCst` read-modify-write, or by a fence.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ordered(());
+
+impl Ordered {
+    /// Orders writes of any kind by a fence. For slow paths, since it takes as long as a locked
+    /// instruction.
+    #[inline]
+    pub(crate) fn by_fence() -> Ordered {
+        atomic::fence(atomic::Ordering::SeqCst);
+        Ordered(())
+    }
+
+    /// Returns the proof for the `SeqCst` read-modify-write that the caller has just made.
+    #[inline(always)]
+    fn by_access() -> Ordered {
+        #[cfg(loom)]
+        atomic::fence(atomic::Ordering::SeqCst);
+        Ordered(())
+    }
 }
 
-/// The cheap side of an asymmetric barrier: orders this thread's earlier stores before its later loads as seen by
-/// whoever calls [`crate::sys::barrier::heavy`]. Only the compiler is held back; the other side pays.
+/// `SeqCst` read-modify-writes that return the proof of their order.
+pub(crate) trait OrderedChange<T> {
+    /// `compare_exchange`: SeqCst on success, which includes Release and Acquire. A failure has the
+    /// order `failure`, and proves nothing.
+    fn exchange_ordered(&self, from: T, to: T, failure: atomic::Ordering) -> Result<Ordered, T>;
+    /// `fetch_add`. Returns the previous value.
+    fn add_ordered(&self, count: T) -> (T, Ordered);
+    /// `fetch_sub`. Returns the previous value.
+    fn sub_ordered(&self, count: T) -> (T, Ordered);
+    /// `fetch_or`.
+    fn set_ordered(&self, bits: T) -> Ordered;
+}
+
+macro_rules! ordered_change {
+    ($atomic:ident, $word:ty) => {
+        impl OrderedChange<$word> for atomic::$atomic {
+            #[inline(always)]
+            fn exchange_ordered(
+                &self,
+                from: $word,
+                to: $word,
+                failure: atomic::Ordering,
+            ) -> Result<Ordered, $word> {
+                self.compare_exchange(from, to, atomic::Ordering::SeqCst, failure)
+                    .map(|_| Ordered::by_access())
+            }
+
+            #[inline(always)]
+            fn add_ordered(&self, count: $word) -> ($word, Ordered) {
+                (self.fetch_add(count, atomic::Ordering::SeqCst), Ordered::by_access())
+            }
+
+            #[inline(always)]
+            fn sub_ordered(&self, count: $word) -> ($word, Ordered) {
+                (self.fetch_sub(count, atomic::Ordering::SeqCst), Ordered::by_access())
+            }
+
+            #[inline(always)]
+            fn set_ordered(&self, bits: $word) -> Ordered {
+                self.fetch_or(bits, atomic::Ordering::SeqCst);
+                Ordered::by_access()
+            }
+        }
+    };
+}
+
+ordered_change!(AtomicU32, u32);
+ordered_change!(AtomicU64, u64);
+
+/// The cheap side of an asymmetric barrier: orders this thread's earlier stores before its later
+/// loads as seen by a caller of [`crate::sys::membarrier::heavy`]. Only the compiler is restrained;
+/// the other side pays.
 #[inline(always)]
 pub(crate) fn light_fence() {
     #[cfg(loom)]
@@ -28,7 +105,7 @@ pub(crate) fn light_fence() {
     atomic::compiler_fence(atomic::Ordering::SeqCst);
 }
 
-/// A pause inside a bounded spin.
+/// Pauses inside a bounded spin.
 #[inline(always)]
 pub(crate) fn spin_loop() {
     #[cfg(loom)]

@@ -1,4 +1,5 @@
-//! The fuzz targets as plain tests: every stored input once. `.ci/fuzz` looks for new ones.
+//! The fuzz targets as plain tests: each stored input once. `.ci/fuzz` searches for new ones. A
+//! program of its own, because it compiles the bodies in fuzz/.
 
 #[path = "../fuzz/src/bodies/mod.rs"]
 mod bodies;

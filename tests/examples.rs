@@ -1,10 +1,11 @@
-//! The examples of the pool give what one process alone would give.
+//! The examples run and leave nothing behind, and those of the pool have the results of one process
+//! alone.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 fn example(name: &str) -> Command {
-    // target/PROFILE/deps/this-test: the examples are two folders beside.
+    // target/PROFILE/deps/this-test: the examples are in a folder beside `deps`.
     let mut path: PathBuf = std::env::current_exe().unwrap();
     path.pop();
     path.pop();
@@ -19,7 +20,7 @@ fn run(command: &mut Command) -> (String, String) {
     (out, error)
 }
 
-/// A directory that goes when it is dropped.
+/// A directory that is removed when it is dropped.
 struct Dir(PathBuf);
 
 impl Dir {
@@ -84,11 +85,66 @@ fn an_option_costs_what_the_formula_says() {
 
 #[test]
 fn examples_leave_no_segment() {
-    // A pool that is dropped right before the program ends.
+    // The example drops its pool directly before the program ends.
     for _ in 0..20 {
         let child = example("option_pricer").arg("10000").stdout(Stdio::null()).spawn().unwrap();
         let segment = format!("/dev/shm/pagemate.option_pricer-{}", child.id());
         assert!(child.wait_with_output().unwrap().status.success());
         assert!(!Path::new(&segment).exists(), "{segment}");
     }
+}
+
+/// The smallest examples, one for each type, and a line that each of them prints.
+const SMALL: &[(&str, &str)] = &[
+    ("array", "[0, 1, 4, 9, 16, 25, 36, 49, 64, 81]"),
+    ("barrier", "this process saw (6, 66)"),
+    ("condvar", "the child did 5 jobs"),
+    ("dict", "8 words, \"be\" 3 times"),
+    ("event", "the child goes on"),
+    ("inspect", "  holds Ada"),
+    ("list", "[\"Ada\", \"Alan\", \"Barbara\", \"Edsger\", \"Grace\"]"),
+    ("manager", "visit 1: tea is Some(2.5)"),
+    ("mutex", "a holder died and left a balance of 0"),
+    ("once", ", which it had written"),
+    ("pipe", "the child answered 3 times"),
+    ("pool", "imap: [1.0, 0.5, 0.3333333333333333]"),
+    ("process", "78498 primes below 1,000,000"),
+    ("queue", "two consumers counted a turnover of 2525"),
+    ("rwlock", "quotes, none of them half changed"),
+    ("semaphore", "both permits are free again"),
+    ("spsc", "1 + 2 + ... + 1003 = 503506"),
+    ("value", "Range { low: 0.0, high: 1099.0, count: 200 }"),
+    ("waitset", "the child has ended, the sum is 55"),
+];
+
+/// The larger examples. Other tests run them, or nobody but their reader does.
+const LARGER: &[&str] =
+    &["gallery", "hash_files", "mandelbrot", "market_reader", "option_pricer", "spawn_cost", "ticker"];
+
+#[test]
+fn the_smallest_examples_run_alone() {
+    for (name, line) in SMALL {
+        let child = example(name).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let segment = format!("/dev/shm/pagemate.{name}-{}", child.id());
+        let output = child.wait_with_output().unwrap();
+        let [out, error] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        assert!(output.status.success() && out.contains(line), "{name}: {}\n{out}{error}", output.status);
+        assert!(!Path::new(&segment).exists(), "{segment}");
+    }
+}
+
+#[test]
+fn every_example_is_in_one_of_the_lists_and_a_small_one_is_small() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let mut files = 0;
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let Some(name) = path.file_name().unwrap().to_str().unwrap().strip_suffix(".rs") else { continue };
+        files += 1;
+        let is_small = SMALL.iter().any(|(small, _)| *small == name);
+        assert!(is_small || LARGER.contains(&name), "{name} is in none of the lists");
+        let lines = std::fs::read_to_string(&path).unwrap().lines().count();
+        assert!(!is_small || lines <= 40, "{name} has {lines} lines");
+    }
+    assert_eq!(files, SMALL.len() + LARGER.len(), "a list names an example that is not there");
 }

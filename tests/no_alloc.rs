@@ -1,4 +1,4 @@
-//! Hot paths allocate nothing: an allocator that counts, and operations after everything has been created.
+//! Hot paths allocate nothing. The allocator counts, so this is a program of its own.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -6,7 +6,7 @@ use std::cell::Cell;
 use pagemate::{Event, Queue, WaitSet};
 
 thread_local! {
-    /// Allocations of this thread: the harness has others.
+    /// Allocations of this thread. The harness has threads of its own.
     static COUNT: Cell<usize> = const { Cell::new(0) };
 }
 

@@ -1,5 +1,5 @@
-//! Feature `raw_sync`: the flows of that crate's own examples on its mutex and event and on pagemate's, and what only the
-//! latter can.
+//! Feature `raw_sync`: that crate's own examples, on its mutex and event and on pagemate's, and
+//! abilities that only pagemate's have.
 
 #[path = "support/forked.rs"]
 mod forked;
@@ -16,7 +16,8 @@ use raw_sync::Timeout;
 /// Longer than anything takes on a busy machine.
 const LONG: Duration = Duration::from_secs(60);
 
-/// The example's second half: both threads count to a limit, reading under `rlock` and writing under `lock`.
+/// The example's second half: both threads count to a limit, reading under `rlock` and writing
+/// under `lock`.
 fn increment(lock: &dyn LockImpl, limit: usize) -> usize {
     let mut own = 0;
     loop {
@@ -34,7 +35,8 @@ fn increment(lock: &dyn LockImpl, limit: usize) -> usize {
     }
 }
 
-/// The flow of the example: one thread holds the lock while the other's time runs out, then both count.
+/// The flow of the example: one thread holds the lock while the other's time runs out, then both
+/// count.
 fn example<L: LockInit>() {
     const LIMIT: usize = 20_000;
     let (mut memory, mut data) = ([0_u64; 8], 0_usize);
@@ -75,14 +77,15 @@ fn the_example_runs_on_pagemates_mutex() {
     example::<pagemate::raw_sync::Mutex>();
 }
 
-/// The flow of the event example: one thread sets, the other sees it (once, if it is automatic), sets twice and clears.
+/// The flow of the event example: one thread sets, the other one sees it (once, if it is
+/// automatic), sets twice and clears.
 fn event_example<E: EventInit>(auto_reset: bool) {
     const BRIEFLY: Timeout = Timeout::Val(Duration::from_millis(20));
     let mut memory = [0_u64; 16];
     let memory = memory.as_mut_ptr() as usize;
     assert!(E::size_of(Some(memory as *mut u8)) <= 128);
-    // How many bytes it says it used is not looked at: raw_sync's own counts its mutex twice.
-    // SAFETY: the memory outlives both threads.
+    // The number of bytes used is not compared, because raw_sync's own event counts its mutex
+    // twice. SAFETY: the memory outlives both threads.
     let (event, _) = unsafe { E::new(memory as *mut u8, auto_reset) }.unwrap();
     let child = std::thread::spawn(move || {
         // SAFETY: as above.
@@ -152,7 +155,7 @@ fn only_the_holder_releases() {
 
 /// Two pages that a forked child shares.
 fn shared() -> memmap2::MmapRaw {
-    // SAFETY: the name ends with a zero; what it gives is a new descriptor, or -1.
+    // SAFETY: the name ends with a zero; the call returns a new descriptor, or -1.
     let file = unsafe { libc::memfd_create(c"pagemate-test".as_ptr(), libc::MFD_CLOEXEC) };
     assert!(file >= 0);
     // SAFETY: as above, and nobody else has it.
@@ -188,7 +191,7 @@ fn two_processes_count_and_a_death_frees() {
         std::mem::forget(lock.lock().unwrap());
         0
     });
-    // As a zombie it is dead too: nobody has waited for it.
+    // The child is dead although nobody has waited for it.
     let guard = lock.try_lock(Timeout::Val(LONG)).unwrap();
     drop(guard);
     dies.wait();

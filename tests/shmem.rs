@@ -1,8 +1,9 @@
-//! Feature `shared_memory`: objects in a region that the program already has, between two processes.
+//! Feature `shared_memory`: objects in a region that the program already has, between two
+//! processes.
 
 use std::time::Duration;
 
-use pagemate::{Condvar, Event, Lock, Mutex, Process, RLock, RwLock, Segment, Semaphore};
+use pagemate::{Condvar, Event, Lock, Mutex, Process, ReentrantLock, RwLock, Segment, Semaphore};
 use shared_memory::ShmemConf;
 
 pagemate::init_tests!();
@@ -33,7 +34,7 @@ fn a_mutex_in_a_region_works_between_processes() {
 /// Longer than anything takes on a busy machine.
 const LONG: Duration = Duration::from_secs(60);
 
-/// Takes two permits, waits until there is a job, and dies holding everything that can be held.
+/// Takes two permits, waits for a job, and dies holding a lock, permits and a role.
 fn works(id: String) {
     let region = ShmemConf::new().os_id(id).open().unwrap();
     let segment = Segment::in_shmem(&region).unwrap();
@@ -41,7 +42,8 @@ fn works(id: String) {
     let more = Condvar::open(segment.at("more")).unwrap();
     let permits = Semaphore::open(segment.at("permits")).unwrap();
     let prices = RwLock::<[f64; 2]>::open(segment.at("prices")).unwrap();
-    let (lock, rlock) = (Lock::open(segment.at("lock")).unwrap(), RLock::open(segment.at("rlock")).unwrap());
+    let (lock, rlock) =
+        (Lock::open(segment.at("lock")).unwrap(), ReentrantLock::open(segment.at("rlock")).unwrap());
     (0..2).for_each(|_| permits.acquire());
     let guard = more.wait_while(jobs.lock().unwrap(), |jobs| *jobs == 0).unwrap();
     lock.acquire().unwrap();
@@ -61,7 +63,7 @@ fn every_lock_in_a_region_outlives_its_holder() {
     let permits = Semaphore::create(segment.at("permits"), 0).unwrap();
     let prices = RwLock::create(segment.at("prices"), [0.5, 1.5]).unwrap();
     let (lock, rlock) =
-        (Lock::create(segment.at("lock")).unwrap(), RLock::create(segment.at("rlock")).unwrap());
+        (Lock::create(segment.at("lock")).unwrap(), ReentrantLock::create(segment.at("rlock")).unwrap());
     let holds_all = Event::create(segment.at("holds all")).unwrap();
     let child = Process::spawn(works, region.get_os_id().to_string()).unwrap();
     permits.release_many(2).unwrap();
@@ -75,5 +77,5 @@ fn every_lock_in_a_region_outlives_its_holder() {
     assert!(prices.read_timeout(LONG).unwrap_err().is_owner_died());
     assert!(lock.lock_timeout(LONG).unwrap().owner_died());
     assert!(rlock.lock_timeout(LONG).unwrap().owner_died());
-    assert_eq!(permits.permits(), 0);
+    assert_eq!(permits.available(), 0);
 }

@@ -1,4 +1,5 @@
-//! A program that forgets `pagemate::init()` gets an error that says so, and does not start itself without end.
+//! A program that forgets `pagemate::init()` gets an error that says so, and does not start itself
+//! without end. It is a program of its own, because all others call it.
 
 use pagemate::{ErrorKind, Process};
 

@@ -1,4 +1,5 @@
-//! Two programs that were built apart and declare their message each for itself; and one that declares another.
+//! Two programs that were built apart, each with its own declaration of the message type. With
+//! equal types they exchange messages, with different types they get an error.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -6,7 +7,7 @@ use std::process::{Command, Stdio};
 use pagemate::{ErrorKind, Message, Queue};
 
 fn example(name: &str) -> Command {
-    // target/PROFILE/deps/this-test: the examples are two folders beside.
+    // target/PROFILE/deps/this-test: the examples are in a folder beside `deps`.
     let mut path: PathBuf = std::env::current_exe().unwrap();
     path.pop();
     path.pop();

@@ -1,4 +1,4 @@
-//! A bench, what competes in it, and what is compared with what.
+//! A bench, its contenders, and their comparisons.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use crate::link::Result;
 use crate::peer::Setup;
 use crate::session::Repetition;
 
-/// Where the two sides of a contender live.
+/// The place of a contender's two sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Between {
-    /// There is one side only: nobody else wants the object.
+    /// There is one side only; nobody else wants the object.
     Alone,
     Threads,
     Processes,
@@ -27,16 +27,16 @@ impl fmt::Display for Between {
     }
 }
 
-/// How long and how often.
+/// Lengths and numbers of repetitions.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// One repetition of one contender takes about this long.
+    /// Approximate length of one repetition of one contender.
     pub length: Duration,
-    /// Rounds at least; each contender has one repetition in each.
+    /// The least number of rounds; each contender has one repetition in each.
     pub rounds: usize,
-    /// Rounds at most, if repetitions have to be left out because the state changed.
+    /// The largest number of rounds, if repetitions have to be left out because the state changed.
     pub most_rounds: usize,
-    /// Bytes that go through a stream.
+    /// Bytes of a stream.
     pub stream: u64,
     /// Tasks of one map.
     pub tasks: usize,
@@ -50,21 +50,21 @@ impl Plan {
         stream: 2 << 30,
         tasks: 100_000,
     };
-    /// Each once, briefly: shows that everything runs and is right, and nothing about speed.
+    /// Runs each once, briefly. Shows that everything runs and is right, and nothing about speed.
     pub const QUICK: Plan =
         Plan { length: Duration::from_millis(5), rounds: 1, most_rounds: 1, stream: 64 << 20, tasks: 1_000 };
 }
 
-/// What a repetition is given.
+/// The arguments of a repetition.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
     pub cpus: Cpus,
     pub plan: &'a Plan,
-    /// Under which the far side finds its part.
+    /// The name under which the far side finds its part.
     pub role: &'a str,
 }
 
-/// How a figure in nanoseconds is shown.
+/// The way in which a figure in nanoseconds is printed.
 #[derive(Clone, Copy, Debug)]
 pub enum Unit {
     Time,
@@ -73,7 +73,8 @@ pub enum Unit {
     PerGib,
 }
 
-/// Compares a contender's figure with another's in the same round; the ratio is of times, so lower is better.
+/// Compares a contender's figure with another's in the same round. The ratio is of times, so lower
+/// is better.
 #[derive(Clone, Copy, Debug)]
 pub struct Against {
     pub name: &'static str,

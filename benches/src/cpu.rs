@@ -12,7 +12,7 @@ pub struct Cpus {
 }
 
 impl Cpus {
-    /// The first two cores that this process may run on.
+    /// Returns the first two cores that this process may run on.
     pub fn first_two() -> io::Result<Cpus> {
         let allowed = sched_getaffinity(None)?;
         let mut cpus = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu));

@@ -1,4 +1,5 @@
-//! What both sides of a measurement share besides what is measured: gates, numbers, bare cache lines and room for objects.
+//! The shared memory of a measurement, without the measured objects: gates, numbers, bare cache
+//! lines and room for objects.
 
 use std::cell::UnsafeCell;
 use std::fs::File;
@@ -12,12 +13,12 @@ use rustix::fs::{ftruncate, memfd_create, MemfdFlags};
 use crate::cpu::Cpus;
 use crate::gate::Gate;
 
-/// One atomic with two cache lines of its own: neighbours are fetched in pairs.
+/// One atomic with two cache lines of its own, because neighbours are fetched in pairs.
 #[derive(Debug)]
 #[repr(C, align(128))]
 pub struct Line(pub AtomicU64);
 
-/// How many bare lines a desk has.
+/// Number of bare lines of a desk.
 pub const LINES: usize = 8;
 
 /// Room for one object of a contender, which alone knows what its bytes mean. Zero when fresh.
@@ -31,35 +32,35 @@ unsafe impl Sync for Room {}
 impl Room {
     const SIZE: usize = 256;
 
-    /// Where the object is.
+    /// Returns the address of the object.
     pub fn of<T>(&self) -> *mut T {
         const { assert!(size_of::<T>() <= Room::SIZE && align_of::<T>() <= align_of::<Room>()) };
         self.0.get().cast()
     }
 }
 
-/// How many rooms a desk has.
+/// Number of rooms of a desk.
 pub const ROOMS: usize = 2;
 
 /// The memory of a desk. Zero is the fresh state.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Board {
-    /// The far side counts up when it is ready.
+    /// Raised by the far side when it is ready.
     pub ready: Gate,
-    /// The near side counts up: one more run.
+    /// Raised by the near side for one more run.
     pub go: Gate,
-    /// The far side counts up: the run is over and `answer` is written.
+    /// Raised by the far side when the run is over and `answer` is written.
     pub done: Gate,
-    /// What the next run is about; its meaning is the bench's.
+    /// The subject of the next run; its meaning is the bench's.
     pub order: Line,
-    /// What came of it.
+    /// The result of the run.
     pub answer: Line,
     pub near_cpu: Line,
     pub far_cpu: Line,
     /// Bare lines, for the floors and for links that carry a value beside a signal.
     pub lines: [Line; LINES],
-    /// For objects that have to be put somewhere.
+    /// For objects that need a place in memory.
     pub rooms: [Room; ROOMS],
 }
 
@@ -101,8 +102,8 @@ impl std::ops::Deref for Desk {
     type Target = Board;
 
     fn deref(&self) -> &Board {
-        // SAFETY: the mapping is as long as a Board, page-aligned, lives as long as self, and holds nothing but atomics
-        // and bytes in cells, for which every bit pattern is valid.
+        // SAFETY: the mapping is as long as a Board, page-aligned, lives as long as self, and holds
+        // nothing but atomics and bytes in cells, for which every bit pattern is valid.
         unsafe { &*self.map.as_ptr().cast::<Board>() }
     }
 }

@@ -1,4 +1,5 @@
-//! A counter to wait for, on a bare futex: how the two sides of a measurement take turns between measurements.
+//! A counter to wait for, on a bare futex, by which the two sides of a measurement take turns
+//! between measurements.
 //!
 //! A waiter sleeps, so that the cores are idle while the state of the cache line is probed.
 
@@ -7,20 +8,20 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 
 use rustix::thread::futex;
 
-/// Zero is the fresh state. Never the private flag: the other side may be another process.
+/// Zero is the fresh state. Never the private flag, because the other side may be another process.
 #[derive(Debug)]
 #[repr(C, align(128))]
 pub struct Gate(AtomicU32);
 
 impl Gate {
-    /// One more; everybody who waits for it goes on.
+    /// Adds one, and wakes everybody who waits for it.
     pub fn raise(&self) {
         self.0.fetch_add(1, Release); // pairs with the loads of has_reached()
         let woken = futex::wake(&self.0, futex::Flags::empty(), i32::MAX as u32);
         debug_assert!(woken.is_ok());
     }
 
-    /// Whether it has been raised `count` times.
+    /// Returns whether it has been raised `count` times.
     pub fn has_reached(&self, count: u32) -> bool {
         self.0.load(Acquire) >= count // pairs with raise()
     }
@@ -32,7 +33,7 @@ impl Gate {
             if seen >= count {
                 return;
             }
-            // Interrupted, changed meanwhile or woken: in each case the counter says what to do.
+            // Interrupted, changed meanwhile or woken: in each case the counter decides.
             let _ = futex::wait(&self.0, futex::Flags::empty(), seen, None);
         }
     }

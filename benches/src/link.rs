@@ -1,6 +1,7 @@
-//! What every contender looks like to a bench: an end of a two-way link for 8-byte messages.
+//! Links, as the benches see them: an end of a two-way link for 8-byte messages.
 //!
-//! A contender implements what it can do. Between threads it is a [`Pair`], between processes a [`Wire`].
+//! A contender implements the traits that fit it. Between threads it is a [`Pair`], between
+//! processes a [`Wire`].
 
 use std::error::Error;
 
@@ -10,26 +11,26 @@ pub type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>
 
 /// An end that never blocks: the bench polls.
 pub trait Polled: Send {
-    /// False if there is no room now.
+    /// Sends `value`; returns false if there is no room now.
     fn try_send(&mut self, value: u64) -> bool;
     fn try_recv(&mut self) -> Option<u64>;
 }
 
 /// An end that takes several messages at a time, without blocking.
 pub trait Batched: Send {
-    /// Sends `first`, `first + 1`, ... up to `count` of them; how many found room, all or fewer.
+    /// Sends `first`, `first + 1`, ... up to `count` of them; returns the number that found room.
     fn send_some(&mut self, first: u64, count: usize) -> usize;
-    /// Receives what is there; how many that were.
+    /// Receives what is there; returns the number received.
     fn recv_some(&mut self, each: &mut impl FnMut(u64)) -> usize;
 }
 
-/// An end that sleeps until it can go on.
+/// An end that sleeps until it can continue.
 pub trait Blocking: Send {
     fn send(&mut self, value: u64);
     fn recv(&mut self) -> u64;
 }
 
-/// Both ends in one process, to be given to two threads.
+/// Both ends in one process, for two threads.
 pub trait Pair {
     type End: Send;
     fn pair() -> Result<(Self::End, Self::End)>;
@@ -38,13 +39,13 @@ pub trait Pair {
 /// One end here, one in another process.
 pub trait Wire {
     type End;
-    /// What the near side keeps between offering and having its end.
+    /// The near side's state between offering and having its end.
     type Offer;
     /// Creates what the far side will open, and leaves descriptors for it in `setup`.
     fn offer(setup: &mut Setup) -> Result<Self::Offer>;
-    /// The near end; the far side has been started.
+    /// Returns the near end; the far side has been started.
     fn near(offer: Self::Offer, setup: &Setup) -> Result<Self::End>;
-    /// The far end, in the other process.
+    /// Returns the far end, in the other process.
     fn far(setup: &mut Setup) -> Result<Self::End>;
 }
 

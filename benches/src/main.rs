@@ -1,7 +1,8 @@
-//! pagemate beside what a user would pick instead, in one run. README.md says how to read the table.
+//! pagemate compared with what a user would pick instead, in one run. README.md says how to read
+//! the table.
 //!
-//! Exit status: 0, also if a bar is missed: this reports. Not 0 if anything fails to run or loses, doubles or reorders a
-//! message.
+//! The exit status is 0 even if a bar is missed, because this program only reports. It is not 0 if
+//! anything fails to run or loses, doubles or reorders a message.
 
 mod benches;
 mod contender;
@@ -27,16 +28,16 @@ use clap::Parser;
 use contender::{Between, Plan};
 use link::Result;
 
-/// Measures pagemate beside what a user would pick instead, and compares within one state of the cache line.
+/// Measures pagemate beside the alternatives, and compares within one state of the cache line.
 #[derive(Debug, Parser)]
 #[command(name = "benches")]
 struct Arguments {
-    /// The benches to run; all of them if none is named. A part of a name will do.
+    /// The benches to run; all of them if none is named. A part of a name is enough.
     names: Vec<String>,
-    /// Each once, briefly: checks that everything runs and is right, and says nothing about speed.
+    /// Run each once, briefly: checks that everything runs and is right, but not its speed.
     #[arg(long)]
     quick: bool,
-    /// Print what there is and end.
+    /// Print the names of the benches and end.
     #[arg(long)]
     list: bool,
 }
@@ -92,7 +93,7 @@ fn compare(arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
-/// The far side of a session between processes.
+/// Runs the far side of a session between processes.
 fn be_far(arguments: impl Iterator<Item = std::ffi::OsString>) -> Result<()> {
     let (role, setup) = peer::Setup::from_arguments(arguments)?;
     for bench in benches::ALL {

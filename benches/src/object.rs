@@ -1,6 +1,7 @@
-//! What an object to wait with looks like to a bench.
+//! The objects to wait with, as the benches see them.
 //!
-//! A contender implements what it is; its ends come from a [`Pair`](crate::link::Pair) or a [`Wire`](crate::link::Wire).
+//! A contender implements the traits that fit it; its ends come from a [`Pair`](crate::link::Pair)
+//! or a [`Wire`](crate::link::Wire).
 
 use crate::desk::Desk;
 use crate::link::Blocking;
@@ -8,21 +9,21 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// A lock around a number.
 pub trait Locked: Send {
-    /// Counts up by one under the lock: the number before.
+    /// Increments under the lock; returns the number before.
     fn count(&mut self) -> u64;
-    /// Whether nobody else gets the lock while it is held.
+    /// Returns whether nobody else gets the lock while it is held.
     fn is_exclusive(&mut self) -> bool;
 }
 
-/// A lock that readers share, around two numbers that are always the same.
+/// A lock that readers share, around two numbers that are always equal.
 pub trait Shared: Send {
-    /// Whether they were the same.
+    /// Returns whether they were equal.
     fn read(&mut self) -> bool;
-    /// Counts up both.
+    /// Increments both.
     fn write(&mut self);
 }
 
-/// What [`Shared`] locks guard.
+/// The data that [`Shared`] locks guard.
 #[derive(Debug, Default, Clone, Copy)]
 #[repr(C)]
 pub struct Twins(pub u64, pub u64);
@@ -33,7 +34,7 @@ impl Twins {
         self.0 == self.1
     }
 
-    /// Volatile, so that a reader who is not kept out can see it half done.
+    /// Volatile, so that a reader that is not kept out can see it half done.
     #[inline]
     pub fn count(&mut self) {
         // SAFETY: a valid, aligned reference.
@@ -58,11 +59,11 @@ pub trait Flag: Send {
 
 /// A barrier of two.
 pub trait Meeting: Send {
-    /// Whether this side is the one that is singled out.
+    /// Returns whether this side is the one that is singled out.
     fn meet(&mut self) -> bool;
 }
 
-/// A semaphore for each direction, as wake-ups: the value beside it crosses on a bare line.
+/// A semaphore for each direction, as wake-ups; the value beside it crosses on a bare line.
 #[derive(Debug)]
 pub struct Signals<P> {
     pub tx: P,
@@ -90,23 +91,23 @@ impl<P: Permits> Blocking for Signals<P> {
 /// Numbers under numbers.
 pub trait Table: Send {
     fn get(&mut self, key: u64) -> Option<u64>;
-    /// Gives `key` a value, whether or not it has one.
+    /// Stores a value under `key`, whether or not it has one.
     fn put(&mut self, key: u64, value: u64);
-    /// Whether it was there.
+    /// Returns whether it was there.
     fn remove(&mut self, key: u64) -> bool;
-    /// Puts all of these.
+    /// Stores all of these.
     fn fill(&mut self, entries: impl Iterator<Item = (u64, u64)>) {
         entries.for_each(|(key, value)| self.put(key, value));
     }
 }
 
-/// Numbers one behind the other.
+/// A sequence of numbers.
 pub trait Sequence: Send {
     fn push(&mut self, value: u64);
     fn get(&mut self, index: u64) -> Option<u64>;
 }
 
-/// A value of so many numbers, which are all the same.
+/// A value of `N` numbers, which are all equal.
 pub trait Cell<const N: usize>: Send {
     fn get(&mut self) -> [u64; N];
     fn set(&mut self, value: [u64; N]);

@@ -1,4 +1,4 @@
-//! The far side in a process of its own: this program again, told by its arguments what to be.
+//! The far side in a process of its own: this program again; its arguments say which part to play.
 
 use std::ffi::OsString;
 use std::io;
@@ -16,13 +16,13 @@ use crate::link::Result;
 /// The first argument of a far side.
 pub const FAR: &str = "--far";
 
-/// What both sides know before they are linked.
+/// The knowledge that both sides have before they are linked.
 #[derive(Debug)]
 pub struct Setup {
     pub desk: Desk,
     /// A name that nobody else uses, for contenders that meet by name.
     pub name: String,
-    /// Descriptors for the far side; there, they are taken in the same order.
+    /// Descriptors for the far side, which takes them in the same order.
     pub fds: Vec<OwnedFd>,
 }
 
@@ -33,12 +33,12 @@ impl Setup {
         Ok(Setup { desk: Desk::new(cpus)?, name, fds: Vec::new() })
     }
 
-    /// Another mapping of the desk, to be kept by an end.
+    /// Returns another mapping of the desk, which an end may keep.
     pub fn desk_again(&self) -> Result<Desk> {
         Ok(Desk::open(self.desk.fd().try_clone_to_owned()?)?)
     }
 
-    /// The next descriptor that the near side left.
+    /// Returns the next descriptor that the near side left.
     pub fn take(&mut self) -> Result<OwnedFd> {
         if self.fds.is_empty() {
             return Err("the near side left no more descriptors".into());
@@ -53,7 +53,8 @@ impl Setup {
             std::iter::once(self.desk.fd().as_raw_fd()).chain(fds.iter().map(AsRawFd::as_raw_fd)).collect();
         let mut command = Command::new("/proc/self/exe");
         command.args([FAR, role, &self.name]).args(numbers.iter().map(RawFd::to_string));
-        // SAFETY: between fork and exec the closure makes two kinds of system calls and touches no lock and no heap.
+        // SAFETY: between fork and exec the closure makes two kinds of system calls and touches no
+        // lock and no heap.
         unsafe {
             command.pre_exec(move || {
                 rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
@@ -70,7 +71,8 @@ impl Setup {
         Ok(Peer { watch: watch(child, role.to_string()) })
     }
 
-    /// What [`start`](Setup::start) was called with: the role and the setup, in the far side.
+    /// Returns the role and the setup that [`start`](Setup::start) was called with, in the far
+    /// side.
     pub fn from_arguments(mut arguments: impl Iterator<Item = OsString>) -> Result<(String, Setup)> {
         let mut text = move || {
             let argument = arguments.next()?;
@@ -102,13 +104,13 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Waits until it has ended.
+    /// Waits until the far side has ended.
     pub fn join(self) {
         let _ = self.watch.join(); // it ends the process itself if anything is wrong
     }
 }
 
-/// Ends the whole bench when the far side fails: the near side may be polling for it.
+/// Ends the whole bench when the far side fails, because the near side may be polling for it.
 fn watch(mut child: Child, role: String) -> JoinHandle<()> {
     thread::spawn(move || match child.wait() {
         Ok(status) if status.success() => {}

@@ -1,7 +1,8 @@
-//! What one cache line costs between the two cores at this moment.
+//! The cost of one cache line between the two cores at this moment.
 //!
-//! On a virtual machine the host moves the cores about: for minutes a line takes 28 ns one way, then 65 or 300. Figures
-//! from two such states say nothing about each other, so each repetition is framed by two probes.
+//! On a virtual machine the host moves the cores about: for minutes a line takes 28 ns one way,
+//! then 65 or 300. Figures from two such states cannot be compared, so each repetition is framed by
+//! two probes.
 
 use std::io;
 use std::sync::atomic::Ordering::{Acquire, Release};
@@ -17,7 +18,8 @@ const LENGTH: Duration = Duration::from_millis(1);
 const BLOCK: u64 = 50;
 const STOP: u64 = u64::MAX;
 
-/// Nanoseconds one way: half the median round trip of about a millisecond's ping-pong. Leaves the thread on the near core.
+/// Returns nanoseconds one way: half the median round trip of about a millisecond's ping-pong.
+/// Leaves the thread on the near core.
 pub fn probe(cpus: Cpus) -> io::Result<f64> {
     let line = Line(AtomicU64::new(0));
     let pinned = AtomicBool::new(true);
@@ -50,7 +52,7 @@ fn ask(line: &AtomicU64) -> f64 {
     median(&mut blocks)
 }
 
-/// Odd numbers go out, the even ones above them come back.
+/// Makes the round trips: odd numbers go out, the even ones above them come back.
 fn round_trips(line: &AtomicU64, next: &mut u64) {
     for _ in 0..BLOCK {
         line.store(*next, Release);

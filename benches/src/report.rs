@@ -11,11 +11,11 @@ pub struct Row {
     pub unit: Unit,
     pub contender: &'static str,
     pub between: Between,
-    /// What a cache line cost one way. None: no two repetitions could be compared.
+    /// One-way cost of a cache line. None: no two repetitions could be compared.
     pub state: Option<f64>,
     /// One for each repetition that counts.
     pub figures: Vec<f64>,
-    /// How many repetitions there were.
+    /// Number of all repetitions.
     pub of: usize,
     /// The 50th, 99th and 99.9th percentile of single operations, in nanoseconds.
     pub tail: Option<[u64; 3]>,
@@ -24,7 +24,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// A row whose figures are of changing states, so that nothing can be compared.
+    /// Creates a row whose figures are of changing states, so that nothing can be compared.
     pub fn undecided(
         bench: &Bench,
         contender: &Contender,
@@ -96,7 +96,7 @@ const HEAD: [&str; 10] = [
     "verdict",
 ];
 
-/// Prints the table and, below it, how many bars were met.
+/// Prints the table and, below it, the number of bars that were met.
 pub fn print(rows: &[Row]) {
     let table: Vec<[String; 10]> =
         std::iter::once(HEAD.map(str::to_string)).chain(rows.iter().map(Row::cells)).collect();
@@ -112,7 +112,7 @@ pub fn print(rows: &[Row]) {
     println!("\nbars: {} met, {} missed, {} undecided", count("met"), count("MISSED"), count("undecided"));
 }
 
-/// With as many digits as a factor of that size needs.
+/// Formats with the digits that a factor of that size needs.
 fn factor(ratio: f64) -> String {
     if ratio < 0.1 {
         format!("{ratio:.4}")

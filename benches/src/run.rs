@@ -1,4 +1,5 @@
-//! Runs a bench in rounds, each contender once in each, and compares only what one state of the cache line saw.
+//! Runs a bench in rounds, each contender once in each, and compares only repetitions in one state
+//! of the cache line.
 
 use std::io::Write;
 use std::time::Instant;
@@ -22,7 +23,7 @@ struct Rounds {
     states: States,
 }
 
-/// Runs `bench` and gives its part of the table.
+/// Runs `bench` and returns its part of the table.
 pub fn run(bench: &Bench, plan: &Plan, cpus: Cpus, watchdog: &Watchdog) -> Result<Vec<Row>> {
     let contenders = (bench.contenders)();
     let mut rounds = Rounds { of: contenders.iter().map(|_| Vec::new()).collect(), states: States::of([]) };
@@ -45,7 +46,7 @@ pub fn run(bench: &Bench, plan: &Plan, cpus: Cpus, watchdog: &Watchdog) -> Resul
     rows(bench, &contenders, &rounds)
 }
 
-/// The name under which the far side of a contender finds its part.
+/// Returns the name under which the far side of a contender finds its part.
 pub fn role(bench: &Bench, contender: &Contender) -> String {
     format!("{}/{}", bench.name, contender.name)
 }
@@ -60,13 +61,13 @@ impl Rounds {
         self.states.state(repetition.before, repetition.after)
     }
 
-    /// The rounds in which `one` was in `state` all the while, and `other` too.
+    /// Returns the rounds in which `one` was in `state` all the while, and `other` too.
     fn matched(&self, one: usize, other: usize, state: usize) -> Vec<usize> {
         let held = |contender, round| self.state(contender, round) == Some(state);
         (0..self.of[one].len()).filter(|&round| held(one, round) && held(other, round)).collect()
     }
 
-    /// Whether every comparison has enough pairs in one state.
+    /// Returns whether every comparison has enough pairs in one state.
     fn suffices(&self, contenders: &[Contender]) -> Result<bool> {
         for (index, contender) in contenders.iter().enumerate() {
             for against in &contender.against {

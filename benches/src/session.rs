@@ -11,15 +11,15 @@ use crate::link::{Pair, Result, Wire};
 use crate::peer::Setup;
 use crate::probe::probe;
 
-/// What one repetition gave.
+/// The result of one repetition.
 #[derive(Debug)]
 pub struct Repetition {
     /// Nanoseconds of the bench's unit.
     pub nanos: f64,
-    /// What a cache line cost before and after.
+    /// Cost of a cache line before and after.
     pub before: f64,
     pub after: f64,
-    /// The distribution of single operations, where the bench takes it: in nanoseconds.
+    /// The distribution of single operations in nanoseconds, where the bench records it.
     pub spread: Option<Histogram<u64>>,
 }
 
@@ -42,7 +42,8 @@ impl<E> Near<'_, E> {
         self.desk.go.raise();
     }
 
-    /// What the far side answered, once its run is over. Polls: the end of a run is part of what is measured.
+    /// Returns the far side's answer once its run is over. Polls, because the end of a run is part
+    /// of what is measured.
     pub fn answer(&self) -> u64 {
         while !self.desk.done.has_reached(self.runs) {
             std::hint::spin_loop();
@@ -63,7 +64,7 @@ impl<E> Near<'_, E> {
     }
 }
 
-/// Serves run after run: `run` gets the order and gives the answer.
+/// Serves run after run: `run` takes the order and returns the answer.
 pub fn serve(desk: &Desk, mut run: impl FnMut(u64) -> u64) {
     desk.ready.raise();
     for runs in 1.. {

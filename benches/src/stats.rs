@@ -1,6 +1,6 @@
-//! Medians, spreads, and which repetitions may be compared with which.
+//! Medians, spreads, and the repetitions that may be compared with each other.
 
-/// The middle value (the upper of two). Sorts.
+/// Returns the middle value (the upper of two). Sorts.
 pub fn median(values: &mut [f64]) -> f64 {
     assert!(!values.is_empty(), "a median of nothing");
     values.sort_by(f64::total_cmp);
@@ -12,7 +12,7 @@ const SAME: f64 = 1.4;
 
 /// The states that the probes of a run fall into, each by its lowest probe, ascending.
 ///
-/// Clusters by ratio, not by number: another machine has other states.
+/// Clusters by ratio, not by number, because another machine has other states.
 #[derive(Debug)]
 pub struct States {
     lowest: Vec<f64>,
@@ -36,7 +36,7 @@ impl States {
         self.lowest.len()
     }
 
-    /// The state of a repetition, if it had the same before as after.
+    /// Returns the state of a repetition, if it had the same before as after.
     pub fn state(&self, before: f64, after: f64) -> Option<usize> {
         let find = |probe: f64| self.lowest.iter().rposition(|&low| low <= probe);
         find(before).filter(|&state| find(after) == Some(state))

@@ -1,10 +1,11 @@
-//! Ends the program if one repetition takes far too long: a side may be polling for a message that never comes.
+//! Ends the program if one repetition takes far too long, because a side may be polling for a
+//! message that never comes.
 
 use std::sync::mpsc::{channel, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
-/// No repetition takes nearly as long.
+/// No repetition takes nearly this long.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 #[derive(Debug)]
@@ -29,7 +30,7 @@ impl Watchdog {
         Watchdog(begins)
     }
 
-    /// A repetition begins, so the one before has ended.
+    /// Records that a repetition begins, so the one before has ended.
     pub fn begins(&self, what: &str) {
         let _ = self.0.send(what.to_string());
     }

@@ -1,16 +1,17 @@
 //! Counts the words of a text file, in several processes that share one dict.
 //!
 //! ```text
-//! cargo run --release --example word_count -- FILE                # as `sort | uniq -c` prints it, by 4 processes
-//! cargo run --release --example word_count -- FILE -n 2 --local   # by 2, each of which adds up what it has seen first
-//! cargo run --release --example word_count -- FILE --single       # by this process alone, in a HashMap
+//! cargo run --release --example word_count -- FILE               # 4 processes; as `uniq -c`
+//! cargo run --release --example word_count -- FILE -n 2 --local  # 2 processes with own counts
+//! cargo run --release --example word_count -- FILE --single      # this process, with a HashMap
 //! cargo run --release --example word_count -- --generate 100000000 > FILE
-//! bash examples/word_count/compare                                # all of it, checked, beside sort and Python
+//! bash examples/word_count/compare                               # all, checked; sort and Python
 //! ```
 //!
-//! A word is what stands between spaces. Each process has a range of the file, and a word belongs to the range in which it
-//! begins. Without `--local` every single word is an atomic update of the shared dict, which all others see at once; with it a
-//! process keeps counts of its own and adds them up in the dict at its end: one update for a word and process.
+//! A word is a run of bytes between spaces. Each process has a range of the file, and a word
+//! belongs to the range in which it begins. Without `--local`, every word is an atomic update of
+//! the shared dict, which all others see at once. With `--local` a process keeps counts of its own
+//! and adds them to the dict at its end: one update for each of its words.
 
 pub(crate) mod text;
 
@@ -26,7 +27,8 @@ use pagemate::{Dict, Process};
 const USAGE: &str =
     "usage: word_count FILE [-n PROCESSES] [--local | --single], or word_count --generate BYTES";
 
-/// What a counting process is told: the file, from where to where, the shared dict, and whether to add up first.
+/// The arguments of a counting process: the file, its range, the shared dict, and whether to count
+/// locally first.
 type Task = (String, u64, u64, Dict<str, u64>, bool);
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -59,7 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(out.flush()?)
 }
 
-/// Words and how often each is there, in no order: by so many processes.
+/// Returns all words and their counts, in no order, counted by this number of processes.
 pub(crate) fn count(file: &str, processes: u64, local: bool) -> Result<Vec<(String, u64)>, Box<dyn Error>> {
     let len = std::fs::metadata(file)?.len();
     let counts = Dict::<str, u64>::new()?;
@@ -91,7 +93,7 @@ fn count_range((file, from, to, counts, local): Task) -> Result<(), String> {
     counted.map_err(|error| format!("{file}: {error}"))
 }
 
-/// The same by this process alone.
+/// Counts in this process alone.
 fn count_alone(file: &str) -> Result<Vec<(String, u64)>, Box<dyn Error>> {
     let mut counts = HashMap::new();
     words(Path::new(file), 0, u64::MAX, |word| add_to(&mut counts, word))?;
@@ -106,13 +108,13 @@ fn add_to(counts: &mut HashMap<String, u64>, word: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives all words that begin at `from` or later, and before `to`.
+/// Calls `each` with every word that begins at `from` or later, and before `to`.
 fn words(file: &Path, from: u64, to: u64, mut each: impl FnMut(&str) -> io::Result<()>) -> io::Result<()> {
     if from >= to {
         return Ok(());
     }
     let mut file = File::open(file)?;
-    // From one byte before: it says whether a word begins at `from`, or goes on there.
+    // Begins one byte earlier, which shows whether a word begins at `from` or continues there.
     let mut at = from.saturating_sub(1);
     file.seek(SeekFrom::Start(at))?;
     let mut reader = BufReader::with_capacity(1 << 18, file);
@@ -157,7 +159,7 @@ fn is_space(byte: u8) -> bool {
     byte == b' ' || (b'\t'..=b'\r').contains(&byte)
 }
 
-/// As `uniq -c` does.
+/// Prints as `uniq -c` does.
 pub(crate) fn print(counts: &[(String, u64)], out: &mut impl Write) -> io::Result<()> {
     counts.iter().try_for_each(|(word, count)| writeln!(out, "{count:7} {word}"))
 }

@@ -1,9 +1,9 @@
-//! A text of any length, always the same, in which words are as frequent as in a language: the second word half as often as the
-//! first, the hundredth a hundredth as often (Zipf's law).
+//! A text of any length, always the same. Its words are as frequent as in a language: the second
+//! word half as often as the first, the hundredth a hundredth as often (Zipf's law).
 
 use std::io::{self, Write};
 
-/// Different words, before what punctuation and capitals make of them.
+/// Number of different words, before punctuation and capitals change them.
 const WORDS: usize = 200_000;
 const SYLLABLES: [&str; 40] = [
     "a", "be", "co", "da", "e", "fi", "go", "ha", "i", "ju", "ka", "lo", "me", "ni", "o", "pe", "qui", "ra",
@@ -11,10 +11,10 @@ const SYLLABLES: [&str; 40] = [
     "nu", "re", "sha", "the", "ü",
 ];
 
-/// Writes at least so many bytes, up to the end of a line.
+/// Writes at least this number of bytes, up to the end of a line.
 pub(crate) fn write(bytes: u64, out: &mut impl Write) -> io::Result<()> {
     let words: Vec<String> = (0..WORDS).map(word).collect();
-    // How often words up to this one come, in parts of the whole.
+    // Frequency of all words up to this one, in parts of the whole.
     let mut sum = 0.0;
     let up_to: Vec<f64> = (0..WORDS)
         .map(|rank| {
@@ -46,7 +46,7 @@ pub(crate) fn write(bytes: u64, out: &mut impl Write) -> io::Result<()> {
     out.flush()
 }
 
-/// The word of this rank: short ones come first.
+/// Returns the word of this rank. Short words come first.
 fn word(rank: usize) -> String {
     let (mut rank, mut word) = (rank + 1, String::new());
     while rank > 0 {

@@ -2,51 +2,71 @@
 //!
 //! ```text
 //! 0        ┌───────────────────────────────┐
-//!          │ end of the carved part; hints │ one word a class: a block of it was freed somewhere here
-//! 1024     ├───────────────────────────────┤
-//!          │ hands                         │ one of 64 bytes for each participant that there can be
-//! 66560    ├───────────────────────────────┤
-//!          │ pins                          │ see `pin`
-//! 67584    ├───────────────────────────────┤
-//!          │ table                         │ 8 bytes a unit, see `carve`
-//!          ├───────────────────────────────┤ on a multiple of 128
+//!          │ end of the carved part; hints │ a hint for each class: one of its blocks was freed
+//! 1000     │ keeper, floor, high, next     │ see `remake`
+//! 1088     ├───────────────────────────────┤
+//!          │ hands                         │ 64 bytes for each possible participant, see `block`
+//! 66624    ├───────────────────────────────┤
+//!          │ pins                          │ see `hazard`
+//! 67648    ├───────────────────────────────┤
+//!          │ table                         │ 8 bytes a unit, see `chunk_table`
+//!          ├───────────────────────────────┤ at a multiple of 128
+//!          │ bits: taken, or not           │ 1,024 a unit; a chunk uses those of its first unit
+//!          ├───────────────────────────────┤
 //!          │ units of 16 KiB               │ chunks, see `class`
 //!          └───────────────────────────────┘
 //! ```
 //!
-//! Zero is the fresh state of everything. How many units there are follows from the object's length, which stands in its
-//! record; nothing in here says so again. Any bytes are an arena: what is read is checked where it is used.
+//! Zero is the fresh state of everything. The number of units follows from the object's length,
+//! which is stored in its record and not here. Any bytes are an arena: a value is checked where it
+//! is used.
 
+use crate::loom::atomic::AtomicU64;
+use crate::loom::atomic::Ordering::{Relaxed, SeqCst};
 use std::marker::PhantomData;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
 
 use super::block::{state, Hand, Slot, State};
-use super::carve::Table;
 use super::class::{Class, BIT_WORDS, CLASSES, UNIT};
-use super::pin::Pins;
-use crate::owner::{OwnerId, MAX_PARTICIPANTS};
+use crate::heap::chunk_table::Table;
+use crate::heap::hazard::Pins;
+use crate::loom::Ordered;
+use crate::segment::owner::{OwnerId, MAX_PARTICIPANTS};
 
 const HINTS: u64 = 8;
-const HANDS: u64 = 1024;
+/// The owner bits of the keeper, the participant that remakes chunks; or 0.
+const KEEPER: u64 = HINTS + 8 * CLASSES as u64;
+/// A generation that no older block of a remade chunk comes after.
+const FLOOR: u64 = KEEPER + 8;
+/// No participant of this index or a higher one has ever claimed a block here.
+const HIGH: u64 = FLOOR + 8;
+/// The place of the last run that was remade: a hint.
+const NEXT: u64 = HIGH + 8;
+const HANDS: u64 = 1088;
+/// Bytes of a unit's bits.
+const BITS: u64 = 8 * BIT_WORDS as u64;
 const PINS: u64 = HANDS + 64 * MAX_PARTICIPANTS as u64;
 const TABLE: u64 = PINS + size_of::<Pins>() as u64;
 
-const _: () = assert!(HINTS + 8 * CLASSES as u64 <= HANDS);
+#[cfg(not(loom))]
+const _: () = assert!(NEXT + 8 <= HANDS && HANDS % 64 == 0);
 
-/// Where the units of an arena begin.
+/// Returns where the units of an arena begin.
 pub(crate) fn data_start(units: u64) -> u64 {
+    bits_start(units) + BITS * units
+}
+
+fn bits_start(units: u64) -> u64 {
     (TABLE + 8 * units).next_multiple_of(128)
 }
 
-/// How long an arena of so many units is.
+/// Returns the length of an arena of `units` units.
 pub(crate) fn len_for(units: u64) -> u64 {
     data_start(units) + units * UNIT
 }
 
-/// How many units an arena of this length has; `None`: none is so long.
+/// Returns the number of units of an arena of this length; `None` if no arena has this length.
 pub(crate) fn units_in(len: u64) -> Option<u64> {
-    let units = len.checked_sub(TABLE)? / (UNIT + 8);
+    let units = len.checked_sub(TABLE)? / (UNIT + BITS + 8);
     (units > 0 && len_for(units) == len).then_some(units)
 }
 
@@ -58,7 +78,8 @@ pub(crate) struct Arena<'a> {
     mapping: PhantomData<&'a ()>,
 }
 
-/// Where a block stands: the first unit of its chunk, the chunk's class, and which of its blocks it is.
+/// The position of a block: the first unit of its chunk, the chunk's class, and the block's index
+/// in the chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Spot {
     pub(crate) first: usize,
@@ -67,34 +88,36 @@ pub(crate) struct Spot {
 }
 
 impl<'a> Arena<'a> {
-    /// The arena at `base`.
+    /// Creates a view of the arena at `base`.
     ///
     /// # Safety
     ///
-    /// `base` is a multiple of 128, and as many bytes as [`len_for`] says for `units`, at least 1, stay mapped for `'a`.
+    /// `base` is a multiple of 128, `units` is at least 1, and [`len_for`]`(units)` bytes stay
+    /// mapped for `'a`.
     pub(crate) unsafe fn new(base: *mut u8, units: u64) -> Arena<'a> {
         Arena { base, units, mapping: PhantomData }
     }
 
-    /// The arena that an object is, for as long as that is mapped.
-    pub(super) fn in_object(base: *mut u8, len: usize) -> Option<Arena<'a>> {
+    /// Returns the arena that an object is. Callers use it only while the object is mapped.
+    pub(crate) fn in_object(base: *mut u8, len: usize) -> Option<Arena<'a>> {
         let units = units_in(len as u64)?;
-        // SAFETY: objects are aligned to 128, and the directory has checked that all `len` bytes are mapped; the callers
-        // use the arena only for as long as they were given the object.
+        // SAFETY: objects are aligned to 128, and the directory has checked that all `len` bytes
+        // are mapped; the callers use the arena only for as long as they have the object.
         Some(unsafe { Arena::new(base, units) })
     }
 
-    /// The word at this offset, a multiple of 8.
+    /// Returns the word at this offset, a multiple of 8.
     #[inline]
     fn word(&self, offset: u64) -> &'a AtomicU64 {
         debug_assert!(offset % 8 == 0 && offset + 8 <= len_for(self.units));
-        // SAFETY: all callers compute the offset of a word inside of the arena, from its number of units and from places in
-        // the table that were checked against it; the arena is mapped for 'a by the contract of new(), and aligned. What
-        // others change in it is atomic here, or bytes of blocks, which this function is not used for.
+        // SAFETY: all callers compute the offset of a word inside of the arena, from its number of
+        // units and from positions in the table that were checked against it; the arena is mapped
+        // for 'a by the contract of new(), and aligned. Memory that others change is atomic here,
+        // or belongs to blocks, for which this function is not used.
         unsafe { &*self.base.add(offset as usize).cast::<AtomicU64>() }
     }
 
-    /// Whether this offset in the segment lies in the arena, which begins at `start`.
+    /// Returns whether this offset in the segment lies in the arena, which begins at `start`.
     #[inline]
     pub(crate) fn reaches(&self, at: u64, start: u64) -> bool {
         at.checked_sub(start).is_some_and(|offset| offset < len_for(self.units))
@@ -108,23 +131,52 @@ impl<'a> Arena<'a> {
         Table { end: self.word(0), units }
     }
 
-    /// Not 0: a block of this class was freed in here since somebody looked in vain. A hint.
+    /// Returns the hint of a class. Not 0: a block of this class was freed here since the last
+    /// search that found none.
     pub(crate) fn hint(&self, class: Class) -> &'a AtomicU64 {
         self.word(HINTS + 8 * class.number() as u64)
     }
 
+    /// Returns the owner bits of the participant that remakes chunks here; 0: nobody.
+    pub(super) fn keeper(&self) -> &'a AtomicU64 {
+        self.word(KEEPER)
+    }
+
+    /// Returns a generation that no older block of a remade chunk comes after.
+    pub(super) fn floor(&self) -> &'a AtomicU64 {
+        self.word(FLOOR)
+    }
+
+    /// Returns the place of the last run that was remade.
+    pub(super) fn next(&self) -> &'a AtomicU64 {
+        self.word(NEXT)
+    }
+
+    /// Returns the hands that may contain something.
+    pub(super) fn hands(&self) -> impl Iterator<Item = &'a Hand> + '_ {
+        let high = self.word(HIGH).load(SeqCst).min(MAX_PARTICIPANTS as u64); // pairs with claim()
+        (0..high as usize).map(|index| self.hand_at(index))
+    }
+
     pub(crate) fn hand(&self, owner: OwnerId) -> &'a Hand {
-        // SAFETY: there are as many hands as indices, inside of the arena; a hand is atomics, and any bytes are one.
-        unsafe { &*self.base.add(HANDS as usize).cast::<Hand>().add(owner.index()) }
+        self.hand_at(owner.index())
+    }
+
+    fn hand_at(&self, index: usize) -> &'a Hand {
+        debug_assert!(index < MAX_PARTICIPANTS);
+        // SAFETY: there are as many hands as indices, inside of the arena; a hand consists of
+        // atomics, and any bytes are valid.
+        unsafe { &*self.base.add(HANDS as usize).cast::<Hand>().add(index) }
     }
 
     #[inline]
     pub(crate) fn pins(&self) -> &'a Pins {
-        // SAFETY: they stand inside of the arena, at a multiple of 8; pins are atomics, and any bytes are some.
+        // SAFETY: the pins are inside of the arena, at a multiple of 8; they are atomics, and any
+        // bytes are valid.
         unsafe { &*self.base.add(PINS as usize).cast::<Pins>() }
     }
 
-    /// Frees the block at this place in the arena if it is RETIRED and pinned by nobody.
+    /// Frees the block at this offset in the arena if it is RETIRED and not pinned.
     #[inline]
     pub(crate) fn free_retired(&self, at: u64) {
         if let Some(spot) = self.spot(at) {
@@ -134,19 +186,19 @@ impl<'a> Arena<'a> {
         }
     }
 
-    /// Where a chunk begins.
+    /// Returns the offset of a chunk.
     #[inline]
-    fn chunk_start(&self, first: usize) -> u64 {
+    pub(super) fn chunk_start(&self, first: usize) -> u64 {
         data_start(self.units) + first as u64 * UNIT
     }
 
-    /// Where the bytes of this block begin, in the arena.
+    /// Returns the offset of the block's bytes in the arena.
     #[inline]
     pub(crate) fn offset(&self, spot: Spot) -> u64 {
         self.chunk_start(spot.first) + spot.class.offset(spot.block)
     }
 
-    /// The block whose bytes begin at this offset in the arena.
+    /// Returns the block whose bytes begin at this offset in the arena.
     #[inline]
     pub(crate) fn spot(&self, offset: u64) -> Option<Spot> {
         let unit = offset.checked_sub(data_start(self.units))? / UNIT;
@@ -158,23 +210,31 @@ impl<'a> Arena<'a> {
         Some(Spot { first, class, block })
     }
 
-    /// The word and the bit of this block, whose chunk lies inside of the arena.
+    /// Returns the word and the bit of this block, whose chunk must lie inside of the arena.
     #[inline]
     pub(crate) fn slot(&self, spot: Spot) -> Slot<'a> {
-        let bits = self.chunk_start(spot.first) + 8 * (spot.block / 64);
-        Slot { word: self.word(self.offset(spot) - 8), bits: self.word(bits), mask: 1 << (spot.block % 64) }
+        let bits = self.bits(spot.first, spot.block / 64);
+        Slot { word: self.word(self.offset(spot) - 8), bits, mask: 1 << (spot.block % 64) }
     }
 
-    /// Claims a block of this chunk, if one is free; gives it with its generation.
+    /// Returns a word of the bits of the chunk that begins here.
+    pub(super) fn bits(&self, first: usize, index: u64) -> &'a AtomicU64 {
+        self.word(bits_start(self.units) + BITS * first as u64 + 8 * index)
+    }
+
+    /// Claims a block of this chunk, if one is free; returns it with its generation.
     #[inline]
     pub(crate) fn claim(&self, first: usize, class: Class, me: OwnerId) -> Option<(Spot, u32)> {
-        if class.units() > self.units.checked_sub(first as u64)? {
+        if class.units() > self.units.checked_sub(first as u64)? || !self.table().is_open(first, class) {
             return None;
         }
         let hand = self.hand(me);
-        let start = self.chunk_start(first);
+        if self.word(HIGH).load(SeqCst) <= me.index() as u64 {
+            // Before the block is named; pairs with hands().
+            self.word(HIGH).fetch_max(me.index() as u64 + 1, SeqCst);
+        }
         for index in 0..class.blocks().div_ceil(64).min(BIT_WORDS as u64) {
-            let mut taken = self.word(start + 8 * index).load(Relaxed);
+            let mut taken = self.bits(first, index).load(Relaxed);
             let in_this = class.blocks() - 64 * index;
             if in_this < 64 {
                 taken |= u64::MAX << in_this;
@@ -189,27 +249,36 @@ impl<'a> Arena<'a> {
                 }
                 let at = self.offset(spot);
                 hand.take(at, me);
-                if let Some(generation) = slot.claim(me) {
+                Ordered::by_fence(); // naming, then the chunk's word: pairs with Arena::close()
+                let is_open = self.table().is_open(first, class);
+                let claimed = if is_open { slot.claim(me) } else { None };
+                if let Some(generation) = claimed {
                     return Some((spot, generation));
                 }
                 hand.put_down(at, me);
+                if !is_open {
+                    return None;
+                }
             }
         }
         None
     }
 
-    /// Says that this block was freed.
+    /// Records that this block was freed.
     #[inline]
     pub(crate) fn note_freed(&self, spot: Spot) {
         self.table().set_freed(spot.first);
-        // Also if the chunk said so already: who has cleared the hint to look there may have died before it did.
+        // Also if the chunk said so already, because the process that cleared the hint in order to
+        // check may have died before it did.
         if self.hint(spot.class).load(Relaxed) == 0 {
             self.hint(spot.class).store(1, Relaxed);
         }
     }
 
-    /// Frees what `dead` had in hand. Looks at its hand only, unless it may have had more than the hand says.
+    /// Frees what `dead` had in hand. Inspects only its hand, unless it may have had more than the
+    /// hand names.
     pub(crate) fn recover(&self, dead: OwnerId) {
+        self.recover_keeper(dead);
         self.pins().recover(dead, |at| self.free_retired(at));
         let hand = self.hand(dead);
         let free = |spot| {
@@ -230,12 +299,12 @@ impl<'a> Arena<'a> {
         }
     }
 
-    /// How many units are carved, and how many there are.
+    /// Returns the number of units that are carved, and of all units.
     pub(crate) fn carved(&self) -> (u64, u64) {
         (self.word(0).load(Relaxed).min(self.units), self.units)
     }
 
-    /// All blocks, and the words of them.
+    /// Returns all blocks with their words.
     pub(crate) fn blocks(self) -> impl Iterator<Item = (Spot, u64)> + 'a {
         let spots = move |(first, class): (usize, Class)| {
             (0..class.blocks()).map(move |block| Spot { first, class, block })
@@ -244,7 +313,8 @@ impl<'a> Arena<'a> {
         spots.map(move |spot| (spot, self.slot(spot).word.load(Relaxed)))
     }
 
-    /// How many blocks are not free, and whether one is damaged. Looks at all of them.
+    /// Returns the number of blocks that are not free, and whether one is damaged. Inspects all of
+    /// them.
     pub(crate) fn census(&self) -> (u64, bool) {
         let (mut used, mut damaged) = (0, false);
         for (_, word) in self.blocks() {
@@ -265,7 +335,7 @@ pub(crate) fn recover(base: *mut u8, len: usize, dead: OwnerId) {
     }
 }
 
-/// What `pagemate show` says about an arena.
+/// Returns what `pagemate show` prints about an arena.
 pub(crate) fn describe(base: *const u8, len: usize) -> Vec<(&'static str, String)> {
     let Some(arena) = Arena::in_object(base.cast_mut(), len) else { return Vec::new() };
     let (carved, units) = arena.carved();

@@ -1,65 +1,83 @@
-//! A block: one word that says whose it is, and a bit elsewhere that says where to look for free ones.
+//! A block: one word that holds its owner and status, and a bit elsewhere that guides the search
+//! for free blocks.
 //!
 //! # State of the word
 //!
 //! | bits | meaning |
 //! |---|---|
-//! | 0..30 | owner id of who has it in hand (CLAIMED), else 0 |
+//! | 0..30 | owner id of the participant that has it in hand (CLAIMED), else 0 |
 //! | 30..32 | FREE, CLAIMED, LIVE, RETIRED |
-//! | 32..64 | generation: up by one at every claim |
+//! | 32..64 | generation: incremented by every claim |
 //!
-//! | status | meaning | who moves it on |
+//! | status | meaning | changed by (CAS) |
 //! |---|---|---|
-//! | FREE | may be claimed; zero is the fresh state | whoever claims it, CAS to CLAIMED(me), generation + 1 |
-//! | CLAIMED(p) | p has it in hand, and nobody else knows of it | p, CAS to LIVE, or back to FREE; a reaper of p, CAS to FREE |
-//! | LIVE | it belongs to what is built on the heap, whoever dies | whoever frees it, CAS to FREE; or retires it, CAS to RETIRED |
-//! | RETIRED | nothing leads to it any more, but some may read it in place ([`super::pin`]) | whoever finds nobody who does, CAS to FREE |
+//! | FREE | may be claimed; zero is the fresh state | a claimant, to CLAIMED, generation + 1 |
+//! | CLAIMED(p) | p has it in hand, unknown to others | p, to LIVE or FREE; a reaper, to FREE |
+//! | LIVE | it belongs to an object, and survives processes | its only owner, to FREE or RETIRED |
+//! | RETIRED | unreachable, but perhaps read in place | a process that finds no pin, to FREE |
 //!
-//! The bit of a block is 1 when it is known to be taken. Invariant: **the bit of a FREE block is 0.** It is set only by who has
-//! the block CLAIMED, and cleared before the word becomes FREE. So a search that looks at blocks with bit 0 only misses none.
-//! The bit of a block that is taken may be 0 (a death, a reaper that comes late): the search then looks at it in vain, until
-//! it is claimed the next time.
+//! For reading in place see [`crate::heap::hazard`].
 //!
-//! What a participant is about to claim stands in its [`Hand`] first, so a reaper need not search. A hand has seven places;
-//! who needs more says so in the eighth, and is searched for if it dies.
+//! The bit of a block is 1 when the block is known to be taken. Invariant: **the bit of a FREE
+//! block is 0.** Only the claimant of the block sets it, while the block is CLAIMED, and it is
+//! cleared before the word becomes FREE. So a search that checks only blocks with bit 0 misses
+//! none. The bit of a block that is taken may be 0 (a death, a late reaper). Then the search checks
+//! the block in vain, until the block is claimed the next time.
+//!
+//! A participant names a block in its [`Hand`] before it claims it, so a reaper need not search. A
+//! hand has seven places. The eighth word counts blocks without a place, and names a participant
+//! that ever needed it; when that one dies, its reaper searches all blocks.
 //!
 //! # Memory ordering
 //!
-//! Freeing is Release and claiming is Acquire: the new owner's writes come after the old one's. A claim is followed by a
-//! Release fence; so who reads bytes that were written after the claim, and then does an Acquire fence and looks at the word,
-//! sees the new generation: readers without a lock validate so, as in a sequence lock. The generation comes back after 2^32
-//! claims of the same block, which a reader would have to sleep through exactly.
+//! Freeing is Release and claiming is Acquire: the new owner's writes come after the old one's. A
+//! claim is followed by a Release fence. So a reader that has read bytes written after the claim,
+//! and then passes an Acquire fence and loads the word, sees the new generation. Readers without a
+//! lock validate in this way, as with a sequence lock. The generation repeats after 2^32 claims of
+//! the same block; a reader would have to sleep through exactly that number.
 //!
 //! # Death
 //!
 //! | window | noticed by | repaired by | lost |
 //! |---|---|---|---|
 //! | named in the hand, not claimed | reaping | the hand is cleared | nothing |
-//! | claimed, its bit set or not | reaping | bit cleared, then FREE | the block, which nobody has seen |
+//! | claimed, its bit set or not | reaping | bit cleared, then FREE | the block, which nobody saw |
 //! | published, still in the hand | reaping | the hand is cleared; LIVE stays | nothing |
-//! | freeing: bit cleared, still LIVE | nobody needs to | whoever frees it again; the bit is only a place to look | nothing |
-//! | a reaper dies | the next reaper | it starts over: a place is cleared after its block | nothing |
-//! | a reaper comes late | nobody needs to | its swaps find other generations | a bit may be 0 for a while |
+//! | freeing: bit cleared, still LIVE | nobody needs to | a process that frees it again | nothing |
+//! | a reaper dies | the next reaper | this one starts over | nothing |
+//! | a reaper is late | nobody needs to | its swaps fail | a bit may be 0 for a while |
+//!
+//! A wrong bit is harmless, because bits only guide a search. A reaper clears a place of the hand
+//! after it has freed the block, so the next one can start over. The swaps of a late reaper fail
+//! because they find other generations.
 
 use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use crate::loom::atomic::{fence, AtomicU64};
-use crate::owner::OwnerId;
+use crate::segment::owner::OwnerId;
 
 const FREE: u32 = 0;
 const CLAIMED: u32 = 1;
 const LIVE: u32 = 2;
 const RETIRED: u32 = 3;
 
-/// What a block's word says.
+/// A block that was allocated, with the generation that tells it from others at the same position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Block {
+    /// The offset of its bytes in the segment; a multiple of 16, and never 0.
+    pub(crate) at: u64,
+    pub(crate) generation: u32,
+}
+
+/// The status of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
     Free,
-    /// In the hand of this participant.
+    /// This participant has it in hand.
     Claimed(OwnerId),
     Live,
-    /// Nothing leads to it, but somebody may read it in place.
+    /// Nothing leads to it, but a process may read it in place.
     Retired,
-    /// What nobody can have written.
+    /// A value that no process can have written.
     Damaged,
 }
 
@@ -67,12 +85,22 @@ fn pack(generation: u32, status: u32, owner: u32) -> u64 {
     u64::from(generation) << 32 | u64::from(status << OwnerId::BITS | owner)
 }
 
-/// Which of the blocks that stood at a place one after the other it is.
+/// Returns the word of a free block whose last claim had this generation.
+pub(super) fn free_word(generation: u32) -> u64 {
+    pack(generation, FREE, 0)
+}
+
+/// Returns whether `this` generation comes after `that` one; they wrap around.
+pub(super) fn is_later(this: u32, that: u32) -> bool {
+    (this.wrapping_sub(that) as i32) > 0
+}
+
+/// Returns the generation, which tells apart the successive blocks at one position.
 pub(crate) fn generation(word: u64) -> u32 {
     (word >> 32) as u32
 }
 
-/// The word, taken apart.
+/// Decodes the word.
 pub(crate) fn state(word: u64) -> State {
     let owner = word as u32 & ((1 << OwnerId::BITS) - 1);
     match (word as u32 >> OwnerId::BITS, OwnerId::from_bits(owner)) {
@@ -84,7 +112,16 @@ pub(crate) fn state(word: u64) -> State {
     }
 }
 
-/// Makes the block of this word last, whoever dies. False: it is not this one's, claimed by `me`.
+/// Returns the generation of a block that may be read: LIVE or RETIRED. `None`: it is in another
+/// state, or this is no block's word at all. For readers without a lock, since a former block's
+/// word may be bytes of a larger block by now.
+#[inline]
+pub(crate) fn lasting(word: u64) -> Option<u32> {
+    matches!(state(word), State::Live | State::Retired).then_some(generation(word))
+}
+
+/// Makes the block of this word LIVE, so that it survives its owner. Returns false if it is not
+/// this block, claimed by `me`.
 #[inline]
 pub(crate) fn publish(word: &AtomicU64, expected: u32, me: OwnerId) -> bool {
     let claimed = pack(expected, CLAIMED, me.bits());
@@ -100,7 +137,7 @@ pub(crate) struct Slot<'a> {
 }
 
 impl Slot<'_> {
-    /// Claims the block, which `me` has named in its hand, if it is free; gives its generation.
+    /// Claims the block, which `me` has named in its hand, if it is free; returns its generation.
     #[inline]
     pub(crate) fn claim(&self, me: OwnerId) -> Option<u32> {
         let seen = self.word.load(Relaxed);
@@ -108,14 +145,14 @@ impl Slot<'_> {
             return None;
         }
         let next = generation(seen).wrapping_add(1);
-        // Acquire pairs with free(); Release: what the hand says stands there before the word does.
+        // Acquire pairs with free(); Release: the name in the hand is stored before the word.
         self.word.compare_exchange(seen, pack(next, CLAIMED, me.bits()), AcqRel, Relaxed).ok()?;
-        fence(Release); // pairs with the Acquire fence of who validates
+        fence(Release); // pairs with the Acquire fence of a reader that validates
         self.bits.fetch_or(self.mask, Relaxed);
         Some(next)
     }
 
-    /// Frees the block, if it is this one, and LIVE or claimed by `me`. False: it is not.
+    /// Frees the block, if it is this one, and LIVE or claimed by `me`. Returns false if it is not.
     #[inline]
     pub(crate) fn free(&self, expected: u32, me: OwnerId) -> bool {
         let seen = self.word.load(Relaxed);
@@ -127,24 +164,26 @@ impl Slot<'_> {
         may && generation(seen) == expected && self.set_free(seen)
     }
 
-    /// Retires the block, if it is this one, and LIVE or retired already: then the caller must look whether it is pinned.
-    /// False: it is not.
+    /// Retires the block, if it is this one, and LIVE or retired already. Then the caller must
+    /// check whether it is pinned. Returns false if it is not.
     #[inline]
     pub(crate) fn retire(&self, expected: u32) -> bool {
         let [live, retired] = [LIVE, RETIRED].map(|status| pack(expected, status, 0));
-        // SeqCst: see `pin`.
+        // SeqCst: see `hazard`.
         self.word
             .compare_exchange(live, retired, SeqCst, Relaxed)
             .map_or_else(|seen| seen == retired, |_| true)
     }
 
-    /// Frees the block if it is RETIRED and `is_pinned`, which is asked after that, says no.
+    /// Frees the block if it is RETIRED and `is_pinned`, which is called after that check, returns
+    /// false.
     pub(crate) fn free_retired(&self, is_pinned: impl FnOnce() -> bool) -> bool {
         let seen = self.word.load(SeqCst);
         state(seen) == State::Retired && !is_pinned() && self.set_free(seen)
     }
 
-    /// Frees the block if `dead` had it in hand. Idempotent; any number of processes may do it at once.
+    /// Frees the block if `dead` had it in hand. Idempotent; any number of processes may do it at
+    /// once.
     pub(crate) fn recover(&self, dead: OwnerId) -> bool {
         let seen = self.word.load(Acquire); // pairs with claim()
         state(seen) == State::Claimed(dead) && self.set_free(seen)
@@ -152,25 +191,28 @@ impl Slot<'_> {
 
     fn set_free(&self, seen: u64) -> bool {
         self.bits.fetch_and(!self.mask, Relaxed);
-        // Pairs with claim(). AcqRel: whoever claims it comes after what the one who had it did.
+        // Pairs with claim(). AcqRel: what the next claimant does comes after what the last owner
+        // did.
         self.word.compare_exchange(seen, pack(generation(seen), FREE, 0), AcqRel, Relaxed).is_ok()
     }
 }
 
-/// How many blocks a participant can name.
+/// The number of blocks that a participant can name.
 const PLACES: usize = 7;
 
-/// What one participant has in hand, or is about to.
+/// The blocks that one participant has in hand, or is about to claim.
 ///
 /// | bits of a place | meaning |
 /// |---|---|
-/// | 0..20 | generation of the participant; 0: nothing is here |
-/// | 20..64 | which block: its offset in units of 16 bytes |
+/// | 0..20 | generation of the participant; 0: the place is empty |
+/// | 20..64 | the block: its offset in units of 16 bytes |
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Hand {
     places: [AtomicU64; PLACES],
-    /// Generation of a participant that may have more in hand than there are places.
+    /// Bits 0..32: generation of a participant that may have more blocks in hand than there are
+    /// places. Bits 32..64: the number of blocks, in hand or about to be claimed, that found no
+    /// place.
     more: AtomicU64,
 }
 
@@ -178,6 +220,8 @@ pub(crate) struct Hand {
 const _: () = assert!(size_of::<Hand>() == 64);
 
 const PARTICIPANT: u64 = (1 << 20) - 1;
+const UNNAMED: u64 = 1 << 32;
+const UNNAMED_ALL: u64 = !(UNNAMED - 1);
 
 fn named(at: u64, me: OwnerId) -> u64 {
     (at / 16) << 20 | u64::from(me.generation())
@@ -189,51 +233,84 @@ impl Hand {
         Hand { places: [(); PLACES].map(|_| AtomicU64::new(0)), more: AtomicU64::new(0) }
     }
 
-    /// Names the block at `at`, before it is claimed.
+    /// Names the block at `at`, before its chunk is checked to be open and the block is claimed. If
+    /// there is no place, counts it.
     #[inline]
     pub(crate) fn take(&self, at: u64, me: OwnerId) {
         for place in &self.places {
             let seen = place.load(Relaxed);
-            // What somebody else has left here is of the dead, who have been reaped before this one came.
+            // A name of another generation belongs to a dead participant, which was reaped before
+            // this one attached.
             let is_mine = seen & PARTICIPANT == u64::from(me.generation());
-            if !is_mine && place.compare_exchange(seen, named(at, me), Relaxed, Relaxed).is_ok() {
+            // SeqCst: before the chunk is checked. Pairs with may_name().
+            if !is_mine && place.compare_exchange(seen, named(at, me), SeqCst, Relaxed).is_ok() {
                 return;
             }
         }
-        self.more.store(me.generation().into(), Relaxed);
+        // The generation first: if this participant dies between the two, the reaper knows whose
+        // the word is, and resets both.
+        if self.more.load(Relaxed) & !UNNAMED_ALL != u64::from(me.generation()) {
+            self.more.fetch_or(me.generation().into(), SeqCst);
+        }
+        self.more.fetch_add(UNNAMED, SeqCst); // pairs with may_name()
     }
 
-    /// Forgets the block, once it is published or free.
+    /// Returns whether a participant may be about to claim a block in this range of the arena. If
+    /// it named a block before and does not any more, the block's word shows what became of it.
+    pub(crate) fn may_name(&self, range: &std::ops::Range<u64>) -> bool {
+        let is_in_range = |place: &AtomicU64| {
+            let seen = place.load(SeqCst); // pairs with take() and put_down()
+            seen & PARTICIPANT != 0 && range.contains(&((seen >> 20).saturating_mul(16)))
+        };
+        // After the places, because a thread that clears the name of another thread leaves it its
+        // own count.
+        self.places.iter().any(is_in_range) || self.more.load(SeqCst) & UNNAMED_ALL != 0
+    }
+
+    /// Removes the block's name, once the block is published or free, or was not claimed. Exactly
+    /// once for each [`take`](Hand::take).
+    ///
+    /// Names and counts are kept together. A thread that has counted the block may clear the name
+    /// that another thread wrote for it, and then that one decrements the count. So neither thread
+    /// is without a name or a count before it is done.
     #[inline]
     pub(crate) fn put_down(&self, at: u64, me: OwnerId) {
         let name = named(at, me);
         for place in &self.places {
-            // A swap: two threads of a participant may have named the same block, and the place that one of them has cleared
-            // may be a third one's already. Release: what became of the block comes before. Acquire pairs with that: who finds
-            // its own place cleared by the other one sees where that has named the block.
+            // A swap, because two threads of a participant may have named the same block, and the
+            // place that one of them has cleared may be a third one's already. Release: what became
+            // of the block comes before. Acquire pairs with that: a thread whose place another one
+            // has cleared sees where the other named the block.
             let is_here = place.load(Acquire) == name;
             if is_here && place.compare_exchange(name, 0, Release, Acquire).is_ok() {
                 return;
             }
         }
+        if self.more.load(Relaxed) & UNNAMED_ALL != 0 {
+            self.more.fetch_sub(UNNAMED, Release); // pairs with may_name(): what became of the block is seen
+        }
     }
 
-    /// Gives what `dead` has named to `recover`, then forgets it; true if it may have had more in hand than that.
+    /// Passes each block that `dead` has named to `recover`, then removes the name. Returns true if
+    /// `dead` may have had more in hand than that.
     pub(crate) fn recover(&self, dead: OwnerId, mut recover: impl FnMut(u64)) -> bool {
         for place in &self.places {
             let seen = place.load(Acquire);
             if seen & PARTICIPANT == u64::from(dead.generation()) {
                 recover((seen >> 20).saturating_mul(16));
-                // Fails if somebody else has done the same.
+                // Fails if another reaper has done the same.
                 _ = place.compare_exchange(seen, 0, AcqRel, Relaxed);
             }
         }
-        self.more.load(Acquire) == u64::from(dead.generation())
+        self.more.load(Acquire) & !UNNAMED_ALL == u64::from(dead.generation())
     }
 
-    /// Says that everything has been searched for what `dead` had.
+    /// Records that everything has been searched for blocks of `dead`.
     pub(crate) fn forget_more(&self, dead: OwnerId) {
-        _ = self.more.compare_exchange(dead.generation().into(), 0, AcqRel, Relaxed);
+        let seen = self.more.load(Relaxed);
+        if seen & !UNNAMED_ALL == u64::from(dead.generation()) {
+            _ = self.more.compare_exchange(seen, 0, AcqRel, Relaxed);
+        }
     }
 }
 
@@ -275,6 +352,10 @@ mod tests {
         assert!(!hand.recover(OwnerId::new(3, 8).unwrap(), |at| found.push(at)) && found.is_empty());
         hand.put_down(48, me);
         hand.take(1 << 37, me);
+        hand.take(160, me);
+        assert!(hand.may_name(&(0..0)), "it may be anywhere");
+        hand.put_down(160, me);
+        assert!(!hand.may_name(&(0..0)));
         hand.take(160, me);
         assert!(hand.recover(me, |at| found.push(at)));
         assert_eq!(found, [16, 32, 1 << 37, 64, 80, 96, 112]);

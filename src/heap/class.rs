@@ -1,36 +1,36 @@
-//! Size classes: which lengths a block can have, and how a chunk of memory is divided into blocks of one class.
+//! Size classes: which lengths a block can have, and how a chunk of memory is divided into blocks
+//! of one class.
 //!
-//! A small class divides a chunk of one or four units into blocks; a large class is one block in a chunk of its own. Sizes
-//! go in steps of 16 bytes up to 128, then four to a doubling: at most a fifth of a block is unused for its length, and
-//! 8 bytes are its word. A chunk keeps its class for ever; so freed memory is used again for lengths of its class only.
+//! A small class divides a chunk of one or four units into blocks. A large class is one block in a
+//! chunk of its own. Sizes go in steps of 16 bytes up to 128, then in four steps to a doubling. So
+//! at most a fifth of a block is unused for its length, and 8 bytes are its word. A chunk whose
+//! blocks are all free can be turned into one of another class ([`super::remake`]).
 //!
 //! ```text
 //! chunk    ┌──────────────────────────┐
-//!  0       │ 1,024 bits: taken, or not │
-//!  128     ├──────────────────────────┤
-//!  136     │ word of block 0           │
-//!  144     │ bytes of block 0          │ a multiple of 16
+//!  8       │ word of block 0           │
+//!  16      │ bytes of block 0          │ a multiple of 16
 //!  ...     │ word of block 1 ...       │
 //! ```
 
-/// What chunks are measured in.
+/// The unit of chunk sizes, in bytes.
 pub(crate) const UNIT: u64 = 16 * 1024;
-/// How many classes there are.
+/// The number of classes.
 pub(crate) const CLASSES: usize = SMALL + 4 + 4 * 22;
 /// Bytes of a chunk before the first block's word, and before its bytes.
-const FIRST_WORD: u64 = 136;
-const FIRST_BYTES: u64 = 144;
-/// Words of 64 bits that say which blocks of a chunk are taken.
+const FIRST_WORD: u64 = 8;
+const FIRST_BYTES: u64 = 16;
+/// Words of 64 bits that record which blocks of a chunk are taken.
 pub(crate) const BIT_WORDS: usize = 16;
 
 /// Classes whose blocks share a chunk.
 const SMALL: usize = 8 + 4 * 6;
-/// The largest block of a small class, its word included.
+/// The largest block of a small class, including its word.
 const SMALL_MAX: u64 = 8192;
 /// Up to this block size a chunk is one unit.
 const ONE_UNIT_MAX: u64 = 1024;
 
-/// What follows from a class.
+/// The sizes that follow from a class.
 #[derive(Clone, Copy)]
 struct Dimensions {
     stride: u64,
@@ -58,7 +58,8 @@ impl Dimensions {
     }
 }
 
-/// Those of all classes: looked up, since they are needed with every block, and are divisions.
+/// The dimensions of all classes, in a table, because every block needs them and computing them
+/// takes divisions.
 static DIMENSIONS: [Dimensions; CLASSES] = {
     let mut all = [Dimensions::of(0); CLASSES];
     let mut number = 0;
@@ -73,21 +74,22 @@ static DIMENSIONS: [Dimensions; CLASSES] = {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Class(u8);
 
-/// Four steps to a doubling, from `first` on, a power of two and a multiple of 4: which step reaches `wanted`.
+/// Returns the step that reaches `wanted`, with four steps to a doubling from `first` on, a power
+/// of two and a multiple of 4.
 fn step_for(first: u64, wanted: u64) -> u64 {
     debug_assert!(wanted > first);
     let top = (wanted - 1).ilog2();
     4 * u64::from(top - first.ilog2()) + ((wanted - 1 - (1 << top)) >> (top - 2))
 }
 
-/// The value of that step.
+/// Returns the value of that step.
 const fn step_value(first: u64, step: u64) -> u64 {
     let octave = first << (step / 4);
     octave + (step % 4 + 1) * (octave / 4)
 }
 
 impl Class {
-    /// The class of blocks that hold `len` bytes; `None` if none is so large.
+    /// Returns the class of blocks that hold `len` bytes; `None` if none is large enough.
     #[inline]
     pub(crate) fn for_len(len: u64) -> Option<Class> {
         let total = len.checked_add(8)?;
@@ -102,7 +104,7 @@ impl Class {
         (number < CLASSES as u64).then_some(Class(number as u8))
     }
 
-    /// The class with this number, as it was read from memory.
+    /// Returns the class with this number, which was read from memory.
     pub(crate) fn from_number(number: u64) -> Option<Class> {
         (number < CLASSES as u64).then_some(Class(number as u8))
     }
@@ -116,37 +118,38 @@ impl Class {
         DIMENSIONS[self.number()]
     }
 
-    /// From one block's word to the next one's.
+    /// Returns the distance from one block's word to the next one's.
     #[inline]
     fn stride(self) -> u64 {
         self.dimensions().stride
     }
 
-    /// How many units a chunk has.
+    /// Returns the number of units of a chunk.
     #[inline]
     pub(crate) fn units(self) -> u64 {
         self.dimensions().units.into()
     }
 
-    /// How many blocks a chunk has, 1,024 at most.
+    /// Returns the number of blocks of a chunk, 1,024 at most.
     #[inline]
     pub(crate) fn blocks(self) -> u64 {
         self.dimensions().blocks.into()
     }
 
-    /// How many bytes a block holds.
+    /// Returns the number of bytes that a block holds.
     #[inline]
     pub(crate) fn len(self) -> u64 {
         self.stride() - 8
     }
 
-    /// Where in its chunk the bytes of this block stand; its word is in the 8 bytes before.
+    /// Returns the offset of this block's bytes in its chunk; its word is the 8 bytes before.
     #[inline]
     pub(crate) fn offset(self, block: u64) -> u64 {
         FIRST_BYTES + block * self.stride()
     }
 
-    /// Which block's bytes stand at this offset of the chunk; `None`: no block begins there.
+    /// Returns the block whose bytes begin at this offset of the chunk; `None`: no block begins
+    /// there.
     #[inline]
     pub(crate) fn block_at(self, offset: u64) -> Option<u64> {
         let from_first = offset.checked_sub(FIRST_BYTES)?;

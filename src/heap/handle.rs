@@ -1,39 +1,32 @@
-//! The heap as a process uses it: blocks are allocated, published and freed, and arenas added.
+//! The heap as a process uses it: it allocates, publishes and frees blocks, and adds arenas.
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use crate::loom::atomic::Ordering::{Acquire, Relaxed};
+use crate::loom::atomic::{AtomicU64, AtomicUsize};
 use std::sync::Arc;
 
 use super::arena::{data_start, len_for, units_in, Arena, Spot};
-use super::block::{self, generation, state, State};
+use super::block::{self, generation, state, Block, State};
 use super::class::Class;
-use super::known::{Known, MAX_ARENAS};
-use crate::attachment::Attachment;
-use crate::kind::Kind;
+use crate::heap::arena_cache::{Known, MAX_ARENAS};
+use crate::registry::Kind;
+use crate::segment::attachment::Attachment;
 use crate::{Error, ErrorKind, Result};
 
-/// What the names of arenas begin with. No user's name has a '/'.
+/// The prefix of the names of arenas. No user's name has a '/'.
 const NAME: &str = "/heap/";
 /// Units of the first arena: 256 KiB.
 const UNITS_MIN: u64 = 16;
 /// Units of an arena, unless one block needs more: 256 MiB.
 const UNITS_MAX: u64 = 16 * 1024;
 
-/// A block that was allocated, and which of those that stood there one after the other it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Block {
-    /// Where its bytes begin in the segment; a multiple of 16, and never 0.
-    pub(crate) at: u64,
-    pub(crate) generation: u32,
-}
-
-/// The heap of a segment. All of an attachment share what they know.
+/// The heap of a segment. All heaps of an attachment share one cache of arenas.
 #[derive(Debug)]
 pub(crate) struct Heap {
     pub(super) attachment: Arc<Attachment>,
     known: Arc<Known>,
-    /// The arena in which a block was looked for last: most are in the same, which is the newest and largest. Of this handle
-    /// alone, since it is written often once there are several arenas.
+    /// The arena that contained the last block: most blocks are in the same arena, the newest and
+    /// largest. Not shared with other handles, since it is written often once there are several
+    /// arenas.
     recent: AtomicUsize,
 }
 
@@ -52,21 +45,26 @@ pub(super) fn not_a_block(at: u64) -> Error {
 }
 
 impl Heap {
-    /// The heap of the segment. It is made on first use: an arena is added when something is allocated.
+    /// Returns the heap of the segment. It is created at first use: allocating adds an arena.
     pub(crate) fn of(attachment: &Arc<Attachment>) -> Heap {
-        Heap { attachment: attachment.clone(), known: attachment.heap().get(), recent: AtomicUsize::new(0) }
+        Heap {
+            attachment: attachment.clone(),
+            known: attachment.local().get(Known::new),
+            recent: AtomicUsize::new(0),
+        }
     }
 
-    /// The arena with this number, and where it stands.
+    /// Returns the arena with this number, and its offset.
     #[inline]
     fn arena(&self, number: usize) -> Option<(Arena<'_>, u64)> {
         let (at, units) = self.known.arena(number)?;
-        // SAFETY: find_arenas() has checked that so many units lie inside of the mapping, at a multiple of 128; the mapping
-        // lives as long as `self`.
+        // SAFETY: find_arenas() has checked that `units` units lie inside of the mapping, at a
+        // multiple of 128; the mapping lives as long as `self`.
         Some((unsafe { Arena::new(self.attachment.base().add(at as usize), units) }, at))
     }
 
-    /// Learns of arenas that others have added. One may stand anywhere: also below those that are known, where space was freed.
+    /// Finds arenas that others have added. An arena may be anywhere, also below those that are
+    /// known, where space was freed.
     #[cold]
     fn find_arenas(&self) -> Result<()> {
         let known = self.known.count();
@@ -93,12 +91,13 @@ impl Heap {
         Ok(())
     }
 
-    /// A block of at least `len` bytes, whose contents may be anything. It is freed if this process dies before
-    /// [`publish`](Heap::publish). Whoever had it before has done with it before this returns.
+    /// Allocates a block of at least `len` bytes, whose contents may be anything. It is freed if
+    /// this process dies before [`publish`](Heap::publish). Its previous owner's accesses happened
+    /// before this returns.
     ///
     /// # Errors
     ///
-    /// `OutOfMemory`, and everything is as it was. `Corrupted`.
+    /// `OutOfMemory`: nothing has changed. `Corrupted`.
     #[inline]
     pub(crate) fn alloc(&self, len: usize) -> Result<Block> {
         let class = Class::for_len(len as u64).ok_or_else(too_large)?;
@@ -118,7 +117,7 @@ impl Heap {
         Ok(claimed.map(|(spot, generation)| Block { at: at + arena.offset(spot), generation }))
     }
 
-    /// Claims in this chunk, and allocates from there from now on.
+    /// Claims in this chunk, and makes it the chunk to allocate from.
     fn move_to(&self, number: usize, first: usize, class: Class) -> Result<Option<Block>> {
         let block = self.claim(number, first, class)?;
         if block.is_some() {
@@ -129,7 +128,7 @@ impl Heap {
 
     #[cold]
     fn alloc_elsewhere(&self, class: Class) -> Result<Block> {
-        // In each round but the last there are arenas that were not known in the round before.
+        // Each round but the last finds arenas that were unknown in the round before.
         for _ in 0..=MAX_ARENAS {
             let known = self.known.count();
             if let Some(block) = self.alloc_freed(class)? {
@@ -148,12 +147,29 @@ impl Heap {
             if let Some(block) = self.alloc_anywhere(class)? {
                 return Ok(block);
             }
+            if let Some(block) = self.alloc_remade(class)? {
+                return Ok(block);
+            }
             self.grow(class, known)?;
         }
         Err(too_large())
     }
 
-    /// In a chunk of which a block was freed.
+    /// Allocates in a chunk that is made out of empty ones of any class.
+    fn alloc_remade(&self, class: Class) -> Result<Option<Block>> {
+        let me = self.attachment.owner()?;
+        for number in 0..self.known.count() {
+            let Some((arena, _)) = self.arena(number) else { break };
+            if let Some(first) = arena.remake(class, me) {
+                if let Some(block) = self.move_to(number, first, class)? {
+                    return Ok(Some(block));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Allocates in a chunk of which a block was freed.
     fn alloc_freed(&self, class: Class) -> Result<Option<Block>> {
         for number in (0..self.known.count()).rev() {
             let Some((arena, _)) = self.arena(number) else { break };
@@ -173,8 +189,9 @@ impl Heap {
         Ok(None)
     }
 
-    /// In the newest chunk of the class, whoever has carved it: who is new here may want no more than this one block. Later on
-    /// each has chunks of its own, and is in nobody's way.
+    /// Allocates in the newest chunk of the class, whichever process carved it, because a new
+    /// process may need only this one block. Later each process has chunks of its own, and does not
+    /// disturb others.
     fn alloc_newest(&self, class: Class) -> Result<Option<Block>> {
         let is_new = self.known.current(class).is_none();
         let Some(newest) = self.known.count().checked_sub(1).filter(|_| is_new) else { return Ok(None) };
@@ -182,7 +199,7 @@ impl Heap {
         last.map_or(Ok(None), |first| self.move_to(newest, first, class))
     }
 
-    /// In a chunk that is carved for it.
+    /// Allocates in a chunk that is carved for this.
     fn alloc_fresh(&self, class: Class) -> Result<Option<Block>> {
         for number in (0..self.known.count()).rev() {
             let Some((arena, _)) = self.arena(number) else { break };
@@ -195,7 +212,7 @@ impl Heap {
         Ok(None)
     }
 
-    /// In any chunk, whatever the hints say.
+    /// Allocates in any chunk, whatever the hints say.
     fn alloc_anywhere(&self, class: Class) -> Result<Option<Block>> {
         for number in 0..self.known.count() {
             let Some((arena, _)) = self.arena(number) else { break };
@@ -208,7 +225,8 @@ impl Heap {
         Ok(None)
     }
 
-    /// Adds arena number `number`, in which a chunk of this class fits, unless somebody else has added it.
+    /// Adds arena number `number`, in which a chunk of this class fits, unless another process has
+    /// added it.
     pub(super) fn grow(&self, class: Class, number: usize) -> Result<()> {
         if number == MAX_ARENAS {
             return Err(too_large());
@@ -230,11 +248,11 @@ impl Heap {
         }
     }
 
-    /// The arena that `at` lies in, and where that begins.
+    /// Returns the arena that contains `at`, and its offset.
     #[inline]
     pub(super) fn arena_of(&self, at: u64) -> Option<(Arena<'_>, u64)> {
         self.arena_known(at).or_else(|| {
-            // It may be one that somebody else has added, in another process or in this one.
+            // Another process, or another thread of this one, may have added the arena.
             self.find_arenas().ok()?;
             self.arena_known(at)
         })
@@ -256,14 +274,14 @@ impl Heap {
         Some(found)
     }
 
-    /// The arena and the place of the block at `at`.
+    /// Returns the arena and the position of the block at `at`.
     #[inline]
     pub(super) fn locate(&self, at: u64) -> Option<(Arena<'_>, u64, Spot)> {
         let (arena, start) = self.arena_of(at)?;
         Some((arena, start, arena.spot(at - start)?))
     }
 
-    /// Makes the block last, whoever dies.
+    /// Makes the block LIVE, so that it survives this process.
     ///
     /// # Errors
     ///
@@ -272,7 +290,8 @@ impl Heap {
     pub(crate) fn publish(&self, block: Block) -> Result<()> {
         let me = self.attachment.owner()?;
         let (arena, start) = self.arena_of(block.at).ok_or_else(|| not_a_block(block.at))?;
-        // Where it stands need not be found out: nothing but the word of a block that is in hand says so.
+        // Its position need not be determined: only the word of a block in this process's hand has
+        // this value.
         let word = self.word(block.at).ok_or_else(|| not_a_block(block.at))?;
         if !block::publish(word, block.generation, me) {
             return Err(not_a_block(block.at));
@@ -281,11 +300,11 @@ impl Heap {
         Ok(())
     }
 
-    /// Frees this block, which lasts or is in this process's hand. Only for who alone may free it.
+    /// Frees this block, which is LIVE or in this process's hand. Only its owner may free it.
     ///
     /// # Errors
     ///
-    /// `Corrupted`: no such block is there, or not any more (freed twice); nothing has changed.
+    /// `Corrupted`: there is no such block, or not any more (freed twice). Nothing has changed.
     #[inline]
     pub(crate) fn free(&self, block: Block) -> Result<()> {
         let me = self.attachment.owner()?;
@@ -302,7 +321,7 @@ impl Heap {
         Ok(())
     }
 
-    /// The block whose bytes begin at `at`, free or not, and what it is now.
+    /// Returns the block whose bytes begin at `at`, free or not, with its state.
     ///
     /// # Errors
     ///
@@ -316,14 +335,14 @@ impl Heap {
         }
     }
 
-    /// The block at `at`, if it lasts. Where it stands is found out when it is freed.
+    /// Returns the block at `at`, if it is LIVE. Its position is determined when it is freed.
     #[inline]
     pub(crate) fn identify(&self, at: u64) -> Option<Block> {
         let word = self.word(at)?.load(Acquire); // pairs with publish()
         (state(word) == State::Live).then_some(Block { at, generation: generation(word) })
     }
 
-    /// How many bytes the block whose bytes begin at `at` has.
+    /// Returns the number of bytes of the block whose bytes begin at `at`.
     ///
     /// # Errors
     ///
@@ -332,8 +351,9 @@ impl Heap {
         self.locate(at).map(|(_, _, spot)| spot.class.len()).ok_or_else(|| not_a_block(at))
     }
 
-    /// The `count` words at `at`; `None` if they do not lie below where the heap's last arena ends. For readers that validate
-    /// afterwards: the words are mapped, whether or not there is such a block.
+    /// Returns the `count` words at `at`; `None` if they do not lie below the end of the heap's
+    /// last arena. For readers that validate afterwards: the words are mapped, whether or not there
+    /// is such a block.
     #[inline]
     pub(crate) fn words(&self, at: u64, count: usize) -> Option<&[AtomicU64]> {
         let end = at.checked_add((count as u64).checked_mul(8)?)?;
@@ -341,27 +361,29 @@ impl Heap {
             return None;
         }
         if end > self.known.reach() {
-            // The arena may be one that somebody else has added.
+            // Another process or thread may have added the arena.
             self.find_arenas().ok()?;
             if end > self.known.reach() {
                 return None;
             }
         }
-        // SAFETY: the range ends before a checked arena does, so it lies inside of the mapping, which lives as long as
-        // `self`; it is aligned, and words are atomic for everybody who shares blocks.
+        // SAFETY: the range ends before a checked arena does, so it lies inside of the mapping,
+        // which lives as long as `self`; it is aligned, and all code that shares blocks accesses
+        // words atomically.
         Some(unsafe {
             std::slice::from_raw_parts(self.attachment.base().add(at as usize).cast::<AtomicU64>(), count)
         })
     }
 
-    /// The word of the block whose bytes begin at `at`: it changes whenever the block is claimed, published or freed. Only for
-    /// comparing; `None` as in [`words`](Heap::words).
+    /// Returns the word of the block whose bytes begin at `at`. It changes whenever the block is
+    /// claimed, published or freed. Only for comparing; `None` as in [`words`](Heap::words).
     #[inline]
     pub(crate) fn word(&self, at: u64) -> Option<&AtomicU64> {
         self.words(at.checked_sub(8)?, 1)?.first()
     }
 
-    /// The blocks that are not free. Looks at every block.
+    /// Returns the blocks that are not free. Inspects every block.
+    #[cfg(any(test, feature = "__internals"))]
     pub(crate) fn in_use(&self) -> Result<Vec<(Block, State)>> {
         self.find_arenas()?;
         let arenas = (0..self.known.count()).filter_map(|number| self.arena(number));
@@ -374,7 +396,7 @@ impl Heap {
         Ok(blocks.filter(|(_, state)| *state != State::Free).collect())
     }
 
-    /// Bytes of all arenas.
+    /// Returns the bytes of all arenas.
     #[cfg(test)]
     pub(crate) fn size(&self) -> u64 {
         (0..self.known.count())

@@ -1,16 +1,17 @@
-//! Reading a block in place: it is pinned, and who frees it meanwhile retires it only ([`super::pin`]).
+//! Reading a block in place: it is pinned, and freeing it meanwhile only retires it
+//! ([`crate::heap::hazard`]).
 
-use std::sync::atomic::Ordering::SeqCst;
+use crate::loom::atomic::Ordering::SeqCst;
 
 use super::arena::Arena;
-use super::block::{generation, state, State};
-use super::handle::{not_a_block, Block, Heap};
-use crate::owner::OwnerId;
+use super::block::{generation, state, Block, State};
+use super::handle::{not_a_block, Heap};
+use crate::segment::owner::OwnerId;
 use crate::Result;
 
 impl Heap {
-    /// Frees this block, which lasts, once nobody reads it in place any more. Only for who alone may free it; may be done again by who comes
-    /// after one that died in it.
+    /// Retires a LIVE block: it is freed once nobody reads it in place any more. Only its owner may
+    /// retire it. May be repeated by a process that recovers the owner.
     ///
     /// # Errors
     ///
@@ -28,8 +29,8 @@ impl Heap {
         Ok(())
     }
 
-    /// Keeps this block as it is, if it lasts, until what comes out is dropped: who frees it meanwhile does not free it really.
-    /// `None`: it does not last any more, or too much is read in place already.
+    /// Pins this block, if it is LIVE: until the result is dropped, freeing it is deferred. `None`:
+    /// it is not LIVE any more, or all pins are in use.
     ///
     /// # Errors
     ///
@@ -40,12 +41,12 @@ impl Heap {
         let at = block.at - start;
         let Some(index) = arena.pins().pin(at, me) else { return Ok(None) };
         let pinned = Pinned { heap: self, arena, at, index, me };
-        let word = self.word(block.at).ok_or_else(|| not_a_block(block.at))?.load(SeqCst); // see `pin`
+        let word = self.word(block.at).ok_or_else(|| not_a_block(block.at))?.load(SeqCst); // see `hazard`
         Ok((state(word) == State::Live && generation(word) == block.generation).then_some(pinned))
     }
 }
 
-/// A block that is kept as it is until this is dropped.
+/// A pin: the block is not reused until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Pinned<'a> {
     heap: &'a Heap,
@@ -62,7 +63,7 @@ unsafe impl Sync for Pinned<'_> {}
 
 impl Drop for Pinned<'_> {
     fn drop(&mut self) {
-        // In a child of a fork it is the parent's.
+        // In a forked child the pin is the parent's.
         if self.heap.attachment.owner().is_ok_and(|me| me == self.me) {
             self.arena.pins().let_go(self.index, self.at, self.me, |at| self.arena.free_retired(at));
         }

@@ -1,15 +1,15 @@
-//! The heap in a segment: what is allocated is there, apart, and comes back.
+//! The heap in a segment: blocks are usable and disjoint, and freed memory returns.
 
+use crate::loom::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 
 use super::arena::{len_for, Arena};
 use super::class::Class;
 use super::{Block, Heap, State};
-use crate::attachment::Attachment;
-use crate::directory::NAMELESS;
-use crate::kind::Kind;
+use crate::registry::Kind;
+use crate::segment::attachment::Attachment;
+use crate::segment::directory::NAMELESS;
 use crate::segment::view::Entry;
 use crate::ErrorKind;
 
@@ -17,22 +17,22 @@ use crate::ErrorKind;
 mod forked;
 use forked::Forked;
 
-fn segment(size: u64) -> Arc<Attachment> {
+pub(super) fn segment(size: u64) -> Arc<Attachment> {
     Attachment::anonymous(size).unwrap()
 }
 
-/// The heap as another participant has it.
-fn another(attachment: &Arc<Attachment>) -> Heap {
+/// Returns the heap as another participant has it.
+pub(super) fn another(attachment: &Arc<Attachment>) -> Heap {
     let seat = attachment.seat().unwrap();
-    Heap::of(&Attachment::adopt(seat.file, seat.owner).unwrap())
+    Heap::of(&Attachment::adopt(seat.file, seat.owner, None).unwrap())
 }
 
-fn fill(heap: &Heap, block: Block, len: usize, value: u64) {
+pub(super) fn fill(heap: &Heap, block: Block, len: usize, value: u64) {
     let words = heap.words(block.at, len / 8).unwrap();
     words.iter().for_each(|word| word.store(value, Relaxed));
 }
 
-fn holds(heap: &Heap, block: Block, len: usize, value: u64) -> bool {
+pub(super) fn holds(heap: &Heap, block: Block, len: usize, value: u64) -> bool {
     let words = heap.words(block.at, len / 8).unwrap();
     words.iter().all(|word| word.load(Relaxed) == value)
 }
@@ -69,8 +69,10 @@ fn blocks_stand_apart_and_keep_their_bytes() {
 fn what_is_freed_is_used_again() {
     let heap = Heap::of(&segment(1 << 30));
     let round = |len: usize, count: usize| {
-        let blocks: Vec<Block> = (0..count).map(|_| heap.alloc(len).unwrap()).collect();
-        blocks.iter().for_each(|block| heap.publish(*block).unwrap());
+        // Published at once, because nobody remakes chunks while a participant has more blocks in
+        // hand than it can name.
+        let next = |_| heap.alloc(len).inspect(|block| heap.publish(*block).unwrap()).unwrap();
+        let blocks: Vec<Block> = (0..count).map(next).collect();
         blocks.iter().for_each(|block| heap.free(*block).unwrap());
         heap.size()
     };
@@ -142,7 +144,7 @@ fn what_a_dead_one_had_in_hand_comes_back() {
     for count in [1, 7, 30] {
         let seat = attachment.seat().unwrap();
         let owner = seat.owner;
-        let theirs = Heap::of(&Attachment::adopt(seat.file, owner).unwrap());
+        let theirs = Heap::of(&Attachment::adopt(seat.file, owner, None).unwrap());
         let ours = Heap::of(&attachment);
         let blocks: Vec<Block> = (0..count).map(|len| theirs.alloc(len * 300).unwrap()).collect();
         theirs.publish(blocks[0]).unwrap();
@@ -156,7 +158,7 @@ fn what_a_dead_one_had_in_hand_comes_back() {
     }
 }
 
-/// Units of all arenas that are carved.
+/// Returns the carved units of all arenas.
 fn carved(attachment: &Attachment) -> u64 {
     let arenas =
         attachment.view().entries().map(Result::unwrap).filter(|entry| entry.kind == Kind::Heap as u32);
@@ -171,7 +173,7 @@ fn an_arena_may_stand_below_those_that_are_known() {
     let (one, two) = (Heap::of(&attachment), another(&attachment));
     let len = len_for(16) as usize;
     let lost = attachment.insert("lost", Kind::Event as u32, "", len, |_| {
-        // Somebody is quicker, and the first arena comes to stand above.
+        // Another participant is first, and the first arena gets a position above it.
         attachment.insert("lost", Kind::Event as u32, "", 8, |_| {}).unwrap();
         one.alloc(40).unwrap();
     });
@@ -194,7 +196,7 @@ fn a_forked_child_waits_for_no_thread_that_looks_for_arenas() {
     }
     let heap = Heap::of(&attachment);
     let is_over = AtomicBool::new(false);
-    // Nothing is there, so both look for arenas: the thread nearly all the time.
+    // There is nothing, so both search for arenas: the thread nearly all the time.
     let look = || assert!(heap.words(1 << 36, 1).is_none());
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -226,7 +228,8 @@ fn handles_and_newcomers_share_chunks() {
         heap.publish(block).unwrap();
         heap.alloc(3000).and_then(|block| heap.publish(block)).unwrap();
     }
-    // 338 small blocks are in a chunk of one unit, 21 large ones in one of four; and some chunks are left when an arena is full.
+    // A chunk of one unit has 338 small blocks, one of four has 21 large ones; and some chunks are
+    // left when an arena is full.
     let all = carved(&attachment);
     assert!(all < 100, "{all} units are carved for 82 units of blocks");
 }
@@ -237,7 +240,7 @@ fn a_handle_goes_on_where_another_one_was() {
     let (one, other) = (Heap::of(&attachment), another(&attachment));
     let chunk = Class::for_len(40).unwrap().blocks();
     let alloc = |heap: &Heap, count| (0..count).for_each(|_| _ = heap.alloc(40).unwrap());
-    // The first chunk is full, then each carves one of its own. The one that was carved last is full as well.
+    // The first chunk is full, then each carves one of its own. The last one is full as well.
     alloc(&one, chunk / 2);
     alloc(&other, chunk - chunk / 2);
     alloc(&one, 1);
@@ -252,7 +255,7 @@ fn who_runs_out_at_the_same_time_adds_one_arena() {
     let attachment = segment(1 << 26);
     let (heap, other) = (Heap::of(&attachment), another(&attachment));
     let class = Class::for_len(40).unwrap();
-    // All three have found none.
+    // None of the three has found an arena.
     heap.grow(class, 0).unwrap();
     heap.grow(class, 0).unwrap();
     other.grow(class, 0).unwrap();
@@ -280,10 +283,10 @@ fn a_hint_that_somebody_took_and_died_is_set_again() {
     );
 }
 
-/// Somebody with a heap of their own, who may die.
+/// A participant with a heap of its own, which may die.
 struct Other {
     heap: Heap,
-    owner: crate::owner::OwnerId,
+    owner: crate::segment::owner::OwnerId,
     in_hand: Vec<Block>,
 }
 
@@ -291,7 +294,7 @@ impl Other {
     fn new(attachment: &Arc<Attachment>) -> Other {
         let seat = attachment.seat().unwrap();
         let owner = seat.owner;
-        let heap = Heap::of(&Attachment::adopt(seat.file, owner).unwrap());
+        let heap = Heap::of(&Attachment::adopt(seat.file, owner, None).unwrap());
         Other { heap, owner, in_hand: Vec::new() }
     }
 }
@@ -299,8 +302,8 @@ impl Other {
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(if cfg!(miri) { 1 } else { 60 }))]
 
-    /// Two allocate, publish and free, and die now and then: no two blocks overlap, and what is in use is what was published and
-    /// what the living have in hand.
+    /// Two participants allocate, publish and free, and sometimes die. No two blocks overlap, and
+    /// the blocks in use are those that were published and those that the living have in hand.
     #[test]
     fn like_a_set_of_ranges(ops in proptest::collection::vec((0..7u8, 0..2usize, 0..6000usize), 0..300)) {
         let attachment = segment(1 << 26);
@@ -335,17 +338,21 @@ proptest::proptest! {
         assert_eq!(others[1].heap.in_use().unwrap().len(), ranges.len());
     }
 
-    /// Whatever is written over an arena: errors, no panic, no endless loop, and never memory outside of it.
+    /// Damaged words of an arena lead to errors, but not to a panic, an endless loop, or an access
+    /// outside of it.
     #[test]
-    fn damage_is_survived(spots in proptest::collection::vec((0..20_000usize, proptest::prelude::any::<u64>()), 1..40)) {
+    fn damage_is_survived(
+        spots in proptest::collection::vec((0..20_000usize, proptest::prelude::any::<u64>()), 1..40),
+    ) {
         let attachment = segment(1 << 24);
         let heap = Heap::of(&attachment);
         let blocks: Vec<Block> = (0..100).map(|n| heap.alloc(n * 40).unwrap()).collect();
         blocks.iter().skip(5).for_each(|block| heap.publish(*block).unwrap());
         let arena = attachment.view().entries().map(Result::unwrap).last().unwrap();
         for (word, value) in spots {
-            // Mostly the header, the hands of the first, and the table and first chunks.
-            let at = if word % 2 == 0 { 0 } else { 66_560 } + 8 * (word % if word % 3 == 0 { 300 } else { 20_000 });
+            // Mostly the header, the first hands, and the table and first chunks.
+            let at = if word % 2 == 0 { 0 } else { 66_560 }
+                + 8 * (word % if word % 3 == 0 { 300 } else { 20_000 });
             assert!(at + 8 <= arena.len);
             // SAFETY: inside of the arena, which is mapped and all atomics.
             let word = unsafe { &*attachment.base().add(arena.object as usize + at).cast::<AtomicU64>() };

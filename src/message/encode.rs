@@ -1,17 +1,19 @@
-//! Reads a value from text by its schema alone: the way back from what `render` prints.
+//! Encodes a value from text by its schema alone: the inverse of `render`.
 
 use super::schema::{Field, Layout, Primitive};
 use super::Schema;
 use crate::{Error, ErrorKind, Result};
 
-/// Larger messages are not written by hand. Bounds the memory, since a schema may come from anywhere.
+/// The size limit. Larger messages are not written by hand, and a schema may come from anywhere, so
+/// the memory must be bounded.
 const MAX_SIZE: u64 = 1 << 20;
 
 impl Schema {
-    /// The bytes of the value that this text is: what [`render`](Schema::render) prints, if that leaves nothing out.
+    /// Returns the bytes of the value that `text` describes, in the format that
+    /// [`render_whole`](Schema::render_whole) prints.
     ///
-    /// A struct's name may be missing, its fields come in any order, and those whose names begin with `_` are zeros if they are
-    /// left out.
+    /// The name of a struct may be missing. Its fields may have any order. A field whose name
+    /// begins with `_` is zero if it is missing.
     ///
     /// # Examples
     ///
@@ -25,7 +27,8 @@ impl Schema {
     ///
     /// # Errors
     ///
-    /// `InvalidInput`: the text is no such value; the error says what was expected where.
+    /// `InvalidInput`: the text is no such value. The error says what was expected, and at which
+    /// position.
     pub fn encode(&self, text: &str) -> Result<Vec<u8>> {
         let size = self.size();
         if size > MAX_SIZE {
@@ -44,7 +47,7 @@ impl Schema {
     }
 }
 
-/// What was expected instead.
+/// A result whose error says what was expected.
 type Read<T> = Result<T, String>;
 
 struct Text<'a> {
@@ -53,7 +56,7 @@ struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
-    /// What has not been read, from the next character on that is no space.
+    /// Returns the unread text from the next character that is no space.
     fn rest(&mut self) -> &'a str {
         let rest = &self.all[self.at..];
         let trimmed = rest.trim_start();
@@ -61,7 +64,7 @@ impl<'a> Text<'a> {
         trimmed
     }
 
-    /// Steps over `token`, if it stands here.
+    /// Steps over `token` if it comes next.
     fn eat(&mut self, token: &str) -> bool {
         let is_here = self.rest().starts_with(token);
         self.at += if is_here { token.len() } else { 0 };
@@ -72,7 +75,7 @@ impl<'a> Text<'a> {
         self.eat(token).then_some(()).ok_or_else(|| format!("{token:?}"))
     }
 
-    /// The next characters up to a space or one that separates values.
+    /// Returns the next characters up to a space or a separator of values.
     fn word(&mut self) -> &'a str {
         let rest = self.rest();
         let is_end = |c: char| c.is_whitespace() || ",:;[](){}".contains(c);
@@ -91,7 +94,7 @@ impl<'a> Text<'a> {
         Error::new(ErrorKind::InvalidInput, format!("{shown:?} is no {name}: expected{place} {expected}"))
     }
 
-    /// One value, into bytes that are as many as it has.
+    /// Reads one value into `to`, which has the size of the layout.
     fn value(&mut self, layout: &Layout, to: &mut [u8]) -> Read<()> {
         match layout {
             Layout::Primitive(kind) => self.primitive(*kind, to),
@@ -173,13 +176,12 @@ impl<'a> Text<'a> {
         match kind {
             Primitive::Unit => return self.want("()"),
             Primitive::Char => return self.character(to),
+            Primitive::F32 | Primitive::F64 => return self.float(kind, to),
             _ => {}
         }
         let word = self.word();
         let is_read = match kind {
             Primitive::Bool => word.parse::<bool>().map(|value| put(to, &[value.into()])).is_ok(),
-            Primitive::F32 => word.parse::<f32>().map(|value| put(to, &value.to_le_bytes())).is_ok(),
-            Primitive::F64 => word.parse::<f64>().map(|value| put(to, &value.to_le_bytes())).is_ok(),
             Primitive::U128 => word.parse::<u128>().map(|value| put(to, &value.to_le_bytes())).is_ok(),
             _ => {
                 let (least, most) = kind.range().unwrap_or((i128::MIN, i128::MAX));
@@ -198,7 +200,47 @@ impl<'a> Text<'a> {
         Ok(())
     }
 
-    /// `'a'` as in Rust, or, if it is all there is, the character alone.
+    /// Reads a number, which is rounded to the nearest one of its type, `inf`, `NaN`, or a NaN with
+    /// all its bits: `NaN(0x7ff8000000000001)`.
+    fn float(&mut self, kind: Primitive, to: &mut [u8]) -> Read<()> {
+        let word = self.word();
+        let expected = || format!("a {}", kind.name());
+        let bits = self.all[self.at + word.len()..].strip_prefix("(0x").and_then(|rest| rest.split_once(')'));
+        if let ("NaN", Some((digits, _))) = (word, bits) {
+            let bits = u64::from_str_radix(digits, 16).map_err(|_| expected())?;
+            let is_nan = match kind {
+                Primitive::F32 => u32::try_from(bits).is_ok_and(|bits| f32::from_bits(bits).is_nan()),
+                _ => f64::from_bits(bits).is_nan(),
+            };
+            if !is_nan {
+                return Err(format!("the bits of a {} that is no number", kind.name()));
+            }
+            self.at += word.len() + "(0x".len() + digits.len() + ")".len();
+            put(to, &bits.to_le_bytes()[..kind.size() as usize]);
+            return Ok(());
+        }
+        let is_infinite = match kind {
+            Primitive::F32 => {
+                let value: f32 = word.parse().map_err(|_| expected())?;
+                put(to, &value.to_le_bytes());
+                value.is_infinite()
+            }
+            _ => {
+                let value: f64 = word.parse().map_err(|_| expected())?;
+                put(to, &value.to_le_bytes());
+                value.is_infinite()
+            }
+        };
+        // A finite number that is too large is an error, not infinity.
+        if is_infinite && word.contains(|c: char| c.is_ascii_digit()) {
+            let most = if kind == Primitive::F32 { f32::MAX.into() } else { f64::MAX };
+            return Err(format!("a {} from {:e} to {most:e}, or inf or -inf", kind.name(), -most));
+        }
+        self.at += word.len();
+        Ok(())
+    }
+
+    /// Reads `'a'` as in Rust, or the bare character if nothing else is left.
     fn character(&mut self, to: &mut [u8]) -> Read<()> {
         let rest = self.rest();
         let mut alone = rest.chars();
@@ -212,7 +254,7 @@ impl<'a> Text<'a> {
     }
 }
 
-/// The character that stands at the start between quotes, and how many bytes it takes.
+/// Returns the character in quotes at the start of `text`, and its length in bytes with the quotes.
 fn quoted(text: &str) -> Option<(char, usize)> {
     let inner = text.strip_prefix('\'')?;
     let (value, len) = match inner.strip_prefix('\\') {
@@ -279,8 +321,52 @@ mod tests {
     }
 
     #[test]
+    fn floats_are_exact_or_refused() {
+        let schema: Schema = "f64".parse().unwrap();
+        let mut bits = 0x9e37_79b9_7f4a_7c15_u64;
+        let random = std::iter::repeat_with(|| {
+            bits ^= bits << 13;
+            bits ^= bits >> 7;
+            bits ^= bits << 17;
+            bits
+        });
+        let special =
+            [0, 1 << 63, 1, f64::MAX.to_bits(), 0x7ff << 52, 0xfff << 52, 0x7ff8 << 48, 0xfff8 << 48];
+        for bits in special.into_iter().chain([(0x7ff << 52) | 1, u64::MAX]).chain(random.take(20_000)) {
+            let text = schema.render_whole(&bits.to_le_bytes()).unwrap();
+            assert_eq!(schema.encode(&text).unwrap(), bits.to_le_bytes(), "{text}");
+        }
+        assert_eq!(encode("f32", "NaN(0x7fc00001)").unwrap(), 0x7fc0_0001_u32.to_le_bytes());
+        for wrong in ["NaN(0x1)", "NaN(0x)", "NaN(0x7fc00001", "NaN(0x7ff8000000000001)", "1e39", "-1e39"] {
+            assert!(encode("f32", wrong).is_err(), "{wrong}");
+        }
+        assert!(encode("f64", "1e400").unwrap_err().contains("to 1.7976931348623157e308, or inf"));
+        assert!(encode("f64", &"9".repeat(400)).is_err());
+        assert_eq!(encode("f64", "-inf").unwrap(), f64::NEG_INFINITY.to_le_bytes());
+    }
+
+    #[test]
+    fn whole_texts_leave_nothing_out() {
+        let of = "struct A size 168 align 8 { 0 a: [u32; 40], 160 _seen: u32, 164 _pad: [u8; 4] }";
+        let schema: Schema = of.parse().unwrap();
+        let mut bytes: Vec<u8> = (1..=168).collect();
+        for zero in [164, 160] {
+            let text = schema.render_whole(&bytes).unwrap();
+            assert_eq!(schema.encode(&text).unwrap(), bytes, "{text}");
+            bytes[zero..].fill(0);
+        }
+        let text = schema.render_whole(&bytes).unwrap();
+        assert!(!text.contains('_') && schema.encode(&text).unwrap() == bytes, "{text}");
+        assert!(schema.render(&bytes).contains(".. 8 more"));
+    }
+
+    #[test]
     fn what_is_printed_can_be_read() {
-        let schema: Schema = "struct A size 12 align 4 { 0 x: [i16; 2], 4 s: enum S u8 { Up = 1, Down = 200 }, 5 p: struct P size 2 align 1 { 0 0: bool, 1 1: u8 }, 7 _pad: u8, 8 c: char }".parse().unwrap();
+        let schema: Schema = "struct A size 12 align 4 { 0 x: [i16; 2], \
+                              4 s: enum S u8 { Up = 1, Down = 200 }, \
+                              5 p: struct P size 2 align 1 { 0 0: bool, 1 1: u8 }, 7 _pad: u8, 8 c: char }"
+            .parse()
+            .unwrap();
         let bytes = [1, 0, 255, 255, 200, 1, 9, 0, 39, 0, 0, 0];
         let text = schema.render(&bytes);
         assert_eq!(text, "A { x: [1, -1], s: Down, p: P(true, 9), c: '\\'' }");

@@ -1,11 +1,13 @@
-//! A type by its text alone: what dicts, lists and namespaces say about their keys and values.
+//! The type of an item, known by its text alone: what dicts, lists and namespaces say about their
+//! keys and values.
 
 use std::fmt;
 
 use super::Schema;
 use crate::{Error, ErrorKind, Result};
 
-/// The type of a key, a value or an element, as the text beside it says: for programs that do not have the type.
+/// The type of a key, a value or an element, read from its schema text: for programs that do not
+/// have the Rust type.
 ///
 /// # Examples
 ///
@@ -28,12 +30,13 @@ pub enum ItemType {
     Bytes,
     /// A [`Message`](crate::Message).
     Message(Schema),
-    /// Something that this version of pagemate does not know.
+    /// A type that this version of pagemate does not know.
     Other(String),
 }
 
 impl ItemType {
-    /// The type that this text is of. Every text is of one.
+    /// Reads the type from its text. Any text is accepted: unknown ones are
+    /// [`Other`](ItemType::Other).
     pub fn from_text(text: &str) -> ItemType {
         match text {
             "str" => ItemType::Str,
@@ -42,14 +45,14 @@ impl ItemType {
         }
     }
 
-    /// The types of a dict's keys and values.
+    /// Returns the types of a dict's keys and values.
     pub(crate) fn pair(schema: &str) -> (ItemType, ItemType) {
         let (key, value) = schema.split_once(" => ").unwrap_or((schema, ""));
         (ItemType::from_text(key), ItemType::from_text(value))
     }
 
-    /// The item with these bytes: text as it is, messages as [`Schema::render`] prints them, all else in hexadecimal digits. Never
-    /// fails, whatever the bytes.
+    /// Prints the item with these bytes: text as it is, messages as [`Schema::render`] prints them,
+    /// and anything else in hexadecimal digits. Never fails, whatever the bytes.
     pub fn render(&self, bytes: &[u8]) -> String {
         match self {
             ItemType::Str => String::from_utf8_lossy(bytes).into_owned(),
@@ -58,11 +61,28 @@ impl ItemType {
         }
     }
 
-    /// The bytes of the item that this text is: what [`render`](ItemType::render) prints, if that leaves nothing out.
+    /// Prints the item in full, as [`Schema::render_whole`] prints messages: the format that
+    /// [`encode`](ItemType::encode) reads.
     ///
     /// # Errors
     ///
-    /// `InvalidInput`: the text is no such item, or nobody knows the type.
+    /// `Corrupted`: the bytes of a `str` are not valid text. `OutOfMemory`: the text would be
+    /// longer than 256 MiB.
+    pub fn render_whole(&self, bytes: &[u8]) -> Result<String> {
+        match self {
+            ItemType::Str => String::from_utf8(bytes.to_vec())
+                .map_err(|_| Error::new(ErrorKind::Corrupted, "the bytes are no text in UTF-8")),
+            ItemType::Message(schema) => schema.render_whole(bytes),
+            ItemType::Bytes | ItemType::Other(_) => Ok(self.render(bytes)),
+        }
+    }
+
+    /// Returns the bytes of the item that `text` describes, in the format that
+    /// [`render_whole`](ItemType::render_whole) prints.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput`: the text is no such item, or the type is unknown.
     pub fn encode(&self, text: &str) -> Result<Vec<u8>> {
         match self {
             ItemType::Str => Ok(text.as_bytes().to_vec()),

@@ -1,20 +1,22 @@
-//! The error of two programs that disagree about a message's layout: it shows both.
+//! The error of two programs that disagree about a message's layout. It shows both layouts.
 
 use super::Schema;
 use crate::{Error, ErrorKind};
 
-/// So many characters of a text that makes no sense are shown.
+/// The number of characters that are shown of a text that is no schema.
 const MAX_RAW: usize = 200;
 
-/// `what` ("queue `orders`") holds messages with the schema text `found`, and this program wants `expected`. Lines that
-/// the other layout does not have are marked.
+/// Returns the error for `what` (for example "queue `orders`"), which holds messages with the
+/// schema text `found`, where this program expects `expected`. Lines that the other layout does not
+/// have are marked.
 #[cold]
 pub(crate) fn mismatch(what: &str, expected: &str, found: &str) -> Error {
     let (expected, found) = (lines(expected), lines(found));
     Error::new(
         ErrorKind::TypeMismatch,
         format!(
-            "{what} holds messages of another layout\n  this program expects:\n{}\n  it was created with:\n{}",
+            "{what} holds messages of another layout\n  this program \
+             expects:\n{}\n  it was created with:\n{}",
             marked(&expected, &found),
             marked(&found, &expected)
         ),

@@ -1,9 +1,10 @@
-//! A value on cache lines of its own: 128 bytes everywhere, because layout is a contract and not a target detail.
+//! A value on cache lines of its own: 128 bytes on every platform, because layout is a contract and
+//! not a target detail.
 
 use std::ops::{Deref, DerefMut};
 
-/// Begins at a multiple of 128 bytes and shares them with nobody: two lines, since x86 fetches them in pairs and some
-/// ARM cores have lines of 128.
+/// A value that begins at a multiple of 128 bytes and shares no cache line with another. 128 bytes
+/// are two lines on x86, which fetches lines in pairs, and one line on some ARM cores.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[repr(C, align(128))]
 pub(crate) struct CachePadded<T> {
@@ -33,4 +34,5 @@ impl<T> DerefMut for CachePadded<T> {
     }
 }
 
+#[cfg(not(loom))]
 const _: () = assert!(size_of::<CachePadded<u8>>() == 128 && align_of::<CachePadded<u8>>() == 128);

@@ -1,7 +1,9 @@
-//! Reads the text of a schema. The text comes from shared memory: any bytes give a schema or an error, soon.
+//! Reads the text of a schema. The text comes from shared memory, so any bytes must result in a
+//! schema or an error, quickly.
 //!
-//! Only the canonical text is accepted, so that a schema and its text determine each other. Accepted layouts are
-//! sound to print by: fields lie in order inside of their struct, and no size overflows.
+//! Only the canonical text is accepted, so that a schema and its text determine each other.
+//! Accepted layouts are safe to print by: fields lie in order inside of their struct, and no size
+//! overflows.
 
 use std::str::FromStr;
 
@@ -9,11 +11,11 @@ use super::schema::{Field, Layout, Primitive, Variant};
 use super::Schema;
 use crate::{Error, ErrorKind};
 
-/// How deep types may nest: bounds the stack.
+/// The depth to which types may nest: bounds the stack.
 const MAX_DEPTH: usize = 64;
-/// How long a text may be: bounds the memory.
+/// The length of the longest text: bounds the memory.
 const MAX_TEXT: usize = 1 << 20;
-/// How large a message may be: keeps all arithmetic far from overflow.
+/// The size of the largest message: keeps all arithmetic far from overflow.
 const MAX_SIZE: u64 = 1 << 48;
 
 impl FromStr for Schema {
@@ -23,7 +25,8 @@ impl FromStr for Schema {
     ///
     /// # Errors
     ///
-    /// `Corrupted`: the text is not one that `Display` gives, is longer than a megabyte, or nests deeper than 64.
+    /// `Corrupted`: the text is not canonical (as `Display` prints it), is longer than a megabyte,
+    /// or nests deeper than 64.
     fn from_str(text: &str) -> Result<Schema, Error> {
         let mut parser = Parser { text, at: 0 };
         let layout = (text.len() <= MAX_TEXT).then(|| parser.layout(0)).flatten();
@@ -47,12 +50,12 @@ impl<'a> Parser<'a> {
         &self.text[self.at..]
     }
 
-    /// Steps over `token`, if it stands here.
+    /// Steps over `token` if it comes next.
     fn eat(&mut self, token: &str) -> Option<()> {
         self.rest().starts_with(token).then(|| self.at += token.len())
     }
 
-    /// Steps over the longest run of such characters. At least one.
+    /// Steps over the longest run of accepted characters, at least one, and returns it.
     fn run(&mut self, accepts: impl Fn(char) -> bool) -> Option<&'a str> {
         let rest = self.rest();
         let len = rest.find(|c| !accepts(c)).unwrap_or(rest.len());
@@ -60,12 +63,12 @@ impl<'a> Parser<'a> {
         (len > 0).then(|| &rest[..len])
     }
 
-    /// The name of a field, a variant or a type without arguments.
+    /// Reads the name of a field, of a variant, or of a type without arguments.
     fn word(&mut self) -> Option<&'a str> {
         self.run(is_part_of_a_word)
     }
 
-    /// A number in its only form, without leading zeros.
+    /// Reads a number in its only form, without leading zeros.
     fn number(&mut self) -> Option<u64> {
         let digits = self.run(|c| c.is_ascii_digit())?;
         (digits == "0" || !digits.starts_with('0')).then(|| digits.parse().ok()).flatten()
@@ -78,7 +81,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// The name of a type, with arguments.
+    /// Steps over the name of a type, with arguments.
     fn type_name(&mut self, depth: usize) -> Option<()> {
         if depth > MAX_DEPTH {
             return None;
@@ -138,7 +141,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Behind "struct ".
+    /// Reads the rest of a struct, after "struct ".
     fn structure(&mut self, depth: usize) -> Option<Layout> {
         let name = self.name(depth)?;
         self.eat(" size ")?;
@@ -162,7 +165,7 @@ impl<'a> Parser<'a> {
         Some(Layout::Struct { name, size, align, fields })
     }
 
-    /// Behind "enum ".
+    /// Reads the rest of an enum, after "enum ".
     fn enumeration(&mut self, depth: usize) -> Option<Layout> {
         let name = self.name(depth)?;
         self.eat(" ")?;
@@ -179,7 +182,7 @@ impl<'a> Parser<'a> {
         Some(Layout::Enum { name, repr, variants })
     }
 
-    /// Whether another item of a braced list follows; steps to it, or over the brace.
+    /// Returns whether another item of a braced list follows. Steps to it, or over the brace.
     fn next(&mut self, is_first: bool) -> Option<bool> {
         if is_first && self.eat("}").is_some() || !is_first && self.eat(" }").is_some() {
             return Some(false);
@@ -188,7 +191,8 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// What identifiers consist of. Beyond ASCII it accepts more than Rust, but nothing that could confuse a terminal.
+/// Returns whether an identifier may contain `c`. Beyond ASCII it accepts more than Rust, but no
+/// character that could confuse a terminal.
 fn is_part_of_a_word(c: char) -> bool {
     match c {
         '_' => true,

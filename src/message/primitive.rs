@@ -9,7 +9,8 @@ use super::{Message, Schema};
 
 macro_rules! any_bits {
     ($($type:ty: $primitive:ident),* $(,)?) => {$(
-        // SAFETY: a primitive of fixed size, without padding, of which every bit pattern is a value.
+        // SAFETY: a primitive of fixed size, without padding, of which every bit pattern is a
+        // value.
         unsafe impl Message for $type {
             type Bits = $type;
             const ANY_BITS: bool = true;
@@ -92,7 +93,7 @@ unsafe impl<B: AnyBitPattern, const N: usize> Zeroable for ArrayBits<B, N> {}
 // SAFETY: an array of types of which every bit pattern is a value, and nothing else.
 unsafe impl<B: AnyBitPattern, const N: usize> AnyBitPattern for ArrayBits<B, N> {}
 
-// SAFETY: an array is its elements one after the other, without padding between them; each is checked.
+// SAFETY: an array is its elements in order, without padding between them; each is checked.
 unsafe impl<T: Message, const N: usize> Message for [T; N] {
     type Bits = ArrayBits<T::Bits, N>;
     const ANY_BITS: bool = T::ANY_BITS;

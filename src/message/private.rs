@@ -1,11 +1,63 @@
-//! What `#[derive(Message)]` writes into other crates. No part of the interface.
+//! The functions that the code of `#[derive(Message)]` calls in other crates. Not part of the
+//! public interface.
 
 pub use super::primitive::ArrayBits;
 pub use super::schema::{Field, Layout, Variant};
 use super::{Message, Schema};
+pub use crate::{__message_enum as message_enum, __message_struct as message_struct};
 pub use bytemuck;
+pub use std::clone::Clone;
+pub use std::marker::Copy;
+pub use std::mem::{offset_of, size_of, transmute_copy};
+pub use std::primitive::{self, bool};
+pub use std::ptr::from_ref;
+pub use std::vec;
 
-/// The complaint about a gap.
+/// Stops the compilation if the type is not as it was described.
+pub const fn confirm(is_so: bool) {
+    assert!(
+        is_so,
+        "the type has padding, or is not what its `#[derive(Message)]` describes: \
+         put the derive below attributes that change the type"
+    );
+}
+
+/// [`confirm`], for the sizes and alignments of two types.
+pub const fn confirm_layout<T, Bits>() {
+    confirm(size_of::<T>() == size_of::<Bits>() && align_of::<T>() == align_of::<Bits>());
+}
+
+/// The properties of a field's type that the derived code needs. One function returns all of it, so
+/// that the compiler repeats no error.
+#[derive(Debug)]
+pub struct Facts {
+    /// The type's [`Message::ANY_BITS`].
+    pub any_bits: bool,
+    /// The type's [`Message::ZERO_VALID`].
+    pub zero_valid: bool,
+}
+
+/// Returns the facts about `T`. Does not compile if the type has padding.
+pub const fn facts<T: Message>() -> Facts {
+    let () = T::CHECKED;
+    Facts { any_bits: T::ANY_BITS, zero_valid: T::ZERO_VALID }
+}
+
+/// Compiles only if a field and its bits have these types.
+pub const fn confirm_field<T: Message>(_field: *const T, _bits: *const T::Bits) {}
+
+/// Returns whether these bits are a valid field.
+#[inline]
+pub fn is_valid<T: Message>(bits: &T::Bits) -> bool {
+    T::is_valid_bits(bits)
+}
+
+/// Describes one field of a struct.
+pub fn field<T: Message>(name: &str, offset: usize) -> Field {
+    Field { name: name.to_owned(), offset: offset as u64, layout: T::schema().into_layout() }
+}
+
+/// The error text about a gap.
 #[derive(Debug)]
 pub struct Gap {
     text: [u8; 512],
@@ -13,18 +65,19 @@ pub struct Gap {
 }
 
 impl Gap {
-    /// The sentence.
+    /// Returns the sentence.
     pub const fn text(&self) -> &str {
         match std::str::from_utf8(self.text.split_at(self.len).0) {
             Ok(text) => text,
-            // A name so long that it was cut inside of a letter.
+            // A name was so long that it was cut inside of a character.
             Err(_) => "padding: pad explicitly, or order the fields from large to small",
         }
     }
 }
 
-/// What to say, around the number of bytes, if one field ends at `end` and the next starts elsewhere. The panic
-/// itself is in the derived code, so that the compiler shows the field and not this file.
+/// Returns the error text, around the number of bytes, if one field ends at `end` and the next
+/// starts elsewhere. The panic itself is in the derived code, so that the compiler shows the field
+/// and not this file.
 pub const fn gap(end: usize, start: usize, before: &str, after: &str) -> Option<Gap> {
     if start == end {
         return None;
@@ -59,32 +112,27 @@ const fn number(mut value: usize, digits: &mut [u8; 20]) -> &[u8] {
     }
 }
 
-/// The name of a generic type with its arguments.
+/// Returns the name of a generic type with its arguments.
 pub fn generic_name(name: &str, arguments: &[String]) -> String {
     format!("{name}<{}>", arguments.join(", "))
 }
 
-/// The name of a message type, as it stands among the arguments of a generic one.
+/// Returns the name of a message type, as it appears among the arguments of a generic one.
 pub fn name_of<T: Message>() -> String {
     T::schema().name()
 }
 
-/// One field of a struct.
-pub fn field<T: Message>(name: &str, offset: usize) -> Field {
-    Field { name: name.to_owned(), offset: offset as u64, layout: T::schema().into_layout() }
-}
-
-/// One variant of an enum.
+/// Describes one variant of an enum.
 pub fn variant(name: &str, value: i128) -> Variant {
     Variant { name: name.to_owned(), value }
 }
 
-/// The schema of the struct `T`.
+/// Returns the schema of the struct `T`.
 pub fn structure<T>(name: String, fields: Vec<Field>) -> Schema {
     Schema::new(Layout::Struct { name, size: size_of::<T>() as u64, align: align_of::<T>() as u64, fields })
 }
 
-/// The schema of an enum that is stored as `R`.
+/// Returns the schema of an enum that is stored as `R`.
 pub fn enumeration<R: Message>(name: &str, variants: Vec<Variant>) -> Schema {
     match R::schema().into_layout() {
         Layout::Primitive(repr) => Schema::new(Layout::Enum { name: name.to_owned(), repr, variants }),

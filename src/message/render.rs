@@ -4,17 +4,24 @@ use std::fmt::Write as _;
 
 use super::schema::{Field, Layout, Primitive};
 use super::Schema;
+use crate::{Error, ErrorKind, Result};
 
-/// So many elements of an array are printed.
+/// The number of array elements that a short text shows. A whole text shows at most this number of
+/// elements that have no bytes.
 const MAX_ELEMENTS: u64 = 32;
-/// At about this length a text ends with `..`: arrays of arrays of structs of arrays.
-const MAX_TEXT: usize = 16 << 10;
+const MAX_EMPTY: u64 = 1 << 10;
+/// The length at which a short text ends with `..`, for example for deeply nested arrays.
+const MAX_SHORT: usize = 16 << 10;
+/// The length limit of a whole text. A schema may come from anywhere, and produce much text from
+/// few bytes.
+const MAX_WHOLE: usize = 256 << 20;
 
 impl Schema {
-    /// The message with these bytes, as its `Debug` would print it.
+    /// Returns the message with these bytes as text, as its `Debug` would print it.
     ///
-    /// Bytes that are no value of their type are shown as `<invalid 7>`, missing ones as `<truncated>`. Long arrays
-    /// are cut, and fields whose names begin with `_` are left out. Never fails, whatever the bytes.
+    /// Invalid bytes are shown as `<invalid 7>`, missing ones as `<truncated>`. Long arrays are
+    /// cut, which `..` marks, and fields whose names begin with `_` are left out;
+    /// [`render_whole`](Schema::render_whole) does neither. Never fails, whatever the bytes.
     ///
     /// # Examples
     ///
@@ -25,82 +32,155 @@ impl Schema {
     /// # Ok::<(), pagemate::Error>(())
     /// ```
     pub fn render(&self, bytes: &[u8]) -> String {
-        let mut text = String::new();
-        layout(self.layout(), bytes, &mut text);
-        text
+        let mut text = Text { out: String::new(), most: MAX_SHORT, is_whole: false };
+        text.layout(self.layout(), bytes);
+        text.out
+    }
+
+    /// Returns the message with these bytes as text, in full: [`encode`](Schema::encode) turns it
+    /// into the same bytes.
+    ///
+    /// Only fields whose names begin with `_` and whose bytes are all zero are left out; `encode`
+    /// assumes zeros for them. Invalid bytes are shown as in [`render`](Schema::render); `encode`
+    /// refuses them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let schema: pagemate::Schema = "struct Cell size 2 align 1 { 0 value: u8, 1 _seen: u8 }".parse()?;
+    /// assert_eq!(schema.render_whole(&[7, 0])?, "Cell { value: 7 }");
+    /// let text = schema.render_whole(&[7, 1])?;
+    /// assert_eq!(text, "Cell { value: 7, _seen: 1 }");
+    /// assert_eq!(schema.encode(&text)?, [7, 1]);
+    /// # Ok::<(), pagemate::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `OutOfMemory`: the text would be longer than 256 MiB.
+    pub fn render_whole(&self, bytes: &[u8]) -> Result<String> {
+        let mut text = Text { out: String::new(), most: MAX_WHOLE, is_whole: true };
+        text.layout(self.layout(), bytes);
+        match text.is_full() {
+            false => Ok(text.out),
+            true => Err(Error::new(
+                ErrorKind::OutOfMemory,
+                format!("a {} as text is longer than {MAX_WHOLE} bytes: use its bytes", self.name()),
+            )),
+        }
     }
 }
 
-fn layout(layout_: &Layout, bytes: &[u8], out: &mut String) {
-    match layout_ {
-        _ if out.len() > MAX_TEXT => out.push_str(".."),
-        Layout::Primitive(kind) => primitive(*kind, bytes, out),
-        Layout::Array(element, count) => array(element, *count, bytes, out),
-        Layout::Struct { name, fields, .. } => structure(name, fields, bytes, out),
-        Layout::Enum { repr, variants, .. } => match integer(*repr, bytes) {
-            None => out.push_str("<truncated>"),
-            Some(value) => match variants.iter().find(|variant| variant.value == value) {
-                Some(variant) => out.push_str(&variant.name),
-                None => put(out, format_args!("<invalid {value}>")),
-            },
-        },
+/// The text while it is written.
+struct Text {
+    out: String,
+    /// Rendering ends soon after the text is longer than this.
+    most: usize,
+    is_whole: bool,
+}
+
+impl Text {
+    fn is_full(&self) -> bool {
+        self.out.len() > self.most
     }
+
+    fn put(&mut self, text: std::fmt::Arguments<'_>) {
+        let _ = self.out.write_fmt(text); // writing to a String does not fail
+    }
+
+    fn layout(&mut self, layout: &Layout, bytes: &[u8]) {
+        match layout {
+            _ if self.is_full() => self.out.push_str(".."),
+            Layout::Primitive(kind) => primitive(*kind, bytes, self.is_whole, &mut self.out),
+            Layout::Array(element, count) => self.array(element, *count, bytes),
+            Layout::Struct { name, fields, .. } => self.structure(name, fields, bytes),
+            Layout::Enum { repr, variants, .. } => match integer(*repr, bytes) {
+                None => self.out.push_str("<truncated>"),
+                Some(value) => match variants.iter().find(|variant| variant.value == value) {
+                    Some(variant) => self.out.push_str(&variant.name),
+                    None => self.put(format_args!("<invalid {value}>")),
+                },
+            },
+        }
+    }
+
+    fn array(&mut self, element: &Layout, count: u64, bytes: &[u8]) {
+        let most = match (self.is_whole, element.size()) {
+            (false, _) => MAX_ELEMENTS,
+            (true, 0) => MAX_EMPTY,
+            // All elements that have bytes, and one that is truncated.
+            (true, size) => (bytes.len() as u64 / size).saturating_add(1),
+        };
+        self.out.push('[');
+        for i in 0..count {
+            if i > 0 {
+                self.out.push_str(", ");
+            }
+            if i == most || self.is_full() {
+                self.put(format_args!(".. {} more", count - i));
+                break;
+            }
+            self.layout(element, from(bytes, element.size().saturating_mul(i)));
+        }
+        self.out.push(']');
+    }
+
+    fn structure(&mut self, name: &str, fields: &[Field], bytes: &[u8]) {
+        let is_tuple = fields.first().is_some_and(|field| field.name == "0");
+        self.out.push_str(name);
+        if fields.is_empty() {
+            return;
+        }
+        self.out.push_str(if is_tuple { "(" } else { " { " });
+        let is_whole = self.is_whole;
+        let is_shown = |field: &&Field| !field.name.starts_with('_') || is_whole && !is_zero(field, bytes);
+        for (i, field) in fields.iter().filter(is_shown).enumerate() {
+            if i > 0 {
+                self.out.push_str(", ");
+            }
+            if self.is_full() {
+                self.out.push_str("..");
+                break;
+            }
+            if !is_tuple {
+                self.put(format_args!("{}: ", field.name));
+            }
+            self.layout(&field.layout, from(bytes, field.offset));
+        }
+        self.out.push_str(if is_tuple { ")" } else { " }" });
+    }
+}
+
+/// Returns whether all bytes of the field are present and zero.
+fn is_zero(field: &Field, bytes: &[u8]) -> bool {
+    let size = usize::try_from(field.layout.size()).unwrap_or(usize::MAX);
+    from(bytes, field.offset).get(..size).is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0))
 }
 
 fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
     let _ = out.write_fmt(text); // writing to a String does not fail
 }
 
-fn array(element: &Layout, count: u64, bytes: &[u8], out: &mut String) {
-    out.push('[');
-    for i in 0..count {
-        if i > 0 {
-            out.push_str(", ");
-        }
-        if i == MAX_ELEMENTS || out.len() > MAX_TEXT {
-            put(out, format_args!(".. {} more", count - i));
-            break;
-        }
-        layout(element, from(bytes, element.size().saturating_mul(i)), out);
-    }
-    out.push(']');
-}
-
-fn structure(name: &str, fields: &[Field], bytes: &[u8], out: &mut String) {
-    let is_tuple = fields.first().is_some_and(|field| field.name == "0");
-    out.push_str(name);
-    if fields.is_empty() {
-        return;
-    }
-    out.push_str(if is_tuple { "(" } else { " { " });
-    for (i, field) in fields.iter().filter(|field| !field.name.starts_with('_')).enumerate() {
-        if i > 0 {
-            out.push_str(", ");
-        }
-        if out.len() > MAX_TEXT {
-            out.push_str("..");
-            break;
-        }
-        if !is_tuple {
-            put(out, format_args!("{}: ", field.name));
-        }
-        layout(&field.layout, from(bytes, field.offset), out);
-    }
-    out.push_str(if is_tuple { ")" } else { " }" });
-}
-
-fn primitive(kind: Primitive, bytes: &[u8], out: &mut String) {
+fn primitive(kind: Primitive, bytes: &[u8], is_whole: bool, out: &mut String) {
     match kind {
         Primitive::Unit => out.push_str("()"),
         Primitive::F32 => match first(bytes) {
-            Some(bytes) => put(out, format_args!("{:?}", f32::from_le_bytes(bytes))),
+            Some(bytes) => match f32::from_le_bytes(bytes) {
+                value if is_whole && value.is_nan() => {
+                    nan(value.to_bits().into(), 31, f32::NAN.to_bits().into(), out)
+                }
+                value => put(out, format_args!("{value:?}")),
+            },
             None => out.push_str("<truncated>"),
         },
         Primitive::F64 => match first(bytes) {
-            Some(bytes) => put(out, format_args!("{:?}", f64::from_le_bytes(bytes))),
+            Some(bytes) => match f64::from_le_bytes(bytes) {
+                value if is_whole && value.is_nan() => nan(value.to_bits(), 63, f64::NAN.to_bits(), out),
+                value => put(out, format_args!("{value:?}")),
+            },
             None => out.push_str("<truncated>"),
         },
-        // The one integer that does not fit below.
+        // The one integer that does not fit into `i128`.
         Primitive::U128 => match first(bytes) {
             Some(bytes) => put(out, format_args!("{}", u128::from_le_bytes(bytes))),
             None => out.push_str("<truncated>"),
@@ -125,7 +205,17 @@ fn primitive(kind: Primitive, bytes: &[u8], out: &mut String) {
     }
 }
 
-/// An integer other than u128, little-endian as everywhere in pagemate; `None` if bytes are missing.
+/// Prints a NaN: by its bits, unless they are those of `NaN` or `-NaN` in Rust.
+fn nan(bits: u64, sign: u32, usual: u64, out: &mut String) {
+    match bits ^ usual {
+        0 => out.push_str("NaN"),
+        difference if difference == 1 << sign => out.push_str("-NaN"),
+        _ => put(out, format_args!("NaN({bits:#x})")),
+    }
+}
+
+/// Returns an integer other than u128, little-endian as everywhere in pagemate; `None` if bytes are
+/// missing.
 fn integer(kind: Primitive, bytes: &[u8]) -> Option<i128> {
     match kind {
         Primitive::U8 => first(bytes).map(|bytes| u8::from_le_bytes(bytes).into()),
@@ -147,4 +237,26 @@ fn first<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
 
 fn from(bytes: &[u8], offset: u64) -> &[u8] {
     usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)).unwrap_or(&[])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_end_whatever_the_schema() {
+        let text = |schema: &str, bytes: &[u8]| {
+            let mut text = Text { out: String::new(), most: 10_000, is_whole: true };
+            text.layout(schema.parse::<Schema>().unwrap().layout(), bytes);
+            (text.is_full(), text.out)
+        };
+        let (is_full, few) = text("[u8; 281474976710656]", &[7]);
+        assert_eq!((is_full, few.as_str()), (false, "[7, <truncated>, .. 281474976710654 more]"));
+        let (is_full, empty) = text("[(); 18446744073709551615]", &[]);
+        assert!(!is_full && empty.ends_with(" more]"));
+        let (is_full, much) = text("[[[(); 18446744073709551615]; 18446744073709551615]; 9]", &[]);
+        assert!(is_full && much.len() < 20_000);
+        let (is_full, much) = text("[u8; 1000000]", &[0; 1_000_000]);
+        assert!(is_full && much.len() < 20_000);
+    }
 }

@@ -1,8 +1,8 @@
 //! The layout of a message type, as a value and as text.
 //!
-//! The text is canonical: equal layouts give equal texts and the other way round. It stands beside each object in
-//! shared memory, so that programs can compare types, and so that a tool can print a message whose type it does not
-//! have.
+//! The text is canonical: equal layouts have equal texts and the other way round. It is stored
+//! beside each object in shared memory, so that programs can compare types, and so that a tool can
+//! print a message whose type it does not have.
 //!
 //! ```text
 //! layout    = primitive | "[" layout "; " count "]" | struct | enum
@@ -19,8 +19,8 @@ use std::fmt::{self, Write as _};
 
 /// The layout of a message type: names, offsets, types, values of enums, sizes.
 ///
-/// `Display` gives the canonical text on one line, which `FromStr` reads; [`pretty`](Schema::pretty) is for people.
-/// Says nothing about what the values mean.
+/// `Display` prints the canonical text on one line, which `FromStr` reads;
+/// [`pretty`](Schema::pretty) is for people. A schema says nothing about what the values mean.
 ///
 /// # Examples
 ///
@@ -41,26 +41,26 @@ pub struct Schema {
 pub enum Layout {
     /// A type without parts.
     Primitive(Primitive),
-    /// So many elements, one after the other.
+    /// Elements in sequence: their layout and their number.
     Array(Box<Layout>, u64),
     /// Fields at their offsets.
     Struct {
-        /// Without path, with the names of its arguments.
+        /// The name without module path, with the names of its arguments.
         name: String,
-        /// In bytes.
+        /// The size in bytes.
         size: u64,
-        /// In bytes.
+        /// The alignment in bytes.
         align: u64,
-        /// By offset.
+        /// The fields, ordered by offset.
         fields: Vec<Field>,
     },
     /// One of several integers.
     Enum {
-        /// Without path.
+        /// The name without module path.
         name: String,
-        /// The integer that it is stored as.
+        /// The integer type that stores it.
         repr: Primitive,
-        /// As declared.
+        /// The variants in the order of their declaration.
         variants: Vec<Variant>,
     },
 }
@@ -68,20 +68,20 @@ pub enum Layout {
 /// One field of a struct.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Field {
-    /// As declared; the position in a tuple struct.
+    /// The name as declared; the position in a tuple struct.
     pub name: String,
-    /// In bytes, from the start of the struct.
+    /// The offset in bytes from the start of the struct.
     pub offset: u64,
-    /// What it is.
+    /// The layout of the field.
     pub layout: Layout,
 }
 
 /// One variant of an enum.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Variant {
-    /// As declared.
+    /// The name as declared.
     pub name: String,
-    /// The integer that stands for it.
+    /// The integer that represents the variant.
     pub value: i128,
 }
 
@@ -143,7 +143,8 @@ impl Primitive {
         }
     }
 
-    /// The values that an enum stored as this integer can have; `None` if it cannot be stored so.
+    /// Returns the lowest and the highest value of an enum stored as this integer; `None` if an
+    /// enum cannot be stored so.
     pub(super) fn range(self) -> Option<(i128, i128)> {
         match self {
             Primitive::U8 => Some((0, u8::MAX.into())),
@@ -160,7 +161,7 @@ impl Primitive {
 }
 
 impl Layout {
-    /// In bytes. Saturates, which a parsed layout never does.
+    /// Returns the size in bytes. Saturates, which a parsed layout never does.
     pub(super) fn size(&self) -> u64 {
         match self {
             Layout::Primitive(primitive) => primitive.size(),
@@ -170,7 +171,7 @@ impl Layout {
         }
     }
 
-    /// In bytes, as on all platforms that pagemate runs on.
+    /// Returns the alignment in bytes, which is the same on all platforms that pagemate supports.
     pub(super) fn align(&self) -> u64 {
         match self {
             Layout::Primitive(primitive) | Layout::Enum { repr: primitive, .. } => primitive.size().max(1),
@@ -258,24 +259,25 @@ impl Schema {
         self.layout
     }
 
-    /// The name of the type, as one would write it: `Tick`, `[u8; 4]`, `Pair<u32>`.
+    /// Returns the name of the type, as one would write it: `Tick`, `[u8; 4]`, `Pair<u32>`.
     pub fn name(&self) -> String {
         self.layout.name()
     }
 
-    /// The size of a message in bytes.
+    /// Returns the size of a message in bytes.
     pub fn size(&self) -> u64 {
         self.layout.size()
     }
 
-    /// To what the bytes of a message are aligned.
+    /// Returns the alignment of the bytes of a message.
     pub(crate) fn align(&self) -> u64 {
         self.layout.align()
     }
 
-    /// A number that differs when the text does, but for a chance of one in 2^64: FNV-1a of the text.
+    /// Returns the FNV-1a hash of the text. Different texts have equal hashes with a chance of one
+    /// in 2^64.
     ///
-    /// For a quick look; programs that must be sure compare the texts.
+    /// For a quick comparison; programs that must be sure compare the texts.
     pub fn fingerprint(&self) -> u64 {
         struct Fnv(u64);
         impl fmt::Write for Fnv {
@@ -291,7 +293,7 @@ impl Schema {
         hash.0
     }
 
-    /// The layout on several lines, for people.
+    /// Returns the layout on several lines, for people.
     ///
     /// # Examples
     ///

@@ -1,3 +1,5 @@
+//! Messages: bytes that are read and written, valid or not; schemas that are printed and parsed.
+
 use proptest::prelude::*;
 
 use super::private::{Field, Layout, Variant};
@@ -31,7 +33,7 @@ struct Pair<T>(T, T);
 
 const TICK: Tick = Tick { price: 1.5, letter: 'ß', sides: [Side::Sell, Side::Buy], is_last: true, _pad: 0 };
 
-/// The bytes one off any alignment, as they came from elsewhere.
+/// Returns the bytes at an address that is not aligned, as if they came from elsewhere.
 fn unaligned(bytes: &[u8]) -> Vec<u128> {
     let mut memory = vec![0u128; bytes.len() / 16 + 2];
     bytemuck::cast_slice_mut::<u128, u8>(&mut memory)[1..=bytes.len()].copy_from_slice(bytes);
@@ -41,14 +43,14 @@ fn unaligned(bytes: &[u8]) -> Vec<u128> {
 fn read_from<T: Message>(bytes: &[u8]) -> Option<T> {
     assert_eq!(bytes.len(), size_of::<T>());
     let mut aligned = std::mem::MaybeUninit::<T>::uninit();
-    // SAFETY: as many bytes as T has are copied into a place for a T, and looked at there.
+    // SAFETY: `size_of::<T>()` bytes are copied into a place for a T, and checked there.
     let valid_in_place = unsafe {
         bytes.as_ptr().copy_to_nonoverlapping(aligned.as_mut_ptr().cast::<u8>(), bytes.len());
         is_valid::<T>(aligned.as_ptr().cast::<u8>())
     };
     let memory = unaligned(bytes);
     let src = bytemuck::cast_slice::<u128, u8>(&memory)[1..].as_ptr();
-    // SAFETY: `memory` holds all the bytes behind its first one.
+    // SAFETY: `memory` holds all the bytes after its first one.
     let (value, valid) = unsafe { (read::<T>(src), is_valid::<T>(src)) };
     assert_eq!((value.is_some(), valid), (valid_in_place, valid_in_place));
     value
@@ -95,7 +97,8 @@ fn a_message_is_printed_by_its_text_alone() {
     assert_eq!(schema.render(bytes), "Tick { price: 1.5, letter: 'ß', sides: [Sell, Buy], is_last: true }");
     assert_eq!(
         schema.render(&[&[0xff; 13][..], &[9]].concat()),
-        "Tick { price: NaN, letter: <invalid 4294967295>, sides: [<invalid 255>, <invalid 9>], is_last: <truncated> }"
+        "Tick { price: NaN, letter: <invalid 4294967295>, \
+         sides: [<invalid 255>, <invalid 9>], is_last: <truncated> }"
     );
     assert_eq!(Pair::<i128>::schema().render(&[0xff; 20]), "Pair<i128>(-1, <truncated>)");
     assert_eq!(u128::schema().render(&[0xff; 16]), u128::MAX.to_string());
@@ -245,7 +248,7 @@ fn layout() -> impl Strategy<Value = Layout> {
 }
 
 proptest! {
-    // No file of regressions: what fails once becomes a test above.
+    // No file of regressions: an input that failed becomes a test above.
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
@@ -258,7 +261,7 @@ proptest! {
         schema.pretty();
     }
 
-    /// A valid text with a few bytes exchanged, which comes further than random text does.
+    /// Parses a valid text with a few bytes exchanged, which reaches further than random text does.
     #[test]
     fn damaged_texts_are_read_or_refused(
         layout in layout(),
@@ -277,7 +280,10 @@ proptest! {
     }
 
     #[test]
-    fn random_texts_are_read_or_refused(text in any::<String>(), tokens in "(struct |enum |A|B<| size | align |[{}0-9: ,=;()<>\\[\\]]|u8|-){0,40}") {
+    fn random_texts_are_read_or_refused(
+        text in any::<String>(),
+        tokens in "(struct |enum |A|B<| size | align |[{}0-9: ,=;()<>\\[\\]]|u8|-){0,40}",
+    ) {
         for text in [text, tokens] {
             if let Ok(schema) = text.parse::<Schema>() {
                 prop_assert_eq!(schema.to_string(), text);

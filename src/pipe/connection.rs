@@ -2,16 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use super::reader::Luggage;
-use super::{init, shape, Frame, PipeError, PipeReader, PipeWriter, Way, CAPACITY};
+use super::reader::ReaderState;
 use crate::message::Message;
-use crate::object::ObjectRef;
-use crate::owner::OwnerId;
-use crate::place::Place;
+use crate::pipe::state::{Direction, Directions, Rings, CAPACITY};
+use crate::pipe::{PipeError, PipeReader, PipeWriter};
+use crate::segment::object::{Object, ObjectRef};
+use crate::segment::owner::OwnerId;
+use crate::segment::place::Place;
 use crate::Result;
 
-/// Creates a pipe in both directions that only its two ends lead to, with room for 64 KiB each way. Either
-/// end can be given to another thread or to a child process.
+/// Creates an anonymous pipe in both directions, with room for 64 KiB in each. Either end can be
+/// moved to another thread or passed to a child process.
 ///
 /// # Examples
 ///
@@ -38,30 +39,31 @@ pub fn pipe() -> Result<(Connection, Connection)> {
     pipe_with_capacity(CAPACITY)
 }
 
-/// [`pipe`] with room for `capacity` bytes each way, rounded up to a power of two. Longer messages go in
-/// parts.
+/// Creates a pipe like [`pipe`] with room for `capacity` bytes in each direction, rounded up to a
+/// power of two. Longer messages are sent in parts.
 ///
 /// # Errors
 ///
 /// `InvalidInput` (more than a gigabyte), `OutOfMemory`, `System` (too many open files).
 pub fn pipe_with_capacity(capacity: usize) -> Result<(Connection, Connection)> {
-    let frame = Frame::new(Place::anonymous(&shape(capacity, true)?, init(capacity, true))?, true)?;
-    Ok((Connection::creator(frame.clone())?, Connection::opener(frame)?))
+    let rings = Rings::new(Directions { capacity, is_duplex: true })?;
+    Ok((Connection::creator(rings.clone())?, Connection::opener(rings)?))
 }
 
 /// One end of a pipe in both directions.
 ///
-/// Not `Clone`, and its methods take `&mut self`: an end has one user. [`split`](Connection::split) gives its
-/// two halves to two threads. Dropping it is the end of file for the other end, after everything that was
-/// sent.
+/// Not `Clone`, and its methods take `&mut self`, because an end has one user.
+/// [`split`](Connection::split) makes two halves for two threads. Dropping an end is the end of
+/// file for the other one, after everything that was sent. In a child made by `fork` its calls
+/// return `NotInThisProcess`, because it stays with the parent.
 ///
-/// Messages are taken in the order in which they were sent. [`recv`](Connection::recv) takes what was sent
-/// with [`send`](Connection::send) and has the same layout; [`recv_bytes`](Connection::recv_bytes) takes
-/// anything.
+/// Messages are received in the order in which they were sent. [`recv`](Connection::recv) receives
+/// what was sent with [`send`](Connection::send) and has the same layout.
+/// [`recv_bytes`](Connection::recv_bytes) receives any message.
 ///
 /// # Examples
 ///
-/// Two programs that disagree get an error that shows both layouts, and the message stays:
+/// If two programs disagree on the type, the error shows both layouts and the message stays:
 ///
 /// ```
 /// # fn main() -> pagemate::Result<()> {
@@ -79,9 +81,12 @@ pub struct Connection {
     writer: PipeWriter,
 }
 
-/// Methods of a half, on the whole.
+/// Forwards the methods of one half.
 macro_rules! delegate {
-    ($half:ident, $($(#[$doc:meta])* fn $name:ident $(<$type:ident>)? ($($arg:ident: $of:ty),*) -> $gives:ty;)*) => {$(
+    (
+        $half:ident,
+        $($(#[$doc:meta])* fn $name:ident $(<$type:ident>)? ($($arg:ident: $of:ty),*) -> $gives:ty;)*
+    ) => {$(
         $(#[$doc])*
         pub fn $name $(<$type: Message>)? (&mut self, $($arg: $of),*) -> Result<$gives, PipeError> {
             self.$half.$name $(::<$type>)? ($($arg),*)
@@ -90,58 +95,62 @@ macro_rules! delegate {
 }
 
 impl Connection {
-    /// Creates a pipe and becomes the creator's end. The other end is vacant; sends wait for it once the pipe
-    /// is full.
+    /// Creates a pipe and becomes the creator's end. The other end is vacant. Once the pipe is
+    /// full, sends wait for an opener.
     ///
     /// # Errors
     ///
-    /// `AlreadyExists`, `InvalidInput` (the name), `OutOfMemory`, `PermissionDenied`, `Unsupported`.
+    /// `AlreadyExists`, `InvalidInput` (the name), `OutOfMemory`, `PermissionDenied`,
+    /// `Unsupported`.
     pub fn create(place: impl Into<Place>) -> Result<Connection> {
         Connection::create_with_capacity(place, CAPACITY)
     }
 
-    /// [`create`](Connection::create) with room for `capacity` bytes each way, rounded up to a power of two.
+    /// Creates a pipe like [`create`](Connection::create) with room for `capacity` bytes in each
+    /// direction, rounded up to a power of two.
     ///
     /// # Errors
     ///
     /// Those of [`create`](Connection::create), and `InvalidInput` for more than a gigabyte.
     pub fn create_with_capacity(place: impl Into<Place>, capacity: usize) -> Result<Connection> {
-        Connection::creator(Frame::create(place.into(), capacity, true)?)
+        Connection::creator(Rings::create(place, Directions { capacity, is_duplex: true })?)
     }
 
-    /// Opens a pipe that another process has created and becomes the other end.
+    /// Opens a pipe that another process has created, and becomes the other end.
     ///
     /// # Errors
     ///
-    /// `NotFound`, `RoleTaken` (it has both ends), `Closed` (it had), `TypeMismatch` (it is something else,
-    /// or goes in one direction), `PermissionDenied`, `VersionMismatch`, `Corrupted`.
+    /// `NotFound`, `RoleTaken` (it has both ends), `Closed` (it had), `TypeMismatch` (it is
+    /// something else, or goes in one direction), `PermissionDenied`, `VersionMismatch`,
+    /// `Corrupted`.
     pub fn open(place: impl Into<Place>) -> Result<Connection> {
-        Connection::opener(Frame::open(place.into(), true)?)
+        Connection::opener(Rings::open(place)?.checked(true)?)
     }
 
-    // The role on the way there decides whose the end is, so it is taken first.
+    // The role in direction `There` decides which process has the end, so it is taken first.
 
-    fn creator(frame: Frame) -> Result<Connection> {
-        let writer = PipeWriter::take(frame.clone(), Way::There)?;
-        Ok(Connection { reader: PipeReader::take(frame, Way::Back)?, writer })
+    fn creator(rings: Rings) -> Result<Connection> {
+        let writer = PipeWriter::take(rings.clone(), Direction::There)?;
+        Ok(Connection { reader: PipeReader::take(rings, Direction::Back)?, writer })
     }
 
-    fn opener(frame: Frame) -> Result<Connection> {
-        let reader = PipeReader::take(frame.clone(), Way::There)?;
-        Ok(Connection { reader, writer: PipeWriter::take(frame, Way::Back)? })
+    fn opener(rings: Rings) -> Result<Connection> {
+        let reader = PipeReader::take(rings.clone(), Direction::There)?;
+        Ok(Connection { reader, writer: PipeWriter::take(rings, Direction::Back)? })
     }
 
     pub(crate) fn reader(&self) -> &PipeReader {
         &self.reader
     }
 
-    /// The two halves, for two threads. Dropping one of them closes its direction only.
+    /// Splits the end into two halves, for two threads. Dropping one half closes its direction
+    /// only.
     pub fn split(self) -> (PipeReader, PipeWriter) {
         (self.reader, self.writer)
     }
 
     delegate! { writer,
-        /// Sends a message; waits while there is no room.
+        /// Sends a message. Blocks while there is no room.
         ///
         /// # Errors
         ///
@@ -152,25 +161,27 @@ impl Connection {
         ///
         /// # Errors
         ///
-        /// `TimedOut`: there is no room. `TooLarge`: there never is. `Closed`: nobody will receive it.
+        /// `TimedOut`: there is no room. `TooLarge`: there never is. `Closed`: nobody will receive
+        /// it.
         fn try_send<T>(message: &T) -> ();
 
-        /// Sends a message; waits while there is no room, for `timeout` at most.
+        /// Sends a message. Blocks while there is no room, for at most `timeout`.
         ///
         /// # Errors
         ///
-        /// `TimedOut`: there was no room. The receiver will not see a part of the message. `Closed`: nobody
-        /// will receive it.
+        /// `TimedOut`: there was no room. The receiver will not see a part of the message.
+        /// `Closed`: nobody will receive it.
         fn send_timeout<T>(message: &T, timeout: Duration) -> ();
 
-        /// Sends a message; waits while there is no room, until `deadline` at most.
+        /// Sends a message. Blocks while there is no room, until `deadline` at the latest.
         ///
         /// # Errors
         ///
         /// As [`send_timeout`](Connection::send_timeout).
         fn send_deadline<T>(message: &T, deadline: Instant) -> ();
 
-        /// Sends bytes; waits while there is no room. Longer ones than the pipe has room for go in parts.
+        /// Sends bytes. Blocks while there is no room. Bytes that exceed the pipe's capacity are
+        /// sent in parts.
         ///
         /// # Errors
         ///
@@ -184,14 +195,14 @@ impl Connection {
         /// As [`try_send`](Connection::try_send).
         fn try_send_bytes(bytes: &[u8]) -> ();
 
-        /// Sends bytes; waits while there is no room, for `timeout` at most.
+        /// Sends bytes. Blocks while there is no room, for at most `timeout`.
         ///
         /// # Errors
         ///
         /// As [`send_timeout`](Connection::send_timeout).
         fn send_bytes_timeout(bytes: &[u8], timeout: Duration) -> ();
 
-        /// Sends bytes; waits while there is no room, until `deadline` at most.
+        /// Sends bytes. Blocks while there is no room, until `deadline` at the latest.
         ///
         /// # Errors
         ///
@@ -200,36 +211,37 @@ impl Connection {
     }
 
     delegate! { reader,
-        /// Receives a message of type `T`; waits for it.
+        /// Receives a message of type `T`. Blocks until there is one.
         ///
         /// # Errors
         ///
-        /// `Closed`: end of file. `TypeMismatch`: the next message has another layout; it stays and can be
-        /// received as what it is.
+        /// `Closed`: end of file. `TypeMismatch`: the next message has another layout. It stays and
+        /// can be received as the type that it has.
         fn recv<T>() -> T;
 
         /// Receives a message of type `T` if one is there now.
         ///
         /// # Errors
         ///
-        /// As [`recv`](Connection::recv); `TimedOut`: there is none.
+        /// Those of [`recv`](Connection::recv), and `TimedOut`: there is no message.
         fn try_recv<T>() -> T;
 
-        /// Receives a message of type `T`; waits for it, for `timeout` at most.
+        /// Receives a message of type `T`. Blocks until there is one, for at most `timeout`.
         ///
         /// # Errors
         ///
         /// As [`try_recv`](Connection::try_recv).
         fn recv_timeout<T>(timeout: Duration) -> T;
 
-        /// Receives a message of type `T`; waits for it, until `deadline` at most.
+        /// Receives a message of type `T`. Blocks until there is one, until `deadline` at the
+        /// latest.
         ///
         /// # Errors
         ///
         /// As [`try_recv`](Connection::try_recv).
         fn recv_deadline<T>(deadline: Instant) -> T;
 
-        /// Receives the bytes of the next message, whatever it was sent as; waits for it.
+        /// Receives the bytes of the next message, of whatever type. Blocks until there is one.
         ///
         /// # Errors
         ///
@@ -240,71 +252,75 @@ impl Connection {
         ///
         /// # Errors
         ///
-        /// `Closed`: end of file. `TimedOut`: there is none.
+        /// `Closed`: end of file. `TimedOut`: there is no message.
         fn try_recv_bytes() -> Vec<u8>;
 
-        /// Receives the bytes of the next message; waits for it, for `timeout` at most.
+        /// Receives the bytes of the next message. Blocks until there is one, for at most
+        /// `timeout`.
         ///
         /// # Errors
         ///
         /// As [`try_recv_bytes`](Connection::try_recv_bytes).
         fn recv_bytes_timeout(timeout: Duration) -> Vec<u8>;
 
-        /// Receives the bytes of the next message; waits for it, until `deadline` at most.
+        /// Receives the bytes of the next message. Blocks until there is one, until `deadline` at
+        /// the latest.
         ///
         /// # Errors
         ///
         /// As [`try_recv_bytes`](Connection::try_recv_bytes).
         fn recv_bytes_deadline(deadline: Instant) -> Vec<u8>;
 
-        /// Receives the bytes of the next message into `buffer` without allocating; waits for it. Says how
-        /// many bytes they are.
+        /// Receives the bytes of the next message into `buffer`, without allocating. Blocks until
+        /// there is one. Returns the number of bytes.
         ///
         /// # Errors
         ///
-        /// `Closed`: end of file. `BufferTooShort`: the message is longer than the buffer; it has been
-        /// received, and the error has all of it.
+        /// `Closed`: end of file. `BufferTooShort`: the message is longer than the buffer. It has
+        /// been received, and the error contains it.
         fn recv_bytes_into(buffer: &mut [u8]) -> usize;
 
-        /// Whether a receive would not wait: a whole message is there, or the end of file. Waits for that,
-        /// for `timeout` at most; not at all if it is zero.
+        /// Blocks until a receive would not block, for at most `timeout`, and returns whether that
+        /// is so: a complete message is there, or the end of file. Does not block if `timeout` is
+        /// zero.
         ///
         /// # Errors
         ///
         /// `Corrupted`, `NotInThisProcess`.
-        fn poll(timeout: Duration) -> bool;
+        fn wait_readable(timeout: Duration) -> bool;
     }
 
-    /// Whether the other end has closed or died; there may be messages left. Stays true; false may be wrong
-    /// the moment after.
+    /// Returns whether the other end has closed or died. There may still be messages. True stays
+    /// true. False can turn true at once.
     pub fn is_closed(&self) -> bool {
         self.reader.is_closed() && self.writer.is_closed()
     }
 
-    /// Closes this end: the other one gets the end of file after everything that was sent. The same as
-    /// dropping.
+    /// Closes this end: the other one gets the end of file after everything that was sent. The same
+    /// as dropping.
     pub fn close(self) {}
 
-    /// Gives the end to the process that `seat` finds a place for, and what was read but not received.
+    /// Hands the end to the child process that `register` adds, and returns what was read but not
+    /// received.
     pub(crate) fn into_child(
         self,
-        seat: impl FnOnce(&ObjectRef) -> Result<OwnerId>,
-    ) -> Result<(Luggage, Way)> {
-        let child = seat(self.reader.object())?;
-        // Both halves are of one object; the deciding role goes first, as in taking.
+        register: impl FnOnce(&ObjectRef) -> Result<OwnerId>,
+    ) -> Result<(ReaderState, Direction)> {
+        let child = register(self.reader.object())?;
+        // Both halves are of one object. The deciding role goes first, as in taking.
         let (reader, writer) = self.split();
-        if reader.way() == Way::There {
-            let luggage = reader.into_child(|_| Ok(child))?;
-            Ok((luggage, writer.into_child(|_| Ok(child))?))
+        if reader.direction() == Direction::There {
+            let state = reader.into_child(|_| Ok(child))?;
+            Ok((state, writer.into_child(|_| Ok(child))?))
         } else {
-            let way = writer.into_child(|_| Ok(child))?;
-            Ok((reader.into_child(|_| Ok(child))?, way))
+            let direction = writer.into_child(|_| Ok(child))?;
+            Ok((reader.into_child(|_| Ok(child))?, direction))
         }
     }
 
-    /// In a child: the roles that its parent handed over.
-    pub(crate) fn from_parent(frame: Frame, luggage: Luggage, way: Way) -> Result<Connection> {
-        let writer = PipeWriter::from_parent(frame.clone(), way)?;
-        Ok(Connection { reader: PipeReader::from_parent(frame, luggage)?, writer })
+    /// Creates, in a child, the handle of the roles that its parent handed over.
+    pub(crate) fn from_parent(rings: Rings, state: ReaderState, direction: Direction) -> Result<Connection> {
+        let writer = PipeWriter::from_parent(rings.clone(), direction)?;
+        Ok(Connection { reader: PipeReader::from_parent(rings, state)?, writer })
     }
 }

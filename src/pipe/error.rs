@@ -1,51 +1,55 @@
-//! Why a pipe did not send or receive.
+//! The public error of pipes.
 
 use std::fmt;
 
-use crate::queue::ring::Stuck;
+use crate::queue::blocked::Blocked;
 use crate::{Error, ErrorKind};
 
-/// A message was not sent or not received. Nothing is lost but where the variant says so.
+/// The error of a send or a receive. No message is lost, unless the variant says so.
 ///
-/// Converts into [`Error`], so that `?` works in functions that return [`pagemate::Result`](crate::Result).
+/// Converts into [`Error`], so that `?` works in functions that return
+/// [`pagemate::Result`](crate::Result).
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum PipeError {
-    /// Receiving: no message came. Sending: there was no room. Not now, or not before the deadline.
+    /// Receiving: no message. Sending: no room. Not now, or not before the deadline.
     TimedOut,
-    /// Receiving: end of file; the other end has closed or died, and everything that it sent was received.
-    /// Sending: nobody will receive it.
+    /// Receiving: end of file. The other end has closed or died, and everything that it sent was
+    /// received. Sending: nobody will receive the message.
     Closed,
-    /// The message is longer than the buffer. It has been received: here it is.
+    /// The message is longer than the buffer. It has been received, and is in this variant.
     BufferTooShort(Vec<u8>),
-    /// The next message is of another type; the error shows both layouts. The message stays where it is.
+    /// The next message is of another type. The error shows both layouts. The message stays in the
+    /// pipe.
     TypeMismatch(Error),
-    /// A message of more bytes than the pipe has room for cannot be sent without waiting.
+    /// The message has more bytes than the pipe has room for. Only a send that may block can send
+    /// it.
     TooLarge,
-    /// The shared bytes contradict each other, or are no valid message.
+    /// The words in shared memory contradict each other, or the bytes are no valid message.
     Corrupted,
     /// The handle was made in another process, of which this one is a `fork`.
     NotInThisProcess,
 }
 
 impl PipeError {
-    /// Whether it is the end of file, or nobody who receives.
+    /// Returns whether it is the end of file, or nobody will receive.
     pub fn is_closed(&self) -> bool {
         matches!(self, PipeError::Closed)
     }
 
-    /// Whether trying again later can help.
+    /// Returns whether a later attempt can succeed.
     pub fn is_timed_out(&self) -> bool {
         matches!(self, PipeError::TimedOut)
     }
 }
 
-impl From<Stuck> for PipeError {
-    fn from(stuck: Stuck) -> PipeError {
-        match stuck {
-            Stuck::Later => PipeError::TimedOut,
-            Stuck::Closed => PipeError::Closed,
-            Stuck::Corrupted => PipeError::Corrupted,
+impl From<Blocked> for PipeError {
+    fn from(blocked: Blocked) -> PipeError {
+        match blocked {
+            Blocked::Later => PipeError::TimedOut,
+            Blocked::Closed => PipeError::Closed,
+            Blocked::Corrupted => PipeError::Corrupted,
+            Blocked::NotInThisProcess(_) => PipeError::NotInThisProcess,
         }
     }
 }
@@ -59,10 +63,15 @@ impl fmt::Display for PipeError {
                 return write!(f, "the buffer is too short for the message of {} bytes", message.len());
             }
             PipeError::TypeMismatch(error) => return error.fmt(f),
-            PipeError::TooLarge => "the message is larger than the pipe: only a send that may wait can send it",
-            PipeError::Corrupted => "the shared bytes of the pipe contradict each other, or are no valid message",
+            PipeError::TooLarge => {
+                "the message is larger than the pipe: only a send that may wait can send it"
+            }
+            PipeError::Corrupted => {
+                "the shared bytes of the pipe contradict each other, or are no valid message"
+            }
             PipeError::NotInThisProcess => {
-                "the end of the pipe belongs to the process that this one was forked from: give it to a child as an argument"
+                "the end of the pipe belongs to the process that this one was forked from: \
+                 give it to a child as an argument"
             }
         })
     }

@@ -7,34 +7,38 @@ use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{hand_over, Frame, PipeError, Way, CAPACITY};
 use crate::message::{self, Message};
-use crate::object::ObjectRef;
-use crate::owner::OwnerId;
-use crate::place::{Origin, Place};
-use crate::queue::bytes::{Arrived, ByteReader, Leftover, Sort};
-use crate::queue::ring::{Control, Stuck};
+use crate::pipe::state::{hand_over, Direction, Rings, ONE_WAY};
+use crate::pipe::PipeError;
+use crate::queue::blocked::Blocked;
+use crate::queue::byte_ring::{Arrived, ByteReader, Partial, Sort, Step};
+use crate::queue::spsc::cursor::Control;
+use crate::segment::object::{Object, ObjectRef};
+use crate::segment::owner::OwnerId;
+use crate::segment::place::{Origin, Place};
 use crate::sys::clock::Deadline;
 use crate::{Error, ErrorKind, Result};
 
-/// So many layouts are remembered. A sender that tells more gets poorer error texts.
+/// The number of layouts that are remembered. Beyond it, error texts cannot show the sender's
+/// layout.
 const LAYOUTS: usize = 256;
-/// What is longer is no layout, and not remembered.
+/// The longest text that is remembered as a layout.
 const LAYOUT_BYTES: usize = 1 << 20;
-/// So many records are read in one go before the deadline is looked at.
+/// The number of records that are read before the deadline is checked.
 const RECORDS: usize = 64;
 
 /// The receiver of a pipe, or the receiving half of a [`Connection`](super::Connection).
 ///
-/// Dropping it makes the writer's sends fail. A message that went in parts is put together here, in memory of
-/// this process.
+/// Dropping it makes the writer's sends fail. A message in parts is assembled in the memory of this
+/// process. In a child made by `fork` its calls return `NotInThisProcess`, because it stays with
+/// the parent.
 pub struct PipeReader {
     reader: ByteReader,
-    frame: Frame,
-    way: Way,
-    /// Layouts that the writer has told, by fingerprint.
+    rings: Rings,
+    direction: Direction,
+    /// The layouts that the writer has sent, by fingerprint.
     layouts: Vec<(u64, String)>,
-    /// Types that have been received, with their fingerprints.
+    /// The types that have been received, with their fingerprints.
     known: Vec<(TypeId, u64)>,
 }
 
@@ -43,57 +47,60 @@ impl PipeReader {
     ///
     /// # Errors
     ///
-    /// `AlreadyExists`, `InvalidInput` (the name), `OutOfMemory`, `PermissionDenied`, `Unsupported`,
-    /// `RoleTaken` (somebody opened it as reader at once).
+    /// `AlreadyExists`, `InvalidInput` (the name), `OutOfMemory`, `PermissionDenied`,
+    /// `Unsupported`, `RoleTaken` (somebody opened it as reader at once).
     pub fn create(place: impl Into<Place>) -> Result<PipeReader> {
-        PipeReader::take(Frame::create(place.into(), CAPACITY, false)?, Way::There)
+        PipeReader::take(Rings::create(place, ONE_WAY)?, Direction::There)
     }
 
     /// Opens a pipe in one direction and becomes its reader.
     ///
     /// # Errors
     ///
-    /// `NotFound`, `RoleTaken` (it has a reader), `Closed` (it had one), `TypeMismatch` (it is something
-    /// else), `PermissionDenied`, `VersionMismatch`, `Corrupted`.
+    /// `NotFound`, `RoleTaken` (it has a reader), `Closed` (it had one), `TypeMismatch` (it is
+    /// something else), `PermissionDenied`, `VersionMismatch`, `Corrupted`.
     pub fn open(place: impl Into<Place>) -> Result<PipeReader> {
-        PipeReader::take(Frame::open(place.into(), false)?, Way::There)
+        PipeReader::take(Rings::open(place)?.checked(false)?, Direction::There)
     }
 
-    /// Opens a pipe in one direction or, if there is none, creates it; says which.
+    /// Opens a pipe in one direction, or creates it if there is none. Also returns which of the two
+    /// happened.
     ///
     /// # Errors
     ///
     /// Those of [`open`](PipeReader::open) and [`create`](PipeReader::create), and `Busy`.
     pub fn open_or_create(place: impl Into<Place>) -> Result<(PipeReader, Origin)> {
-        let (frame, origin) = Frame::open_or_create(place.into(), CAPACITY, false)?;
-        Ok((PipeReader::take(frame, Way::There)?, origin))
+        let (rings, origin) = Rings::open_or_create(place, ONE_WAY)?;
+        Ok((PipeReader::take(rings.checked(false)?, Direction::There)?, origin))
     }
 
-    pub(super) fn take(frame: Frame, way: Way) -> Result<PipeReader> {
-        frame.take(frame.control(way).consumer(), "reader of this pipe")?;
-        PipeReader::resume(frame, way)
+    pub(super) fn take(rings: Rings, direction: Direction) -> Result<PipeReader> {
+        rings.take(rings.control(direction).consumer(), "reader of this pipe")?;
+        PipeReader::resume(rings, direction)
     }
 
-    fn resume(frame: Frame, way: Way) -> Result<PipeReader> {
-        match frame.area(way).and_then(|area| ByteReader::start(frame.control(way), area)) {
-            Some(reader) => Ok(PipeReader { reader, frame, way, layouts: Vec::new(), known: Vec::new() }),
+    fn resume(rings: Rings, direction: Direction) -> Result<PipeReader> {
+        match rings.area(direction).and_then(|area| ByteReader::start(rings.control(direction), area)) {
+            Some(reader) => {
+                Ok(PipeReader { reader, rings, direction, layouts: Vec::new(), known: Vec::new() })
+            }
             None => {
-                frame.control(way).close_consumer(frame.me);
+                rings.control(direction).close_consumer(rings.me);
                 Err(PipeError::Corrupted.into())
             }
         }
     }
 
     fn control(&self) -> &Control {
-        self.frame.control(self.way)
+        self.rings.control(self.direction)
     }
 
-    /// Receives a message of type `T`; waits for it.
+    /// Receives a message of type `T`. Blocks until there is one.
     ///
     /// # Errors
     ///
-    /// `Closed`: end of file. `TypeMismatch`: the next message has another layout; it stays and can be
-    /// received as what it is.
+    /// `Closed`: end of file. `TypeMismatch`: the next message has another layout. It stays and can
+    /// be received as the type that it has.
     pub fn recv<T: Message>(&mut self) -> Result<T, PipeError> {
         self.recv_until(Deadline::Never)
     }
@@ -102,12 +109,12 @@ impl PipeReader {
     ///
     /// # Errors
     ///
-    /// As [`recv`](PipeReader::recv); `TimedOut`: there is none.
+    /// Those of [`recv`](PipeReader::recv), and `TimedOut`: there is no message.
     pub fn try_recv<T: Message>(&mut self) -> Result<T, PipeError> {
         self.recv_until(NOW)
     }
 
-    /// Receives a message of type `T`; waits for it, for `timeout` at most.
+    /// Receives a message of type `T`. Blocks until there is one, for at most `timeout`.
     ///
     /// # Errors
     ///
@@ -116,7 +123,7 @@ impl PipeReader {
         self.recv_until(Deadline::after(timeout))
     }
 
-    /// Receives a message of type `T`; waits for it, until `deadline` at most.
+    /// Receives a message of type `T`. Blocks until there is one, until `deadline` at the latest.
     ///
     /// # Errors
     ///
@@ -125,7 +132,7 @@ impl PipeReader {
         self.recv_until(Deadline::at(deadline))
     }
 
-    /// Receives the bytes of the next message, whatever it was sent as; waits for it.
+    /// Receives the bytes of the next message, of whatever type. Blocks until there is one.
     ///
     /// # Errors
     ///
@@ -138,12 +145,12 @@ impl PipeReader {
     ///
     /// # Errors
     ///
-    /// `Closed`: end of file. `TimedOut`: there is none.
+    /// `Closed`: end of file. `TimedOut`: there is no message.
     pub fn try_recv_bytes(&mut self) -> Result<Vec<u8>, PipeError> {
         self.recv_bytes_until(NOW)
     }
 
-    /// Receives the bytes of the next message; waits for it, for `timeout` at most.
+    /// Receives the bytes of the next message. Blocks until there is one, for at most `timeout`.
     ///
     /// # Errors
     ///
@@ -152,7 +159,8 @@ impl PipeReader {
         self.recv_bytes_until(Deadline::after(timeout))
     }
 
-    /// Receives the bytes of the next message; waits for it, until `deadline` at most.
+    /// Receives the bytes of the next message. Blocks until there is one, until `deadline` at the
+    /// latest.
     ///
     /// # Errors
     ///
@@ -161,31 +169,49 @@ impl PipeReader {
         self.recv_bytes_until(Deadline::at(deadline))
     }
 
-    /// Receives the bytes of the next message into `buffer` without allocating; waits for it. Says how many
-    /// bytes they are.
+    /// Receives the bytes of the next message into `buffer`. Blocks until there is one. Returns the
+    /// number of bytes.
+    ///
+    /// Allocates nothing if the buffer is long enough, even for a message that is larger than the
+    /// pipe and arrives in parts.
     ///
     /// # Errors
     ///
-    /// `Closed`: end of file. `BufferTooShort`: the message is longer than the buffer; it has been received,
-    /// and the error has all of it.
+    /// `Closed`: end of file. `BufferTooShort`: the message is longer than the buffer. It has been
+    /// received, and the error contains it.
     pub fn recv_bytes_into(&mut self, buffer: &mut [u8]) -> Result<usize, PipeError> {
-        let arrived = self.arrive(Deadline::Never)?;
-        if arrived.len > buffer.len() {
-            return Err(PipeError::BufferTooShort(self.reader.take(self.frame.control(self.way))));
+        if !self.rings.is_mine() {
+            return Err(PipeError::NotInThisProcess);
         }
-        // SAFETY: the buffer has so many bytes.
-        let len = unsafe { self.reader.peek(buffer.as_mut_ptr(), buffer.len()) };
-        self.reader.skip(self.frame.control(self.way));
-        Ok(len)
+        // Each turn but the last learns a layout or receives a part.
+        loop {
+            let PipeReader { reader, rings, direction, .. } = self;
+            let control = rings.control(*direction);
+            let attempt = || match reader.step_into(control, buffer) {
+                Err(Blocked::Later) => None,
+                stepped => Some(stepped),
+            };
+            let stepped = control.wait_for_items(Deadline::Never, || rings.object.tend(), attempt);
+            match stepped.ok_or(PipeError::TimedOut)?? {
+                Step::Part => {}
+                Step::Copied(len) => return Ok(len),
+                Step::Arrived(arrived) if arrived.sort == Sort::Schema => self.learn(arrived),
+                Step::Arrived(_) => {
+                    return Err(PipeError::BufferTooShort(
+                        self.reader.take(self.rings.control(self.direction)),
+                    ));
+                }
+            }
+        }
     }
 
-    /// Whether a receive would not wait: a whole message is there, or the end of file. Waits for that, for
-    /// `timeout` at most; not at all if it is zero.
+    /// Blocks until a complete message or the end of file is there, for at most `timeout`. Returns
+    /// whether one of them is. Does not block if `timeout` is zero.
     ///
     /// # Errors
     ///
     /// `Corrupted`, `NotInThisProcess`.
-    pub fn poll(&mut self, timeout: Duration) -> Result<bool, PipeError> {
+    pub fn wait_readable(&mut self, timeout: Duration) -> Result<bool, PipeError> {
         let deadline = if timeout.is_zero() { NOW } else { Deadline::after(timeout) };
         match self.arrive(deadline) {
             Ok(_) | Err(PipeError::Closed) => Ok(true),
@@ -194,18 +220,18 @@ impl PipeReader {
         }
     }
 
-    /// Whether the writer has closed or died; there may be messages left. Stays true; false may be wrong the
-    /// moment after.
+    /// Returns whether the writer has closed or died. There may still be messages. True stays true.
+    /// False can turn true at once.
     pub fn is_closed(&self) -> bool {
-        self.control().producer().is_gone()
+        !self.rings.object.is_hindered(!self.control().producer().is_gone())
     }
 
-    /// Ends the receiving: the writer's sends fail. The same as dropping.
+    /// Closes the pipe: the writer's sends fail from now on. The same as dropping.
     pub fn close(self) {}
 
     fn recv_bytes_until(&mut self, deadline: Deadline) -> Result<Vec<u8>, PipeError> {
         self.arrive(deadline)?;
-        Ok(self.reader.take(self.frame.control(self.way)))
+        Ok(self.reader.take(self.rings.control(self.direction)))
     }
 
     fn recv_until<T: Message>(&mut self, deadline: Deadline) -> Result<T, PipeError> {
@@ -217,14 +243,14 @@ impl PipeReader {
             return Err(PipeError::Corrupted);
         }
         let mut copy = MaybeUninit::<T>::uninit();
-        // SAFETY: the copy has room for a T, and after it so many bytes are initialised, which nobody else
-        // sees.
+        // SAFETY: the copy has room for a T, and `peek` initialises `size_of::<T>()` bytes of it,
+        // which nobody else sees.
         let value = unsafe {
             self.reader.peek(copy.as_mut_ptr().cast(), size_of::<T>());
             message::read::<T>(copy.as_ptr().cast())
         };
         let value = value.ok_or(PipeError::Corrupted)?;
-        self.reader.skip(self.frame.control(self.way));
+        self.reader.skip(self.rings.control(self.direction));
         Ok(value)
     }
 
@@ -242,7 +268,8 @@ impl PipeReader {
     fn mismatch<T: Message>(&self, arrived: Arrived) -> Error {
         if arrived.sort == Sort::Bytes {
             let text = format!(
-                "the next message of the pipe is {} bytes that were sent as bytes, and this program expects {}: use recv_bytes",
+                "the next message of the pipe is {} bytes that were sent as bytes, and this \
+                 program expects {}: use recv_bytes",
                 arrived.len,
                 T::schema().name()
             );
@@ -253,9 +280,10 @@ impl PipeReader {
         message::mismatch("the pipe", &T::schema().to_string(), found)
     }
 
-    /// The message that waits, or the first that comes.
+    /// Returns the next message that is not a layout. Blocks until there is one or the deadline
+    /// passes.
     fn arrive(&mut self, deadline: Deadline) -> Result<Arrived, PipeError> {
-        if !self.frame.is_mine() {
+        if !self.rings.is_mine() {
             return Err(PipeError::NotInThisProcess);
         }
         let mut records = 0;
@@ -274,25 +302,25 @@ impl PipeReader {
     }
 
     fn step(&mut self, deadline: Deadline) -> Result<Option<Arrived>, PipeError> {
-        let PipeReader { reader, frame, way, .. } = self;
-        let control = frame.control(*way);
+        let PipeReader { reader, rings, direction, .. } = self;
+        let control = rings.control(*direction);
         let mut attempt = || match reader.step(control) {
-            Err(Stuck::Later) => None,
+            Err(Blocked::Later) => None,
             stepped => Some(stepped),
         };
         let stepped = match deadline {
             NOW => attempt().or_else(|| {
-                frame.object.miss();
+                rings.object.miss();
                 None
             }),
-            deadline => control.wait_for_items(deadline, || frame.object.tend(), attempt),
+            deadline => control.wait_for_items(deadline, || rings.object.tend(), attempt),
         };
         Ok(stepped.ok_or(PipeError::TimedOut)??)
     }
 
-    /// Remembers the layout that waits.
+    /// Remembers a layout that has arrived.
     fn learn(&mut self, arrived: Arrived) {
-        let bytes = self.reader.take(self.frame.control(self.way));
+        let bytes = self.reader.take(self.rings.control(self.direction));
         let is_new = self.layouts.iter().all(|(tag, _)| *tag != arrived.tag);
         if is_new && self.layouts.len() < LAYOUTS && bytes.len() <= LAYOUT_BYTES {
             if let Ok(text) = String::from_utf8(bytes) {
@@ -301,56 +329,60 @@ impl PipeReader {
         }
     }
 
-    /// Gives the role to the process that `seat` finds a place for, and what was read but not received.
-    pub(crate) fn into_child(mut self, seat: impl FnOnce(&ObjectRef) -> Result<OwnerId>) -> Result<Luggage> {
-        let child = seat(&self.frame.object)?;
-        let leftover = self.reader.leave();
-        hand_over(self.control().consumer(), self.frame.me, child)?;
-        Ok(Luggage { way: self.way, leftover, layouts: std::mem::take(&mut self.layouts) })
+    /// Hands the role to the child process that `register` adds, and returns what was read but not
+    /// received.
+    pub(crate) fn into_child(
+        mut self,
+        register: impl FnOnce(&ObjectRef) -> Result<OwnerId>,
+    ) -> Result<ReaderState> {
+        let child = register(&self.rings.object)?;
+        let partial = self.reader.leave();
+        hand_over(self.control().consumer(), self.rings.me, child)?;
+        Ok(ReaderState { direction: self.direction, partial, layouts: std::mem::take(&mut self.layouts) })
     }
 
-    /// In a child: the role that its parent handed over.
-    pub(crate) fn from_parent(frame: Frame, luggage: Luggage) -> Result<PipeReader> {
-        let Luggage { way, leftover, layouts } = luggage;
-        if !frame.control(way).consumer().is_of(frame.me) {
+    /// Creates, in a child, the handle of the role that its parent handed over.
+    pub(crate) fn from_parent(rings: Rings, state: ReaderState) -> Result<PipeReader> {
+        let ReaderState { direction, partial, layouts } = state;
+        if !rings.control(direction).consumer().is_of(rings.me) {
             return Err(PipeError::Corrupted.into());
         }
-        let mut reader = PipeReader::resume(frame, way)?;
-        reader.reader.resume(leftover);
+        let mut reader = PipeReader::resume(rings, direction)?;
+        reader.reader.resume(partial);
         reader.layouts = layouts;
         Ok(reader)
     }
 
     pub(super) fn object(&self) -> &ObjectRef {
-        &self.frame.object
+        &self.rings.object
     }
 
-    /// What somebody who waits for the pipe without the handle looks at: the object, the control block of its way, and
-    /// whether the handle holds a message that is not in the ring any more.
+    /// Returns what a waiter without the handle needs: the object, the control block of the
+    /// direction, and the flag that a complete message is in this process and not in the ring.
     pub(crate) fn parts(&self) -> (&ObjectRef, &Control, &Arc<AtomicBool>) {
-        (&self.frame.object, self.control(), self.reader.is_complete())
+        (&self.rings.object, self.control(), self.reader.is_complete())
     }
 
-    pub(super) fn way(&self) -> Way {
-        self.way
+    pub(super) fn direction(&self) -> Direction {
+        self.direction
     }
 }
 
-/// No waiting, and not even a look at the clock.
+/// No blocking, and no read of the clock.
 const NOW: Deadline = Deadline::At(0);
 
-/// What a reader takes along to another process.
+/// The state that a reader passes on to another process with its role.
 #[derive(Debug)]
-pub(crate) struct Luggage {
-    pub(crate) way: Way,
-    pub(crate) leftover: Leftover,
+pub(crate) struct ReaderState {
+    pub(crate) direction: Direction,
+    pub(crate) partial: Partial,
     pub(crate) layouts: Vec<(u64, String)>,
 }
 
 impl Drop for PipeReader {
     fn drop(&mut self) {
-        if self.frame.is_mine() {
-            self.control().close_consumer(self.frame.me);
+        if self.rings.is_mine() {
+            self.control().close_consumer(self.rings.me);
         }
     }
 }

@@ -4,25 +4,28 @@ use std::any::TypeId;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::{hand_over, Frame, PipeError, Way, CAPACITY};
 use crate::message::{bytes_of, Message};
-use crate::object::ObjectRef;
-use crate::owner::OwnerId;
-use crate::place::{Origin, Place};
-use crate::queue::bytes::{ByteWriter, Outgoing, Sort};
-use crate::queue::ring::{Control, Stuck};
+use crate::pipe::state::{hand_over, Direction, Rings, ONE_WAY};
+use crate::pipe::PipeError;
+use crate::queue::blocked::Blocked;
+use crate::queue::byte_ring::{ByteWriter, Outgoing, Sort};
+use crate::queue::spsc::cursor::Control;
+use crate::segment::object::{Object, ObjectRef};
+use crate::segment::owner::OwnerId;
+use crate::segment::place::{Origin, Place};
 use crate::sys::clock::Deadline;
 use crate::Result;
 
 /// The sender of a pipe, or the sending half of a [`Connection`](super::Connection).
 ///
-/// Dropping it is the end of file for the reader, after everything that was sent.
+/// Dropping it is the end of file for the reader, after everything that was sent. In a child made
+/// by `fork` its calls return `NotInThisProcess`, because it stays with the parent.
 pub struct PipeWriter {
     writer: ByteWriter,
-    frame: Frame,
-    way: Way,
-    /// The types whose layout the reader has been told, with their fingerprints.
-    told: Vec<(TypeId, u64)>,
+    rings: Rings,
+    direction: Direction,
+    /// The types whose layout the reader has received, with their fingerprints.
+    announced: Vec<(TypeId, u64)>,
 }
 
 impl PipeWriter {
@@ -30,52 +33,53 @@ impl PipeWriter {
     ///
     /// # Errors
     ///
-    /// `AlreadyExists`, `InvalidInput` (the name), `OutOfMemory`, `PermissionDenied`, `Unsupported`,
-    /// `RoleTaken` (somebody opened it as writer at once).
+    /// `AlreadyExists`, `InvalidInput` (the name), `OutOfMemory`, `PermissionDenied`,
+    /// `Unsupported`, `RoleTaken` (somebody opened it as writer at once).
     pub fn create(place: impl Into<Place>) -> Result<PipeWriter> {
-        PipeWriter::take(Frame::create(place.into(), CAPACITY, false)?, Way::There)
+        PipeWriter::take(Rings::create(place, ONE_WAY)?, Direction::There)
     }
 
     /// Opens a pipe in one direction and becomes its writer.
     ///
     /// # Errors
     ///
-    /// `NotFound`, `RoleTaken` (it has a writer), `Closed` (it had one), `TypeMismatch` (it is something
-    /// else), `PermissionDenied`, `VersionMismatch`, `Corrupted`.
+    /// `NotFound`, `RoleTaken` (it has a writer), `Closed` (it had one), `TypeMismatch` (it is
+    /// something else), `PermissionDenied`, `VersionMismatch`, `Corrupted`.
     pub fn open(place: impl Into<Place>) -> Result<PipeWriter> {
-        PipeWriter::take(Frame::open(place.into(), false)?, Way::There)
+        PipeWriter::take(Rings::open(place)?.checked(false)?, Direction::There)
     }
 
-    /// Opens a pipe in one direction or, if there is none, creates it; says which.
+    /// Opens a pipe in one direction, or creates it if there is none. Also returns which of the two
+    /// happened.
     ///
     /// # Errors
     ///
     /// Those of [`open`](PipeWriter::open) and [`create`](PipeWriter::create), and `Busy`.
     pub fn open_or_create(place: impl Into<Place>) -> Result<(PipeWriter, Origin)> {
-        let (frame, origin) = Frame::open_or_create(place.into(), CAPACITY, false)?;
-        Ok((PipeWriter::take(frame, Way::There)?, origin))
+        let (rings, origin) = Rings::open_or_create(place, ONE_WAY)?;
+        Ok((PipeWriter::take(rings.checked(false)?, Direction::There)?, origin))
     }
 
-    pub(super) fn take(frame: Frame, way: Way) -> Result<PipeWriter> {
-        frame.take(frame.control(way).producer(), "writer of this pipe")?;
-        PipeWriter::resume(frame, way)
+    pub(super) fn take(rings: Rings, direction: Direction) -> Result<PipeWriter> {
+        rings.take(rings.control(direction).producer(), "writer of this pipe")?;
+        PipeWriter::resume(rings, direction)
     }
 
-    fn resume(frame: Frame, way: Way) -> Result<PipeWriter> {
-        match frame.area(way).and_then(|area| ByteWriter::start(frame.control(way), area)) {
-            Some(writer) => Ok(PipeWriter { writer, frame, way, told: Vec::new() }),
+    fn resume(rings: Rings, direction: Direction) -> Result<PipeWriter> {
+        match rings.area(direction).and_then(|area| ByteWriter::start(rings.control(direction), area)) {
+            Some(writer) => Ok(PipeWriter { writer, rings, direction, announced: Vec::new() }),
             None => {
-                frame.control(way).close_producer(frame.me);
+                rings.control(direction).close_producer(rings.me);
                 Err(PipeError::Corrupted.into())
             }
         }
     }
 
     fn control(&self) -> &Control {
-        self.frame.control(self.way)
+        self.rings.control(self.direction)
     }
 
-    /// Sends a message; waits while there is no room.
+    /// Sends a message. Blocks while there is no room.
     ///
     /// # Errors
     ///
@@ -90,21 +94,21 @@ impl PipeWriter {
     ///
     /// `TimedOut`: there is no room. `TooLarge`: there never is. `Closed`: nobody will receive it.
     pub fn try_send<T: Message>(&mut self, message: &T) -> Result<(), PipeError> {
-        let tag = self.tell::<T>(None)?;
+        let tag = self.send_layout::<T>(None)?;
         self.put_now(Sort::Typed, tag, bytes_of(message))
     }
 
-    /// Sends a message; waits while there is no room, for `timeout` at most.
+    /// Sends a message. Blocks while there is no room, for at most `timeout`.
     ///
     /// # Errors
     ///
-    /// `TimedOut`: there was no room. The receiver will not see a part of the message. `Closed`: nobody will
-    /// receive it.
+    /// `TimedOut`: there was no room. The receiver will not see a part of the message. `Closed`:
+    /// nobody will receive it.
     pub fn send_timeout<T: Message>(&mut self, message: &T, timeout: Duration) -> Result<(), PipeError> {
         self.send_until(message, Deadline::after(timeout))
     }
 
-    /// Sends a message; waits while there is no room, until `deadline` at most.
+    /// Sends a message. Blocks while there is no room, until `deadline` at the latest.
     ///
     /// # Errors
     ///
@@ -113,7 +117,8 @@ impl PipeWriter {
         self.send_until(message, Deadline::at(deadline))
     }
 
-    /// Sends bytes; waits while there is no room. Longer ones than the pipe has room for go in parts.
+    /// Sends bytes. Blocks while there is no room. Bytes that exceed the pipe's capacity are sent
+    /// in parts.
     ///
     /// # Errors
     ///
@@ -131,7 +136,7 @@ impl PipeWriter {
         self.put_now(Sort::Bytes, 0, bytes)
     }
 
-    /// Sends bytes; waits while there is no room, for `timeout` at most.
+    /// Sends bytes. Blocks while there is no room, for at most `timeout`.
     ///
     /// # Errors
     ///
@@ -140,7 +145,7 @@ impl PipeWriter {
         self.put(Sort::Bytes, 0, bytes, Deadline::after(timeout))
     }
 
-    /// Sends bytes; waits while there is no room, until `deadline` at most.
+    /// Sends bytes. Blocks while there is no room, until `deadline` at the latest.
     ///
     /// # Errors
     ///
@@ -149,24 +154,24 @@ impl PipeWriter {
         self.put(Sort::Bytes, 0, bytes, Deadline::at(deadline))
     }
 
-    /// Whether the reader has closed or died. Stays true; false may be wrong the moment after.
+    /// Returns whether the reader has closed or died. True stays true. False can turn true at once.
     pub fn is_closed(&self) -> bool {
-        self.control().consumer().is_gone()
+        !self.rings.object.is_hindered(!self.control().consumer().is_gone())
     }
 
-    /// Ends the sending: the reader gets the end of file after everything that was sent. The same as
+    /// Closes the pipe: the reader gets the end of file after everything that was sent. The same as
     /// dropping.
     pub fn close(self) {}
 
     fn send_until<T: Message>(&mut self, message: &T, deadline: Deadline) -> Result<(), PipeError> {
-        let tag = self.tell::<T>(Some(deadline))?;
+        let tag = self.send_layout::<T>(Some(deadline))?;
         self.put(Sort::Typed, tag, bytes_of(message), deadline)
     }
 
-    /// Tells the reader the layout of `T`, if it does not know it; gives the fingerprint.
-    fn tell<T: Message>(&mut self, deadline: Option<Deadline>) -> Result<u64, PipeError> {
+    /// Sends the layout of `T` to the reader, if it does not have it. Returns the fingerprint.
+    fn send_layout<T: Message>(&mut self, deadline: Option<Deadline>) -> Result<u64, PipeError> {
         let id = TypeId::of::<T>();
-        if let Some((_, tag)) = self.told.iter().find(|(told, _)| *told == id) {
+        if let Some((_, tag)) = self.announced.iter().find(|(announced, _)| *announced == id) {
             return Ok(*tag);
         }
         let schema = T::schema();
@@ -175,70 +180,74 @@ impl PipeWriter {
             Some(deadline) => self.put(Sort::Schema, tag, text.as_bytes(), deadline)?,
             None => self.put_now(Sort::Schema, tag, text.as_bytes())?,
         }
-        self.told.push((id, tag));
+        self.announced.push((id, tag));
         Ok(tag)
     }
 
     fn put_now(&mut self, sort: Sort, tag: u64, bytes: &[u8]) -> Result<(), PipeError> {
-        if !self.frame.is_mine() {
+        if !self.rings.is_mine() {
             return Err(PipeError::NotInThisProcess);
         }
         if !self.writer.fits(bytes.len()) {
             return Err(PipeError::TooLarge);
         }
-        match self.writer.step(self.frame.control(self.way), &mut Outgoing::new(sort, tag, bytes)) {
+        match self.writer.step(self.rings.control(self.direction), &mut Outgoing::new(sort, tag, bytes)) {
             Ok(_) => Ok(()),
-            Err(stuck) => {
-                if stuck == Stuck::Later {
-                    self.frame.object.miss();
+            Err(blocked) => {
+                if blocked == Blocked::Later {
+                    self.rings.object.miss();
                 }
-                Err(stuck.into())
+                Err(blocked.into())
             }
         }
     }
 
     fn put(&mut self, sort: Sort, tag: u64, bytes: &[u8], deadline: Deadline) -> Result<(), PipeError> {
-        if !self.frame.is_mine() {
+        if !self.rings.is_mine() {
             return Err(PipeError::NotInThisProcess);
         }
-        let PipeWriter { writer, frame, way, .. } = self;
-        let control = frame.control(*way);
+        let PipeWriter { writer, rings, direction, .. } = self;
+        let control = rings.control(*direction);
         let mut message = Outgoing::new(sort, tag, bytes);
         loop {
             let attempt = || match writer.step(control, &mut message) {
-                Err(Stuck::Later) => None,
+                Err(Blocked::Later) => None,
                 stepped => Some(stepped),
             };
-            match control.wait_for_space(deadline, || frame.object.tend(), attempt) {
+            match control.wait_for_space(deadline, || rings.object.tend(), attempt) {
                 Some(Ok(true)) => return Ok(()),
                 Some(Ok(false)) => {}
-                Some(Err(stuck)) => return Err(stuck.into()),
-                // If parts of it are in the ring, the reader drops them when the next message begins.
+                Some(Err(blocked)) => return Err(blocked.into()),
+                // If parts of it are in the ring, the reader drops them when the next message
+                // begins.
                 None => return Err(PipeError::TimedOut),
             }
         }
     }
 
-    /// Gives the role to the process that `seat` finds a place for.
-    pub(crate) fn into_child(self, seat: impl FnOnce(&ObjectRef) -> Result<OwnerId>) -> Result<Way> {
-        let child = seat(&self.frame.object)?;
-        hand_over(self.control().producer(), self.frame.me, child)?;
-        Ok(self.way)
+    /// Hands the role to the child process that `register` adds.
+    pub(crate) fn into_child(
+        self,
+        register: impl FnOnce(&ObjectRef) -> Result<OwnerId>,
+    ) -> Result<Direction> {
+        let child = register(&self.rings.object)?;
+        hand_over(self.control().producer(), self.rings.me, child)?;
+        Ok(self.direction)
     }
 
-    /// In a child: the role that its parent handed over.
-    pub(crate) fn from_parent(frame: Frame, way: Way) -> Result<PipeWriter> {
-        match frame.control(way).producer().is_of(frame.me) {
-            true => PipeWriter::resume(frame, way),
-            false => Err(PipeError::Corrupted.into()),
+    /// Creates, in a child, the handle of the role that its parent handed over.
+    pub(crate) fn from_parent(rings: Rings, direction: Direction) -> Result<PipeWriter> {
+        if !rings.control(direction).producer().is_of(rings.me) {
+            return Err(PipeError::Corrupted.into());
         }
+        PipeWriter::resume(rings, direction)
     }
 }
 
 impl Drop for PipeWriter {
     fn drop(&mut self) {
-        if self.frame.is_mine() {
-            self.control().close_producer(self.frame.me);
+        if self.rings.is_mine() {
+            self.control().close_producer(self.rings.me);
         }
     }
 }

@@ -1,32 +1,35 @@
-//! Tasks that were submitted together, and what came of them, in the types of their function.
+//! Batches: tasks that were submitted together, and their results, in the types of their function.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::marker::PhantomData;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::pool::error::TaskError;
+use crate::pool::layout::Call;
+use crate::pool::packed_chunk::AnyBatch;
 use crate::process::{Argument, Unpacker};
 use crate::Result;
 
-/// What a callback gets: all results, which it puts back. It does not panic.
+/// A callback: it gets all results, and puts them back. It does not panic.
 type Callback<R> = Box<dyn FnOnce(&mut Results<R>) + Send>;
 
-/// Results as they come.
+/// The results of a batch, as they arrive.
 pub(crate) struct Results<R> {
-    /// Those of the tasks from `base` on, as far as they have come and been values.
+    /// The values of the tasks from `base` on, as far as they have arrived.
     items: VecDeque<Option<R>>,
     base: usize,
-    /// Those that were none.
+    /// The errors, by task.
     errors: BTreeMap<usize, TaskError>,
-    /// In the order in which they come, instead of in `items` and `errors`.
-    loose: Option<VecDeque<Result<R, TaskError>>>,
-    /// How many there have been.
+    /// All results in the order of their arrival, instead of `items` and `errors`.
+    unordered: Option<VecDeque<Result<R, TaskError>>>,
+    /// Number of results that have arrived.
     pub(crate) done: usize,
-    /// How many there will be; unknown while tasks are still being submitted.
+    /// Number of tasks; unknown while tasks are still being submitted.
     pub(crate) total: Option<usize>,
     callback: Option<Callback<R>>,
-    /// A thread runs the callback.
+    /// The callback is running.
     calling: bool,
 }
 
@@ -35,7 +38,7 @@ impl<R> Results<R> {
         self.total == Some(self.done)
     }
 
-    /// Whether everything is there, and the callback has returned.
+    /// Whether all results are there, and the callback has returned.
     pub(crate) fn is_ready(&self) -> bool {
         self.is_complete() && !self.has_callback()
     }
@@ -46,8 +49,8 @@ impl<R> Results<R> {
     }
 
     fn add(&mut self, index: usize, value: R) {
-        if let Some(loose) = &mut self.loose {
-            return loose.push_back(Ok(value));
+        if let Some(unordered) = &mut self.unordered {
+            return unordered.push_back(Ok(value));
         }
         let at = index - self.base;
         if at == self.items.len() {
@@ -59,10 +62,10 @@ impl<R> Results<R> {
         self.items[at] = Some(value);
     }
 
-    /// Those of the tasks from `first` on.
+    /// Adds the results of the tasks from `first` on.
     fn add_all(&mut self, first: usize, values: Vec<R>) {
-        if let Some(loose) = &mut self.loose {
-            return loose.extend(values.into_iter().map(Ok));
+        if let Some(unordered) = &mut self.unordered {
+            return unordered.extend(values.into_iter().map(Ok));
         }
         let at = first - self.base;
         if at == self.items.len() {
@@ -76,16 +79,16 @@ impl<R> Results<R> {
     }
 
     fn add_error(&mut self, index: usize, error: TaskError) {
-        match &mut self.loose {
-            Some(loose) => loose.push_back(Err(error)),
+        match &mut self.unordered {
+            Some(unordered) => unordered.push_back(Err(error)),
             None => drop(self.errors.insert(index, error)),
         }
     }
 
-    /// The next one, in order or, of loose results, any.
+    /// Removes the next result: in order, or any if the batch is unordered.
     pub(crate) fn next(&mut self) -> Option<Result<R, TaskError>> {
-        if let Some(loose) = &mut self.loose {
-            return loose.pop_front();
+        if let Some(unordered) = &mut self.unordered {
+            return unordered.pop_front();
         }
         let next = match self.items.front_mut().and_then(Option::take) {
             Some(value) => Ok(value),
@@ -96,12 +99,12 @@ impl<R> Results<R> {
         Some(next)
     }
 
-    /// Puts the only one back.
+    /// Puts the only result back.
     pub(crate) fn put_back(&mut self, result: Result<R, TaskError>) {
         self.start_again(vec![result]);
     }
 
-    /// Puts all back, from the first on.
+    /// Puts all results back, from the first on.
     pub(crate) fn start_again(&mut self, all: Vec<Result<R, TaskError>>) {
         self.base = 0;
         for (index, result) in all.into_iter().enumerate() {
@@ -112,17 +115,17 @@ impl<R> Results<R> {
         }
     }
 
-    /// The first that is none, and which.
+    /// Returns the first error, with the number of its task.
     pub(crate) fn first_error(&self) -> Option<(usize, TaskError)> {
         self.errors.first_key_value().map(|(index, error)| (*index, error.clone()))
     }
 
-    /// All that have come, in order.
+    /// Removes all results that have arrived, in order.
     pub(crate) fn take_all(&mut self) -> Vec<Result<R, TaskError>> {
         std::iter::from_fn(|| self.next()).collect()
     }
 
-    /// All of them, if none is an error.
+    /// Removes all values. Only if no task has an error.
     pub(crate) fn take_values(&mut self) -> Vec<R> {
         let mut values = Vec::with_capacity(self.items.len());
         values.extend(std::mem::take(&mut self.items).into_iter().flatten());
@@ -130,21 +133,29 @@ impl<R> Results<R> {
     }
 }
 
-/// The results of a batch, for whoever waits for them.
+/// The results of a batch, shared by the pool and the waiters.
 pub(crate) struct Outcome<R> {
-    /// Tells batches apart.
+    /// Identifies the batch.
     pub(crate) id: u64,
     results: Mutex<Results<R>>,
 }
 
+// A callback runs without the lock, and a result is moved out.
+impl<R> UnwindSafe for Outcome<R> {}
+impl<R> RefUnwindSafe for Outcome<R> {}
+
 impl<R> Outcome<R> {
-    pub(crate) fn new(total: Option<usize>, loose: bool, callback: Option<Callback<R>>) -> Arc<Outcome<R>> {
+    pub(crate) fn new(
+        total: Option<usize>,
+        unordered: bool,
+        callback: Option<Callback<R>>,
+    ) -> Arc<Outcome<R>> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let results = Results {
             items: VecDeque::new(),
             base: 0,
             errors: BTreeMap::new(),
-            loose: loose.then(VecDeque::new),
+            unordered: unordered.then(VecDeque::new),
             done: 0,
             total,
             callback,
@@ -157,7 +168,7 @@ impl<R> Outcome<R> {
         self.results.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds what came of some tasks. True: the callback is to be called.
+    /// Adds the results of `count` tasks. Returns whether the callback is due.
     fn add(&self, count: usize, add: impl FnOnce(&mut Results<R>)) -> bool {
         let mut results = self.lock();
         add(&mut results);
@@ -166,56 +177,38 @@ impl<R> Outcome<R> {
     }
 }
 
-/// A batch as the pool has it, which does not know its types.
-pub(crate) trait Job: Send + Sync {
-    fn id(&self) -> u64;
-    /// Where in the program the runner of its function is.
-    fn runner(&self) -> u64;
-    /// How often a task whose worker died is given to another.
-    fn retries(&self) -> u32;
-    /// Whether somebody is to look for its results even if nobody waits for them.
-    fn calls(&self) -> bool;
-    /// Takes the results of `count` tasks from `first` on. True: it wants its callback to be called.
-    fn results(&self, first: usize, count: usize, bytes: &[u8]) -> bool;
-    /// These tasks gave none, and why. True: it wants its callback to be called.
-    fn failed(&self, first: usize, count: usize, error: &TaskError) -> bool;
-    /// How many bytes the first `count` arguments have.
-    fn skip(&self, bytes: &[u8], count: usize) -> Result<usize>;
-    /// Calls its callback. Without any lock of the pool.
-    fn call(&self);
-}
-
 /// A batch of tasks of one function.
 pub(crate) struct Batch<A, R> {
     pub(crate) outcome: Arc<Outcome<R>>,
-    pub(crate) runner: u64,
+    pub(crate) call: Call,
     pub(crate) retries: u32,
-    pub(crate) calls: bool,
+    pub(crate) needs_monitor: bool,
     pub(crate) arguments: PhantomData<fn(A)>,
 }
 
-impl<A: Argument, R: Argument + Send> Job for Batch<A, R> {
+impl<A: Argument, R: Argument + Send> AnyBatch for Batch<A, R> {
     fn id(&self) -> u64 {
         self.outcome.id
     }
 
-    fn runner(&self) -> u64 {
-        self.runner
+    fn function_call(&self) -> Call {
+        self.call
     }
 
     fn retries(&self) -> u32 {
         self.retries
     }
 
-    fn calls(&self) -> bool {
-        self.calls
+    fn needs_monitor(&self) -> bool {
+        self.needs_monitor
     }
 
     fn results(&self, first: usize, count: usize, bytes: &[u8]) -> bool {
         if let Ok(values) = R::unpack_all(count, &mut Unpacker::new(bytes)) {
             return self.outcome.add(count, |results| results.add_all(first, values));
         }
-        // At least one is damaged: each tells of itself, unless one must be read to know where the next begins.
+        // At least one is damaged. Each reports its own damage, unless it must be read to find the
+        // next one.
         let mut unpacker = Unpacker::new(bytes);
         let mut lost = None;
         self.outcome.add(count, |results| {
@@ -246,16 +239,16 @@ impl<A: Argument, R: Argument + Send> Job for Batch<A, R> {
         Ok(bytes.len() - unpacker.left())
     }
 
-    fn call(&self) {
+    fn run_callback(&self) {
         let mut results = self.outcome.lock();
         let Some(callback) = results.callback.take() else { return };
         results.calling = true;
-        // It may look at the task, so it gets the results without the lock.
+        // The callback may inspect the task, so it gets the results without the lock.
         let mut lent = Results {
             items: std::mem::take(&mut results.items),
             base: results.base,
             errors: std::mem::take(&mut results.errors),
-            loose: None,
+            unordered: None,
             done: results.done,
             total: results.total,
             callback: None,

@@ -1,4 +1,4 @@
-//! How a pool is to be, and how its workers are started.
+//! The builder of a pool.
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
@@ -7,18 +7,21 @@ use std::time::Duration;
 
 use rustix::event::{eventfd, EventfdFlags};
 
-use crate::owner::MAX_PARTICIPANTS;
-use crate::pool::core::Core;
-use crate::pool::crew::{Plan, Start};
-use crate::pool::desk::Desk;
+use crate::pool::engine::Engine;
 use crate::pool::handle::Pool;
-use crate::pool::line::SLOTS;
-use crate::pool::worker::{work, worker, Orders};
+use crate::pool::run_queue::SLOTS;
+use crate::pool::shared::{Plan, Start};
+use crate::pool::shared_pool::{Initial, SharedPool};
+use crate::pool::worker::{work, worker, WorkerConfig};
 use crate::process::{Argument, Process};
-use crate::sys::process::inheritable;
+use crate::segment::object::Object;
+use crate::segment::owner::MAX_PARTICIPANTS;
+use crate::segment::place::{Place, RESERVE};
+use crate::sys::descriptor::Own;
+use crate::sys::exe_image::Image;
 use crate::{Error, ErrorKind, Result};
 
-/// Says how a pool is to be: [`Pool::builder`].
+/// The configuration of a pool to be created: [`Pool::builder`].
 #[must_use = "it starts nothing before `build`"]
 pub struct PoolBuilder {
     workers: usize,
@@ -30,25 +33,25 @@ pub struct PoolBuilder {
     depth: usize,
     processors: Vec<usize>,
     nested: bool,
+    reserve: u64,
 }
 
-/// Starts workers that call `initialize` first.
-fn starter<I, A>(initialize: I, arguments: A) -> Start
+/// Returns a function that starts workers which call `initialize` first.
+fn starter<A>(initialize: fn(A), arguments: A) -> Start
 where
-    I: Fn(A) + Copy + Send + Sync + 'static,
     A: Argument + Clone + Send + Sync + 'static,
 {
-    const {
-        assert!(
-            size_of::<I>() == 0,
-            "the initialiser of a pool must be a function item or a closure that captures nothing: give it what it needs as \
-             an argument"
-        )
-    };
-    // It has no bytes: its type says all.
-    let _: I = initialize;
-    Box::new(move |name, orders: Orders| {
-        Process::builder().name(name).daemon(true).spawn(work::<I, A>, (orders, arguments.clone()))
+    let offset = Image::of_this_program().offset_of(initialize as usize);
+    Box::new(move |name, config: WorkerConfig| {
+        let offset = offset.ok_or_else(|| {
+            Error::new(
+                ErrorKind::InvalidInput,
+                "the pool's initialiser is in a shared library, which a worker may have loaded elsewhere: it \
+                 must be in the main executable",
+            )
+        })?;
+        let arguments = (config, offset, arguments.clone());
+        Process::builder().name(name).daemon(true).spawn(work::<A>, arguments)
     })
 }
 
@@ -64,82 +67,101 @@ impl PoolBuilder {
             depth: SLOTS,
             processors: Vec::new(),
             nested: false,
+            reserve: RESERVE,
         }
     }
 
-    /// How many workers.
+    /// Sets the number of workers. The default is the number of processors.
     pub fn workers(mut self, workers: usize) -> PoolBuilder {
         self.workers = workers;
         self
     }
 
-    /// What error messages and `ps` call it. A pool with a name lives in a segment of that name, so that `pagemate top` and
-    /// `pagemate show` find it; the others in anonymous memory.
+    /// Sets the name for error messages and `ps`. A pool with a name lives in a segment of that
+    /// name, where `pagemate top` and `pagemate show` find it; a pool without one lives in
+    /// anonymous memory.
     pub fn name(mut self, name: impl Into<String>) -> PoolBuilder {
         self.name = Some(name.into());
         self
     }
 
-    /// What each worker calls before its first task, also one that takes another's place: for what tasks need and cannot be given,
-    /// such as handles. Put it into a `static`.
+    /// Sets how much address space the pool reserves, in bytes: 16 GiB by default, 256 GiB at most.
+    /// Lower it where address space is limited (`ulimit -v`). Memory is used only for arguments and
+    /// results that wait and do not fit into a slot.
+    pub fn reserve(mut self, bytes: u64) -> PoolBuilder {
+        self.reserve = bytes;
+        self
+    }
+
+    /// Sets a function that each worker calls before its first task, also a worker that replaces
+    /// another. It prepares what tasks need and cannot be passed, such as handles: store it in a
+    /// `static`.
     ///
-    /// If as many initialisers in a row as there are workers panic or end the process, the pool is broken: its tasks get
-    /// [`TaskError::Broken`](crate::pool::TaskError::Broken) with the last one's message.
-    pub fn initializer<I, A>(mut self, initialize: I, arguments: A) -> PoolBuilder
+    /// Workers ignore SIGINT, because Ctrl-C reaches them as well as the parent, and the parent
+    /// answers it: they end when the parent does. An initialiser may set another handler.
+    ///
+    /// If as many initialisers in a row as there are workers panic or end the process, the pool is
+    /// broken: its tasks return [`TaskError::Broken`](crate::pool::TaskError::Broken) with the last
+    /// message.
+    pub fn initializer<A>(mut self, initialize: fn(A), arguments: A) -> PoolBuilder
     where
-        I: Fn(A) + Copy + Send + Sync + 'static,
         A: Argument + Clone + Send + Sync + 'static,
     {
         self.start = starter(initialize, arguments);
         self
     }
 
-    /// After so many tasks a worker ends and another takes its place: against what tasks leave behind in their process. Tasks
-    /// are counted, not chunks. Must not be 0. One that does not end in two seconds (for a handler of `atexit`, say) is killed.
+    /// Replaces each worker after `tasks` tasks, against leaks in the tasks' code. Tasks are
+    /// counted, not chunks. Must not be 0. A worker that does not exit within two seconds (because
+    /// of a handler of `atexit`, for example) is killed.
     pub fn max_tasks_per_child(mut self, tasks: u64) -> PoolBuilder {
         self.tasks_per_worker = Some(tasks);
         self
     }
 
-    /// How often a task whose worker died, or was killed for it took too long, is given to another; 0 unless said, since a task may
-    /// have done half of its work. One that panics is not tried again. See also [`Options::retries`](crate::pool::Options::retries).
+    /// Sets how often a task is run again after its worker died, or was killed because the task
+    /// took too long. The default is 0, because the task may have done half of its work. A task
+    /// that panics is not run again. See also
+    /// [`TaskOptions::retries`](crate::pool::TaskOptions::retries).
     pub fn retries(mut self, retries: u32) -> PoolBuilder {
         self.retries = retries;
         self
     }
 
-    /// A worker that is in one task for longer than this is killed, and the task gets [`TaskError::TimedOut`](crate::pool::TaskError::TimedOut). It takes up to a
-    /// quarter of the time, or 50 ms, to be noticed.
+    /// Sets the time limit of a task. A worker that is in one task for longer is killed, and the
+    /// task returns [`TaskError::TimedOut`](crate::pool::TaskError::TimedOut). It takes up to a
+    /// quarter of the limit, or 50 ms, to be noticed.
     pub fn task_timeout(mut self, timeout: Duration) -> PoolBuilder {
         self.timeout = Some(timeout);
         self
     }
 
-    /// So many chunks may be with the workers at once: who submits more with [`Pool::apply_async`] waits. 1 to 1,024, which it is
-    /// unless said.
+    /// Sets how many chunks may be unfinished at once: further calls of [`Pool::apply_async`]
+    /// block. 1 to 1,024; the default is 1,024.
     pub fn queue_depth(mut self, chunks: usize) -> PoolBuilder {
         self.depth = chunks;
         self
     }
 
-    /// On which processors the workers run, in turn: worker n on the one at n, modulo their number. One that does not exist
-    /// has no effect.
+    /// Sets the processors on which the workers run, in turn: worker n runs on processor n, modulo
+    /// the number of processors given. A processor that does not exist has no effect.
     pub fn processors(mut self, processors: impl IntoIterator<Item = usize>) -> PoolBuilder {
         self.processors = processors.into_iter().collect();
         self
     }
 
-    /// Whether it may be made in a worker of another pool. Not unless said: n workers with n workers each are soon too many.
+    /// Allows the pool to be created in a worker of another pool. The default is `false`, because n
+    /// workers with n workers each are soon too many.
     pub fn nested(mut self, allowed: bool) -> PoolBuilder {
         self.nested = allowed;
         self
     }
 
-    /// Makes the pool, and starts its workers.
+    /// Creates the pool, and starts its workers.
     ///
     /// # Errors
     ///
-    /// Those of [`Pool::new`], and `AlreadyExists`: something has the name already.
+    /// Those of [`Pool::new`], and `AlreadyExists`: the name is taken.
     pub fn build(self) -> Result<Pool> {
         let invalid = |text: String| Err(Error::new(ErrorKind::InvalidInput, text));
         if !(1..MAX_PARTICIPANTS).contains(&self.workers) {
@@ -168,8 +190,13 @@ impl PoolBuilder {
             ));
         }
         let secret = RandomState::new().build_hasher().finish();
-        let desk = Desk::create(self.name.as_deref(), self.workers, secret)?;
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+        let initial = Initial { workers: self.workers, secret };
+        let memory = match &self.name {
+            None => SharedPool::new_reserving(self.reserve, initial)?,
+            Some(name) => SharedPool::create(Place::from(name).reserve(self.reserve), initial)?,
+        };
+        let wakeup = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .and_then(Own::new)
             .map_err(|cause| Error::system("cannot create an eventfd", cause))?;
         let plan = Plan {
             name: self.name.unwrap_or_else(|| "pool".into()),
@@ -180,7 +207,7 @@ impl PoolBuilder {
             processors: self.processors,
             start: self.start,
         };
-        Pool::start(Core::new(desk, plan, inheritable(bell)?, self.depth))
+        Pool::start(Engine::new(memory, plan, wakeup, self.depth))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Why a task gave no result.
+//! Errors of tasks and batches.
 
 use std::fmt;
 use std::process::ExitStatus;
@@ -6,47 +6,64 @@ use std::time::Duration;
 
 use crate::{Error, ErrorKind};
 
-/// Why a task gave no result. It says so of this task only: the others of the pool go on, unless the pool itself has ended.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+/// Why a task returned no result. It concerns this task only: the others run, unless the pool
+/// itself has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TaskError {
-    /// It panicked: the message, and where. The worker goes on.
-    #[error("the task panicked: {0}")]
+    /// The task panicked: the message, and where. Its worker runs on.
     Panicked(String),
-    /// Its worker was killed, or ended, while it ran. Another worker has taken that one's place.
-    #[error("the task's worker (pid {pid}) died: {}", ended(.exit))]
+    /// The task's worker was killed, or ended, during the task. Another worker has taken its place.
     WorkerDied {
         /// The worker's process id.
         pid: u32,
-        /// How it ended, unless something else in this program took its exit status.
+        /// How the worker ended, unless something else in this program took its exit status.
         exit: Option<ExitStatus>,
     },
-    /// It ran for longer than the pool allows; its worker was killed.
-    #[error("the task ran for more than {0:?}, so its worker was killed")]
+    /// The task ran for longer than the pool allows, and its worker was killed.
     TimedOut(Duration),
-    /// The pool was terminated, or dropped, before it was done.
-    #[error("the pool was terminated before the task was done")]
+    /// The pool was terminated, or dropped, before the task was done.
     Terminated,
-    /// The initialisers of as many workers in a row as the pool has failed: this is how the last one did.
-    #[error("the pool is broken, because its workers cannot begin: {0}")]
+    /// The pool is broken, because its workers cannot begin: as many initialisers in a row as it
+    /// has workers failed. The text says how the last one did.
     Broken(String),
-    /// Its argument or its result could not be carried: there was no memory, or what came was damaged. As an [`Error`] its
-    /// kind is `OutOfMemory`, which is nearly always why; the text says it.
-    #[error("the task's argument or result was lost: {0}")]
+    /// The argument or the result was lost, because memory ran out or the bytes that arrived were
+    /// damaged. As an [`Error`] its kind is `OutOfMemory`, which is nearly always the reason; the
+    /// text says which.
     Lost(String),
-    /// The pool did not take it: it is closed, or in another process.
-    #[error("the pool did not take the task: {text}")]
+    /// The pool did not take the task: it is closed, or in another process.
     Refused {
-        /// What kind of thing was wrong.
+        /// The kind of error.
         kind: ErrorKind,
-        /// What was wrong.
+        /// The description of the error.
         text: String,
     },
 }
 
-fn ended(exit: &Option<ExitStatus>) -> String {
-    exit.map_or("how is unknown".to_owned(), |exit| exit.to_string())
+impl fmt::Display for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TaskError::Panicked(text) => write!(f, "the task panicked: {text}"),
+            TaskError::WorkerDied { pid, exit: Some(exit) } => {
+                write!(f, "the task's worker (pid {pid}) died: {exit}")
+            }
+            TaskError::WorkerDied { pid, exit: None } => {
+                write!(f, "the task's worker (pid {pid}) died in an unknown way")
+            }
+            TaskError::TimedOut(limit) => {
+                write!(f, "the task ran for more than {limit:?}, so its worker was killed")
+            }
+            TaskError::Terminated => f.write_str("the pool was terminated before the task was done"),
+            TaskError::Broken(text) => {
+                write!(f, "the pool is broken, because its workers cannot begin: {text}")
+            }
+            TaskError::Lost(text) => write!(f, "the task's argument or result was lost: {text}"),
+            TaskError::Refused { text, .. } => write!(f, "the pool did not take the task: {text}"),
+        }
+    }
 }
+
+impl std::error::Error for TaskError {}
 
 impl From<Error> for TaskError {
     fn from(error: Error) -> TaskError {
@@ -68,7 +85,7 @@ impl From<TaskError> for Error {
     }
 }
 
-/// What came of many tasks of which at least one gave no result.
+/// The results of a batch of which at least one task returned none.
 pub struct MapError<R> {
     first: (usize, TaskError),
     results: Vec<Result<R, TaskError>>,
@@ -79,22 +96,23 @@ impl<R> MapError<R> {
         MapError { first: (index, error), results }
     }
 
-    /// The error of the first task, in the order of the input, that gave no result.
+    /// Returns the error of the first task, in the order of the input, without a result.
     pub fn error(&self) -> &TaskError {
         &self.first.1
     }
 
-    /// Which task that was, from 0.
+    /// Returns the number of that task, from 0.
     pub fn index(&self) -> usize {
         self.first.0
     }
 
-    /// What came of each task, in the order of the input; empty if the pool took none.
+    /// Returns the result or error of each task, in the order of the input; empty if the pool took
+    /// none.
     pub fn results(&self) -> &[Result<R, TaskError>] {
         &self.results
     }
 
-    /// [`results`](MapError::results), to keep.
+    /// Returns the [`results`](MapError::results) by value.
     pub fn into_results(self) -> Vec<Result<R, TaskError>> {
         self.results
     }
@@ -109,7 +127,7 @@ impl<R> fmt::Display for MapError<R> {
         let failed = self.results.iter().filter(|result| result.is_err()).count();
         write!(
             f,
-            "{failed} of {} tasks gave no result; the first, number {index}: {error}",
+            "{failed} of {} tasks returned no result; the first, number {index}: {error}",
             self.results.len()
         )
     }

@@ -1,35 +1,36 @@
-//! The pool as its user has it.
+//! The pool's public handle.
 
 use std::fmt;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 
-use crate::array::Array;
+use crate::collections::array::Array;
 use crate::message::Message;
 use crate::pool::builder::PoolBuilder;
-use crate::pool::core::Core;
-use crate::pool::crew::watch;
+use crate::pool::engine::Engine;
 use crate::pool::error::{MapError, TaskError};
 use crate::pool::imap::Imap;
-use crate::pool::options::Options;
-use crate::pool::star::Star;
+use crate::pool::monitor;
 use crate::pool::task::{MapTask, Task};
+use crate::pool::task_options::TaskOptions;
 use crate::process::Argument;
 use crate::Result;
 
-/// Worker processes that run functions of this program, and do not take the work with them when they die.
+/// A pool of worker processes that run functions of this program, and survive the death of any of
+/// them.
 ///
-/// Functions are those of [`Process::spawn`](crate::Process::spawn): functions, or closures that capture nothing, with one
-/// parameter (several values go as a tuple). Arguments and results are what processes can be given, but no handles: give those to
-/// the workers' [initialiser](PoolBuilder::initializer). What a closure captures and has no bytes counts as nothing: a worker has one of
-/// its own, so do not capture a token that promises something about this process's memory. Each argument and result is on
-/// a thread's stack for a moment: what is larger than a few hundred KiB should be a `Vec`, or in shared memory.
+/// A function is a function pointer, as for [`Process::spawn`](crate::Process::spawn): a function,
+/// or a closure that captures nothing. It has one parameter; several values go as a tuple.
+/// Arguments and results are [`Argument`](crate::process::Argument)s without handles: pass handles
+/// to the workers' [initialiser](PoolBuilder::initializer). Each argument and result is on a
+/// thread's stack for a moment, so values above a few hundred KiB should be a `Vec`, or in shared
+/// memory.
 ///
-/// A task that panics, or whose worker is killed, gets its error; no other task is concerned, not even one of the same
-/// chunk, and the pool has all its workers again at once. Workers end with this process, however it ends. Dropping the
-/// pool [terminates](Pool::terminate) it.
+/// A task that panics, or whose worker is killed, returns its error. No other task is affected, not
+/// even one of the same chunk, and another worker takes the place at once. Workers end with this
+/// process, however it ends. Dropping the pool [terminates](Pool::terminate) it.
 ///
-/// It refuses to be given to another process, to be used after a `fork`, and to be made inside of a worker (unless
+/// A pool cannot be passed to another process, used after a `fork`, or created in a worker (unless
 /// [allowed](PoolBuilder::nested)).
 ///
 /// # Examples
@@ -50,38 +51,57 @@ use crate::Result;
 ///     assert_eq!(endless.take(3).collect::<Result<Vec<_>, _>>()?, [1, 4, 9]);
 ///
 ///     let error = pool.map(|n: i32| 12 / n, [1, 0, 3]).unwrap_err();
-///     assert!(error.to_string().contains("number 1: the task panicked: attempt to divide by zero"), "{error}");
+///     let text = error.to_string();
+///     assert!(text.contains("number 1: the task panicked: attempt to divide by zero"), "{text}");
 ///     assert_eq!(error.results()[2], Ok(4));
 ///     Ok(())
 /// }
 /// ```
 ///
-/// What a closure captures does not exist in a worker:
+/// A closure that captures anything is no function pointer, because what it captures does not exist
+/// in a worker. That includes values without bytes:
 ///
-/// ```compile_fail
+/// ```compile_fail,E0308
 /// # use pagemate::Pool;
 /// # let pool = Pool::new(1).unwrap();
 /// let n = 5_u64;
 /// pool.apply(move |()| n, ());
 /// ```
+///
+/// ```compile_fail,E0308
+/// # use pagemate::Pool;
+/// #[derive(Clone, Copy)]
+/// struct Token;
+///
+/// impl Token {
+///     fn get(self) {}
+/// }
+///
+/// # let pool = Pool::new(1).unwrap();
+/// let token = Token;
+/// pool.apply(move |()| token.get(), ());
+/// ```
 pub struct Pool {
-    pub(super) core: Arc<Core>,
-    /// Disconnected when the pool's thread has let go of `core`; there is none before it is started.
+    pub(super) engine: Arc<Engine>,
+    /// Disconnected when the monitor has released `engine`; `None` before the monitor is started.
     pub(super) watched: Option<Mutex<Receiver<()>>>,
 }
 
 impl Pool {
-    /// A pool of so many workers. They are started, and not waited for.
+    /// Creates a pool of `workers` workers. It starts them, and does not wait until they have
+    /// begun.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` (no workers, or more than 1,023), `NotInitialised`, `Unsupported` (in a worker of another pool, and what
-    /// [`Process::spawn`](crate::Process::spawn) says), `OutOfMemory`, `System`.
+    /// `InvalidInput` (no workers, or more than 1,023), `NotInitialised`, `Unsupported` (in a
+    /// worker of another pool, and for the reasons of [`Process::spawn`](crate::Process::spawn)),
+    /// `OutOfMemory`, `System`.
     pub fn new(workers: usize) -> Result<Pool> {
         Pool::builder().workers(workers).build()
     }
 
-    /// A pool with a name, an initialiser, limits. As many workers as the machine has processors, unless said.
+    /// Returns a builder, for a pool with a name, an initialiser or limits. The default number of
+    /// workers is that of the processors.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -105,163 +125,179 @@ impl Pool {
 }
 
 impl Pool {
-    /// Starts the workers, and the thread that looks after them.
-    pub(crate) fn start(core: Core) -> Result<Pool> {
-        let mut pool = Pool { core: Arc::new(core), watched: None };
-        // If this fails, dropping the pool ends those that were started.
-        pool.core.lock().crew.fill(&pool.core)?;
-        pool.watched = Some(Mutex::new(watch(&pool.core)?));
+    /// Starts the workers and the monitor.
+    pub(crate) fn start(engine: Engine) -> Result<Pool> {
+        let mut pool = Pool { engine: Arc::new(engine), watched: None };
+        // If this fails, dropping the pool ends the workers that were started.
+        pool.engine.lock().supervisor.fill(&pool.engine.shared)?;
+        pool.watched = Some(Mutex::new(monitor::start(&pool.engine)?));
         Ok(pool)
     }
 
-    pub(crate) fn core(&self) -> &Arc<Core> {
-        &self.core
-    }
-
-    /// How tasks are to be submitted: chunk size, retries, progress.
+    /// Returns options for submitting tasks: chunk size, retries, progress.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// #     pagemate::init();
     /// # let pool = pagemate::Pool::new(2)?;
     /// let mut seen = 0;
-    /// let halves = pool.options().chunk_size(10).progress(|done, _| seen = done).map(|n: u32| n / 2, 0..1000)?;
+    /// let halves = pool
+    ///     .task_options()
+    ///     .chunk_size(10)
+    ///     .progress(|done, _| seen = done)
+    ///     .map(|n: u32| n / 2, 0..1000)?;
     /// assert_eq!((halves[999], seen), (499, 1000));
     /// # Ok(())
     /// # }
     /// ```
-    pub fn options(&self) -> Options<'_> {
-        Options::new(self)
+    pub fn task_options(&self) -> TaskOptions<'_> {
+        TaskOptions::new(&self.engine)
     }
 
-    /// Runs `function` with `argument` in a worker, and waits for the result; who waits for a limited time calls
-    /// [`apply_async`](Pool::apply_async) and [`Task::get_timeout`].
+    /// Runs `function` with `argument` in a worker, and blocks until the result is there. To wait
+    /// for a limited time, call [`apply_async`](Pool::apply_async) and [`Task::get_timeout`].
     ///
     /// # Errors
     ///
-    /// [`TaskError`]: why there is none.
-    pub fn apply<F, A, R>(&self, function: F, argument: A) -> Result<R, TaskError>
+    /// [`TaskError`]: the reason why there is no result.
+    pub fn apply<A, R>(&self, function: fn(A) -> R, argument: A) -> Result<R, TaskError>
     where
-        F: Fn(A) -> R + Copy + Send + 'static,
         A: Argument + 'static,
         R: Argument + Send + 'static,
     {
         self.apply_async(function, argument)?.get()
     }
 
-    /// Runs `function` with `argument` in a worker. Waits only if [`queue_depth`](PoolBuilder::queue_depth) tasks are on their
-    /// way; who must not wait even then gives [`map_async`](Pool::map_async) the one argument.
+    /// Submits `function` with `argument`, and returns a handle of the task. Blocks only if
+    /// [`queue_depth`](PoolBuilder::queue_depth) tasks are unfinished;
+    /// [`map_async`](Pool::map_async) with one item does not block even then.
     ///
-    /// A task that was submitted cannot be taken back.
-    ///
-    /// # Errors
-    ///
-    /// [`TaskError::Refused`], [`TaskError::Broken`]: the pool does not take it.
-    pub fn apply_async<F, A, R>(&self, function: F, argument: A) -> Result<Task<R>, TaskError>
-    where
-        F: Fn(A) -> R + Copy + Send + 'static,
-        A: Argument + 'static,
-        R: Argument + Send + 'static,
-    {
-        self.options().apply_async(function, argument)
-    }
-
-    /// Runs `function` for each of `items`, in chunks, and gives the results in the order of the items. All tasks are run, also if
-    /// one fails. Of what is not said about its length (a `filter`, say) all items are taken first.
+    /// Short for `task_options().apply_async(..)`. A submitted task cannot be withdrawn.
     ///
     /// # Errors
     ///
-    /// [`MapError`]: which task was the first that gave no result, why, and all other results.
-    pub fn map<F, A, R>(&self, function: F, items: impl IntoIterator<Item = A>) -> Result<Vec<R>, MapError<R>>
+    /// [`TaskError::Refused`], [`TaskError::Broken`]: the pool does not accept the task.
+    pub fn apply_async<A, R>(&self, function: fn(A) -> R, argument: A) -> Result<Task<R>, TaskError>
     where
-        F: Fn(A) -> R + Copy + Send + 'static,
         A: Argument + 'static,
         R: Argument + Send + 'static,
     {
-        self.options().map(function, items)
+        self.task_options().apply_async(function, argument)
     }
 
-    /// [`map`](Pool::map) for functions with several parameters: each item is a tuple of them, of two to eight.
+    /// Runs `function` for each of `items`, in chunks, and returns the results in the order of the
+    /// items. All tasks run, also if one fails. If the iterator does not know its length (a
+    /// `filter`, for example), all items are taken first. Short for `task_options().map(..)`.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError`]: the first task without a result, the reason, and all other results.
+    pub fn map<A, R>(
+        &self,
+        function: fn(A) -> R,
+        items: impl IntoIterator<Item = A>,
+    ) -> Result<Vec<R>, MapError<R>>
+    where
+        A: Argument + 'static,
+        R: Argument + Send + 'static,
+    {
+        self.task_options().map(function, items)
+    }
+
+    /// Like [`map`](Pool::map), for functions of two parameters: each item is a pair. For more
+    /// parameters, take a tuple apart in a closure. Short for `task_options().starmap(..)`.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// #     pagemate::init();
+    /// # let pool = pagemate::Pool::new(2)?;
+    /// assert_eq!(pool.starmap(u64::pow, [(2, 3), (3, 2)])?, [8, 9]);
+    /// assert_eq!(pool.map(|(n, low, high)| u64::clamp(n, low, high), [(7, 1, 5), (3, 1, 5)])?, [5, 3]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
     /// As [`map`](Pool::map).
-    pub fn starmap<F, A, R>(
+    pub fn starmap<A, B, R>(
         &self,
-        function: F,
-        items: impl IntoIterator<Item = A>,
+        function: fn(A, B) -> R,
+        items: impl IntoIterator<Item = (A, B)>,
     ) -> Result<Vec<R>, MapError<R>>
     where
-        F: Star<A, R> + Copy + Send + 'static,
         A: Argument + 'static,
+        B: Argument + 'static,
         R: Argument + Send + 'static,
     {
-        self.options().starmap(function, items)
+        self.task_options().starmap(function, items)
     }
 
-    /// [`map`](Pool::map) without waiting: not for room either.
+    /// Submits what [`map`](Pool::map) would run, without blocking, even if the queue is full.
+    /// Short for `task_options().map_async(..)`.
     ///
     /// # Errors
     ///
     /// As [`apply_async`](Pool::apply_async).
-    pub fn map_async<F, A, R>(
+    pub fn map_async<A, R>(
         &self,
-        function: F,
+        function: fn(A) -> R,
         items: impl IntoIterator<Item = A>,
     ) -> Result<MapTask<R>, TaskError>
     where
-        F: Fn(A) -> R + Copy + Send + 'static,
         A: Argument + 'static,
         R: Argument + Send + 'static,
     {
-        self.options().map_async(function, items)
+        self.task_options().map_async(function, items)
     }
 
-    /// [`starmap`](Pool::starmap) without waiting.
+    /// Submits what [`starmap`](Pool::starmap) would run, without blocking. Short for
+    /// `task_options().starmap_async(..)`.
     ///
     /// # Errors
     ///
     /// As [`apply_async`](Pool::apply_async).
-    pub fn starmap_async<F, A, R>(
+    pub fn starmap_async<A, B, R>(
         &self,
-        function: F,
-        items: impl IntoIterator<Item = A>,
+        function: fn(A, B) -> R,
+        items: impl IntoIterator<Item = (A, B)>,
     ) -> Result<MapTask<R>, TaskError>
     where
-        F: Star<A, R> + Copy + Send + 'static,
         A: Argument + 'static,
+        B: Argument + 'static,
         R: Argument + Send + 'static,
     {
-        self.options().starmap_async(function, items)
+        self.task_options().starmap_async(function, items)
     }
 
-    /// Runs `function` for each of `items`, which may be endless, and gives results in their order while it goes on. Takes no more
-    /// of the items ahead of what was asked for than [`Options::look_ahead`] says.
+    /// Returns an iterator over the results of `function` for each of `items`, in their order.
+    /// `items` may be endless: at most [`TaskOptions::look_ahead`] chunks are taken ahead of the
+    /// results that were asked for. Short for `task_options().imap(..)`.
     ///
-    /// Errors are items: the next ones come after them.
-    pub fn imap<F, A, R, I>(&self, function: F, items: I) -> Imap<'_, I::IntoIter, A, R>
+    /// Errors are items; the following results come after them.
+    pub fn imap<A, R, I>(&self, function: fn(A) -> R, items: I) -> Imap<'_, I::IntoIter, A, R>
     where
-        F: Fn(A) -> R + Copy + Send + 'static,
         A: Argument + 'static,
         R: Argument + Send + 'static,
         I: IntoIterator<Item = A>,
     {
-        self.options().imap(function, items)
+        self.task_options().imap(function, items)
     }
 
-    /// [`imap`](Pool::imap), with the results in the order in which they come.
-    pub fn imap_unordered<F, A, R, I>(&self, function: F, items: I) -> Imap<'_, I::IntoIter, A, R>
+    /// Like [`imap`](Pool::imap), with the results in the order in which they arrive. Short for
+    /// `task_options().imap_unordered(..)`.
+    pub fn imap_unordered<A, R, I>(&self, function: fn(A) -> R, items: I) -> Imap<'_, I::IntoIter, A, R>
     where
-        F: Fn(A) -> R + Copy + Send + 'static,
         A: Argument + 'static,
         R: Argument + Send + 'static,
         I: IntoIterator<Item = A>,
     {
-        self.options().imap_unordered(function, items)
+        self.task_options().imap_unordered(function, items)
     }
 
-    /// Runs `function` on pieces of a shared array, to fill the same pieces of another, which has as many elements: workers map
-    /// both, and nothing is copied. Both are locked meanwhile.
+    /// Runs `function` on pieces of a shared array, to fill the same pieces of another array of the
+    /// same length. Workers map both arrays, and nothing is copied. Both are locked meanwhile.
+    /// Short for `task_options().map_slice(..)`.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -279,38 +315,40 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// [`MapError`]: which piece was the first on which the function failed, and why; such a piece may be half filled. Pieces are
-    /// numbered from 0, and have [`chunk_size`](Options::chunk_size) elements; unless said, each worker gets four.
-    /// [`TaskError::Refused`]: the arrays differ in length or are one and the same, their locks say that a holder died
-    /// or panicked, or the pool takes no tasks.
-    pub fn map_slice<F, T, R>(
+    /// [`MapError`]: the first piece on which the function failed, and the reason. Such a piece may
+    /// be half filled. Pieces are numbered from 0 and have [`chunk_size`](TaskOptions::chunk_size)
+    /// elements; the default is four pieces for each worker.
+    ///
+    /// [`TaskError::Refused`]: the arrays differ in length or are the same array, a lock reports
+    /// that its holder died or panicked, or the pool accepts no tasks.
+    pub fn map_slice<T, R>(
         &self,
-        function: F,
+        function: fn(&[T], &mut [R]),
         input: &Array<T>,
         output: &Array<R>,
     ) -> Result<(), MapError<()>>
     where
-        F: Fn(&[T], &mut [R]) + Copy + Send + 'static,
         T: Message,
         R: Message,
     {
-        self.options().map_slice(function, input, output)
+        self.task_options().map_slice(function, input, output)
     }
 
-    /// The pool's name, `pool` if it was given none.
+    /// Returns the pool's name; the default is `pool`.
     pub fn name(&self) -> &str {
-        &self.core.plan.name
+        &self.engine.shared.plan.name
     }
 
-    /// How many workers it has.
+    /// Returns the number of workers.
     pub fn workers(&self) -> usize {
-        self.core.plan.workers
+        self.engine.shared.plan.workers
     }
 
-    /// The process ids of the workers that run at this moment: fewer than [`workers`](Pool::workers) for a moment after a death.
+    /// Returns the process ids of the running workers. For a moment after a death there are fewer
+    /// than [`workers`](Pool::workers).
     pub fn pids(&self) -> Vec<u32> {
-        if self.core.is_own() {
-            self.core.lock().crew.pids()
+        if self.engine.is_own() {
+            self.engine.lock().supervisor.pids()
         } else {
             Vec::new()
         }

@@ -1,4 +1,4 @@
-//! Results while the work goes on.
+//! Iterators over results that arrive while tasks run.
 
 use std::fmt;
 use std::iter::FusedIterator;
@@ -7,49 +7,60 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::pool::batch::Outcome;
+use crate::pool::chunker::Chunker;
+use crate::pool::engine::Engine;
 use crate::pool::error::TaskError;
-use crate::pool::handle::Pool;
-use crate::pool::source::Source;
 use crate::process::Argument;
 use crate::sys::clock::Deadline;
 
-/// The results of [`Pool::imap`] and [`Pool::imap_unordered`]: each with what came of one task.
+/// The results of [`Pool::imap`](crate::Pool::imap) and
+/// [`Pool::imap_unordered`](crate::Pool::imap_unordered): each item is the result or error of one
+/// task.
 ///
-/// Items are taken from the input when results are asked for, so an endless input needs no memory; while nobody asks, workers do what was
-/// taken ahead, and then wait. If the pool is closed or broken from the beginning, the only result says so; if it is joined,
-/// terminated or broken later, no more items are taken, and each that was has its result or that error. Dropping it lets the
-/// tasks that were submitted run to their ends.
+/// Items are taken from the input when results are asked for, so an endless input needs no memory.
+/// While no result is asked for, workers run what was taken ahead, and then wait. Dropping the
+/// iterator lets the submitted tasks run to their ends.
+///
+/// If the pool is closed or broken from the beginning, the only item is that error. If it is
+/// joined, terminated or broken later, no more items are taken, and each that was taken has its
+/// result or that error.
 #[must_use = "it submits nothing until results are asked for"]
 pub struct Imap<'a, I, A, R> {
-    source: Option<Source<I>>,
-    /// Why there is no source.
+    chunker: Option<Chunker<I>>,
+    /// The reason why there is no chunker.
     refused: Option<TaskError>,
     outcome: Arc<Outcome<R>>,
-    /// How many tasks may be submitted, or done and not given away.
+    /// Maximum number of tasks that are submitted, or done and not returned yet.
     ahead: usize,
-    given: usize,
-    pool: PhantomData<&'a Pool>,
+    returned: usize,
+    engine: &'a Engine,
     arguments: PhantomData<fn(A)>,
 }
 
-impl<I, A, R> Imap<'_, I, A, R> {
-    pub(crate) fn new(source: Result<Source<I>, TaskError>, outcome: Arc<Outcome<R>>, ahead: usize) -> Self {
-        let (source, refused) = match source {
-            Ok(source) => (Some(source), None),
+impl<'a, I, A, R> Imap<'a, I, A, R> {
+    pub(crate) fn new(
+        engine: &'a Engine,
+        chunker: Result<Chunker<I>, TaskError>,
+        outcome: Arc<Outcome<R>>,
+        ahead: usize,
+    ) -> Self {
+        let (chunker, refused) = match chunker {
+            Ok(chunker) => (Some(chunker), None),
             Err(error) => (None, Some(error)),
         };
-        Imap { source, refused, outcome, ahead, given: 0, pool: PhantomData, arguments: PhantomData }
+        Imap { chunker, refused, outcome, ahead, returned: 0, engine, arguments: PhantomData }
     }
 }
 
-/// What a look for the next result gives.
+/// The outcome of a check for the next result.
 enum Next<R> {
     Result(Result<R, TaskError>),
     End,
 }
 
 impl<A: Argument, R, I: Iterator<Item = A>> Imap<'_, I, A, R> {
-    /// The next result if it is there; `None` at the end. Does not wait, but takes items from the input.
+    /// Returns the next result if it is there; `None` at the end. Does not block, but takes items
+    /// from the input.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -59,7 +70,7 @@ impl<A: Argument, R, I: Iterator<Item = A>> Imap<'_, I, A, R> {
     /// let first = loop {
     ///     match results.try_next() {
     ///         Ok(result) => break result,
-    ///         Err(pagemate::pool::NotYet) => {} // something else
+    ///         Err(pagemate::pool::NextTimedOut) => {} // something else
     ///     }
     /// };
     /// assert_eq!((first, results.next(), results.next()), (Some(Ok(2)), Some(Ok(3)), None));
@@ -69,42 +80,42 @@ impl<A: Argument, R, I: Iterator<Item = A>> Imap<'_, I, A, R> {
     ///
     /// # Errors
     ///
-    /// [`NotYet`]: it has not come. It can be asked for again.
-    pub fn try_next(&mut self) -> Result<Option<Result<R, TaskError>>, NotYet> {
-        self.next_until(Deadline::At(0)).ok_or(NotYet)
+    /// [`NextTimedOut`]: the result has not arrived. Ask for it again.
+    pub fn try_next(&mut self) -> Result<Option<Result<R, TaskError>>, NextTimedOut> {
+        self.next_until(Deadline::At(0)).ok_or(NextTimedOut)
     }
 
-    /// The next result; `None` at the end. Waits for `timeout` at most.
+    /// Returns the next result; `None` at the end. Blocks for `timeout` at most.
     ///
     /// # Errors
     ///
-    /// [`NotYet`]: it has not come. It can be asked for again.
-    pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Result<R, TaskError>>, NotYet> {
-        self.next_until(Deadline::after(timeout)).ok_or(NotYet)
+    /// [`NextTimedOut`]: the result has not arrived. Ask for it again.
+    pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Result<R, TaskError>>, NextTimedOut> {
+        self.next_until(Deadline::after(timeout)).ok_or(NextTimedOut)
     }
 
-    /// [`next_timeout`](Imap::next_timeout), until `deadline`.
+    /// Like [`next_timeout`](Imap::next_timeout), until `deadline`.
     ///
     /// # Errors
     ///
     /// Those of [`next_timeout`](Imap::next_timeout).
-    pub fn next_deadline(&mut self, deadline: Instant) -> Result<Option<Result<R, TaskError>>, NotYet> {
-        self.next_until(Deadline::at(deadline)).ok_or(NotYet)
+    pub fn next_deadline(&mut self, deadline: Instant) -> Result<Option<Result<R, TaskError>>, NextTimedOut> {
+        self.next_until(Deadline::at(deadline)).ok_or(NextTimedOut)
     }
 
     fn next_until(&mut self, deadline: Deadline) -> Option<Option<Result<R, TaskError>>> {
         if let Some(error) = self.refused.take() {
             return Some(Some(Err(error)));
         }
-        let Some(source) = &mut self.source else { return Some(None) };
-        let core = source.core.clone();
-        let (outcome, ahead, given) = (&self.outcome, self.ahead, self.given);
-        if !core.is_own() {
-            self.source = None;
-            return Some(core.check().err().map(Err));
+        let Some(chunker) = &mut self.chunker else { return Some(None) };
+        let engine = self.engine;
+        let (outcome, ahead, returned) = (&self.outcome, self.ahead, self.returned);
+        if !engine.is_own() {
+            self.chunker = None;
+            return Some(engine.check().err().map(Err));
         }
-        source.fill::<R>(ahead, given);
-        outcome.lock().total = source.total();
+        chunker.fill::<R>(ahead, returned);
+        outcome.lock().total = chunker.total();
         let mut attempt = || {
             let mut results = outcome.lock();
             if let Some(result) = results.next() {
@@ -114,27 +125,28 @@ impl<A: Argument, R, I: Iterator<Item = A>> Imap<'_, I, A, R> {
                 return Some(Next::End);
             }
             drop(results);
-            core.turn(&mut source.chunks);
+            engine.collect_and_submit(&mut chunker.chunks);
             None
         };
         let found = match attempt().or_else(&mut attempt) {
             Some(found) => found,
-            None => core.wait(outcome.id, deadline, attempt)?,
+            None => engine.wait(outcome.id, deadline, attempt)?,
         };
         match found {
             Next::Result(result) => {
-                self.given += 1;
+                self.returned += 1;
                 if matches!(
                     result,
                     Err(TaskError::Terminated | TaskError::Broken(_) | TaskError::Refused { .. })
                 ) {
-                    // The pool does nothing any more: an endless input would give errors without end.
-                    source.stop();
+                    // The pool runs nothing any more: an endless input would return errors without
+                    // end.
+                    chunker.stop();
                 }
                 Some(Some(result))
             }
             Next::End => {
-                self.source = None;
+                self.chunker = None;
                 Some(None)
             }
         }
@@ -151,13 +163,20 @@ impl<A: Argument, R, I: Iterator<Item = A>> Iterator for Imap<'_, I, A, R> {
 
 impl<A: Argument, R, I: Iterator<Item = A>> FusedIterator for Imap<'_, I, A, R> {}
 
-/// The next result has not come in time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the next result has not come in time: ask for it again")]
-pub struct NotYet;
+/// The error of a result that has not arrived in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NextTimedOut;
+
+impl fmt::Display for NextTimedOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the next result has not come in time: ask for it again")
+    }
+}
+
+impl std::error::Error for NextTimedOut {}
 
 impl<I, A, R> fmt::Debug for Imap<'_, I, A, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Imap").field("given", &self.given).finish_non_exhaustive()
+        f.debug_struct("Imap").field("returned", &self.returned).finish_non_exhaustive()
     }
 }

@@ -1,74 +1,51 @@
 //! A pool of worker processes: tasks go in, results come out, and a death costs one task at most.
 //!
-//! Chunks of tasks stand in slots (`slot`), in the order of a line (`line`) from which workers take them (`worker`). A worker
-//! runs a chunk task by task and says after each how far it is (`chunk`); so its death tells exactly which task it was in. The
-//! pool's own process keeps who submitted what (`core`, `flow`, `batch`), looks after the workers (`crew`), and at every slot once in a
-//! while (`sweep`). Everything stands in one segment (`desk`), which no other process has.
+//! Everything that processes share is stored in one segment, which no other program has (`layout`,
+//! mapped by `shared_pool`): slots with chunks of tasks (`slot`), a queue of them (`run_queue`),
+//! and what each worker has finished (`completions`). A worker takes chunks (`worker`), runs their
+//! tasks one by one, and stores after each how many are done (`chunk`); so its death tells exactly
+//! which task it was in.
+//!
+//! The pool's own process packs chunks (`task_options`, `submission`, `chunker`, `packed_chunk`),
+//! puts them into slots and collects their results (`engine`, `scheduler`, `slot_table`, `batch`).
+//! A thread of it replaces dead workers (`monitor`, `supervisor`), and another runs callbacks
+//! (`callbacks`).
 
-#[cfg(not(loom))]
-mod batch;
-#[cfg(not(loom))]
+pub(super) mod batch;
 mod builder;
-#[cfg(not(loom))]
-mod calls;
-#[cfg(not(loom))]
-mod chunk;
-#[cfg(not(loom))]
-mod core;
-#[cfg(not(loom))]
-mod crew;
-#[cfg(not(loom))]
-mod desk;
-#[cfg(not(loom))]
-mod ending;
-#[cfg(not(loom))]
-mod error;
-pub(crate) mod finished;
-#[cfg(not(loom))]
-mod flow;
-#[cfg(not(loom))]
+mod callbacks;
+pub(super) mod chunk;
+pub(super) mod chunker;
+pub(crate) mod completions;
+pub(super) mod engine;
+pub(crate) mod error;
+mod function;
 mod handle;
-#[cfg(not(loom))]
 mod imap;
-pub(crate) mod line;
-#[cfg(not(loom))]
-mod options;
-#[cfg(not(loom))]
-mod rehearsal;
-#[cfg(not(loom))]
+pub(crate) mod layout;
+mod monitor;
+pub(crate) mod packed_chunk;
+pub(crate) mod run_queue;
+pub(super) mod scheduler;
+pub(super) mod shared;
+pub(super) mod shared_pool;
+mod shutdown;
 mod slice;
 pub(crate) mod slot;
-#[cfg(not(loom))]
-mod source;
-#[cfg(not(loom))]
-mod star;
-#[cfg(not(loom))]
-mod sweep;
-#[cfg(not(loom))]
+pub(crate) mod slot_table;
+mod submission;
+pub(super) mod supervisor;
 mod task;
+mod task_options;
 #[cfg(all(test, not(loom)))]
 mod tests;
-#[cfg(not(loom))]
-mod worker;
+pub(super) mod worker;
 
-#[cfg(not(loom))]
 pub use builder::PoolBuilder;
-#[cfg(not(loom))]
-pub(crate) use desk::describe;
-#[cfg(not(loom))]
 pub use error::{MapError, TaskError};
-#[cfg(not(loom))]
 pub use handle::Pool;
-#[cfg(not(loom))]
-pub use imap::{Imap, NotYet};
-#[cfg(not(loom))]
-pub use options::Options;
-#[cfg(not(loom))]
-#[doc(hidden)]
-pub use rehearsal::Rehearsal;
-#[cfg(not(loom))]
-pub use star::Star;
-#[cfg(not(loom))]
+pub use imap::{Imap, NextTimedOut};
+pub(crate) use shared_pool::describe;
 pub use task::{MapTask, Task};
-#[cfg(not(loom))]
+pub use task_options::TaskOptions;
 pub use worker::{worker, Worker};

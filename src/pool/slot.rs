@@ -1,37 +1,40 @@
-//! The word of a task slot: who may touch what stands beside it.
+//! The word of a task slot: it says who may access the slot's other fields.
 //!
 //! # State
 //!
 //! | bits | meaning |
 //! |---|---|
-//! | 0..3 | what it is |
-//! | 3 | somebody waits for the end of this run |
-//! | 4..16 | which worker; only of RUNNING and DONE |
-//! | 16..64 | ticket: the how-manieth run of the pool this is |
+//! | 0..3 | state |
+//! | 3 | a thread waits for the end of this run |
+//! | 4..16 | worker; only of RUNNING and DONE |
+//! | 16..64 | ticket: sequence number of this run |
 //!
-//! | state | meaning | who moves it on |
-//! |---|---|---|
-//! | FREE | the fresh state; nobody's | the pool: fills the slot, stores QUEUED |
-//! | QUEUED(t) | filled, waiting for a worker | a worker, CAS to RUNNING(t, w): this CAS *is* the taking |
-//! | RUNNING(t, w) | w works on it | w, swap to DONE; when w is dead, the pool, to FREE or QUEUED(t') |
-//! | DONE(t, w) | what came of it stands there | the pool, to FREE or QUEUED(t') |
+//! - FREE: the fresh state. The pool fills the slot and stores QUEUED.
+//! - QUEUED(t): filled, and waiting for a worker. A worker takes it by a CAS to RUNNING(t, w).
+//! - RUNNING(t, w): worker w runs it. The worker swaps in DONE; if it is dead, the pool stores FREE
+//!   or QUEUED(t').
+//! - DONE(t, w): the results are in the slot. The pool stores FREE or QUEUED(t').
 //!
-//! "The pool" is the one process that made it, under a lock of its own; workers are many.
+//! "The pool" is the process that created it, under a lock of its own; there are many workers.
 //!
 //! # Memory ordering
 //!
-//! Who takes acquires what the pool has written before its Release of QUEUED; DONE is AcqRel and the pool acquires it. A waiter
-//! sets bit 3 in the same word, so the worker's swap sees it, or the waiter sees DONE; then nobody will wake it, and it must
-//! take what is there.
+//! A worker that takes a slot acquires what the pool has written before its Release of QUEUED. DONE
+//! is AcqRel and the pool acquires it. A waiter sets bit 3 in the same word: either the worker's
+//! swap sees the bit, or the waiter sees DONE. In the second case no worker will wake it, and it
+//! must collect the slot itself.
 //!
 //! # Death
 //!
-//! | window | noticed by | repaired by | lost |
-//! |---|---|---|---|
-//! | worker dies before the CAS to RUNNING | the pool, from its pidfd | nothing to do | nothing |
-//! | between RUNNING and DONE | the same | the pool keeps the results that are there, gives the task in hand its error or another try, and queues the rest | the task in hand |
-//! | after DONE | the same | the pool looks at all slots of the dead | nothing |
-//! | the pool dies | the workers, from its pidfd | they end | everything, with the pool |
+//! - The worker dies before its CAS to RUNNING. Its pidfd tells the pool. Nothing is to be
+//!   repaired, and nothing is lost.
+//! - The worker dies between RUNNING and DONE. Its pidfd tells the pool, which keeps the results
+//!   that are there, stores the error of the task in hand or tries it again, and queues the rest.
+//!   Lost: the task in hand.
+//! - The worker dies after DONE. Its pidfd tells the pool, which checks all slots of the dead
+//!   worker. Nothing is lost.
+//! - The pool's process dies. Its pidfd tells the workers, which end. Everything is lost with the
+//!   pool.
 
 use crate::loom::atomic::AtomicU64;
 use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -48,10 +51,18 @@ const QUEUED: u64 = 1;
 const RUNNING: u64 = 2;
 const DONE: u64 = 3;
 
-/// What a slot is.
+/// A task in a worker's hand: the ticket of its chunk, and the number of tasks before it in the
+/// chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct InHand {
+    pub(crate) ticket: u64,
+    pub(crate) done: u32,
+}
+
+/// The state of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
-    /// Or damaged: the pool writes it anew before it uses it.
+    /// Or damaged: the pool stores the word anew before it uses the slot.
     Free,
     Queued(u64),
     Running(u64, usize),
@@ -76,29 +87,30 @@ fn state(word: u64) -> State {
 /// The word itself.
 #[derive(Debug)]
 #[repr(transparent)]
-pub(crate) struct Word(AtomicU64);
+pub(crate) struct SlotWord(AtomicU64);
 
-impl Word {
+impl SlotWord {
     #[cfg(any(test, loom))]
-    pub(crate) fn new() -> Word {
-        Word(AtomicU64::new(FREE))
+    pub(crate) fn new() -> SlotWord {
+        SlotWord(AtomicU64::new(FREE))
     }
 
     pub(crate) fn state(&self) -> State {
         state(self.0.load(Acquire)) // pairs with queue() and finish()
     }
 
-    /// What the pool has filled in can be taken from now on.
+    /// Makes the filled slot available to workers.
     pub(crate) fn queue(&self, ticket: u64) {
         self.0.store(pack(QUEUED, ticket, 0), Release); // pairs with take()
     }
 
-    /// Takes it for `worker`, if it is queued with this ticket.
+    /// Takes the slot for `worker`, if it is queued with this ticket.
     pub(crate) fn take(&self, ticket: u64, worker: usize) -> bool {
         let mut seen = self.0.load(Relaxed);
         while state(seen) == State::Queued(ticket) {
             let taken = pack(RUNNING, ticket, worker) | seen & WAITED;
-            // Pairs with queue(): what the pool has filled in is there. It fails only if somebody else took it or waits.
+            // Pairs with queue(), so the pool's writes to the slot are visible. Fails only if
+            // another worker took it, or a thread has begun to wait.
             match self.0.compare_exchange_weak(seen, taken, Acquire, Relaxed) {
                 Ok(_) => return true,
                 Err(now) => seen = now,
@@ -107,20 +119,21 @@ impl Word {
         false
     }
 
-    /// Says that `worker` is through with it. True: somebody waits for that.
+    /// Finishes the run of `worker`. Returns whether a thread waits for it.
     #[must_use]
     pub(crate) fn finish(&self, ticket: u64, worker: usize) -> bool {
-        // Pairs with state() and wait_for(): only this worker moves it on while it lives.
+        // Pairs with state() and wait_for(). No other process changes the state while this worker
+        // lives.
         self.0.swap(pack(DONE, ticket, worker), AcqRel) & WAITED != 0
     }
 
-    /// Says that somebody is about to wait for the end of this run. False: there is nothing to wait for.
+    /// Announces a waiter for the end of this run. Returns `false` if there is nothing to wait for.
     pub(crate) fn wait_for(&self, ticket: u64) -> bool {
         let seen = self.0.fetch_or(WAITED, AcqRel); // pairs with finish()
         matches!(state(seen), State::Queued(now) | State::Running(now, _) if now == ticket)
     }
 
-    /// Nobody's again.
+    /// Frees the slot.
     pub(crate) fn clear(&self) {
         self.0.store(FREE, Relaxed);
     }
@@ -132,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_slot_is_taken_once_and_by_its_ticket() {
-        let word = Word::new();
+        let word = SlotWord::new();
         assert!(!word.take(0, 1) && word.state() == State::Free);
         word.queue(7);
         assert!(!word.take(6, 1) && word.take(7, 4095) && !word.take(7, 2));

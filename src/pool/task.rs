@@ -1,4 +1,4 @@
-//! One task, or a batch of them, that runs while its submitter does something else.
+//! Handles of submitted tasks: one task, or a batch.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -6,50 +6,54 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::pool::batch::{Outcome, Results};
-use crate::pool::core::Core;
+use crate::pool::engine::Engine;
 use crate::pool::error::{MapError, TaskError};
 use crate::sys::clock::Deadline;
 use crate::{Error, ErrorKind};
 
-/// What is on its way: [`Task`] and [`MapTask`] differ in what they make of the results.
+/// Unfinished work. [`Task`] and [`MapTask`] differ in how they return its results.
 struct Pending<R> {
-    core: Arc<Core>,
+    engine: Arc<Engine>,
     outcome: Arc<Outcome<R>>,
 }
 
 impl<R> Pending<R> {
     fn is_ready(&self) -> bool {
         let ready = || self.outcome.lock().is_ready();
-        self.core.is_own() && (ready() || self.core.turn(&mut VecDeque::new()) && ready())
+        self.engine.is_own() && (ready() || self.engine.collect_and_submit(&mut VecDeque::new()) && ready())
     }
 
-    /// Whether it is ready in time; an error if it can never be here.
+    /// Blocks until the results are ready. Returns `false` if the deadline passed, and an error if
+    /// they can never be ready here.
     fn wait(&self, deadline: Deadline) -> Result<bool, TaskError> {
-        // A fork has the locks as they were: somebody may have held them.
-        self.core.check_own()?;
-        if self.core.is_caller() && self.outcome.lock().has_callback() {
+        // A fork has copies of the locks: another thread may have held them.
+        self.engine.check_own()?;
+        if self.engine.is_callback_thread() && self.outcome.lock().has_callback() {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
-                "a callback cannot wait for a task that has a callback: that is called only when this one has returned",
+                "a callback cannot wait for a task that has a callback: that is called \
+                 only when this one has returned",
             )
             .into());
         }
         let attempt = || {
-            self.core.turn(&mut VecDeque::new());
+            self.engine.collect_and_submit(&mut VecDeque::new());
             self.outcome.lock().is_ready().then_some(())
         };
-        Ok(self.core.wait(self.outcome.id, deadline, attempt).is_some())
+        Ok(self.engine.wait(self.outcome.id, deadline, attempt).is_some())
     }
 }
 
-/// A task that was submitted with [`Pool::apply_async`](crate::Pool::apply_async). Dropping it does not stop the task.
+/// A task that was submitted with [`Pool::apply_async`](crate::Pool::apply_async). Dropping it does
+/// not stop the task.
 ///
-/// For results as they come there is [`Pool::imap_unordered`](crate::Pool::imap_unordered). To wait for a task and for other things at
-/// once, give it a callback that sets an [`Event`](crate::Event) or sends into a channel: it cannot be in a
-/// [`WaitSet`](crate::WaitSet) itself.
+/// For results as they arrive use [`Pool::imap_unordered`](crate::Pool::imap_unordered). A task
+/// cannot be in a [`WaitSet`](crate::WaitSet): to wait for it and for other things at once, give it
+/// a callback that sets an [`Event`](crate::Event) or sends into a channel.
 ///
-/// In a fork of the process that submitted it, it is never ready. In a callback of its pool a task with a
-/// [callback](crate::pool::Options::apply_async_with) that has not returned cannot be waited for.
+/// In a fork of the process that submitted it, a task is never ready. A callback of the pool cannot
+/// wait for a task whose own [callback](crate::pool::TaskOptions::apply_async_with) has not
+/// returned.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -66,41 +70,42 @@ pub struct Task<R> {
 }
 
 impl<R> Task<R> {
-    pub(crate) fn new(core: Arc<Core>, outcome: Arc<Outcome<R>>) -> Task<R> {
-        Task { pending: Pending { core, outcome } }
+    pub(crate) fn new(engine: Arc<Engine>, outcome: Arc<Outcome<R>>) -> Task<R> {
+        Task { pending: Pending { engine, outcome } }
     }
 
-    /// Whether the result is there, and its callback has returned.
+    /// Returns whether the result is there and the callback has returned.
     pub fn is_ready(&self) -> bool {
         self.pending.is_ready()
     }
 
-    /// Waits until the result is there.
+    /// Blocks until the result is there.
     pub fn wait(&self) {
         let _ = self.pending.wait(Deadline::Never);
     }
 
-    /// Waits until the result is there, for `timeout` at most. False: it is not.
+    /// Blocks until the result is there, for `timeout` at most. Returns whether it is.
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         self.pending.wait(Deadline::after(timeout)).unwrap_or(false)
     }
 
-    /// [`wait_timeout`](Task::wait_timeout), until `deadline`.
+    /// Like [`wait_timeout`](Task::wait_timeout), until `deadline`.
     pub fn wait_deadline(&self, deadline: Instant) -> bool {
         self.pending.wait(Deadline::at(deadline)).unwrap_or(false)
     }
 
-    /// Waits for the result.
+    /// Blocks until the result is there, and returns it.
     ///
     /// # Errors
     ///
-    /// [`TaskError`]: why there is none. `Refused`: it cannot be waited for here (see [`Task`]).
+    /// [`TaskError`]: the reason why there is no result. `Refused`: this thread cannot wait for it
+    /// (see [`Task`]).
     pub fn get(self) -> Result<R, TaskError> {
         self.pending.wait(Deadline::Never)?;
         one(&mut self.pending.outcome.lock())
     }
 
-    /// The result if it is there, without waiting: otherwise it gives itself back.
+    /// Returns the result if it is there, without blocking; otherwise returns the task.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -120,25 +125,25 @@ impl<R> Task<R> {
     ///
     /// # Errors
     ///
-    /// The task itself if it is not ready yet.
+    /// The task, if it is not ready yet.
     pub fn try_get(self) -> Result<Result<R, TaskError>, Task<R>> {
         self.get_until(Deadline::At(0))
     }
 
-    /// Waits for the result, for `timeout` at most: then it gives itself back.
+    /// Blocks until the result is there, for `timeout` at most; then returns the task.
     ///
     /// # Errors
     ///
-    /// The task itself if it is not ready yet.
+    /// The task, if it is not ready yet.
     pub fn get_timeout(self, timeout: Duration) -> Result<Result<R, TaskError>, Task<R>> {
         self.get_until(Deadline::after(timeout))
     }
 
-    /// [`get_timeout`](Task::get_timeout), until `deadline`.
+    /// Like [`get_timeout`](Task::get_timeout), until `deadline`.
     ///
     /// # Errors
     ///
-    /// The task itself if it is not ready yet.
+    /// The task, if it is not ready yet.
     pub fn get_deadline(self, deadline: Instant) -> Result<Result<R, TaskError>, Task<R>> {
         self.get_until(Deadline::at(deadline))
     }
@@ -152,7 +157,7 @@ impl<R> Task<R> {
     }
 }
 
-/// The result of a batch of one.
+/// Returns the result of a batch of one.
 pub(crate) fn one<R>(results: &mut Results<R>) -> Result<R, TaskError> {
     results.next().unwrap_or(Err(TaskError::Terminated))
 }
@@ -163,68 +168,69 @@ impl<R> fmt::Debug for Task<R> {
     }
 }
 
-/// Tasks that were submitted with [`Pool::map_async`](crate::Pool::map_async). Dropping it does not stop them.
+/// A batch of tasks that was submitted with [`Pool::map_async`](crate::Pool::map_async). Dropping
+/// it does not stop the tasks.
 #[must_use = "the results are lost if nobody gets them"]
 pub struct MapTask<R> {
     pending: Pending<R>,
 }
 
 impl<R> MapTask<R> {
-    pub(crate) fn new(core: Arc<Core>, outcome: Arc<Outcome<R>>) -> MapTask<R> {
-        MapTask { pending: Pending { core, outcome } }
+    pub(crate) fn new(engine: Arc<Engine>, outcome: Arc<Outcome<R>>) -> MapTask<R> {
+        MapTask { pending: Pending { engine, outcome } }
     }
 
-    /// Whether all results are there, and the callback has returned.
+    /// Returns whether all results are there and the callback has returned.
     pub fn is_ready(&self) -> bool {
         self.pending.is_ready()
     }
 
-    /// How many tasks are done.
+    /// Returns the number of finished tasks.
     pub fn done(&self) -> usize {
         self.pending.is_ready();
-        if self.pending.core.is_own() {
+        if self.pending.engine.is_own() {
             self.pending.outcome.lock().done
         } else {
             0
         }
     }
 
-    /// Waits until all results are there.
+    /// Blocks until all results are there.
     pub fn wait(&self) {
         let _ = self.pending.wait(Deadline::Never);
     }
 
-    /// Waits until all results are there, for `timeout` at most. False: they are not.
+    /// Blocks until all results are there, for `timeout` at most. Returns whether they are.
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         self.pending.wait(Deadline::after(timeout)).unwrap_or(false)
     }
 
-    /// [`wait_timeout`](MapTask::wait_timeout), until `deadline`.
+    /// Like [`wait_timeout`](MapTask::wait_timeout), until `deadline`.
     pub fn wait_deadline(&self, deadline: Instant) -> bool {
         self.pending.wait(Deadline::at(deadline)).unwrap_or(false)
     }
 
-    /// Waits for the results, in the order of the input.
+    /// Blocks until all results are there, and returns them in the order of the input.
     ///
     /// # Errors
     ///
-    /// [`MapError`], if there is a task without a result: which, why, and all other results. Without any results if it cannot
-    /// be waited for here (see [`Task`]).
+    /// [`MapError`]: the first task without a result, the reason, and all other results. It has no
+    /// results if this thread cannot wait for the batch (see [`Task`]).
     pub fn get(self) -> Result<Vec<R>, MapError<R>> {
         self.pending.wait(Deadline::Never).map_err(refused)?;
         all(&mut self.pending.outcome.lock())
     }
 
-    /// The results if they are there, without waiting: otherwise it gives itself back.
+    /// Returns the results if they are there, without blocking; otherwise returns the batch.
     ///
     /// # Errors
     ///
-    /// The batch itself if it is not ready yet.
+    /// The batch, if it is not ready yet.
     pub fn try_get(self) -> Result<Result<Vec<R>, MapError<R>>, MapTask<R>> {
         self.get_until(Deadline::At(0))
     }
 
-    /// Waits for the results, for `timeout` at most: then it gives itself back.
+    /// Blocks until all results are there, for `timeout` at most; then returns the batch.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -241,16 +247,16 @@ impl<R> MapTask<R> {
     ///
     /// # Errors
     ///
-    /// The batch itself if it is not ready yet.
+    /// The batch, if it is not ready yet.
     pub fn get_timeout(self, timeout: Duration) -> Result<Result<Vec<R>, MapError<R>>, MapTask<R>> {
         self.get_until(Deadline::after(timeout))
     }
 
-    /// [`get_timeout`](MapTask::get_timeout), until `deadline`.
+    /// Like [`get_timeout`](MapTask::get_timeout), until `deadline`.
     ///
     /// # Errors
     ///
-    /// The batch itself if it is not ready yet.
+    /// The batch, if it is not ready yet.
     pub fn get_deadline(self, deadline: Instant) -> Result<Result<Vec<R>, MapError<R>>, MapTask<R>> {
         self.get_until(Deadline::at(deadline))
     }
@@ -264,12 +270,12 @@ impl<R> MapTask<R> {
     }
 }
 
-/// The error of a whole batch.
+/// Returns the error of a whole batch.
 pub(crate) fn refused<R>(error: TaskError) -> MapError<R> {
     MapError::new(0, error, Vec::new())
 }
 
-/// All results of a batch, if all tasks gave one.
+/// Returns all results of a batch, if every task has one.
 pub(crate) fn all<R>(results: &mut Results<R>) -> Result<Vec<R>, MapError<R>> {
     match results.first_error() {
         Some((index, error)) => Err(MapError::new(index, error, results.take_all())),

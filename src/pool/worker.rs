@@ -1,52 +1,51 @@
-//! A worker: takes what is next in the line, runs it, says so, and waits for more.
+//! A worker: takes the next chunk, runs it, reports it, and waits for more.
 
+use crate::loom::atomic::AtomicU64;
+use crate::loom::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::cell::Cell;
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::OnceLock;
 
-use crate::kind::Kind;
-use crate::pool::chunk::{Runner, Turn, Verdict};
-use crate::pool::desk::{Bench, Desk, RETIRES, WORKS};
+use crate::pool::chunk::{ChunkRun, Runner};
+use crate::pool::layout::{Verdict, WorkerSlot, RETIRES, WORKS};
+use crate::pool::shared_pool::SharedPool;
 use crate::process::{Argument, Packer, Unpacker};
-use crate::sync::wait::wait;
+use crate::segment::object::Object;
 use crate::sys::clock::Deadline;
-use crate::sys::image::Image;
-use crate::Result;
+use crate::sys::descriptor::Own;
+use crate::sys::exe_image::Image;
+use crate::sys::process::leave_interrupts_to_parent;
+use crate::wait::wait;
+use crate::{Error, Result};
 
-/// What a worker is told when it is started.
+/// The configuration of a worker.
 #[derive(Debug)]
-pub(crate) struct Orders {
-    pub(crate) desk: Desk,
-    /// An eventfd that wakes the pool's thread.
-    pub(crate) bell: OwnedFd,
+pub(crate) struct WorkerConfig {
+    pub(crate) memory: SharedPool,
+    /// An eventfd that wakes the monitor.
+    pub(crate) wakeup: Own,
     pub(crate) index: usize,
     pub(crate) pool: String,
-    /// How many tasks it does before it ends; 0: as many as come.
+    /// Number of tasks after which it retires; 0: no limit.
     pub(crate) limit: u64,
     /// The processor that it runs on, plus 1; 0: any.
     pub(crate) processor: usize,
 }
 
-impl Argument for Orders {
+impl Argument for WorkerConfig {
     const HAS_HANDLES: bool = true;
 
     fn pack(self, packer: &mut Packer) -> Result<()> {
-        let owner = packer.object(self.desk.object())?;
-        if let Some(bench) = self.desk.bench(self.index) {
-            // For the pool, which is this process; the worker does not look at it.
-            bench.owner.store(owner.bits(), Relaxed);
-        }
-        packer.file(self.bell)?;
+        packer.object(self.memory.object())?;
+        packer.file(self.wakeup.into_file()?)?;
         (self.index, self.pool, self.limit, self.processor).pack(packer)
     }
 
-    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Orders> {
-        let desk = Desk::of(unpacker.object(Kind::Pool)?)?;
-        let bell = unpacker.file()?;
+    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<WorkerConfig> {
+        let memory = unpacker.handle::<SharedPool>()?;
+        let wakeup = Own::new(unpacker.file()?);
+        let wakeup = wakeup.map_err(|cause| Error::system("cannot keep a pool's descriptor", cause))?;
         let (index, pool, limit, processor) = <_>::unpack(unpacker)?;
-        Ok(Orders { desk, bell, index, pool, limit, processor })
+        Ok(WorkerConfig { memory, wakeup, index, pool, limit, processor })
     }
 }
 
@@ -59,13 +58,13 @@ struct This {
     tasks: AtomicU64,
 }
 
-/// The worker of a [`Pool`](crate::Pool) that this process is.
+/// This process as a worker of a [`Pool`](crate::Pool).
 #[derive(Debug, Clone, Copy)]
 pub struct Worker {
     this: &'static This,
 }
 
-/// Which worker of which pool this process is; `None` if it is none.
+/// Returns the worker that this process is; `None` if it is none.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -83,44 +82,48 @@ pub fn worker() -> Option<Worker> {
 }
 
 impl Worker {
-    /// Its number in the pool, from 0. One that takes a dead one's place has the same.
+    /// Returns its number in the pool, from 0. A worker that replaces another has the same number.
     pub fn index(&self) -> usize {
         self.this.index
     }
 
-    /// The pool's name.
+    /// Returns the pool's name.
     pub fn pool(&self) -> &'static str {
         &self.this.pool
     }
 
-    /// How many tasks this process has completed: at the end of a chunk all of its tasks are counted.
+    /// Returns the number of tasks that this process has completed. They are counted at the end of
+    /// their chunk.
     pub fn tasks_done(&self) -> u64 {
         self.this.tasks.load(Relaxed)
     }
 }
 
-/// The function of a worker's process: `initialize` first, then tasks until the pool is closed.
-pub(crate) fn work<I, A>((orders, arguments): (Orders, A))
-where
-    I: Fn(A) + Copy + Send + 'static,
-    A: Argument,
-{
-    const { assert!(size_of::<I>() == 0) };
-    let Some(bench) = orders.desk.bench(orders.index) else { return };
-    bench.pid.store(std::process::id(), Relaxed);
-    let this = This { index: orders.index, pool: orders.pool.clone(), tasks: AtomicU64::new(0) };
+/// The function of a worker's process. Calls the initialiser at this offset in the image, which
+/// takes an `A`, then runs tasks until the pool is closed.
+pub(crate) fn work<A: Argument>((config, initializer, arguments): (WorkerConfig, u64, A)) {
+    let Some(worker_slot) = config.memory.worker_slot(config.index) else { return };
+    worker_slot.pid.store(std::process::id(), Relaxed);
+    let this = This { index: config.index, pool: config.pool.clone(), tasks: AtomicU64::new(0) };
     let this = THIS.get_or_init(|| this);
-    if let Some(processor) = orders.processor.checked_sub(1) {
+    if let Some(processor) = config.processor.checked_sub(1) {
         bind(processor);
     }
-    // SAFETY: I has no bytes, so any aligned pointer will do; it is Copy, and the pool had one of it.
-    let initialize: I = unsafe { std::ptr::NonNull::<I>::dangling().read() };
+    leave_interrupts_to_parent();
+    let image = Image::of_this_program();
+    let Some(address) = image.address_of(initializer) else {
+        panic!("the pool's initialiser is not in this program")
+    };
+    // SAFETY: the pool has computed the offset from a function of this type, and this is the same
+    // program: `init` has checked.
+    let initialize = unsafe { std::mem::transmute::<usize, fn(A)>(address) };
     initialize(arguments);
-    bench.stage.store(WORKS, Release); // pairs with the pool's look at it
-    orders.serve(bench, this);
+    worker_slot.stage.store(WORKS, Release); // pairs with check_stages()
+    config.serve(worker_slot, this);
 }
 
-/// Fails if the processor is not there (any more); then it runs anywhere.
+/// Binds this thread to a processor. Fails if the processor does not exist; then the worker runs
+/// anywhere.
 fn bind(processor: usize) {
     let mut set = rustix::thread::CpuSet::new();
     if processor < rustix::thread::CpuSet::MAX_CPU {
@@ -129,39 +132,40 @@ fn bind(processor: usize) {
     }
 }
 
-/// What a worker finds when it looks.
+/// The answer of the run queue to a worker.
 enum Found {
     Task(u64, usize),
     Closed,
 }
 
-impl Orders {
-    fn serve(&self, bench: &Bench, this: &This) {
-        let head = self.desk.head();
-        let hands = Hands::new(&self.desk, self.index);
-        let attempt = || match hands.take() {
+impl WorkerConfig {
+    fn serve(&self, worker_slot: &WorkerSlot, this: &This) {
+        let header = self.memory.header();
+        let executor = Executor::new(&self.memory, self.index);
+        let attempt = || match executor.take() {
             Some((ticket, slot)) => Some(Found::Task(ticket, slot)),
-            None => (head.closed.load(Acquire) != 0).then_some(Found::Closed),
+            None => (header.closed.load(Acquire) != 0).then_some(Found::Closed),
         };
-        let tend = || self.desk.object().tend();
+        let tend = || self.memory.object().tend();
         loop {
-            let found = wait(head.work.futex(), Deadline::Never, tend, attempt, || head.work.announce());
+            let found = wait(header.work.futex(), Deadline::Never, tend, attempt, || header.work.announce());
             let (ticket, index) = match found {
                 Some(Found::Task(ticket, index)) => (ticket, index),
                 Some(Found::Closed) | None => return,
             };
             let before = this.tasks.load(Relaxed);
             let limit = if self.limit == 0 { u64::MAX } else { self.limit.saturating_sub(before) };
-            let Some((tasks, is_well)) = hands.run(ticket, index, limit) else { continue };
+            let Some((tasks, is_well)) = executor.run(ticket, index, limit) else { continue };
             this.tasks.store(before + tasks, Relaxed);
-            // One that cannot carry arguments and results, since a task has closed its descriptors, say, is no use any more.
+            // A worker that cannot carry arguments and results is of no use any more; a task may
+            // have closed its descriptors.
             let retires = self.limit != 0 && before + tasks >= self.limit || !is_well;
             if retires {
-                bench.stage.store(RETIRES, Release); // pairs with the pool's look at it
+                worker_slot.stage.store(RETIRES, Release); // pairs with check_stages()
             }
-            if hands.finish(ticket, index) || retires {
-                // Fails only if the counter is full, and then the pool's thread is awake.
-                let _ = rustix::io::write(self.bell.as_fd(), &1u64.to_ne_bytes());
+            if executor.finish(ticket, index) || retires {
+                // Fails only if the counter is full, and then the monitor is awake.
+                let _ = self.wakeup.get().map(|wakeup| rustix::io::write(wakeup, &1u64.to_ne_bytes()));
             }
             if retires {
                 return;
@@ -170,65 +174,62 @@ impl Orders {
     }
 }
 
-/// What a worker does with a task.
-pub(crate) struct Hands<'a> {
-    desk: &'a Desk,
+/// Takes and runs chunks for one worker.
+pub(crate) struct Executor<'a> {
+    memory: &'a SharedPool,
     worker: usize,
     image: Image,
-    /// The function that was called last, and where in the program it is.
+    /// The runner that was called last, and its offset in the program.
     known: Cell<(u64, Option<Runner>)>,
 }
 
-impl<'a> Hands<'a> {
-    pub(crate) fn new(desk: &'a Desk, worker: usize) -> Hands<'a> {
-        Hands { desk, worker, image: Image::of_this_program(), known: Cell::new((0, None)) }
+impl<'a> Executor<'a> {
+    pub(crate) fn new(memory: &'a SharedPool, worker: usize) -> Executor<'a> {
+        Executor { memory, worker, image: Image::of_this_program(), known: Cell::new((0, None)) }
     }
 
-    /// Takes what is first in the line: its ticket and its slot.
+    /// Takes the first queued slot. Returns its ticket and its index.
     #[inline]
     pub(crate) fn take(&self) -> Option<(u64, usize)> {
-        self.desk.line().take(self.worker, |slot| self.desk.word(slot))
+        self.memory.run_queue().take(self.worker, |slot| self.memory.word(slot))
     }
 
-    /// Runs what is in the slot, `limit` tasks at most; says how many that were, and whether all could be carried.
+    /// Runs the chunk in the slot, `limit` tasks at most. Returns their number, and whether all
+    /// arguments and results could be carried.
     pub(crate) fn run(&self, ticket: u64, index: usize, limit: u64) -> Option<(u64, bool)> {
-        let (slot, bench) = (self.desk.slot(index)?, self.desk.bench(self.worker)?);
-        bench.busy.store(index as u32 + 1, Relaxed);
-        // It is, unless it was damaged; and then there are no results that it could be true of.
+        let (slot, worker_slot) = (self.memory.slot(index)?, self.memory.worker_slot(self.worker)?);
+        worker_slot.busy.store(index as u32 + 1, Relaxed);
+        // It is 0, unless it was damaged, and then there are no results that it could describe.
         slot.done.store(0, Relaxed);
-        let (brief, seal) = slot.brief();
-        let turn = Turn { desk: self.desk, slot, brief, limit };
-        let is_whole = seal == self.desk.seal(&brief, ticket);
-        let verdict = match is_whole.then(|| self.runner(brief.runner)).flatten() {
-            Some(runner) => runner(&turn),
-            None => turn.say(Verdict::Failed, "the task's slot is damaged: it names no function"),
+        let (job, seal) = slot.job();
+        let run = ChunkRun { memory: self.memory, slot, job, limit };
+        let is_whole = seal == self.memory.seal(&job, ticket);
+        let called = || self.runner(job.call.runner).zip(self.image.address_of(job.call.function));
+        let verdict = match is_whole.then(called).flatten() {
+            Some((runner, function)) => runner(&run, function),
+            None => run.leave_text(Verdict::Failed, "the task's slot is damaged: it names no function"),
         };
-        turn.judge(verdict);
-        // The task that failed was one, too.
+        run.set_verdict(verdict);
+        // The failed task counts, too.
         let failed = u64::from(matches!(verdict, Verdict::Panicked | Verdict::Failed));
-        let tasks = u64::from(turn.done()) + failed;
-        bench.tasks.store(bench.tasks.load(Relaxed).wrapping_add(tasks), Relaxed);
-        bench.busy.store(0, Relaxed);
+        let tasks = u64::from(run.done()) + failed;
+        worker_slot.tasks.store(worker_slot.tasks.load(Relaxed).wrapping_add(tasks), Relaxed);
+        worker_slot.busy.store(0, Relaxed);
         Some((tasks, verdict != Verdict::Failed))
     }
 
-    /// Gives the results. True: the pool's thread is to be woken.
+    /// Hands over the results. Returns whether the monitor is to be woken.
     #[must_use]
     pub(crate) fn finish(&self, ticket: u64, index: usize) -> bool {
-        let (Some(slot), Some(bench)) = (self.desk.slot(index), self.desk.bench(self.worker)) else {
+        let (Some(slot), Some(worker_slot)) = (self.memory.slot(index), self.memory.worker_slot(self.worker))
+        else {
             return false;
         };
-        // Once the word is DONE the slot is not this worker's any more.
-        let calls = slot.calls.load(Relaxed) != 0;
-        let is_waited_for = slot.word.finish(ticket, self.worker);
-        bench.finished.report(index);
-        if is_waited_for {
-            self.desk.head().results.notify_all();
-        }
-        calls
+        let results = &self.memory.header().results;
+        slot.hand_over((ticket, index), self.worker, &worker_slot.completions, results)
     }
 
-    /// The function that stands there in the program; a seal has said that it is one.
+    /// Returns the runner at this offset in the program, which the seal has confirmed.
     fn runner(&self, offset: u64) -> Option<Runner> {
         if let (place, Some(runner)) = self.known.get() {
             if place == offset {
@@ -236,7 +237,8 @@ impl<'a> Hands<'a> {
             }
         }
         let address = self.image.address_of(offset)?;
-        // SAFETY: the pool, which is the same program, has written the offset of a Runner there: the seal says so.
+        // SAFETY: the pool, which is the same program, has stored the offset of a Runner there: the
+        // seal confirms it.
         let runner = unsafe { std::mem::transmute::<usize, Runner>(address) };
         self.known.set((offset, Some(runner)));
         Some(runner)

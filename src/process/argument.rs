@@ -1,4 +1,4 @@
-//! What can be given to a process, and come back from it.
+//! The values that processes can pass to each other.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -6,34 +6,40 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::message::{bytes_of, read, Message};
-use crate::process::packer::{damaged, Packer, Unpacker};
+use crate::process::codec::{damaged, Packer, Unpacker};
 use crate::Result;
 
-/// A value that can be given to a new process, and be what its function returns.
+/// A value that can be passed to a new process, and returned by its function.
 ///
 /// - every [`Message`]: numbers, `bool`, `char`, arrays, structs and enums that derive it;
-/// - `usize`, `isize`, `String`, `PathBuf`, `OsString`, `Duration`: parent and child are the same program;
+/// - `usize`, `isize`, `String`, `PathBuf`, `OsString`, `Duration`: parent and child are the same
+///   program;
 /// - `Option`, `Result`, `Vec` and tuples (up to eight) of arguments;
-/// - handles (an [`Event`](crate::Event), a [`Segment`](crate::Segment), the end of a pipe ...), but not as a result: the
-///   child is a participant from before its first instruction, so there is no moment in which nobody holds what it was given.
+/// - handles (an [`Event`](crate::Event), a [`Segment`](crate::Segment), an end of a pipe ...), but
+///   not as a result. The child is a participant before its first instruction, so its handles
+///   always have a living holder.
 ///
-/// Values go through anonymous memory of any length. Handles share what they lead to.
+/// Values travel in anonymous memory, and may have any length. Handles share the objects that they
+/// refer to.
 ///
-/// References cannot go (there is nothing behind them in another process), nor can a struct with a `String` in it: send
-/// a tuple of its parts. The trait is sealed.
+/// References cannot be passed, because another process does not have what they point to. A struct
+/// with a `String` in it cannot be passed either: pass a tuple of its parts. The trait is sealed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be given to another process",
     label = "not an argument",
-    note = "messages, strings, paths, handles can, and `Option`, `Result`, `Vec` and tuples (up to 8) of them",
-    note = "for your own type: `#[derive(Clone, Copy, pagemate::Message)]` and `#[repr(C)]`, or give a tuple of its parts",
+    note = "messages, strings, paths, handles can, and `Option`, `Result`, \
+            `Vec` and tuples (up to 8) of them",
+    note = "for your own type: `#[derive(Clone, Copy, pagemate::Message)]` and \
+            `#[repr(C)]`, or give a tuple of its parts",
     note = "for references such as `&str`: give the owned value, `String`"
 )]
 pub trait Argument: Sized {
-    /// Whether there are handles in it, which cannot go back to the parent.
+    /// Whether it contains handles, which cannot be returned to the parent.
     #[doc(hidden)]
     const HAS_HANDLES: bool = false;
 
-    /// Whether it has so many bytes whatever they are, so that the next one can be found behind a damaged one.
+    /// Whether all values have the same number of bytes, so that the next one can be found after a
+    /// damaged one.
     #[doc(hidden)]
     const HAS_FIXED_SIZE: bool = false;
 
@@ -43,8 +49,8 @@ pub trait Argument: Sized {
     #[doc(hidden)]
     fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Self>;
 
-    /// One of several that stand one after the other: with a byte before it, so that a count can be checked against the bytes that
-    /// are left.
+    /// Packs one of several consecutive values: with a byte before it, so that a count can be
+    /// checked against the number of bytes left.
     #[doc(hidden)]
     #[inline]
     fn pack_item(self, packer: &mut Packer) -> Result<()> {
@@ -96,7 +102,7 @@ impl<T: Message> Argument for T {
     #[inline]
     fn unpack(unpacker: &mut Unpacker<'_>) -> Result<T> {
         let bytes = unpacker.bytes(size_of::<T>())?;
-        // SAFETY: so many bytes are there, and nobody else has them.
+        // SAFETY: `bytes` has `size_of::<T>()` bytes, and nobody writes to them.
         unsafe { read(bytes.as_ptr()) }.ok_or_else(|| damaged("is not a valid value"))
     }
 
@@ -115,11 +121,12 @@ impl<T: Message> Argument for T {
         items.try_reserve_exact(count).map_err(|_| damaged("does not fit into memory"))?;
         if !T::ANY_BITS && len > 0 {
             for at in bytes.chunks_exact(size_of::<T>()) {
-                // SAFETY: so many bytes are there, and nobody else has them.
+                // SAFETY: `at` has `size_of::<T>()` bytes, and nobody writes to them.
                 items.push(unsafe { read(at.as_ptr()) }.ok_or_else(|| damaged("is not a valid value"))?);
             }
         } else if T::ANY_BITS {
-            // SAFETY: room for `count` was reserved, so many bytes are there, and every bit pattern is a value.
+            // SAFETY: room for `count` was reserved, `bytes` has `len` bytes, and every bit pattern
+            // is a value.
             unsafe {
                 std::ptr::copy_nonoverlapping(bytes.as_ptr(), items.as_mut_ptr().cast(), len);
                 items.set_len(count);
@@ -131,7 +138,7 @@ impl<T: Message> Argument for T {
     }
 }
 
-/// What goes as one block of bytes.
+/// Implements `Argument` for a type that is packed as one block of bytes.
 macro_rules! block {
     ($type:ty, $bytes:expr, $from:expr) => {
         impl Argument for $type {
@@ -155,8 +162,8 @@ block!(String, |text| text.as_bytes(), |bytes| {
 block!(OsString, |text| text.as_bytes(), |bytes| Ok(OsString::from_vec(bytes)));
 block!(PathBuf, |path| OsStr::as_bytes(path.as_os_str()), |bytes| Ok(OsString::from_vec(bytes).into()));
 
-/// What goes as another argument.
-macro_rules! by_way_of {
+/// Implements `Argument` for a type that is packed as another argument.
+macro_rules! via {
     ($type:ty, $way:ty, $there:expr, $back:expr) => {
         impl Argument for $type {
             fn pack(self, packer: &mut Packer) -> Result<()> {
@@ -172,9 +179,9 @@ macro_rules! by_way_of {
     };
 }
 
-by_way_of!(usize, u64, |value| value as u64, |value| usize::try_from(value).ok());
-by_way_of!(isize, i64, |value| value as i64, |value| isize::try_from(value).ok());
-by_way_of!(Duration, (u64, u32), |time| (time.as_secs(), time.subsec_nanos()), |(seconds, nanos)| (nanos
+via!(usize, u64, |value| value as u64, |value| usize::try_from(value).ok());
+via!(isize, i64, |value| value as i64, |value| isize::try_from(value).ok());
+via!(Duration, (u64, u32), |time| (time.as_secs(), time.subsec_nanos()), |(seconds, nanos)| (nanos
     < 1_000_000_000)
     .then(|| Duration::new(seconds, nanos)));
 
@@ -270,7 +277,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn there_and_back<A: Argument + Clone + PartialEq + std::fmt::Debug>(value: A) {
+    fn round_trip<A: Argument + Clone + PartialEq + std::fmt::Debug>(value: A) {
         let bytes = packed(value.clone());
         assert_eq!(unpacked::<A>(&bytes).unwrap(), value);
         for end in 0..bytes.len() {
@@ -281,18 +288,18 @@ mod tests {
 
     #[test]
     fn everything_comes_back() {
-        there_and_back(());
-        there_and_back((1u8, -2i64, 3.5f64, true, 'x', [1u16; 3], usize::MAX, isize::MIN));
-        there_and_back((String::from("héllo"), String::new(), PathBuf::from("/tmp/\u{fffd}")));
-        there_and_back(OsString::from_vec(vec![0xff, 0]));
-        there_and_back(vec![1u64, 2, 3]);
-        there_and_back(vec![true, false]);
-        there_and_back(vec![(); 5]);
-        there_and_back(vec![((), ()); 5]);
-        there_and_back(vec![vec![String::from("a")], vec![]]);
-        there_and_back(Some((Duration::MAX, None::<u8>)));
-        there_and_back(Ok::<u8, String>(1));
-        there_and_back(Err::<u8, String>("no".into()));
+        round_trip(());
+        round_trip((1u8, -2i64, 3.5f64, true, 'x', [1u16; 3], usize::MAX, isize::MIN));
+        round_trip((String::from("héllo"), String::new(), PathBuf::from("/tmp/\u{fffd}")));
+        round_trip(OsString::from_vec(vec![0xff, 0]));
+        round_trip(vec![1u64, 2, 3]);
+        round_trip(vec![true, false]);
+        round_trip(vec![(); 5]);
+        round_trip(vec![((), ()); 5]);
+        round_trip(vec![vec![String::from("a")], vec![]]);
+        round_trip(Some((Duration::MAX, None::<u8>)));
+        round_trip(Ok::<u8, String>(1));
+        round_trip(Err::<u8, String>("no".into()));
     }
 
     #[test]

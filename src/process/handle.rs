@@ -1,4 +1,4 @@
-//! The handle of a child: what it is called, whether it lives, ending it, and its result.
+//! The handle of a child: name, liveness, signals, and result.
 
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -7,25 +7,27 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::process::argument::Argument;
-use crate::process::envelope::{Answer, Envelope};
-use crate::process::join::{JoinError, Why};
-use crate::process::packer::Unpacker;
-use crate::process::registry::{self, Child};
+use crate::process::children;
+use crate::process::children::Child;
+use crate::process::codec::Unpacker;
+use crate::process::handshake::{Answer, SpawnMemfd};
+use crate::process::join::{Cause, JoinError};
 use crate::sys::clock::Deadline;
-use crate::sys::process::{end, has_ended, wait_for_end, Ended};
+use crate::sys::process::{end, has_ended, Ended};
 use crate::{Error, ErrorKind, Result};
 
 /// Exit code after a panic, as of any Rust program.
 pub(crate) const PANICKED: i32 = 101;
 
-/// A child process, which runs a function of this program and gives an `R`.
+/// A child process that runs a function of this program and returns an `R`.
 ///
-/// Dropping the handle ends nothing: the child runs on (a daemon as long as its parent), and is waited for in the
-/// background, so that it leaves no zombie.
+/// Dropping the handle ends nothing. The child runs on (a daemon until its parent ends), and is
+/// reaped in the background, so that it leaves no zombie.
 ///
 /// # Examples
 ///
-/// `init` comes first in `main`, because the child comes there too. It does not return in the child.
+/// Call `init` first in `main`, because the child starts in `main` too. In the child it does not
+/// return.
 ///
 /// ```
 /// use pagemate::Process;
@@ -43,7 +45,7 @@ pub(crate) const PANICKED: i32 = 101;
 /// }
 /// ```
 ///
-/// Closures work if they capture nothing; what they need goes through the arguments.
+/// Closures work if they capture nothing; pass what they need as arguments.
 ///
 /// ```
 /// # use pagemate::Process;
@@ -63,7 +65,7 @@ pub(crate) const PANICKED: i32 = 101;
 /// let child = Process::spawn(move |()| n, ()); // captures n
 /// ```
 ///
-/// A result cannot hold handles:
+/// A result cannot contain handles:
 ///
 /// ```compile_fail
 /// # use pagemate::{Event, Process};
@@ -71,7 +73,7 @@ pub(crate) const PANICKED: i32 = 101;
 /// let child = Process::spawn(|event: Event| event, Event::new().unwrap());
 /// ```
 ///
-/// A child that fails says how:
+/// The error of a failed child says how it failed:
 ///
 /// ```
 /// # use pagemate::Process;
@@ -88,25 +90,25 @@ pub(crate) const PANICKED: i32 = 101;
 #[must_use = "dropping the handle does not end the child, but nobody will see its result"]
 pub struct Process<R = ()> {
     child: Arc<Child>,
-    envelope: Option<Envelope>,
+    memfd: Option<SpawnMemfd>,
     result: PhantomData<fn() -> R>,
 }
 
 impl<R: Argument> Process<R> {
-    pub(crate) fn new(child: Arc<Child>, envelope: Envelope) -> Process<R> {
-        Process { child, envelope: Some(envelope), result: PhantomData }
+    pub(crate) fn new(child: Arc<Child>, memfd: SpawnMemfd) -> Process<R> {
+        Process { child, memfd: Some(memfd), result: PhantomData }
     }
 
-    /// Blocks until the child has ended; gives what its function returned.
+    /// Blocks until the child has ended, and returns the result of its function.
     ///
     /// # Errors
     ///
-    /// The child panicked, called `exit`, was ended by a signal ... See [`JoinError`].
+    /// [`JoinError`]: the child panicked, called `exit`, was ended by a signal, ...
     pub fn join(mut self) -> Result<R, JoinError> {
         self.finish(Deadline::Never)
     }
 
-    /// The result if the child has ended, without blocking.
+    /// Returns the result if the child has ended, without blocking.
     ///
     /// # Errors
     ///
@@ -115,12 +117,12 @@ impl<R: Argument> Process<R> {
         self.finish(Deadline::At(0))
     }
 
-    /// Blocks for `timeout` at most.
+    /// Blocks until the child has ended, for `timeout` at most, and returns the result.
     ///
     /// # Errors
     ///
-    /// As [`join`](Process::join); and an error of which [`is_timeout`](JoinError::is_timeout) is true, after which the
-    /// child runs on and can be joined again.
+    /// As [`join`](Process::join); and an error for which [`is_timeout`](JoinError::is_timeout) is
+    /// true, after which the child runs on and can be joined again.
     ///
     /// ```
     /// # use pagemate::{Event, Process};
@@ -139,7 +141,7 @@ impl<R: Argument> Process<R> {
         self.finish(Deadline::after(timeout))
     }
 
-    /// Blocks until `deadline` at most.
+    /// Like [`join_timeout`](Process::join_timeout), until `deadline`.
     ///
     /// # Errors
     ///
@@ -149,49 +151,44 @@ impl<R: Argument> Process<R> {
     }
 
     fn finish(&mut self, deadline: Deadline) -> Result<R, JoinError> {
-        let error = |why| JoinError::new(&self.child.name, self.child.pid, why);
+        let error = |cause| JoinError::new(&self.child.name, self.child.pid, cause);
         if !self.is_own() {
-            return Err(error(Why::Elsewhere));
+            return Err(error(Cause::Elsewhere));
         }
-        let ended = loop {
-            match wait_for_end(self.child.pidfd(), deadline) {
-                Ok(true) => {}
-                Ok(false) => return Err(error(Why::Running)),
-                Err(cause) => return Err(error(Why::Wait(cause))),
-            }
-            if let Some(ended) = self.child.reap() {
-                break ended;
-            }
+        let ended = match self.child.wait(deadline) {
+            Ok(Some(ended)) => ended,
+            Ok(None) => return Err(error(Cause::Running)),
+            Err(cause) => return Err(error(Cause::Wait(cause))),
         };
-        registry::forget(&self.child);
-        let Some(envelope) = self.envelope.take() else { return Err(error(Why::Taken)) };
-        result(&envelope, ended).map_err(error)
+        children::forget(&self.child);
+        let Some(memfd) = self.memfd.take() else { return Err(error(Cause::Taken)) };
+        result(&memfd, ended).map_err(error)
     }
 }
 
-/// What an ended child left.
-fn result<R: Argument>(envelope: &Envelope, ended: Ended) -> Result<R, Why> {
+/// Returns the result that an ended child left.
+fn result<R: Argument>(memfd: &SpawnMemfd, ended: Ended) -> Result<R, Cause> {
     let status = match ended {
         Ended::Status(status) => Some(status),
         Ended::Unknown => None,
     };
     let well = status.is_none_or(|status| status.success());
-    let answer = envelope.read_answer().map_err(|error| Why::Failed(error.to_string(), status))?;
+    let answer = memfd.read_answer().map_err(|error| Cause::Failed(error.to_string(), status))?;
     match (answer, status) {
         (Some((Answer::Value, bytes)), _) if well => {
             let mut input = Unpacker::new(&bytes);
             let value = R::unpack(&mut input).and_then(|value| input.finish().map(|()| value));
-            value.map_err(|error| Why::Failed(format!("its result cannot be used: {error}"), status))
+            value.map_err(|error| Cause::Failed(format!("its result cannot be used: {error}"), status))
         }
         (Some((Answer::Failure, text)), _) => {
-            Err(Why::Failed(String::from_utf8_lossy(&text).into_owned(), status))
+            Err(Cause::Failed(String::from_utf8_lossy(&text).into_owned(), status))
         }
-        // A panic that was caught is not how it ended.
+        // A panic that was caught did not end the child.
         (Some((Answer::Panic, text)), Some(status)) if may_have_panicked(status) => {
-            Err(Why::Panicked(String::from_utf8_lossy(&text).into_owned(), status))
+            Err(Cause::Panicked(String::from_utf8_lossy(&text).into_owned(), status))
         }
-        (_, Some(status)) => Err(Why::Ended(status)),
-        (_, None) => Err(Why::Unknown),
+        (_, Some(status)) => Err(Cause::Ended(status)),
+        (_, None) => Err(Cause::Unknown),
     }
 }
 
@@ -202,85 +199,96 @@ fn may_have_panicked(status: ExitStatus) -> bool {
 }
 
 impl<R> Process<R> {
-    /// Its name: as given, or `Process-N`.
+    /// Returns its name: the chosen one, or `Process-N`.
     pub fn name(&self) -> &str {
         &self.child.name
     }
 
-    /// Its process id. May mean another process once it has been joined.
+    /// Returns its process id, which may mean another process once the child has been joined.
     pub fn pid(&self) -> u32 {
         self.child.pid
     }
 
-    /// Whether it ends with its parent.
+    /// Returns whether it ends with its parent.
     pub fn is_daemon(&self) -> bool {
         self.child.daemon
     }
 
-    /// Whether it has not ended: may end the moment after.
+    /// Returns whether it has not ended. It may end the moment after.
     pub fn is_alive(&self) -> bool {
         match self.is_own() {
             true => self.child.reap().is_none(),
-            false => !has_ended(self.child.pidfd()),
+            false => !self.child.pidfd().is_some_and(has_ended),
         }
     }
 
-    /// How it ended: exit code or signal. `None` while it runs, and if something else in this program took the status.
+    /// Returns its exit code or signal; `None` while it runs, and if something else in this program
+    /// took the status.
     pub fn exit_status(&self) -> Option<ExitStatus> {
         self.is_own().then(|| self.child.status())?
     }
 
-    /// Asks it to end (SIGTERM). No error if it has ended already.
+    /// Asks it to end (SIGTERM). Does nothing if it has ended already.
     ///
     /// # Errors
     ///
-    /// `PermissionDenied`: it has changed its user.
+    /// `PermissionDenied`: the child has changed its user.
     pub fn terminate(&self) -> Result<()> {
         self.end(false)
     }
 
-    /// Ends it at once (SIGKILL), also if it is stopped. No error if it has ended already.
+    /// Ends it at once (SIGKILL), even if it is stopped. Does nothing if it has ended already.
     ///
     /// # Errors
     ///
-    /// `PermissionDenied`: it has changed its user.
+    /// `PermissionDenied`: the child has changed its user.
     pub fn kill(&self) -> Result<()> {
         self.end(true)
     }
 
     fn end(&self, at_once: bool) -> Result<()> {
-        end(self.child.pidfd(), at_once).map_err(|error| match error.kind() {
+        let pidfd = self.child.pidfd();
+        if pidfd.is_none() {
+            if !self.is_own() {
+                return Err(Error::system(
+                    "cannot send a signal to the child: this program has closed the \
+                     descriptor that it is known by",
+                    rustix::io::Errno::BADF,
+                ));
+            }
+            if self.child.reap().is_some() {
+                return Ok(()); // its pid may be another's by now
+            }
+        }
+        end(pidfd, self.child.pid, at_once).map_err(|error| match error.kind() {
             ErrorKind::PermissionDenied => error,
             _ => Error::new(ErrorKind::System, error.to_string()),
         })
     }
 
-    /// A descriptor that becomes readable when the child has ended: for `poll`, `epoll` and event loops. It is its pidfd.
-    pub fn sentinel(&self) -> BorrowedFd<'_> {
-        self.child.pidfd()
-    }
-
-    /// The child itself, to look at while the handle is elsewhere.
+    /// Returns the child itself, to be watched while the handle is elsewhere.
     pub(crate) fn child(&self) -> &Arc<Child> {
         &self.child
     }
 
-    /// Whether this process started it, and is not a fork of the one that did.
+    /// Whether this process started the child, and is not a fork of the one that did.
     fn is_own(&self) -> bool {
         self.child.parent == std::process::id()
     }
 }
 
+/// The child's pidfd: a descriptor that becomes readable when the child has ended, for `poll`,
+/// `epoll` and event loops.
 impl<R> AsFd for Process<R> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.sentinel()
+        self.child.raw_pidfd()
     }
 }
 
 impl<R> Drop for Process<R> {
     fn drop(&mut self) {
         if self.is_own() {
-            registry::leave(self.child.clone());
+            children::leave(self.child.clone());
         }
     }
 }

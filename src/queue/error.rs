@@ -1,102 +1,82 @@
-//! Why a message was not sent or not received: small enums for hot paths, which give the value back.
+//! The public errors of sends and receives: small enums for hot paths, which return the value.
 
 use std::fmt;
 
-use crate::queue::ring::Stuck;
+use crate::error::{said, Refusal};
 use crate::{Error, ErrorKind};
 
-/// A message was not sent. Gives it back.
+/// The error of a send, with the message that was not sent.
 ///
 /// Converts into [`Error`], so that `?` works where the message does not matter.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendError<T> {
-    /// There is no room: not now, or not before the deadline.
+    /// No room: not now, or not before the deadline.
     Full(T),
-    /// Nobody will ever receive it: closed, or the only receiver has died.
+    /// No receiver will come: the queue is closed, or its only receiver has died.
     Closed(T),
-    /// The shared bytes contradict each other.
+    /// The words in shared memory contradict each other.
     Corrupted(T),
-    /// The handle was made in another process, of which this one is a `fork`.
-    NotInThisProcess(T),
+    /// The handle was made in another process, of which this one is a `fork`. The [`Refusal`] says
+    /// why this process cannot use it.
+    NotInThisProcess(T, Refusal),
 }
 
-/// No message was received.
+/// The error of a receive.
 ///
 /// Converts into [`Error`], so that `?` works where the reason does not matter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RecvError {
-    /// There is none: not now, or not before the deadline.
+    /// No message: not now, or not before the deadline.
     Empty,
-    /// There will never be one: closed, or the only sender has died, and everything that was sent has been
-    /// received.
+    /// No message will come: the queue is closed, or its only sender has died, and everything that
+    /// was sent has been received.
     Closed,
-    /// The shared bytes contradict each other, or are no valid message.
+    /// The words in shared memory contradict each other, or the bytes are no valid message.
     Corrupted,
-    /// The handle was made in another process, of which this one is a `fork`.
-    NotInThisProcess,
+    /// The handle was made in another process, of which this one is a `fork`. The [`Refusal`] says
+    /// why this process cannot use it.
+    NotInThisProcess(Refusal),
 }
 
-/// Why a step of an algorithm was not possible, without the value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Denied {
-    Later,
-    Closed,
-    Corrupted,
-    NotInThisProcess,
-}
-
-impl From<Stuck> for Denied {
-    #[inline(always)]
-    fn from(stuck: Stuck) -> Denied {
-        match stuck {
-            Stuck::Later => Denied::Later,
-            Stuck::Closed => Denied::Closed,
-            Stuck::Corrupted => Denied::Corrupted,
-        }
+/// Returns the next item of an iterator over messages. `Empty` and `Closed` end the iterator; any
+/// other error is an item, the last one, because it may persist.
+#[inline]
+pub(crate) fn item<T>(
+    has_failed: &mut bool,
+    receive: impl FnOnce() -> Result<T, RecvError>,
+) -> Option<Result<T, RecvError>> {
+    if *has_failed {
+        return None;
     }
-}
-
-impl Denied {
-    #[inline]
-    pub(crate) fn sending<T>(self, value: T) -> SendError<T> {
-        match self {
-            Denied::Later => SendError::Full(value),
-            Denied::Closed => SendError::Closed(value),
-            Denied::Corrupted => SendError::Corrupted(value),
-            Denied::NotInThisProcess => SendError::NotInThisProcess(value),
-        }
-    }
-
-    #[inline]
-    pub(crate) fn receiving(self) -> RecvError {
-        match self {
-            Denied::Later => RecvError::Empty,
-            Denied::Closed => RecvError::Closed,
-            Denied::Corrupted => RecvError::Corrupted,
-            Denied::NotInThisProcess => RecvError::NotInThisProcess,
+    match receive() {
+        Ok(value) => Some(Ok(value)),
+        Err(RecvError::Empty | RecvError::Closed) => None,
+        Err(error) => {
+            *has_failed = true;
+            Some(Err(error))
         }
     }
 }
 
 impl<T> SendError<T> {
-    /// The message that was not sent.
+    /// Returns the message that was not sent.
     pub fn into_inner(self) -> T {
         match self {
             SendError::Full(value)
             | SendError::Closed(value)
             | SendError::Corrupted(value)
-            | SendError::NotInThisProcess(value) => value,
+            | SendError::NotInThisProcess(value, _) => value,
         }
     }
 
-    /// Whether trying again later can help.
+    /// Returns whether a later attempt can succeed.
     pub fn is_full(&self) -> bool {
         matches!(self, SendError::Full(_))
     }
 
-    /// Whether nobody will ever receive it.
+    /// Returns whether no receiver will ever come.
     pub fn is_closed(&self) -> bool {
         matches!(self, SendError::Closed(_))
     }
@@ -106,7 +86,7 @@ impl<T> SendError<T> {
             SendError::Full(_) => "Full",
             SendError::Closed(_) => "Closed",
             SendError::Corrupted(_) => "Corrupted",
-            SendError::NotInThisProcess(_) => "NotInThisProcess",
+            SendError::NotInThisProcess(..) => "NotInThisProcess",
         }
     }
 
@@ -118,7 +98,7 @@ impl<T> SendError<T> {
                 "nobody will receive the message: it was closed, or the other side is gone",
             ),
             SendError::Corrupted(_) => (ErrorKind::Corrupted, "the shared bytes contradict each other"),
-            SendError::NotInThisProcess(_) => (ErrorKind::NotInThisProcess, FORKED),
+            SendError::NotInThisProcess(_, refusal) => (refusal.kind(), refusal.sentence()),
         }
     }
 }
@@ -133,13 +113,10 @@ impl RecvError {
             RecvError::Corrupted => {
                 (ErrorKind::Corrupted, "the shared bytes contradict each other, or are no valid message")
             }
-            RecvError::NotInThisProcess => (ErrorKind::NotInThisProcess, FORKED),
+            RecvError::NotInThisProcess(refusal) => (refusal.kind(), refusal.sentence()),
         }
     }
 }
-
-const FORKED: &str =
-    "the handle belongs to the process that this one was forked from: give it to a child as an argument";
 
 impl<T> fmt::Debug for SendError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -164,14 +141,12 @@ impl std::error::Error for RecvError {}
 
 impl<T> From<SendError<T>> for Error {
     fn from(error: SendError<T>) -> Error {
-        let (kind, text) = error.sentence();
-        Error::new(kind, text)
+        said(error.sentence().0, &error)
     }
 }
 
 impl From<RecvError> for Error {
     fn from(error: RecvError) -> Error {
-        let (kind, text) = error.sentence();
-        Error::new(kind, text)
+        said(error.sentence().0, &error)
     }
 }

@@ -1,10 +1,10 @@
-//! Ways for processes to pass messages on.
+//! Queues between processes: many-to-many, one-to-one, and the byte ring under the pipes.
 
-pub(crate) mod area;
-pub(crate) mod bytes;
+pub(crate) mod blocked;
+pub(crate) mod byte_ring;
 pub(crate) mod error;
 pub(crate) mod mpmc;
-pub(crate) mod ring;
-pub(crate) mod role;
-#[cfg(not(loom))]
-pub(crate) mod spsc;
+pub mod spsc;
+
+pub use error::{RecvError, SendError};
+pub use mpmc::{Iter, Loan, Queue, QueueBuilder, Received, TryIter};

@@ -1,48 +1,52 @@
-//! The first bytes of a segment, and where everything else stands in it.
+//! The header of a segment, and the offsets of its other parts.
 //!
 //! ```text
 //! 0        ┌──────────────────────────────┐
-//!          │ Header                       │ written once, but for four words
+//!          │ Header                       │ written once, except for eight words
 //! 4096     ├──────────────────────────────┤
 //!          │ table of participants        │ 1,024 lines of 16 bytes
 //! 20480    ├──────────────────────────────┤
-//!          │ space: records with objects  │ see `space`
+//!          │ space: records with objects  │ see `records`
 //! size     └──────────────────────────────┘
 //! ```
 //!
-//! Everything is written before the segment can be seen: a name appears when the object behind it is complete. An opener
-//! reads the header as plain bytes, before it maps anything, and refuses what it does not understand.
+//! Everything is written before the segment can be seen, because its name appears only when the
+//! object behind it is complete. An opener reads the header as plain bytes, before it maps
+//! anything, and refuses whatever it does not understand.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::loom::atomic::{AtomicU32, AtomicU64};
-use crate::owner::MAX_PARTICIPANTS;
+use crate::segment::owner::MAX_PARTICIPANTS;
 use crate::{Error, ErrorKind, Result};
 
-/// What a segment begins with.
+/// The first eight bytes of every segment.
 pub(crate) const MAGIC: [u8; 8] = *b"pagemate";
-/// Moves whenever a byte of the memory format does; CHANGELOG.md then has a line with **Layout:**.
+/// Changes whenever a byte of the memory format does. CHANGELOG.md then has a line with
+/// **Layout:**.
 pub(crate) const LAYOUT_VERSION: u32 = 1;
 
-/// Objects stay when the last participant leaves.
+/// The segment's objects outlive its last participant.
 pub(crate) const PERSISTENT: u32 = 1;
 /// A memfd: there is no name to remove.
 pub(crate) const ANONYMOUS: u32 = 2;
 
-/// How many bytes an opener reads before it maps anything: the part that is written once.
+/// Number of bytes that an opener reads before it maps anything. All but `remover` and `swept` are
+/// written once.
 pub(crate) const HEADER_BYTES: usize = 128;
-/// Longest path of a segment in bytes.
+/// Longest path of a segment, in bytes.
 const PATH_MAX: usize = 2048;
 
-/// Where the table of participants stands.
+/// Offset of the table of participants.
 pub(crate) const TABLE_START: u64 = 4096;
-/// Where the space for objects stands.
+/// Offset of the space for objects.
 pub(crate) const SPACE_START: u64 = TABLE_START + 16 * MAX_PARTICIPANTS as u64;
-/// The smallest segment: one page of space.
+/// Size of the smallest segment: one page of space.
 pub(crate) const SIZE_MIN: u64 = SPACE_START + 4096;
-/// The largest: locks stand far above it, and 32-bit lengths in units of 128 bytes reach it.
+/// Size of the largest segment. The lock bytes lie far above it, and 32-bit lengths in units of 128
+/// bytes reach it.
 pub(crate) const SIZE_MAX: u64 = 1 << 38;
 
 /// The header. All integers are little-endian.
@@ -50,24 +54,31 @@ pub(crate) const SIZE_MAX: u64 = 1 << 38;
 pub(crate) struct Header {
     magic: [u8; 8],
     layout_version: u32,
-    /// PERSISTENT, ANONYMOUS.
+    /// `PERSISTENT`, `ANONYMOUS`.
     flags: u32,
-    /// Bytes of the file: reserved, not necessarily committed.
+    /// Length of the file in bytes: reserved, not necessarily committed.
     size: u64,
     /// Unix time in nanoseconds.
     created: u64,
-    _reserved: [u64; 12],
+    /// The registered permit to remove the name; see `removal`. It has this offset in every layout
+    /// version.
+    pub(crate) remover: AtomicU64,
+    _reserved: [u64; 10],
+    /// Index of the participant with which the next check for the dead begins.
+    pub(crate) swept: AtomicU32,
+    _padding: u32,
     /// One more than the highest index that a participant ever had.
     pub(crate) high: AtomicU32,
-    /// Not 0: there may be FREE records. A hint.
+    /// Not 0: there may be `FREE` records. A hint.
     pub(crate) freed: AtomicU32,
-    /// When somebody last looked for the dead: nanoseconds on the monotonic clock.
+    /// Time of the last check for the dead: nanoseconds on the monotonic clock.
     pub(crate) tended: AtomicU64,
     /// Offset of the newest record of the directory; 0: none.
     pub(crate) directory: AtomicU64,
-    /// Offset of the first byte of space that no record has claimed. Lags; anybody helps it on.
+    /// Offset of the first byte of space that no record has claimed. It lags; any process may
+    /// advance it.
     pub(crate) space_end: AtomicU64,
-    /// Everything below this offset is committed. For who looks; nobody relies on it.
+    /// Everything below this offset is committed. For observers; no participant relies on it.
     pub(crate) committed: AtomicU64,
     /// Length of `path`.
     path_len: u64,
@@ -78,20 +89,24 @@ pub(crate) struct Header {
 #[cfg(not(loom))]
 const _: () =
     assert!(size_of::<Header>() <= TABLE_START as usize && std::mem::offset_of!(Header, high) == 128);
+#[cfg(not(loom))]
+const _: () = assert!(std::mem::offset_of!(Header, remover) == 32);
 
 impl Header {
-    /// Notes where the segment is about to be published. False: the path is too long.
+    /// Stores the path under which the segment is about to be published. Returns false if the path
+    /// is too long.
     ///
     /// # Safety
     ///
-    /// `base` is the mapping of a segment that nobody else sees yet.
+    /// `base` is the mapping of a segment that no other process sees yet.
     pub(crate) unsafe fn set_path(base: *mut u8, path: &Path) -> bool {
         let bytes = path.as_os_str().as_bytes();
         let header = base.cast::<Header>();
         if bytes.len() > PATH_MAX {
             return false;
         }
-        // SAFETY: the header is mapped and exclusively ours by the contract, and the bytes fit as just checked.
+        // SAFETY: by the contract the header is mapped and exclusively ours, and the bytes fit, as
+        // was just checked.
         unsafe {
             (&raw mut (*header).path).cast::<u8>().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
             (&raw mut (*header).path_len).write(bytes.len() as u64);
@@ -99,7 +114,8 @@ impl Header {
         true
     }
 
-    /// Where the segment was published; `None` if it was not. Whoever uses it checks that it still means this file.
+    /// Returns the path under which the segment was published; `None` if it was not. The caller
+    /// checks that the path still leads to this file.
     pub(crate) fn path(&self) -> Option<&Path> {
         let len = usize::try_from(self.path_len).ok()?;
         let bytes = self.path.get(..len).filter(|bytes| !bytes.is_empty())?;
@@ -113,7 +129,7 @@ impl std::fmt::Debug for Header {
     }
 }
 
-/// What an opener takes from the header, once.
+/// The fields that an opener copies out of the header, once.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Facts {
     pub(crate) size: u64,
@@ -135,10 +151,11 @@ impl Facts {
     ///
     /// # Safety
     ///
-    /// `base` is at least 4096 zeroed, mapped, aligned bytes that nobody else sees.
+    /// `base` points to at least 4096 zeroed, mapped, aligned bytes that no other process sees.
     pub(crate) unsafe fn write(&self, base: *mut u8, committed: u64) {
         let header = base.cast::<Header>();
-        // SAFETY: the memory is mapped, aligned and exclusively ours by the contract; atomics are initialised by zero.
+        // SAFETY: by the contract the memory is mapped, aligned and exclusively ours; zero is a
+        // valid atomic.
         unsafe {
             (&raw mut (*header).layout_version).write(LAYOUT_VERSION);
             (&raw mut (*header).flags).write(self.flags);
@@ -146,13 +163,13 @@ impl Facts {
             (&raw mut (*header).created).write(self.created);
             (&raw mut (*header).space_end).write(AtomicU64::new(SPACE_START));
             (&raw mut (*header).committed).write(AtomicU64::new(committed));
-            // Last: without it the rest counts as not written.
-            std::sync::atomic::fence(std::sync::atomic::Ordering::Release);
+            // Last: without the magic number the rest counts as not written.
+            crate::loom::atomic::fence(crate::loom::atomic::Ordering::Release);
             (&raw mut (*header).magic).write(MAGIC);
         }
     }
 
-    /// Reads and checks the header of a file of `length` bytes, of which `bytes` are the first.
+    /// Reads and checks the header of a file of `length` bytes; `bytes` are the first of them.
     pub(crate) fn read(bytes: &[u8], length: u64, name: &Path) -> Result<Facts> {
         let name = name.display();
         let corrupted = |what: String| Error::new(ErrorKind::Corrupted, format!("{name} {what}"));
@@ -162,7 +179,9 @@ impl Facts {
             |at: usize| bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
         if bytes.get(..8) != Some(&MAGIC) {
             return Err(corrupted(
-                "is not a pagemate segment: it does not begin with the right bytes; remove it or use another name".into(),
+                "is not a pagemate segment: it does not begin with the right bytes; \
+                 remove it or use another name"
+                    .into(),
             ));
         }
         let version = word(8);
@@ -170,8 +189,8 @@ impl Facts {
             return Err(Error::new(
                 ErrorKind::VersionMismatch,
                 format!(
-                    "{name} has memory layout {version}, but this program understands layout {LAYOUT_VERSION}: \
-                     build both programs with the same pagemate, or remove the segment"
+                    "{name} has memory layout {version}, but this program understands layout \
+                     {LAYOUT_VERSION}: build both programs with the same pagemate, or remove the segment"
                 ),
             ));
         }

@@ -1,20 +1,23 @@
-//! A view of a mapped segment: its header, its table of participants, and the records that can be read safely.
+//! A view of a mapped segment: its header, its table of participants, and its readable records.
 //!
-//! What stands in memory may have been damaged by anybody. So every number is checked against the size of the mapping
-//! before it is used, and every walk is bounded. A view only reads; attachments and observers share it.
+//! Any process may have damaged the bytes. So every number is checked against the size of the
+//! mapping before it is used, and every walk is bounded. A view only reads; attachments and
+//! observers share it.
 
 use std::marker::PhantomData;
+use std::os::fd::BorrowedFd;
 
 use crate::loom::atomic::Ordering::{Acquire, Relaxed};
-use crate::owner::MAX_PARTICIPANTS;
-use crate::participant::Line;
-use crate::segment::header::{Header, SPACE_START, TABLE_START};
-use crate::segment::space::{Record, UNIT};
+use crate::segment::header::{Header, SIZE_MIN, SPACE_START, TABLE_START};
+use crate::segment::owner::MAX_PARTICIPANTS;
+use crate::segment::participant::Line;
+use crate::segment::records::{Record, UNIT};
+use crate::sys::ofd_lock;
 use crate::{Error, ErrorKind, Result};
 
-/// Longest schema text.
+/// Longest schema text, in bytes.
 pub(crate) const SCHEMA_MAX: usize = 1 << 20;
-/// Longest name of an object.
+/// Longest name of an object, in bytes.
 const NAME_MAX: usize = 256;
 
 /// A mapped segment.
@@ -26,46 +29,76 @@ pub(crate) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// A view of the segment at `base`.
+    /// Creates a view of the segment at `base`.
     ///
     /// # Safety
     ///
-    /// `base` is page-aligned, and `size` bytes, at least those of the smallest segment, stay mapped for `'a`.
+    /// `base` is page-aligned, and `size` bytes stay mapped for `'a`. `size` is at least that of
+    /// the smallest segment.
     pub(crate) unsafe fn new(base: *mut u8, size: u64) -> View<'a> {
         View { base, size, mapping: PhantomData }
     }
 
     pub(crate) fn header(self) -> &'a Header {
-        // SAFETY: the mapping is page-aligned and longer than a header; what others change in it are atomics.
+        // SAFETY: the mapping is page-aligned and longer than a header; the fields that others
+        // change are atomics.
         unsafe { &*self.base.cast::<Header>() }
     }
 
-    /// The line of the participant with this index.
+    /// Returns the line of the participant with this index.
     pub(crate) fn line(self, index: usize) -> &'a Line {
         let index = index % MAX_PARTICIPANTS;
-        // SAFETY: the table of MAX_PARTICIPANTS lines of 16 bytes lies inside the smallest segment; lines are atomics.
+        // SAFETY: the table of MAX_PARTICIPANTS lines of 16 bytes lies inside the smallest segment;
+        // lines are atomics.
         unsafe { &*self.base.add(TABLE_START as usize).cast::<Line>().add(index) }
     }
 
-    /// One more than the highest index that a participant ever had.
+    /// Returns one more than the highest index that a participant ever had.
     pub(crate) fn high(self) -> usize {
         (self.header().high.load(Acquire) as usize).min(MAX_PARTICIPANTS)
     }
 
-    /// The record at `offset`, if one can stand there.
+    /// Returns whether a living participant is in the table, other than one that holds a lock
+    /// through `file`'s own description. In doubt, true.
+    ///
+    /// A process that is about to enter holds a byte and has no line yet. It does not count, and
+    /// it checks for itself whether the segment is still there.
+    pub(crate) fn is_inhabited(self, file: BorrowedFd<'_>) -> bool {
+        (0..self.high()).any(|index| {
+            // Read before the lock is checked: see the module doc of `participant`.
+            self.line(index).occupant(index).is_some_and(|id| !self.line(index).is_leaving(id))
+                && ofd_lock::held_by_others(file, index, 1).map_or(true, |width| width > 0)
+        })
+    }
+
+    /// Returns the end of the space in use. Memory is committed up to there and for one record's
+    /// fixed part beyond it.
+    fn end(self) -> u64 {
+        self.header().space_end.load(Acquire).min(self.size) // pairs with help() in `records`
+    }
+
+    /// Returns the number of bytes that must be committed for everything that may be read.
+    pub(crate) fn reach(self) -> u64 {
+        self.end().saturating_add(UNIT).min(self.size).max(SIZE_MIN)
+    }
+
+    /// Returns the record at `offset`, if one can be there. Beyond the end of space there may be no
+    /// memory.
     pub(crate) fn record(self, offset: u64) -> Option<&'a Record> {
-        let possible = offset >= SPACE_START && offset % UNIT == 0 && offset <= self.size - UNIT;
-        // SAFETY: the offset is a multiple of 128 inside the mapping with room for a record. Its words are atomics, and
-        // what else it holds is written only before it is published.
+        let last = self.end().min(self.size - UNIT);
+        let possible = (SPACE_START..=last).contains(&offset) && offset % UNIT == 0;
+        // SAFETY: the offset is a multiple of 128 inside the mapping with room for a record. Its
+        // words are atomics, and its other fields are written only before it is published.
         possible.then(|| unsafe { &*self.base.add(offset as usize).cast::<Record>() })
     }
 
-    /// The published objects, newest first, those too whose names were removed. Ends with the first damaged record.
+    /// Returns the published objects, newest first, including those whose names were removed. Ends
+    /// with the first damaged record.
     pub(crate) fn entries(self) -> impl Iterator<Item = Result<Entry>> + 'a {
-        self.entries_from(self.header().directory.load(Acquire), 0) // pairs with insert()
+        self.entries_from(self.header().directory.load(Acquire), 0) // pairs with publish()
     }
 
-    /// The published objects from `offset` up to but not including `until`.
+    /// Returns the published objects from `offset` up to but not including `until`.
     pub(crate) fn entries_from(self, offset: u64, until: u64) -> impl Iterator<Item = Result<Entry>> + 'a {
         let mut is_damaged = false;
         self.listed(offset, until).map_while(move |offset| {
@@ -75,11 +108,12 @@ impl<'a> View<'a> {
         })
     }
 
-    /// The offsets of the published records from `offset` up to but not including `until`. A list that leads back to itself is an
-    /// error after at most three rounds.
+    /// Returns the offsets of the published records from `offset` up to but not including `until`.
+    /// A list that leads back to itself is an error after at most three rounds.
     fn listed(self, mut offset: u64, until: u64) -> impl Iterator<Item = Result<u64>> + 'a {
-        // R. P. Brent, An improved Monte Carlo factorization algorithm, 1980: a place that is kept for twice as many steps
-        // each time is passed again. The segment's size is a bound also for a list that somebody changes all the time.
+        // R. P. Brent, An improved Monte Carlo factorization algorithm, 1980: an offset that is
+        // kept for twice as many steps each time is met again. The segment's size bounds the walk
+        // also in a list that another process keeps changing.
         let (mut kept, mut steps) = (0, 0u64);
         std::iter::from_fn(move || {
             if offset == until || offset == 0 {
@@ -103,18 +137,19 @@ impl<'a> View<'a> {
         })
     }
 
-    /// The object with this name.
+    /// Returns the object with this name.
     pub(crate) fn find(self, name: &str) -> Result<Option<Entry>> {
         find(self.entries(), name)
     }
 
-    /// Whether the record at `offset` is of a published object. Looks through all of them.
+    /// Returns whether the record at `offset` is that of a published object. Walks the whole
+    /// directory.
     pub(crate) fn is_listed(self, offset: u64) -> bool {
-        let directory = self.header().directory.load(Acquire); // pairs with insert()
+        let directory = self.header().directory.load(Acquire); // pairs with publish()
         self.listed(directory, 0).map_while(Result::ok).any(|listed| listed == offset)
     }
 
-    /// The offsets of all records, published or not, in the order of their places.
+    /// Returns the offsets of all records, published or not, in the order of their offsets.
     pub(crate) fn chain(self) -> impl Iterator<Item = u64> + 'a {
         let mut offset = SPACE_START;
         let end = self.header().space_end.load(Acquire).min(self.size);
@@ -131,7 +166,7 @@ impl<'a> View<'a> {
     }
 }
 
-/// A published object, as its record says, checked.
+/// A published object: its record, checked.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     /// Offset of the record.
@@ -153,7 +188,7 @@ impl Entry {
             return damaged("a record outside of the space");
         };
         let end = match record.len() {
-            Some(len) if len >= UNIT && len <= view.size - offset => offset + len,
+            Some(len) if len >= UNIT && len <= view.end().saturating_sub(offset) => offset + len,
             _ => return damaged("a record of impossible length"),
         };
         let (name_len, schema_len) = (record.name_len as usize, record.schema_len as usize);
@@ -170,8 +205,8 @@ impl Entry {
             return damaged("a record whose object does not fit");
         }
         let text = |start: u64, len: usize| {
-            // SAFETY: start..start + len was just found to lie inside the record, which lies inside the mapping; texts
-            // of published records are not written any more.
+            // SAFETY: start..start + len was just found to lie inside the record, which lies inside
+            // the mapping; texts of published records are not written any more.
             let bytes = unsafe { std::slice::from_raw_parts(view.base.add(start as usize), len) };
             String::from_utf8(bytes.to_vec())
                 .map_err(|_| self::damaged("a record whose texts are not UTF-8", offset))
@@ -193,7 +228,8 @@ pub(crate) fn damaged(what: &str, offset: u64) -> Error {
     Error::new(ErrorKind::Corrupted, format!("the segment is damaged: {what} at offset {offset}"))
 }
 
-/// The entry with this name, unless that was removed, or the damage met before it.
+/// Returns the entry with this name, or the damage met before it. An entry whose name was removed
+/// is skipped.
 pub(crate) fn find(mut entries: impl Iterator<Item = Result<Entry>>, name: &str) -> Result<Option<Entry>> {
     let has_name = |entry: &Entry| entry.name == name && !entry.is_removed;
     entries.find(|entry| entry.as_ref().map_or(true, has_name)).transpose()

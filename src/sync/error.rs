@@ -1,19 +1,24 @@
-//! Why a lock was not acquired, or not as one would like it: small enums that give the guard back.
+//! Why a lock was not acquired, or was acquired with a warning. Small enums that return the guard.
 
 use std::fmt;
 
+use crate::error::{said, Refusal};
 use crate::{Error, ErrorKind};
 
-/// A lock was not acquired, or it was and there is something to know about it: then the guard is inside.
+/// The error of an attempt to lock.
+///
+/// In two variants the lock was acquired, and there is something to know about it; the guard is
+/// inside.
 ///
 /// Converts into [`Error`], so that `?` works where the guard does not matter.
 ///
 /// # Examples
 ///
-/// To go on after a death, repair and say so:
+/// Repair the data after a death and go on:
 ///
 /// ```
-/// use pagemate::{LockError, Mutex, MutexGuard};
+/// use pagemate::Mutex;
+/// use pagemate::sync::{LockError, MutexGuard};
 ///
 /// fn repaired(balance: &Mutex<[u64; 2]>) -> pagemate::Result<MutexGuard<'_, [u64; 2]>> {
 ///     match balance.lock() {
@@ -30,22 +35,24 @@ use crate::{Error, ErrorKind};
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LockError<G> {
-    /// Acquired. A process died while it held the lock, and nobody has said since that the data is consistent.
+    /// Acquired. A process died while it held the lock, and nobody has marked the data consistent
+    /// since.
     OwnerDied(G),
-    /// Acquired. A thread panicked while it held the lock, and nobody has cleared that since.
+    /// Acquired. A thread panicked while it held the lock, and nobody has cleared the poison since.
     Poisoned(G),
-    /// Somebody else holds it: now, or until the deadline.
+    /// Not acquired: the lock was held by another, at the time of the call or until the deadline.
     NotAcquired,
-    /// This thread holds it as often as can be counted.
+    /// Not acquired: this thread already holds the lock the maximum number of times.
     TooDeep,
-    /// The shared bytes are no valid value.
+    /// The shared bytes are not a valid value.
     Corrupted,
-    /// The handle was made in another process, of which this one is a `fork`.
-    NotInThisProcess,
+    /// This process is a `fork` of the one that made the handle and cannot use it; the reason is
+    /// inside.
+    NotInThisProcess(Refusal),
 }
 
 impl<G> LockError<G> {
-    /// The guard, if the lock was acquired.
+    /// Returns the guard, if the lock was acquired.
     pub fn into_guard(self) -> Option<G> {
         match self {
             LockError::OwnerDied(guard) | LockError::Poisoned(guard) => Some(guard),
@@ -53,7 +60,7 @@ impl<G> LockError<G> {
         }
     }
 
-    /// Likewise, with something else in the guard's place.
+    /// Converts the guard, if there is one, with `f`.
     pub fn map<H>(self, f: impl FnOnce(G) -> H) -> LockError<H> {
         match self {
             LockError::OwnerDied(guard) => LockError::OwnerDied(f(guard)),
@@ -61,16 +68,16 @@ impl<G> LockError<G> {
             LockError::NotAcquired => LockError::NotAcquired,
             LockError::TooDeep => LockError::TooDeep,
             LockError::Corrupted => LockError::Corrupted,
-            LockError::NotInThisProcess => LockError::NotInThisProcess,
+            LockError::NotInThisProcess(refusal) => LockError::NotInThisProcess(refusal),
         }
     }
 
-    /// Whether trying again later can help.
+    /// Returns true if trying again later can help.
     pub fn is_not_acquired(&self) -> bool {
         matches!(self, LockError::NotAcquired)
     }
 
-    /// Whether a process died while it held the lock.
+    /// Returns true if a process died while it held the lock.
     pub fn is_owner_died(&self) -> bool {
         matches!(self, LockError::OwnerDied(_))
     }
@@ -82,7 +89,7 @@ impl<G> LockError<G> {
             LockError::NotAcquired => "NotAcquired",
             LockError::TooDeep => "TooDeep",
             LockError::Corrupted => "Corrupted",
-            LockError::NotInThisProcess => "NotInThisProcess",
+            LockError::NotInThisProcess(_) => "NotInThisProcess(..)",
         }
     }
 
@@ -94,22 +101,21 @@ impl<G> LockError<G> {
             ),
             LockError::Poisoned(_) => (
                 ErrorKind::Poisoned,
-                "a thread panicked while it held the lock: look at the data and clear the poison",
+                "a thread panicked while it held the lock: check the data and clear the poison",
             ),
-            LockError::NotAcquired => (ErrorKind::TimedOut, "somebody else held the lock all the time"),
+            LockError::NotAcquired => (ErrorKind::TimedOut, "another thread or process held the lock"),
             LockError::TooDeep => {
-                (ErrorKind::InvalidInput, "this thread holds the lock as often as can be counted")
+                (ErrorKind::InvalidInput, "this thread already holds the lock the maximum number of times")
             }
-            LockError::Corrupted => (ErrorKind::Corrupted, "the shared bytes are no valid value"),
-            LockError::NotInThisProcess => (
-                ErrorKind::NotInThisProcess,
-                "the handle belongs to the process that this one was forked from: give it to a child as an argument",
-            ),
+            LockError::Corrupted => {
+                (ErrorKind::Corrupted, "the shared bytes are not a valid value: call `reset` with a new one")
+            }
+            LockError::NotInThisProcess(refusal) => (refusal.kind(), refusal.sentence()),
         }
     }
 }
 
-// Not derived: what matters of a guard is that it is there.
+// Not derived: of the guard it only matters that it exists.
 impl<G> fmt::Debug for LockError<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -126,33 +132,33 @@ impl<G> std::error::Error for LockError<G> {}
 
 impl<G> From<LockError<G>> for Error {
     fn from(error: LockError<G>) -> Error {
-        let (kind, text) = error.sentence();
-        Error::new(kind, text)
+        said(error.sentence().0, &error)
     }
 }
 
-/// A lock was not released.
+/// The error of an attempt to release a lock.
 ///
 /// Converts into [`Error`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReleaseError {
-    /// Nobody holds it.
+    /// Nobody holds the lock.
     NotHeld,
-    /// Another process or thread holds it.
+    /// Another process or thread holds the lock.
     NotYours,
-    /// The handle was made in another process, of which this one is a `fork`.
-    NotInThisProcess,
+    /// This process is a `fork` of the one that made the handle and cannot use it; the reason is
+    /// inside.
+    NotInThisProcess(Refusal),
 }
 
 impl fmt::Display for ReleaseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             ReleaseError::NotHeld => "a lock that nobody holds cannot be released",
-            ReleaseError::NotYours => "the lock is held by another process or thread, which alone can release it",
-            ReleaseError::NotInThisProcess => {
-                "the handle belongs to the process that this one was forked from: give it to a child as an argument"
+            ReleaseError::NotYours => {
+                "the lock is held by another process or thread, which alone can release it"
             }
+            ReleaseError::NotInThisProcess(refusal) => refusal.sentence(),
         })
     }
 }
@@ -162,9 +168,9 @@ impl std::error::Error for ReleaseError {}
 impl From<ReleaseError> for Error {
     fn from(error: ReleaseError) -> Error {
         let kind = match error {
-            ReleaseError::NotInThisProcess => ErrorKind::NotInThisProcess,
+            ReleaseError::NotInThisProcess(refusal) => refusal.kind(),
             ReleaseError::NotHeld | ReleaseError::NotYours => ErrorKind::InvalidInput,
         };
-        Error::new(kind, error.to_string())
+        said(kind, &error)
     }
 }

@@ -1,43 +1,44 @@
-//! A lock without data: an owner word that anybody may free.
+//! A lock without data: an owner word that any participant may release.
 //!
-//! Not recursive, not fair. What the word says and what happens when a holder dies is told in [`owned`](super::owned). Here
-//! a death is reported once, to whoever acquires the lock next: there is no data to be repaired.
+//! Neither reentrant nor fair. [`robust_word`] explains the word, and what happens when a holder
+//! dies. Here a death is reported once, to the next holder, because there is no data to repair.
 //!
 //! # State
 //!
 //! | bytes | meaning |
 //! |---|---|
 //! | 0..4 | the owner word |
-//! | 4..8 | turn: how often it has been acquired, wrapping |
+//! | 4..8 | turn: number of acquisitions, wrapping |
 //!
-//! The turn belongs to the holder. A guard remembers its own, so that it does not release what somebody else acquired after
-//! the lock was released under it.
+//! The turn belongs to the holder. A guard remembers its own turn. If the lock was released under
+//! the guard, the guard does not release it for the next holder.
 //!
 //! # Memory ordering
 //!
-//! The word's. A guard that was released under looks at the turn without holding the lock; it sees the new one if it knows
-//! of the release, and that is all that is promised.
+//! That of the word. A guard whose lock was released under it reads the turn without holding the
+//! lock. It sees the new turn if it knows of the release; no more is promised.
 //!
 //! # Death
 //!
-//! | window | noticed by | repaired by | lost |
-//! |---|---|---|---|
-//! | holder dies, or has left the segment | see the word | the next one acquires, and its guard says so | nothing |
-//! | that one dies before it has forgotten the death, or after | its own death is noticed | the same | nothing |
+//! - **Holder dies, or has left the segment.** Noticed by: see the word. Repair: the next holder,
+//!   whose guard reports it. Lost: nothing.
+//! - **Next holder dies, before or after it has cleared the mark.** Noticed by: see the word.
+//!   Repair: the same. Lost: nothing.
 
+use crate::loom::atomic::{AtomicU32, Ordering::Relaxed};
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use crate::kind::Kind;
-use crate::object::ObjectRef;
-use crate::owner::OwnerId;
-use crate::place::{Origin, Place, Shape};
+use crate::registry::Kind;
+use crate::segment::object::{Object, ObjectRef};
+use crate::segment::owner::OwnerId;
+use crate::segment::verbs::verbs;
 use crate::sync::error::{LockError, ReleaseError};
-use crate::sync::owned::{self, Acquired, OwnerWord};
+use crate::sync::robust_word;
+use crate::sync::robust_word::{Acquired, OwnerWord};
 use crate::sys::clock::Deadline;
 use crate::sys::fork;
-use crate::{Error, ErrorKind, Result};
+use crate::Result;
 
 /// The memory side. Zero is the fresh state, and any bytes are a State.
 #[repr(C)]
@@ -46,16 +47,20 @@ struct State {
     turn: AtomicU32,
 }
 
+#[cfg(not(loom))]
 const _: () = assert!(size_of::<State>() == 8);
 
-/// A lock that guards what its users agree on, among any number of processes and threads; Python's `Lock`.
+/// A lock without data, shared by any number of processes and threads. It is the counterpart of
+/// Python's `Lock`.
 ///
-/// A process that dies holding it leaves it free, and the next [guard](LockGuard::owner_died) tells. A process that is
-/// stopped keeps it. Any process or thread may [`release`](Lock::release) it, not only the one that acquired it: for
-/// hand-overs between processes, [`keep`](LockGuard::keep) it here and release it there.
+/// If a process dies holding the lock, the lock becomes free, and the next guard
+/// [reports the death](LockGuard::owner_died). A process that is stopped keeps the lock. Any
+/// process or thread may [`release`](Lock::release) it, not only the one that acquired it. To hand
+/// the lock over to another process, [`keep`](LockGuard::keep) it here and release it there.
 ///
-/// Not recursive: who locks twice waits for itself ([`RLock`](crate::RLock) does not). Not fair: who comes may pass who
-/// waits. For data there is [`Mutex`](crate::Mutex). Without contention it makes no system call.
+/// Not reentrant: locking twice in one thread deadlocks ([`ReentrantLock`](crate::ReentrantLock)
+/// does not). Unfair: a caller that arrives at the right moment can overtake sleeping waiters. For
+/// a lock with data use [`Mutex`](crate::Mutex). An uncontended lock makes no system call.
 ///
 /// # Examples
 ///
@@ -72,7 +77,7 @@ const _: () = assert!(size_of::<State>() == 8);
 /// # }
 /// ```
 ///
-/// Acquired here, released there:
+/// Acquired by one thread, released by another:
 ///
 /// ```
 /// use pagemate::Lock;
@@ -92,67 +97,31 @@ pub struct Lock {
     object: ObjectRef,
 }
 
-fn shape() -> Shape {
-    Shape { kind: Kind::Lock, schema: String::new(), len: size_of::<State>() }
-}
+impl Object for Lock {
+    const KIND: Kind = Kind::Lock;
+    const LEN: usize = size_of::<State>();
+    type Initial = ();
 
-impl Lock {
-    /// A lock that only handles lead to: clone it, or give it to a child process.
-    ///
-    /// # Errors
-    ///
-    /// `OutOfMemory`, `System` (too many open files).
-    pub fn new() -> Result<Lock> {
-        Lock::from_object(Place::anonymous(&shape(), |_| ())?)
-    }
-
-    /// Creates the lock. Fails if something is there already.
-    ///
-    /// # Errors
-    ///
-    /// `AlreadyExists`, `InvalidInput` (the name), `OutOfMemory`, `PermissionDenied`, `Unsupported`.
-    pub fn create(place: impl Into<Place>) -> Result<Lock> {
-        Lock::from_object(place.into().create(&shape(), |_| ())?)
-    }
-
-    /// Opens an existing lock.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound`, `TypeMismatch` (it is something else), `PermissionDenied`, `VersionMismatch`, `Corrupted`.
-    pub fn open(place: impl Into<Place>) -> Result<Lock> {
-        Lock::from_object(place.into().open(Kind::Lock, "")?)
-    }
-
-    /// Opens the lock or, if there is none, creates it; says which.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`open`](Lock::open) and [`create`](Lock::create), and `Busy`.
-    pub fn open_or_create(place: impl Into<Place>) -> Result<(Lock, Origin)> {
-        let (object, origin) = place.into().open_or_create(&shape(), |_| ())?;
-        Ok((Lock::from_object(object)?, origin))
-    }
-
-    pub(crate) fn from_object(object: ObjectRef) -> Result<Lock> {
-        if object.len() < size_of::<State>() {
-            return Err(Error::new(ErrorKind::Corrupted, "the lock's record is too short"));
-        }
+    fn attach(object: ObjectRef) -> Result<Lock> {
         Ok(Lock { object })
     }
 
-    pub(crate) fn object(&self) -> &ObjectRef {
+    fn object(&self) -> &ObjectRef {
         &self.object
     }
+}
+
+impl Lock {
+    verbs!(Lock: "a" "lock" ());
 
     #[inline]
     fn state(&self) -> &State {
-        // SAFETY: the object is aligned to 128 and at least as long as a State (checked in from_object), stays mapped as
-        // long as `object` lives, and any bytes are a State.
+        // SAFETY: the object is aligned to 128 and at least as long as a State (checked in
+        // from_object). It stays mapped as long as `object` lives, and any bytes are a State.
         unsafe { &*self.object.base().cast::<State>() }
     }
 
-    /// Waits until nobody else holds the lock, and acquires it.
+    /// Blocks until the lock is free, and acquires it.
     ///
     /// # Errors
     ///
@@ -162,14 +131,14 @@ impl Lock {
         self.lock_until(Deadline::Never)
     }
 
-    /// Acquires the lock if nobody holds it.
+    /// Acquires the lock if it is free. Never blocks.
     ///
     /// # Errors
     ///
     /// `NotAcquired`, `NotInThisProcess`.
     #[inline]
     pub fn try_lock(&self) -> Result<LockGuard<'_>, LockError<LockGuard<'_>>> {
-        let me = self.object.owner().map_err(|_| LockError::NotInThisProcess)?;
+        let me = self.object.owner().map_err(|error| LockError::NotInThisProcess(error.refusal()))?;
         match self.state().word.try_acquire(me) {
             Some(acquired) => Ok(LockGuard::new(self, me, acquired)),
             None => {
@@ -179,35 +148,36 @@ impl Lock {
         }
     }
 
-    /// [`lock`](Lock::lock), for `timeout` at most.
+    /// Like [`lock`](Lock::lock), but blocks for at most `timeout`.
     ///
     /// # Errors
     ///
-    /// As [`try_lock`](Lock::try_lock).
+    /// Those of [`try_lock`](Lock::try_lock).
     pub fn lock_timeout(&self, timeout: Duration) -> Result<LockGuard<'_>, LockError<LockGuard<'_>>> {
         self.lock_until(Deadline::after(timeout))
     }
 
-    /// [`lock`](Lock::lock), until `deadline` at most.
+    /// Like [`lock`](Lock::lock), but blocks until `deadline` at the latest.
     ///
     /// # Errors
     ///
-    /// As [`try_lock`](Lock::try_lock).
+    /// Those of [`try_lock`](Lock::try_lock).
     pub fn lock_deadline(&self, deadline: Instant) -> Result<LockGuard<'_>, LockError<LockGuard<'_>>> {
         self.lock_until(Deadline::at(deadline))
     }
 
     #[inline]
     fn lock_until(&self, deadline: Deadline) -> Result<LockGuard<'_>, LockError<LockGuard<'_>>> {
-        let me = self.object.owner().map_err(|_| LockError::NotInThisProcess)?;
-        match owned::acquire(&self.state().word, &self.object, me, deadline) {
+        let me = self.object.owner().map_err(|error| LockError::NotInThisProcess(error.refusal()))?;
+        match robust_word::acquire(&self.state().word, &self.object, me, deadline) {
             Some(acquired) => Ok(LockGuard::new(self, me, acquired)),
             None => Err(LockError::NotAcquired),
         }
     }
 
-    /// [`lock`](Lock::lock) without a guard: the lock is held until somebody calls [`release`](Lock::release), or this
-    /// process leaves the segment or dies. For the other ways to acquire it there is [`LockGuard::keep`].
+    /// Acquires the lock without a guard. It stays locked until any participant calls
+    /// [`release`](Lock::release), or this process leaves the segment or dies. After the other ways
+    /// to acquire it, [`LockGuard::keep`] does the same.
     ///
     /// # Errors
     ///
@@ -216,7 +186,8 @@ impl Lock {
         self.lock().map(LockGuard::keep)
     }
 
-    /// Releases the lock, whichever process or thread has acquired it. A guard that held it holds nothing then.
+    /// Releases the lock, no matter which process or thread acquired it. A guard that held it no
+    /// longer holds anything.
     ///
     /// # Errors
     ///
@@ -225,15 +196,16 @@ impl Lock {
         self.state().word.release_any().then_some(()).ok_or(ReleaseError::NotHeld)
     }
 
-    /// Whether somebody holds the lock. May change at any moment.
+    /// Returns true if the lock is held. The answer may be out of date at once.
     pub fn is_locked(&self) -> bool {
-        self.state().word.holder().is_some()
+        self.object.is_hindered(self.state().word.holder().is_some())
     }
 }
 
-/// Who has this holds a [`Lock`]; released when it is dropped.
+/// The guard of a locked [`Lock`]. Dropping it releases the lock.
 ///
-/// The holder is the process, so a guard may be sent to another thread. A forked child that has a copy of it holds nothing.
+/// The holder is the process, so a guard may be sent to another thread. A copy in a forked child
+/// holds nothing.
 #[must_use = "the lock is released when the guard is dropped"]
 pub struct LockGuard<'a> {
     lock: &'a Lock,
@@ -255,17 +227,18 @@ impl<'a> LockGuard<'a> {
         LockGuard { lock, me, epoch: fork::epoch(), turn, owner_died: acquired.after_death }
     }
 
-    /// Whether the process that held the lock before died holding it.
+    /// Returns true if the previous holder died while it held the lock.
     pub fn owner_died(&self) -> bool {
         self.owner_died
     }
 
-    /// Frees the lock; gives it, to be acquired again.
+    /// Releases the lock, and returns it so that it can be acquired again.
     pub(crate) fn into_lock(self) -> &'a Lock {
         self.lock
     }
 
-    /// Goes, and leaves the lock held: until somebody calls [`Lock::release`], or this process leaves the segment or dies.
+    /// Consumes the guard and leaves the lock held, until any participant calls [`Lock::release`],
+    /// or this process leaves the segment or dies.
     pub fn keep(self) {
         std::mem::forget(self);
     }
@@ -276,7 +249,8 @@ impl Drop for LockGuard<'_> {
     fn drop(&mut self) {
         let state = self.lock.state();
         if self.epoch == fork::epoch() && self.turn == state.turn.load(Relaxed) {
-            // False: somebody has released it, and another process may hold it by now.
+            // False: the lock was released under this guard, and another process may hold it by
+            // now.
             let _ = state.word.release(self.me);
         }
     }
@@ -294,9 +268,10 @@ impl fmt::Debug for LockGuard<'_> {
     }
 }
 
-/// The state of the lock at `base`, if it is long enough for one.
+/// Returns the state of the lock at `base`, if `len` is long enough for one.
 fn state_at<'a>(base: *const u8, len: usize) -> Option<&'a State> {
-    // SAFETY: objects are mapped as long as somebody looks at them, and aligned to 128; any bytes are a State.
+    // SAFETY: objects are mapped while they are inspected, and aligned to 128; any bytes are a
+    // State.
     (len >= size_of::<State>()).then(|| unsafe { &*base.cast::<State>() })
 }
 
@@ -307,7 +282,7 @@ pub(crate) fn recover(base: *mut u8, len: usize, dead: OwnerId) {
     }
 }
 
-/// What `pagemate show` says about a lock.
+/// Returns what `pagemate show` prints about a lock.
 pub(crate) fn describe(base: *const u8, len: usize) -> Vec<(&'static str, String)> {
-    state_at(base, len).map_or_else(Vec::new, |state| owned::describe(&state.word))
+    state_at(base, len).map_or_else(Vec::new, |state| robust_word::describe(&state.word))
 }

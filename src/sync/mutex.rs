@@ -1,68 +1,50 @@
-//! A mutex: an owner word, and the value that it guards beside it.
+//! A mutex: a robust lock, and the value that it guards beside it.
 //!
-//! Not recursive, not fair. What the word says, who may do what to it, and what happens when a holder dies is told in
-//! [`owned`](super::owned); this file adds the value and the poison of a panic.
+//! [`robust_lock`](crate::sync::robust_lock) explains the lock: its states, the order of its
+//! accesses, and what happens when a holder dies. This file adds the value.
 //!
 //! # State
 //!
 //! | bytes | meaning |
 //! |---|---|
-//! | 0..4 | the owner word |
-//! | 4..8 | poison: not 0 if a thread panicked while it held the lock |
+//! | 0..8 | the robust lock |
 //! | 8, or the value's alignment | the value |
 //!
-//! All in lines of their own, the word and a small value in the same.
+//! The mutex has its own cache lines. The lock and a small value share one.
 //!
-//! # Memory ordering
+//! # Memory ordering, death
 //!
-//! The value and the poison belong to the holder, so the word's order is theirs. Who looks at the poison from outside may be
-//! told what was so a moment ago.
-//!
-//! # Death
-//!
-//! | window | noticed by | repaired by | lost |
-//! |---|---|---|---|
-//! | holder dies | see the word | whoever comes next gets `OwnerDied`, and may repair | what it had half written may be there |
-//! | next one dies or gives up without `mark_consistent` | the one after it gets `OwnerDied` too | the same | nothing |
-//! | panicking holder dies before it has set the poison | its death is noticed instead | the same | nothing |
+//! Those of the lock. The value belongs to the holder.
 
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use crate::kind::Kind;
 use crate::message::{self, Message};
-use crate::object::ObjectRef;
-use crate::owner::OwnerId;
-use crate::place::{Origin, Place, Shape};
+use crate::registry::Kind;
+use crate::segment::object::{Object, ObjectRef};
+use crate::segment::owner::OwnerId;
+use crate::segment::verbs::verbs;
 use crate::sync::error::LockError;
-use crate::sync::owned::{self, Acquired, OwnerWord};
+use crate::sync::robust_lock::{Hold, RobustLock};
 use crate::sys::clock::Deadline;
-use crate::sys::fork;
-use crate::{Error, ErrorKind, Result};
+use crate::Result;
 
-/// What stands before the value. Zero is the fresh state, and any bytes are a Head.
-#[repr(C)]
-struct Head {
-    word: OwnerWord,
-    poison: AtomicU32,
-}
-
-const _: () = assert!(size_of::<Head>() == 8);
-
-/// A value that one at a time may look at and change, of any number of processes and threads.
+/// A mutual exclusion lock around a value, shared by any number of processes and threads.
 ///
-/// Poisoned by a panic as std's; a death is told apart from that, because it may leave the value half-written: the next
-/// [`lock`](Mutex::lock) gives the guard inside of [`LockError::OwnerDied`], to repair the value and go on. A process that
-/// is stopped is not dead, and keeps the lock.
+/// A panic poisons it, as in std. A death is a separate error, because it may leave the value
+/// half-written: the next [`lock`](Mutex::lock) returns the guard inside [`LockError::OwnerDied`].
+/// The caller repairs the value and goes on. A process that is stopped is not dead, and keeps the
+/// lock.
 ///
-/// Not recursive: who locks twice waits for itself ([`RLock`](crate::RLock) does not). Not fair: who comes may pass who waits.
-/// The holder is a process and not a thread, so a guard may be sent to another thread.
+/// Not reentrant: locking twice in one thread deadlocks ([`ReentrantLock`](crate::ReentrantLock)
+/// does not). Unfair: a caller that arrives at the right moment can overtake sleeping waiters. The
+/// holder is a process and not a thread, so a guard may be sent to another thread.
 ///
-/// Locking and unlocking without contention makes no system call. Clone it for threads (or share it: it is `Sync`), give it
-/// to a child process, or open it by name.
+/// Locking and unlocking without contention makes no system call. Share a mutex between threads by
+/// reference or by cloning it, pass it to a child process, or open it by name. The smallest program
+/// is `examples/mutex.rs`.
 ///
 /// # Examples
 ///
@@ -82,7 +64,7 @@ const _: () = assert!(size_of::<Head>() == 8);
 /// # }
 /// ```
 ///
-/// By name, between processes that know nothing of each other:
+/// By name, between unrelated processes:
 ///
 /// ```
 /// use pagemate::Mutex;
@@ -102,129 +84,90 @@ pub struct Mutex<T: Message> {
     _value: PhantomData<fn(T) -> T>,
 }
 
-impl<T: Message> Mutex<T> {
-    const OFFSET: usize = {
-        assert!(align_of::<T>() <= 128, "values aligned to more than 128 bytes do not fit into objects");
-        if align_of::<T>() > size_of::<Head>() {
-            align_of::<T>()
-        } else {
-            size_of::<Head>()
-        }
-    };
+impl<T: Message> Object for Mutex<T> {
+    const KIND: Kind = Kind::Mutex;
+    const LEN: usize = Self::OFFSET + size_of::<T>();
+    type Initial = T;
 
-    fn shape() -> Shape {
-        Shape { kind: Kind::Mutex, schema: T::schema().to_string(), len: Self::OFFSET + size_of::<T>() }
+    fn schema() -> String {
+        T::schema().to_string()
     }
 
-    fn init(value: T) -> impl Fn(*mut u8) {
-        // SAFETY: an object of this shape, zeroed and aligned, that nobody else can see.
-        move |base| unsafe { message::write(base.add(Self::OFFSET), value) }
+    unsafe fn init(base: *mut u8, value: &T) {
+        // SAFETY: as the caller promises; the value has room at its offset.
+        unsafe { message::write(base.add(Self::OFFSET), *value) }
     }
 
-    /// A mutex that only handles lead to: clone it, or give it to a child process.
-    ///
-    /// # Errors
-    ///
-    /// `OutOfMemory`, `System` (too many open files).
-    pub fn new(value: T) -> Result<Mutex<T>> {
-        Mutex::from_object(Place::anonymous(&Self::shape(), Self::init(value))?)
-    }
-
-    /// Creates the mutex. Fails if something is there already.
-    ///
-    /// # Errors
-    ///
-    /// `AlreadyExists`, `InvalidInput` (the name), `OutOfMemory`, `PermissionDenied`, `Unsupported`.
-    pub fn create(place: impl Into<Place>, value: T) -> Result<Mutex<T>> {
-        Mutex::from_object(place.into().create(&Self::shape(), Self::init(value))?)
-    }
-
-    /// Opens an existing mutex.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound`, `TypeMismatch` (it is something else, or of another value), `PermissionDenied`, `VersionMismatch`,
-    /// `Corrupted`.
-    pub fn open(place: impl Into<Place>) -> Result<Mutex<T>> {
-        Mutex::from_object(place.into().open(Kind::Mutex, &T::schema().to_string())?)
-    }
-
-    /// Opens the mutex or, if there is none, creates it with `value`; says which.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`open`](Mutex::open) and [`create`](Mutex::create), and `Busy`.
-    pub fn open_or_create(place: impl Into<Place>, value: T) -> Result<(Mutex<T>, Origin)> {
-        let (object, origin) = place.into().open_or_create(&Self::shape(), Self::init(value))?;
-        Ok((Mutex::from_object(object)?, origin))
-    }
-
-    pub(crate) fn from_object(object: ObjectRef) -> Result<Mutex<T>> {
+    fn attach(object: ObjectRef) -> Result<Mutex<T>> {
         let () = T::CHECKED;
-        if object.len() < Self::OFFSET + size_of::<T>() {
-            return Err(Error::new(ErrorKind::Corrupted, "the mutex's record is too short"));
-        }
         Ok(Mutex { object, _value: PhantomData })
     }
 
-    pub(crate) fn object(&self) -> &ObjectRef {
+    fn object(&self) -> &ObjectRef {
         &self.object
     }
+}
+
+impl<T: Message> Mutex<T> {
+    const OFFSET: usize = {
+        assert!(align_of::<T>() <= 128, "values aligned to more than 128 bytes do not fit into objects");
+        if align_of::<T>() > size_of::<RobustLock>() {
+            align_of::<T>()
+        } else {
+            size_of::<RobustLock>()
+        }
+    };
+
+    verbs!(Mutex<T>: "a" "mutex" (value: T), with "around `value`", mismatch "another type of value");
 
     #[inline]
-    fn head(&self) -> &Head {
-        // SAFETY: the object is aligned to 128 and longer than a Head (checked in from_object), stays mapped as long as
-        // `object` lives, and any bytes are a Head.
-        unsafe { &*self.object.base().cast::<Head>() }
+    fn robust(&self) -> &RobustLock {
+        // SAFETY: the object is aligned to 128 and longer than a RobustLock (checked in
+        // from_object). It stays mapped as long as `object` lives, and any bytes are a RobustLock.
+        unsafe { &*self.object.base().cast::<RobustLock>() }
     }
 
-    /// Where the value is. A pointer only: who uses it says why it may.
+    /// Returns where the value is stored. Only a pointer: each use says why it is allowed.
     #[inline]
     fn value(&self) -> *mut T {
         self.object.base().wrapping_add(Self::OFFSET).cast()
     }
 
-    /// Waits until nobody else holds the lock, and acquires it.
+    /// Blocks until the lock is free, and acquires it.
     ///
     /// # Errors
     ///
-    /// With the guard: `OwnerDied`, `Poisoned`. Without: `Corrupted` (see [`reset`](Mutex::reset)), `NotInThisProcess`.
+    /// With the guard: `OwnerDied`, `Poisoned`. Without: `Corrupted` (see [`reset`](Mutex::reset)),
+    /// `NotInThisProcess`.
     #[inline]
     pub fn lock(&self) -> Result<MutexGuard<'_, T>, LockError<MutexGuard<'_, T>>> {
         self.lock_until(Deadline::Never)
     }
 
-    /// Acquires the lock if nobody holds it.
+    /// Acquires the lock if it is free. Never blocks.
     ///
     /// # Errors
     ///
     /// `NotAcquired`, and those of [`lock`](Mutex::lock).
     #[inline]
     pub fn try_lock(&self) -> Result<MutexGuard<'_, T>, LockError<MutexGuard<'_, T>>> {
-        let me = self.object.owner().map_err(|_| LockError::NotInThisProcess)?;
-        match self.head().word.try_acquire(me) {
-            Some(acquired) => self.guard(me, acquired),
-            None => {
-                self.object.miss();
-                Err(LockError::NotAcquired)
-            }
-        }
+        self.guard(self.robust().try_acquire(&self.object)?)
     }
 
-    /// [`lock`](Mutex::lock), for `timeout` at most.
+    /// Like [`lock`](Mutex::lock), but blocks for at most `timeout`.
     ///
     /// # Errors
     ///
-    /// As [`try_lock`](Mutex::try_lock).
+    /// Those of [`try_lock`](Mutex::try_lock).
     pub fn lock_timeout(&self, timeout: Duration) -> Result<MutexGuard<'_, T>, LockError<MutexGuard<'_, T>>> {
         self.lock_until(Deadline::after(timeout))
     }
 
-    /// [`lock`](Mutex::lock), until `deadline` at most.
+    /// Like [`lock`](Mutex::lock), but blocks until `deadline` at the latest.
     ///
     /// # Errors
     ///
-    /// As [`try_lock`](Mutex::try_lock).
+    /// Those of [`try_lock`](Mutex::try_lock).
     pub fn lock_deadline(
         &self,
         deadline: Instant,
@@ -234,35 +177,23 @@ impl<T: Message> Mutex<T> {
 
     #[inline]
     fn lock_until(&self, deadline: Deadline) -> Result<MutexGuard<'_, T>, LockError<MutexGuard<'_, T>>> {
-        let me = self.object.owner().map_err(|_| LockError::NotInThisProcess)?;
-        match owned::acquire(&self.head().word, &self.object, me, deadline) {
-            Some(acquired) => self.guard(me, acquired),
-            None => Err(LockError::NotAcquired),
-        }
+        self.guard(self.robust().acquire(&self.object, deadline)?)
     }
 
     #[inline]
-    fn guard(
-        &self,
-        me: OwnerId,
-        acquired: Acquired,
-    ) -> Result<MutexGuard<'_, T>, LockError<MutexGuard<'_, T>>> {
-        let guard = MutexGuard::new(self, me);
+    fn guard<'a>(&'a self, hold: Hold<'a>) -> Result<MutexGuard<'a, T>, LockError<MutexGuard<'a, T>>> {
         // SAFETY: the lock is ours, so the value can be read.
         if !unsafe { message::is_valid::<T>(self.value().cast()) } {
             return Err(LockError::Corrupted);
         }
-        if acquired.after_death {
-            return Err(LockError::OwnerDied(guard));
-        }
-        if self.is_poisoned() {
-            return Err(LockError::Poisoned(guard));
-        }
-        Ok(guard)
+        hold.verdict().of(MutexGuard { mutex: self, hold })
     }
 
-    /// Waits for the lock and puts `value` in the place of whatever is there, valid or not; forgets deaths and panics. What
-    /// helps when a process died while it wrote a value of which not every bit pattern is valid.
+    /// Locks the mutex and overwrites the value, whether it is valid or not. Also clears the mark
+    /// of a death and the poison.
+    ///
+    /// Use it after [`LockError::Corrupted`]: a process died while it wrote a value of a type for
+    /// which not every bit pattern is valid.
     ///
     /// ```
     /// # fn main() -> pagemate::Result<()> {
@@ -276,77 +207,52 @@ impl<T: Message> Mutex<T> {
     ///
     /// `NotInThisProcess`.
     pub fn reset(&self, value: T) -> Result<MutexGuard<'_, T>, LockError<MutexGuard<'_, T>>> {
-        let me = self.object.owner().map_err(|_| LockError::NotInThisProcess)?;
-        let Some(_) = owned::acquire(&self.head().word, &self.object, me, Deadline::Never) else {
-            return Err(LockError::NotAcquired);
-        };
-        let mut guard = MutexGuard::new(self, me);
+        let hold = self.robust().acquire(&self.object, Deadline::Never)?;
         // SAFETY: the lock is ours, so the value can be written.
         unsafe { message::write(self.value().cast(), value) };
-        MutexGuard::mark_consistent(&mut guard);
-        self.clear_poison();
-        Ok(guard)
+        hold.mark_reset();
+        Ok(MutexGuard { mutex: self, hold })
     }
 
-    /// Whether somebody holds the lock. May change at any moment, but if the caller holds it.
+    /// Returns true if the lock is held. The answer may be out of date at once, unless the caller
+    /// holds the lock.
     pub fn is_locked(&self) -> bool {
-        self.head().word.holder().is_some()
+        self.object.is_hindered(self.robust().is_held())
     }
 
-    /// Whether a thread panicked while it held the lock, and nobody has [cleared](Mutex::clear_poison) that.
+    /// Returns true if a thread panicked while it held the lock, and nobody has
+    /// [cleared the poison](Mutex::clear_poison) since.
     #[inline]
     pub fn is_poisoned(&self) -> bool {
-        self.head().poison.load(Relaxed) != 0
+        self.robust().is_poisoned()
     }
 
-    /// Says that the panic has left nothing behind that matters. Call it while you hold the lock, or are sure without.
+    /// Clears the poison. Call it while you hold the lock, or if you are sure that the value is
+    /// consistent.
     pub fn clear_poison(&self) {
-        self.head().poison.store(0, Relaxed);
+        self.robust().clear_poison();
     }
 }
 
-/// The value of a [`Mutex`], for who holds the lock; released when this is dropped.
+/// The guard of a locked [`Mutex`]. It dereferences to the value; dropping it unlocks the mutex.
 ///
-/// A forked child that has a copy of it holds nothing: there, dropping it does nothing.
+/// A copy in a forked child holds nothing, and dropping it there does nothing.
 #[must_use = "the lock is released when the guard is dropped"]
 pub struct MutexGuard<'a, T: Message> {
     mutex: &'a Mutex<T>,
-    me: OwnerId,
-    epoch: u32,
-    /// A panic that was going on before does not poison.
-    was_panicking: bool,
+    hold: Hold<'a>,
 }
 
 impl<'a, T: Message> MutexGuard<'a, T> {
-    #[inline]
-    fn new(mutex: &'a Mutex<T>, me: OwnerId) -> MutexGuard<'a, T> {
-        MutexGuard { mutex, me, epoch: fork::epoch(), was_panicking: std::thread::panicking() }
-    }
-
-    /// Says that the value is consistent, whatever a holder before did when it died: from now on nobody gets `OwnerDied` for
-    /// that any more.
+    /// Marks the value as consistent after a death. From now on no caller gets `OwnerDied` for that
+    /// death.
     pub fn mark_consistent(guard: &mut MutexGuard<'a, T>) {
-        guard.mutex.head().word.mark_consistent();
+        guard.hold.mark_consistent();
     }
 
-    /// The mutex that it is of.
+    /// Returns the mutex of the guard.
     pub fn mutex(guard: &MutexGuard<'a, T>) -> &'a Mutex<T> {
         guard.mutex
-    }
-}
-
-impl<T: Message> Drop for MutexGuard<'_, T> {
-    #[inline]
-    fn drop(&mut self) {
-        if self.epoch != fork::epoch() {
-            return;
-        }
-        let head = self.mutex.head();
-        if !self.was_panicking && std::thread::panicking() {
-            head.poison.store(1, Relaxed);
-        }
-        // False only if somebody writes into the memory.
-        let _ = head.word.release(self.me);
     }
 }
 
@@ -355,8 +261,8 @@ impl<T: Message> Deref for MutexGuard<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: the lock is ours until we release it, which needs `self`; it guards a valid T (see guard and reset),
-        // aligned.
+        // SAFETY: the lock is ours until we release it, which needs `self`. It guards a valid,
+        // aligned T (see guard and reset).
         unsafe { &*self.mutex.value() }
     }
 }
@@ -389,23 +295,21 @@ impl<T: Message + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
     }
 }
 
-/// The head of the mutex at `base`, if it is long enough for one.
-fn head_at<'a>(base: *const u8, len: usize) -> Option<&'a Head> {
-    // SAFETY: objects are mapped as long as somebody looks at them, and aligned to 128; any bytes are a Head.
-    (len >= size_of::<Head>()).then(|| unsafe { &*base.cast::<Head>() })
+/// Returns the lock of the mutex at `base`, if `len` is long enough for one.
+fn lock_at<'a>(base: *const u8, len: usize) -> Option<&'a RobustLock> {
+    // SAFETY: objects are mapped while they are inspected, and aligned to 128; any bytes are a
+    // RobustLock.
+    (len >= size_of::<RobustLock>()).then(|| unsafe { &*base.cast::<RobustLock>() })
 }
 
 /// Frees the lock if `dead` held it.
 pub(crate) fn recover(base: *mut u8, len: usize, dead: OwnerId) {
-    if let Some(head) = head_at(base, len) {
-        head.word.recover(dead);
+    if let Some(lock) = lock_at(base, len) {
+        lock.recover(dead);
     }
 }
 
-/// What `pagemate show` says about a mutex.
+/// Returns what `pagemate show` prints about a mutex.
 pub(crate) fn describe(base: *const u8, len: usize) -> Vec<(&'static str, String)> {
-    let Some(head) = head_at(base, len) else { return Vec::new() };
-    let mut lines = owned::describe(&head.word);
-    lines.push(("poisoned", (head.poison.load(Relaxed) != 0).to_string()));
-    lines
+    lock_at(base, len).map_or_else(Vec::new, RobustLock::describe)
 }

@@ -1,20 +1,21 @@
-//! Deadlines on the monotonic clock, in the form that the kernel's futex takes; and how many processors there are.
+//! Deadlines on the monotonic clock, in the form that the kernel's futex takes; and the number of
+//! processors that a thread may use.
 
 use std::time::{Duration, Instant};
 
 use rustix::time::{clock_gettime, ClockId, Timespec};
 
-/// Until when a call may block: for ever, or up to a moment of `CLOCK_MONOTONIC`.
+/// The moment until which a call may block: never, or a moment of `CLOCK_MONOTONIC`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Deadline {
-    /// Nanoseconds on the monotonic clock, which all processes of a machine read alike.
+    /// Nanoseconds on the monotonic clock, which is the same for all processes of a machine.
     At(u64),
     /// No deadline. Greater than every moment.
     Never,
 }
 
 impl Deadline {
-    /// `timeout` from now. What overflows the clock never comes.
+    /// Returns the moment `timeout` from now. A moment that overflows the clock is `Never`.
     pub(crate) fn after(timeout: Duration) -> Deadline {
         match u64::try_from(timeout.as_nanos()).ok().and_then(|nanos| now().checked_add(nanos)) {
             Some(at) => Deadline::At(at),
@@ -22,34 +23,63 @@ impl Deadline {
         }
     }
 
-    /// The same moment as `instant`.
+    /// Returns the same moment as `instant`.
     pub(crate) fn at(instant: Instant) -> Deadline {
         Deadline::after(instant.saturating_duration_since(Instant::now()))
     }
 
-    /// Whether the moment has come.
+    /// Returns whether the moment has come.
     pub(crate) fn has_passed(self) -> bool {
         match self {
-            // Zero is what those say who only try: no look at the clock.
+            // Zero is the deadline of `try_*` calls: the clock is not read.
             Deadline::At(at) => at == 0 || now() >= at,
+            Deadline::Never => false,
+        }
+    }
+
+    /// Returns whether the moment has come, if it is `now`.
+    pub(crate) fn is_over(self, now: u64) -> bool {
+        match self {
+            Deadline::At(at) => now >= at,
             Deadline::Never => false,
         }
     }
 }
 
-/// Nanoseconds on `CLOCK_MONOTONIC`.
+/// Pauses between tries for what another thread is about to release. Each is a sleep, at first of a
+/// microsecond and then twice as long as the last, up to a millisecond. A yield would not suffice:
+/// it never lets a thread of lower priority run, and hands a busy neighbour of the same priority a
+/// whole time slice.
+#[derive(Debug)]
+pub(crate) struct Backoff(Duration);
+
+impl Backoff {
+    const LONGEST: Duration = Duration::from_millis(1);
+
+    pub(crate) fn new() -> Backoff {
+        Backoff(Duration::from_micros(1))
+    }
+
+    pub(crate) fn pause(&mut self) {
+        std::thread::sleep(self.0);
+        self.0 = (2 * self.0).min(Backoff::LONGEST);
+    }
+}
+
+/// Returns the nanoseconds on `CLOCK_MONOTONIC`.
 pub(crate) fn now() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// The kernel's form of a moment on the monotonic clock.
+/// Returns a moment on the monotonic clock in the kernel's form.
 pub(crate) fn timespec(nanos: u64) -> Timespec {
     Timespec { tv_sec: (nanos / 1_000_000_000) as _, tv_nsec: (nanos % 1_000_000_000) as _ }
 }
 
-/// How many processors the machine has running. 1 if it does not say.
+/// Returns the number of processors that this thread may run on: its affinity mask, which cpusets
+/// and `taskset` narrow. Makes a system call. Returns 2 if the kernel does not say, so that the
+/// thread is not taken for one with a single processor.
 pub(crate) fn processors() -> usize {
-    // SAFETY: takes no pointers.
-    usize::try_from(unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }).unwrap_or(1).max(1)
+    rustix::thread::sched_getaffinity(None).map_or(2, |mask| mask.count() as usize)
 }

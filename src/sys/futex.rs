@@ -1,53 +1,58 @@
 //! The futex: a 32-bit word in shared memory on which any process that maps it can sleep.
 //!
-//! Never the private flag: the sleepers are in other processes. Deadlines are absolute on the monotonic clock
-//! (`FUTEX_WAIT_BITSET`), so an interrupted wait goes on without arithmetic. Under loom a futex is a word with a modelled
-//! queue inside the type; deadlines never pass there.
+//! Never the private flag, because the sleepers are in other processes. Deadlines are absolute on
+//! the monotonic clock (`FUTEX_WAIT_BITSET`), so an interrupted wait goes on without arithmetic.
+//! Under loom a futex is a word with a modelled queue inside the type; deadlines never pass there.
 //!
-//! [`wait_any`] sleeps on several words at once (`futex_waitv`, Linux 5.16). Where the kernel has no such call, or a filter
-//! of system calls does not let it through, it says so, and its caller must do without.
+//! [`wait_any`] sleeps on several words at once (`futex_waitv`, Linux 5.16). If the kernel has no
+//! such call, or a filter of system calls refuses it, it says so, and its caller must do without.
 
 use std::ptr::NonNull;
 
 use crate::loom::atomic::AtomicU32;
 
-/// A word that can be slept on. Zero is the fresh state.
+/// A word that a thread can sleep on. Zero is the fresh state.
 #[derive(Debug)]
 #[repr(transparent)]
 #[cfg(not(loom))]
 pub(crate) struct Futex {
-    /// The word itself; its meaning belongs to the primitive around it.
+    /// The word itself; the primitive around it defines its meaning.
     pub(crate) word: AtomicU32,
 }
 
-/// A word to sleep on among others, and what it is while one may.
+/// One futex of a [`wait_any`] call and its expected value.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Spot {
     futex: NonNull<Futex>,
     seen: u32,
 }
 
-// SAFETY: an address and a number; who sleeps there promises that the word is there.
+// SAFETY: an address and a number; the caller of wait_any promises that the word is there.
 unsafe impl Send for Spot {}
 
 impl Spot {
     pub(crate) fn new(futex: &Futex, seen: u32) -> Spot {
         Spot { futex: NonNull::from(futex), seen }
     }
+
+    /// Returns the expected value.
+    pub(crate) fn seen(&self) -> u32 {
+        self.seen
+    }
 }
 
-/// How a sleep on several words ended.
+/// The outcome of a sleep on several words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rest {
-    /// Woken, or a word had changed, or for no reason: look at the words again.
+    /// Woken, or a word had changed, or spuriously: check the words again.
     Woken,
     /// The deadline has passed.
     TimedOut,
-    /// The kernel cannot do it, and nobody has slept.
+    /// The kernel cannot do it. The thread has not slept.
     Impossible,
 }
 
-/// On so many words a thread can sleep at once: `FUTEX_WAITV_MAX`.
+/// The number of words on which a thread can sleep at once: `FUTEX_WAITV_MAX`.
 pub(crate) const SPOTS_MAX: usize = 128;
 
 #[cfg(not(loom))]
@@ -66,12 +71,12 @@ mod real {
 
     const ALL: NonZeroU32 = NonZeroU32::MAX;
 
-    /// Sleeps while all words are as they were seen, until one of them is woken or `deadline`. On one word it needs no new
-    /// kernel; more than [`SPOTS_MAX`] are impossible.
+    /// Sleeps while all words have their expected values, until one of them is woken or `deadline`.
+    /// One word needs no new kernel; more than [`SPOTS_MAX`] are impossible.
     ///
     /// # Safety
     ///
-    /// The words stay where they are until this returns.
+    /// The words stay at their addresses until this returns.
     pub(crate) unsafe fn wait_any(spots: &[Spot], deadline: Deadline) -> Rest {
         static IS_MISSING: AtomicBool = AtomicBool::new(false);
         if let [spot] = spots {
@@ -82,7 +87,7 @@ mod real {
         if spots.is_empty() || spots.len() > SPOTS_MAX || IS_MISSING.load(Relaxed) {
             return Rest::Impossible;
         }
-        // Mostly few of them are used: the others are not even cleared.
+        // Usually few of them are used, so the others are not even cleared.
         let mut waits = [const { MaybeUninit::<Wait>::uninit() }; SPOTS_MAX];
         for (place, spot) in waits.iter_mut().zip(spots) {
             let mut wait = Wait::new();
@@ -95,30 +100,30 @@ mod real {
             Deadline::At(at) => Some(timespec(at)),
             Deadline::Never => None,
         };
-        // SAFETY: there are at most as many spots as places (checked above), and each has been written; a MaybeUninit has the
-        // layout of what it may hold.
+        // SAFETY: there are at most `SPOTS_MAX` spots (checked above), and an entry was written for
+        // each; a MaybeUninit has the layout of its value.
         let waits = unsafe { std::slice::from_raw_parts(waits.as_ptr().cast::<Wait>(), spots.len()) };
         match futex::waitv(waits, WaitvFlags::empty(), timeout.as_ref(), ClockId::Monotonic) {
             Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Rest::Woken,
             Err(Errno::TIMEDOUT) => Rest::TimedOut,
-            // What a kernel before 5.16 says, and what filters say that do not know the call.
+            // The error of kernels before 5.16, and of filters that do not know the call.
             Err(Errno::NOSYS | Errno::PERM) => {
                 IS_MISSING.store(true, Relaxed);
                 Rest::Impossible
             }
-            // No memory, this time.
+            // No memory just now.
             Err(_) => Rest::Impossible,
         }
     }
 
     impl Futex {
-        /// A word outside of shared memory.
+        /// Creates a word outside of shared memory.
         pub(crate) fn new(value: u32) -> Futex {
             Futex { word: super::AtomicU32::new(value) }
         }
 
-        /// Sleeps while the word is `expected`, until woken or `deadline`. Returns early without a reason now and then:
-        /// look at the word again. False means that the deadline has passed.
+        /// Sleeps while the word is `expected`, until woken or `deadline`. May return early without
+        /// a reason, so check the word again. Returns false if the deadline has passed.
         pub(crate) fn wait(&self, expected: u32, deadline: Deadline) -> bool {
             let timeout = match deadline {
                 Deadline::At(at) => Some(timespec(at)),
@@ -128,7 +133,7 @@ mod real {
             !matches!(outcome, Err(Errno::TIMEDOUT))
         }
 
-        /// Wakes at most `count` sleepers; tells how many. Async-signal-safe.
+        /// Wakes at most `count` sleepers; returns the number woken. Async-signal-safe.
         pub(crate) fn wake(&self, count: u32) -> u32 {
             futex::wake(&self.word, Flags::empty(), count.min(i32::MAX as u32)).unwrap_or(0) as u32
         }
@@ -146,8 +151,8 @@ mod modelled {
     use loom::sync::{Arc, Condvar, Mutex};
     use std::collections::VecDeque;
 
-    /// The word and its kernel queue. The queue's lock adds happens-before edges that the kernel does not promise, so
-    /// every sleeper reloads its word with its own ordering after waking.
+    /// The word and its kernel queue. The queue's lock adds happens-before edges that the kernel
+    /// does not promise, so every sleeper reloads its word with its own ordering after waking.
     #[derive(Debug)]
     pub(crate) struct Futex {
         pub(crate) word: AtomicU32,
@@ -157,13 +162,15 @@ mod modelled {
 
     #[derive(Debug, Default)]
     struct Asleep {
-        /// How many sleep on this word alone.
+        /// The number of threads that sleep on this word alone.
         single: u32,
-        /// Those who sleep on others too. They are woken first, so that what they must pass on is seen to be passed on.
+        /// The threads that sleep on other words too. They are woken first, so that a model shows
+        /// whether they pass the wake-up on.
         sets: VecDeque<Arc<Sleeper>>,
     }
 
-    /// Who sleeps on several words. It stays in the other queues until it runs, and swallows what is sent to it there.
+    /// A thread that sleeps on several words. It stays in the other queues until it runs, and
+    /// swallows the wake-ups that arrive there.
     #[derive(Debug)]
     struct Sleeper {
         woken: Mutex<bool>,
@@ -204,11 +211,12 @@ mod modelled {
         }
     }
 
-    /// As the kernel does it: queues on one word after the other, and gives up at the first that has changed.
+    /// Behaves as the kernel does: queues on one word after the other, and stops at the first that
+    /// has changed.
     ///
     /// # Safety
     ///
-    /// The words stay where they are until this returns.
+    /// The words stay at their addresses until this returns.
     pub(crate) unsafe fn wait_any(spots: &[Spot], _deadline: Deadline) -> Rest {
         // SAFETY: promised by the caller.
         let futexes = || spots.iter().map(|spot| (unsafe { spot.futex.as_ref() }, spot.seen));

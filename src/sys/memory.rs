@@ -1,39 +1,89 @@
-//! Files to map: memfds, unnamed files that get a name when they are complete, committed pages.
+//! Files to map: memfds, and unnamed files that get a name when they are complete.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use memmap2::{MmapOptions, MmapRaw};
-use rustix::fs::{self, AtFlags, FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, CWD};
-use rustix::io::Errno;
+use rustix::fs::{self, AtFlags, FileType, IFlags, MemfdFlags, Mode, OFlags, SealFlags, CWD};
+use rustix::io::{retry_on_intr, Errno};
 
+use super::descriptor::above_standard;
 use crate::{Error, ErrorKind, Result};
 
-/// An anonymous file of `size` bytes, sealed against shrinking and growing so that no peer can cause SIGBUS by truncation.
+/// Creates an anonymous file of `size` bytes, sealed against shrinking and growing so that no peer
+/// can cause SIGBUS by truncation.
 pub(crate) fn sealed_memfd(name: &str, size: u64) -> Result<OwnedFd> {
-    let memfd = fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
-        .map_err(|cause| Error::system("cannot create anonymous memory (memfd_create)", cause))?;
+    let memfd = memfd(name, MemfdFlags::ALLOW_SEALING)?;
     resize(memfd.as_fd(), size)?;
     fs::fcntl_add_seals(&memfd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)
         .map_err(|cause| Error::system("cannot seal anonymous memory", cause))?;
     Ok(memfd)
 }
 
-/// A file in `dir` without a name. A crash leaves nothing of it; [`link`] gives it its name.
+/// Creates an anonymous file of length 0 that nobody can execute: some kernels refuse others.
+pub(crate) fn memfd(name: &str, flags: MemfdFlags) -> Result<OwnedFd> {
+    let flags = flags | MemfdFlags::CLOEXEC;
+    let memfd = match fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
+        // The error of kernels before 6.3.
+        Err(Errno::INVAL) => fs::memfd_create(name, flags),
+        memfd => memfd,
+    };
+    memfd.and_then(above_standard).map_err(|cause| match cause {
+        Errno::NOSYS => unsupported(
+            "this kernel, or the sandbox, has no memfd_create, which anonymous objects need",
+            cause,
+        ),
+        cause => Error::system("cannot create anonymous memory (memfd_create)", cause),
+    })
+}
+
+fn unsupported(what: impl std::fmt::Display, cause: Errno) -> Error {
+    Error::new(ErrorKind::Unsupported, format!("{what}: {cause}"))
+}
+
+/// Returns the error for a missing directory, the caller's or the default one.
+fn no_directory(dir: &Path, cause: Errno) -> Error {
+    let kind = if dir == Path::new("/dev/shm") { ErrorKind::Unsupported } else { ErrorKind::InvalidInput };
+    let text = format!(
+        "there is no directory {}: create it, or use another (Place::in_dir): {cause}",
+        dir.display()
+    );
+    Error::new(kind, text)
+}
+
+/// Returns the directory's absolute path without links, which is valid in other working
+/// directories.
+pub(crate) fn canonical(dir: &Path) -> Result<PathBuf> {
+    dir.canonicalize().map_err(|cause| match cause.raw_os_error() {
+        Some(libc::ENOENT | libc::ENOTDIR) => no_directory(dir, Errno::NOENT),
+        _ => Error::system(format!("cannot find the directory {}", dir.display()), cause),
+    })
+}
+
+/// Creates a file in `dir` without a name. A crash leaves nothing of it; It has no name until
+/// [`link`].
 pub(crate) fn unnamed_file(dir: &Path, size: u64, mode: u32) -> Result<OwnedFd> {
-    let file = fs::open(dir, OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::from_raw_mode(mode));
+    let file = open_file(dir, OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::from_raw_mode(mode));
+    let file = file.and_then(above_standard);
     let file = file.map_err(|cause| match cause {
-        Errno::OPNOTSUPP | Errno::ISDIR => Error::new(
-            ErrorKind::Unsupported,
-            format!(
-                "the file system of {} has no O_TMPFILE, without which a segment cannot appear complete or not at all; \
-                 use a directory on tmpfs, ext4, xfs or btrfs",
+        Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOSYS | Errno::INVAL => unsupported(
+            format_args!(
+                "the file system of {}, or the sandbox, has no O_TMPFILE, without which a segment cannot \
+                 appear complete or not at all; use a directory on tmpfs, ext4, xfs or btrfs",
                 dir.display()
             ),
+            cause,
         ),
+        Errno::NOENT | Errno::NOTDIR => no_directory(dir, cause),
         cause => Error::system(format!("cannot create a segment in the directory {}", dir.display()), cause),
     })?;
-    // Not subject to the umask: the caller said which permissions it wants.
+    // btrfs writes a committed page to another block, unless the file is marked while it is empty.
+    // Even then the kernel searches for free space first. On a full file system there may be none,
+    // and the write ends in SIGBUS. The README warns of that.
+    const BTRFS: i128 = 0x9123_683e;
+    if fs::fstatfs(&file).is_ok_and(|found| i128::from(found.f_type) == BTRFS) {
+        let _ = fs::ioctl_getflags(&file).and_then(|flags| fs::ioctl_setflags(&file, flags | IFlags::NOCOW));
+    }
+    // Not subject to the umask, because the caller chose the permissions.
     fs::fchmod(&file, Mode::from_raw_mode(mode))
         .map_err(|cause| Error::system("cannot set the permissions of a segment", cause))?;
     resize(file.as_fd(), size)?;
@@ -41,66 +91,147 @@ pub(crate) fn unnamed_file(dir: &Path, size: u64, mode: u32) -> Result<OwnedFd> 
 }
 
 fn resize(file: BorrowedFd<'_>, size: u64) -> Result<()> {
-    without_size_signal(|| fs::ftruncate(file, size))
+    without_size_signal(|| retry_on_intr(|| fs::ftruncate(file, size)))
         .map_err(|cause| Error::system(format!("cannot reserve {size} bytes of shared memory"), cause))
 }
 
-/// Gives an unnamed file the name `path`, at once or not at all. False: the name is taken.
+/// Links an unnamed file to the name `path`, atomically. Returns false if the name is taken.
 pub(crate) fn link(file: BorrowedFd<'_>, path: &Path) -> Result<bool> {
     match fs::linkat(CWD, by_descriptor(file), CWD, path, AtFlags::SYMLINK_FOLLOW) {
         Ok(()) => Ok(true),
         Err(Errno::EXIST) => Ok(false),
+        Err(cause @ (Errno::NOENT | Errno::NOSYS)) if path.parent().is_some_and(Path::is_dir) => Err(
+            unsupported("cannot give a segment its name through /proc/self/fd (is /proc mounted?)", cause),
+        ),
+        Err(cause @ Errno::NOENT) => Err(no_directory(path.parent().unwrap_or(path), cause)),
         Err(cause) => Err(Error::system(format!("cannot publish the segment as {}", path.display()), cause)),
     }
 }
 
-/// Opens an existing file for mapping. Refuses links and what is not a regular file.
+/// Opens a file, again after a signal: network and user-space file systems can be interrupted.
+fn open_file(path: impl AsRef<Path>, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
+    retry_on_intr(|| fs::open(path.as_ref(), flags, mode))
+}
+
+/// Opens an existing file for mapping. Refuses links and anything that is not a regular file.
 pub(crate) fn open(path: &Path, write: bool) -> Result<OwnedFd> {
     let access = if write { OFlags::RDWR } else { OFlags::RDONLY };
     let flags = access | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = fs::open(path, flags, Mode::empty()).map_err(|cause| match cause {
-        Errno::NOENT => Error::new(
-            ErrorKind::NotFound,
-            format!("there is no {}: nobody has created it, or its last user has left", path.display()),
-        ),
-        cause => Error::system(format!("cannot open the segment {}", path.display()), cause),
-    })?;
-    let stat = fs::fstat(&file).map_err(|cause| Error::system("cannot look at an open segment", cause))?;
-    if !fs::FileType::from_raw_mode(stat.st_mode).is_file() {
-        return Err(Error::new(ErrorKind::Corrupted, format!("{} is not a regular file", path.display())));
+    let file =
+        open_file(path, flags, Mode::empty()).and_then(above_standard).map_err(|cause| match cause {
+            Errno::NOENT => Error::new(
+                ErrorKind::NotFound,
+                format!("there is no {}: nobody has created it, or its last user has left", path.display()),
+            ),
+            Errno::ACCESS => {
+                let whose = fs::lstat(path).map_or(String::new(), |stat| {
+                    let (owner, mode) = (stat.st_uid, stat.st_mode & 0o777);
+                    format!(": user {owner} owns it (mode {mode:04o}), and can open or remove it, or root")
+                });
+                Error::system(format!("cannot open the segment {}{whose}", path.display()), cause)
+            }
+            // A link, a socket, a directory: the kernel's reason says nothing of that.
+            Errno::LOOP | Errno::NXIO | Errno::NODEV | Errno::ISDIR => {
+                match fs::lstat(path).map(|stat| kind_of(&stat)) {
+                    Ok(kind) if !kind.is_file() => no_segment(path, kind),
+                    _ => Error::system(format!("cannot open the segment {}", path.display()), cause),
+                }
+            }
+            cause => Error::system(format!("cannot open the segment {}", path.display()), cause),
+        })?;
+    match kind_of(&stat(file.as_fd())?) {
+        FileType::RegularFile => Ok(file),
+        kind => Err(no_segment(path, kind)),
     }
-    Ok(file)
 }
 
-/// Opens the same file once more, as an open file description of its own.
+fn kind_of(stat: &fs::Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
+
+/// Returns the error for a file with the name `path` that cannot be a segment. It can be removed by
+/// its name, unless it is a directory.
+#[cold]
+pub(crate) fn no_segment(path: &Path, kind: FileType) -> Error {
+    let path = path.display();
+    let what = match kind {
+        FileType::Directory => {
+            let text = format!("{path} is a directory and no segment: move it away, or use another name");
+            return Error::new(ErrorKind::System, text);
+        }
+        FileType::Symlink => "a symbolic link",
+        FileType::Socket => "a socket",
+        FileType::Fifo => "a FIFO",
+        FileType::BlockDevice | FileType::CharacterDevice => "a device",
+        _ => "no regular file",
+    };
+    Error::new(
+        ErrorKind::Corrupted,
+        format!("{path} is {what} and no segment: remove it, or use another name"),
+    )
+}
+
+/// Opens the same file once more, with an open file description of its own.
 pub(crate) fn reopen(file: BorrowedFd<'_>) -> Result<OwnedFd> {
-    fs::open(by_descriptor(file), OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(|cause| {
-        let hint = if cause == Errno::NOENT { " (is /proc mounted?)" } else { "" };
-        Error::system(format!("cannot open shared memory again through /proc/self/fd{hint}"), cause)
+    let again = open_file(by_descriptor(file), OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+    again.and_then(above_standard).map_err(|cause| match cause {
+        Errno::NOENT => {
+            unsupported("cannot open shared memory again through /proc/self/fd (is /proc mounted?)", cause)
+        }
+        cause => Error::system("cannot open shared memory again through /proc/self/fd", cause),
     })
 }
 
-/// Opens what another process of this user has open as `file`.
+/// Opens the file that another process of this user has open as `file`.
 pub(crate) fn open_of(pid: u32, file: i32) -> Result<OwnedFd> {
     let path = format!("/proc/{pid}/fd/{file}");
-    fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(|cause| {
-        Error::system(
+    let again = open_file(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+    again.and_then(above_standard).map_err(|cause| match cause {
+        Errno::NOENT if Path::new("/proc/self/fd").exists() => Error::new(
+            ErrorKind::NotFound,
+            format!(
+                "process {pid} has ended, or closed its shared memory: take the \
+                 object from one that has it open"
+            ),
+        ),
+        Errno::NOENT => unsupported(
+            format_args!(
+                "cannot open the shared memory of process {pid} through /proc/{pid}/fd (is /proc mounted?)"
+            ),
+            cause,
+        ),
+        cause => Error::system(
             format!("cannot open the shared memory of process {pid} through its /proc/{pid}/fd"),
             cause,
-        )
+        ),
     })
+}
+
+/// Opens the file of the mapping that begins at `start` in this process. Needs CAP_SYS_ADMIN or
+/// CAP_CHECKPOINT_RESTORE.
+pub(crate) fn open_mapped(start: usize) -> Result<OwnedFd> {
+    let failed =
+        |cause: std::io::Error| Error::system("cannot open shared memory again by its mapping", cause);
+    let maps = std::fs::read_to_string("/proc/thread-self/maps").map_err(failed)?;
+    let head = format!("{start:x}-");
+    let range = maps.lines().find(|line| line.starts_with(&head)).and_then(|line| line.split(' ').next());
+    let path = format!("/proc/self/map_files/{}", range.ok_or_else(|| failed(Errno::NOENT.into()))?);
+    let file = open_file(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).and_then(above_standard);
+    file.map_err(|cause| failed(cause.into()))
 }
 
 fn by_descriptor(file: BorrowedFd<'_>) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+    // The thread's path, because the process has no descriptors there once its main thread has
+    // ended.
+    PathBuf::from(format!("/proc/thread-self/fd/{}", file.as_raw_fd()))
 }
 
-/// Length, number of names, and identity of an open file.
+/// Returns length, number of names, and identity of an open file.
 pub(crate) fn stat(file: BorrowedFd<'_>) -> Result<fs::Stat> {
     fs::fstat(file).map_err(|cause| Error::system("cannot look at an open segment", cause))
 }
 
-/// Whether `path` now means this open file.
+/// Returns whether `path` now refers to this open file.
 pub(crate) fn is_called(file: BorrowedFd<'_>, path: &Path) -> bool {
     match (fs::fstat(file), fs::lstat(path)) {
         (Ok(here), Ok(there)) => (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino),
@@ -108,20 +239,19 @@ pub(crate) fn is_called(file: BorrowedFd<'_>, path: &Path) -> bool {
     }
 }
 
-/// Removes a name.
-pub(crate) fn unlink(path: &Path) -> Result<()> {
-    match fs::unlink(path) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(cause) => Err(Error::system(format!("cannot remove the segment {}", path.display()), cause)),
-    }
+/// Returns the path of an open file, as this process sees it now: it follows directories that are
+/// renamed. `None` if there is none.
+pub(crate) fn path_of(file: BorrowedFd<'_>) -> Option<PathBuf> {
+    std::fs::read_link(by_descriptor(file)).ok().filter(|path| path.is_absolute())
 }
 
-/// What makes a file grow beyond the limit that the user has set (`ulimit -f`) sends a signal that ends the process, beside the error. The error
-/// is enough.
-fn without_size_signal<R>(
+/// Runs `grow` without the signal for growing a file beyond the user's limit (`ulimit -f`). The
+/// kernel sends it beside the error, and it would end the process. The error is enough.
+pub(crate) fn without_size_signal<R>(
     grow: impl FnOnce() -> std::result::Result<R, Errno>,
 ) -> std::result::Result<R, Errno> {
-    // SAFETY: both sets are this function's own, and are filled before they are read; signals are blocked and taken for this thread only.
+    // SAFETY: both sets are this function's own, and are filled before they are read; signals are
+    // blocked and taken for this thread only.
     unsafe {
         let (mut signal, mut before) = (std::mem::zeroed(), std::mem::zeroed());
         libc::sigemptyset(&mut signal);
@@ -137,76 +267,19 @@ fn without_size_signal<R>(
     }
 }
 
-/// Commits larger than this are held against the memory that the machine has left.
-const LARGE: u64 = 64 << 20;
-
-/// Makes sure that the pages of `start..start + len` exist, so that touching them cannot fail.
-pub(crate) fn commit(file: BorrowedFd<'_>, start: u64, len: u64) -> Result<()> {
-    let no_room = || {
-        Error::new(
-            ErrorKind::OutOfMemory,
-            format!(
-                "no room for {len} more bytes of shared memory: the shared-memory file system (see `df`), the memory limit or \
-                 the machine's memory is full; nothing was changed"
-            ),
-        )
-    };
-    if len > LARGE && is_memory(file) && available_memory().is_some_and(|available| len > available) {
-        return Err(no_room());
-    }
-    loop {
-        match without_size_signal(|| fs::fallocate(file, FallocateFlags::KEEP_SIZE, start, len)) {
-            Ok(()) => return Ok(()),
-            Err(Errno::INTR) => {}
-            Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG | Errno::NOMEM) => return Err(no_room()),
-            Err(cause) => {
-                return Err(Error::system(format!("cannot commit {len} bytes of shared memory"), cause))
-            }
-        }
+/// Returns a random number, never 0: a part of a name that nobody else chooses.
+pub(crate) fn random() -> u64 {
+    let mut bytes = [0u8; 8];
+    // SAFETY: the kernel writes at most 8 bytes, which are ours.
+    let count = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), 8, 0) };
+    match u64::from_ne_bytes(bytes) {
+        number if count == 8 && number != 0 => number,
+        // A sandbox may refuse the call. Then std's own random keys are used.
+        _ => std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), bytes) | 1,
     }
 }
 
-/// Whether the file's pages are memory. Such a file can be larger than what is left; then the kernel does not refuse, it kills.
-fn is_memory(file: BorrowedFd<'_>) -> bool {
-    const TMPFS: i128 = 0x0102_1994;
-    fs::fstatfs(file).is_ok_and(|found| i128::from(found.f_type) == TMPFS)
-}
-
-/// How many bytes can be used before the machine runs out, as the kernel estimates.
-fn available_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
-}
-
-/// Maps the first `len` bytes, shared, for reading and writing.
-///
-/// The mapping keeps the open file description alive: pass one that holds no lock.
-pub(crate) fn map(file: BorrowedFd<'_>, len: usize) -> Result<MmapRaw> {
-    MmapOptions::new()
-        .len(len)
-        .map_raw(file.as_raw_fd())
-        .map_err(|cause| {
-            let hint = match cause.raw_os_error() {
-                Some(libc::ENOMEM) => {
-                    " (address space is limited, see `ulimit -v`, or there are too many mappings: what grows reserves 16 GiB each, \
-                     less with `Place::reserve`, and together in a `Manager`)"
-                }
-                _ => "",
-            };
-            Error::system(format!("cannot map {len} bytes of shared memory{hint}"), cause)
-        })
-}
-
-/// Maps the first `len` bytes for reading only. Writing through the pointer is a fault.
-pub(crate) fn map_read_only(file: BorrowedFd<'_>, len: usize) -> Result<MmapRaw> {
-    MmapOptions::new()
-        .len(len)
-        .map_raw_read_only(file.as_raw_fd())
-        .map_err(|cause| Error::system(format!("cannot map {len} bytes of shared memory"), cause))
-}
-
-/// Reads up to `buffer.len()` bytes at `offset` without mapping; gives how many there were.
+/// Reads up to `buffer.len()` bytes at `offset` without mapping; returns the number read.
 pub(crate) fn read_at(file: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> Result<usize> {
     let mut done = 0;
     while done < buffer.len() {

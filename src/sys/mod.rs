@@ -1,17 +1,16 @@
 //! The only place with system calls.
 
-pub(crate) mod barrier;
 pub(crate) mod clock;
-#[cfg(not(loom))]
+pub(crate) mod commit;
+pub(crate) mod descriptor;
+pub(crate) mod exe_image;
 pub(crate) mod fork;
 pub(crate) mod futex;
-#[cfg(not(loom))]
-pub(crate) mod image;
-#[cfg(not(loom))]
-pub(crate) mod lock;
-#[cfg(not(loom))]
+pub(crate) mod hold;
+pub(crate) mod map;
+pub(crate) mod membarrier;
 pub(crate) mod memory;
+pub(crate) mod ofd_lock;
 #[cfg(all(feature = "raw_sync", not(loom)))]
 pub(crate) mod pid;
-#[cfg(not(loom))]
 pub(crate) mod process;

@@ -4,35 +4,43 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::crew::Crew;
-use super::files::Files;
 use super::member::{Part, Waitable, Word};
 use super::source::announce;
-use crate::sync::wait::{wait_by, Pace};
 use crate::sys::clock::Deadline;
 use crate::sys::futex::Spot;
+use crate::wait::{wait_by, Pace};
+use crate::waitset::helpers::Crew;
+use crate::waitset::poll_fds::Files;
 use crate::{Error, ErrorKind, Result};
 
-/// Sets of at most so many words spin before they sleep.
+/// The largest number of words with which a set spins before it sleeps.
 const SPIN_WORDS: usize = 16;
-/// After so many looks at members that were not ready, who only ever tries looks for the dead.
-const LOOKS_A_TEND: usize = 4096;
 
-/// Waits for any of several things at once: messages, connections, events, semaphores, ends of processes, file
-/// descriptors.
+/// Waits for any of several things at once: messages, connections, events, semaphores, ends of
+/// processes, file descriptors.
 ///
-/// [`Waitable`] says what can be a member, and when it is ready. A member has a token, a number of your choice; a wait
-/// gives the tokens of all that are ready, in no particular order.
+/// [`Waitable`] says what can be a member, and when it is ready. A member has a token, a number of
+/// your choice; a wait returns the tokens of all members that are ready, in no particular order.
 ///
-/// Level-triggered: a member that stays ready is reported again. It takes nothing: a message that is reported may have
-/// been received by somebody else when you come for it, so come with `try_recv`. The set itself is local to its process;
-/// it keeps a reference to its members, so that these stay until they are removed or the set is dropped. (Of a file it
-/// keeps a duplicate: a peer sees the end of a socket only when that is gone too.)
+/// The set is level-triggered: a member that stays ready is reported again. Waiting takes nothing,
+/// so another receiver may have received a reported message before you do: use `try_recv`. The set
+/// itself is local to its process. It keeps a reference to its members, so that they stay alive
+/// until they are removed or the set is dropped. (Of a file it keeps a duplicate: a peer sees the
+/// end of a socket only when the duplicate is closed too.)
 ///
-/// A wait makes no system call if something is ready already, unless file descriptors are members. It sleeps in
-/// `futex_waitv` or, with descriptors, in `poll`. With both, or with more than 128 members that are no descriptors, it has
-/// helper threads, one for each 127 of the latter. Before Linux 5.16 such sets, and all of more than one member that is no
-/// descriptor, look every 0.25 ms at first and every 5 ms at last.
+/// A wait makes no system call if a member is ready already, unless file descriptors are members.
+/// It sleeps in `futex_waitv` or, with descriptors, in `poll`. A set with both, or with more than
+/// 128 members that are no descriptors, has helper threads: one for each 127 of the latter.
+///
+/// # Polling
+///
+/// A set of one member, or of descriptors alone, always sleeps. Any other set polls its members
+/// while it cannot sleep on all of them, every 0.25 ms at first and every 5 ms at last:
+///
+/// - before Linux 5.16, and in a sandbox that refuses the system call `futex_waitv`
+/// - as long as the kernel has no memory for that call
+/// - if the set needs helpers: as long as the process can open no more files or start no more
+///   threads
 ///
 /// # Examples
 ///
@@ -55,20 +63,20 @@ const LOOKS_A_TEND: usize = 4096;
 /// 'all: loop {
 ///     for token in set.wait()? {
 ///         match token {
-///             0 => seen.extend(orders.try_iter()),
+///             0 => seen.extend(orders.try_iter().map(Result::unwrap)),
 ///             1 => prices.try_iter().for_each(drop),
 ///             _ => break 'all,
 ///         }
 ///     }
 /// }
-/// seen.extend(orders.try_iter());
+/// seen.extend(orders.try_iter().map(Result::unwrap));
 /// assert_eq!(seen, [41]);
 /// # other.join().unwrap();
 /// # Ok(())
 /// # }
 /// ```
 ///
-/// Children, and whatever has a file descriptor:
+/// Children, and anything that has a file descriptor:
 ///
 /// ```
 /// use pagemate::{Process, WaitSet};
@@ -91,14 +99,13 @@ pub struct WaitSet {
     words: Vec<(usize, Word)>,
     files: Files,
     crew: Crew,
-    /// Buffers, so that waiting allocates nothing.
+    /// A buffer, so that waiting allocates nothing.
     ready: Vec<usize>,
     spots: Vec<Spot>,
-    looks: usize,
 }
 
 impl WaitSet {
-    /// A set without members.
+    /// Creates a set without members.
     pub fn new() -> WaitSet {
         WaitSet::default()
     }
@@ -117,7 +124,7 @@ impl WaitSet {
         }
         match member.member()?.0 {
             Part::Word(word) => self.words.push((token, word)),
-            Part::File(file) => self.files.add(token, file),
+            Part::File(file) => self.files.add(token, file)?,
         }
         self.ready.clear();
         self.ready.reserve(self.len());
@@ -126,38 +133,39 @@ impl WaitSet {
         Ok(())
     }
 
-    /// Removes a member. False: none has this token.
+    /// Removes a member. Returns false if no member has this token.
     pub fn remove(&mut self, token: usize) -> bool {
         let before = self.words.len();
         self.words.retain(|(other, _)| *other != token);
         self.words.len() < before || self.files.remove(token)
     }
 
-    /// How many members there are.
+    /// Returns the number of members.
     pub fn len(&self) -> usize {
         self.words.len() + self.files.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether the set has no members.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Those of all members.
+    /// Returns the tokens of all members.
     fn tokens(&self) -> impl Iterator<Item = usize> + '_ {
         self.words.iter().map(|(token, _)| *token).chain(self.files.tokens())
     }
 
-    /// Waits until a member is ready; gives the tokens of all that are. Without members it does not wait, and gives none.
+    /// Blocks until a member is ready; returns the tokens of all that are. Without members it does
+    /// not block, and returns no tokens.
     ///
     /// # Errors
     ///
-    /// `System`, `OutOfMemory`: the kernel could not look at the descriptors.
+    /// `System`, `OutOfMemory`: the kernel could not poll the descriptors.
     pub fn wait(&mut self) -> Result<&[usize]> {
         self.wait_until(Deadline::Never)
     }
 
-    /// The tokens of the members that are ready now.
+    /// Returns the tokens of the members that are ready now.
     ///
     /// # Errors
     ///
@@ -166,7 +174,7 @@ impl WaitSet {
         self.wait_until(Deadline::At(0))
     }
 
-    /// [`wait`](WaitSet::wait), for `timeout` at most. No tokens: nothing was ready in time.
+    /// [`wait`](WaitSet::wait) for at most `timeout`. Returns no tokens if none was ready in time.
     ///
     /// # Errors
     ///
@@ -175,7 +183,7 @@ impl WaitSet {
         self.wait_until(Deadline::after(timeout))
     }
 
-    /// [`wait`](WaitSet::wait), until `deadline` at most. No tokens: nothing was ready in time.
+    /// [`wait`](WaitSet::wait) until `deadline`. Returns no tokens if none was ready in time.
     ///
     /// # Errors
     ///
@@ -185,7 +193,7 @@ impl WaitSet {
     }
 
     fn wait_until(&mut self, deadline: Deadline) -> Result<&[usize]> {
-        let WaitSet { words, files, crew, ready, spots, looks, .. } = self;
+        let WaitSet { words, files, crew, ready, spots, .. } = self;
         ready.clear();
         if words.is_empty() && files.len() == 0 {
             return Ok(ready);
@@ -207,18 +215,15 @@ impl WaitSet {
             announce(words.iter().map(|(_, word)| &word.source), &mut spots.borrow_mut());
         };
         let sleep = |(), slice| {
-            // SAFETY: the words are in the memory of objects that `words` keeps, which does not change meanwhile.
+            // SAFETY: the words are in the memory of objects that `words` keeps, which does not
+            // change meanwhile.
             unsafe { crew.sleep(&spots.borrow(), &mut files.borrow_mut(), slice) }
         };
         let spins = files.borrow().len() == 0 && words.len() <= SPIN_WORDS;
         let cost = if spins { words.len() as u32 } else { 0 };
         let outcome = wait_by(deadline, Pace::of(cost), || tend(words), attempt, announce, sleep);
         if outcome.is_none() && deadline == Deadline::At(0) {
-            *looks += words.len();
-            if *looks >= LOOKS_A_TEND {
-                *looks = 0;
-                tend(words);
-            }
+            owned(words).for_each(|word| word.object.miss());
         }
         if has_announced.get() {
             pass_on(words, ready);
@@ -227,12 +232,18 @@ impl WaitSet {
     }
 }
 
-/// Looks for the dead who could make a member ready.
+/// Reaps dead participants whose death could make a member ready.
 fn tend(words: &[(usize, Word)]) {
-    words.iter().filter(|(_, word)| word.has_owners).for_each(|(_, word)| word.object.tend());
+    owned(words).for_each(|word| word.object.tend());
 }
 
-/// Wakes somebody else for each of those that are ready. They are in `ready` in the order of `words`, in front.
+/// Returns the members whose readiness a dead process can prevent.
+fn owned(words: &[(usize, Word)]) -> impl Iterator<Item = &Word> {
+    words.iter().map(|(_, word)| word).filter(|word| word.has_owners)
+}
+
+/// Wakes another waiter of each ready member. `ready` begins with the tokens of `words`, in their
+/// order.
 fn pass_on(words: &[(usize, Word)], ready: &[usize]) {
     let mut left = ready.iter();
     let mut next = left.next();

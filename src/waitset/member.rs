@@ -1,44 +1,48 @@
-//! What can be in a set: the handles, and everything that has a file descriptor.
+//! The possible members of a set: the handles, and everything that has a file descriptor.
 
 use std::os::fd::{AsFd, OwnedFd};
 
 use self::sealed::Member;
 use super::source::Source;
 use crate::message::Message;
-use crate::object::ObjectRef;
 use crate::pipe::{Connection, PipeReader};
 use crate::queue::mpmc::Queue;
-use crate::queue::ring::Control;
+use crate::queue::spsc::cursor::Control;
 use crate::queue::spsc::{Consumer, Producer};
+use crate::segment::object::{Object, ObjectRef};
 use crate::sync::event::Event;
 use crate::sync::semaphore::Semaphore;
 use crate::{Error, Result};
 
-/// What a [`WaitSet`](crate::WaitSet) can wait for. The trait is sealed.
+/// A thing that a [`WaitSet`](crate::WaitSet) can wait for. The trait is sealed.
 ///
 /// | member | ready when |
 /// |---|---|
 /// | [`Queue`], [`Consumer`] | there is a message, or the end |
-/// | [`Room`] of a queue, [`Producer`] | there is room, or the end |
-/// | [`Connection`], [`PipeReader`] | there is something to read, perhaps only a part of a long message; or the end of file |
+/// | [`Writable`] of a queue, [`Producer`] | there is room, or the end |
+/// | [`Connection`], [`PipeReader`] | there are bytes to read, or the end of file |
 /// | [`Event`] | it is set, or was set at any moment since the wait began |
 /// | [`Semaphore`] | there is a permit |
 /// | [`Process`](crate::Process) | it has ended |
 /// | anything else with a file descriptor | it is readable, at its end, or broken, as `poll` says |
+///
+/// The bytes in a pipe may be only a part of a long message.
 pub trait Waitable: sealed::Sealed {}
 
-/// Room in a queue, as a member of a [`WaitSet`](crate::WaitSet): the queue itself stands for its messages.
+/// Room in a queue, as a member of a [`WaitSet`](crate::WaitSet). The queue itself, as a member,
+/// represents its messages.
 ///
 /// # Examples
 ///
 /// ```
-/// use pagemate::{Queue, Room, WaitSet};
+/// use pagemate::{Queue, WaitSet};
+/// use pagemate::waitset::Writable;
 ///
 /// # fn main() -> pagemate::Result<()> {
 /// let queue = Queue::new(1)?;
 /// let mut set = WaitSet::new();
 /// set.add(0, &queue)?;
-/// set.add(1, &Room(&queue))?;
+/// set.add(1, &Writable(&queue))?;
 /// assert_eq!(set.wait()?, [1]);
 /// queue.send(7)?;
 /// assert_eq!(set.wait()?, [0]);
@@ -46,9 +50,9 @@ pub trait Waitable: sealed::Sealed {}
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct Room<'a, T: Message>(pub &'a Queue<T>);
+pub struct Writable<'a, T: Message>(pub &'a Queue<T>);
 
-/// A member as the set keeps it.
+/// A member as the set stores it.
 #[derive(Debug)]
 pub(super) enum Part {
     /// A word in shared memory.
@@ -57,18 +61,18 @@ pub(super) enum Part {
     File(OwnedFd),
 }
 
-/// A word, and what keeps it where it is.
+/// A word, and the object that keeps it mapped.
 #[derive(Debug)]
 pub(super) struct Word {
     /// Points into the memory of `object`.
     pub(super) source: Source<'static>,
     pub(super) object: ObjectRef,
-    /// Whether a death can make it ready.
+    /// Whether a death can make the member ready.
     pub(super) has_owners: bool,
 }
 
 pub(super) mod sealed {
-    /// What a handle gives to a set.
+    /// The member that a handle supplies to a set.
     #[derive(Debug)]
     pub struct Member(pub(in crate::waitset) super::Part);
 
@@ -78,11 +82,12 @@ pub(super) mod sealed {
     }
 }
 
-/// The same reference for as long as an [`ObjectRef`] keeps the memory mapped.
+/// Extends a reference for as long as an [`ObjectRef`] keeps the memory mapped.
 ///
 /// # Safety
 ///
-/// It points into the memory of `object`, beside a clone of which it is kept, and it goes nowhere else.
+/// The reference points into the memory of `object`. The result is stored beside a clone of
+/// `object`, and nowhere else.
 unsafe fn kept<T>(_object: &ObjectRef, word: &T) -> &'static T {
     // SAFETY: promised by the caller.
     unsafe { &*std::ptr::from_ref(word) }
@@ -95,15 +100,15 @@ fn word(object: &ObjectRef, source: Source<'static>, has_owners: bool) -> Result
 impl<T: Message> Waitable for Queue<T> {}
 impl<T: Message> sealed::Sealed for Queue<T> {
     fn member(&self) -> Result<Member> {
-        // The ring is an address in the memory of the object, which stays beside it.
+        // The ring is an address in the memory of the object, which is stored beside it.
         word(self.object(), Source::Messages(self.ring()), true)
     }
 }
 
-impl<T: Message> Waitable for Room<'_, T> {}
-impl<T: Message> sealed::Sealed for Room<'_, T> {
+impl<T: Message> Waitable for Writable<'_, T> {}
+impl<T: Message> sealed::Sealed for Writable<'_, T> {
     fn member(&self) -> Result<Member> {
-        word(self.0.object(), Source::Room(self.0.ring()), true)
+        word(self.0.object(), Source::Writable(self.0.ring()), true)
     }
 }
 

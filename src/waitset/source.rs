@@ -1,6 +1,7 @@
-//! What a set waits for, as words in shared memory: whether it is ready, how to say that one waits, where to sleep.
+//! The words in shared memory that a set waits for: whether one is ready, how to announce a waiter,
+//! where to sleep.
 //!
-//! Looking takes nothing: a message stays in its queue, a permit in its semaphore.
+//! Checking takes nothing: a message stays in its queue, a permit in its semaphore.
 //!
 //! The states, the orderings and the deaths are those of the objects, and of [`waitset`](super).
 
@@ -8,44 +9,46 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Arc;
 
+use crate::loom::Ordered;
 use crate::queue::mpmc::ring::Ring;
-use crate::queue::ring::Control;
-use crate::sync::event::Flag;
-use crate::sync::semaphore::Counter;
-use crate::sys::barrier;
+use crate::queue::spsc::cursor::Control;
+use crate::sync::event::state::Flag;
+use crate::sync::semaphore::state::Counter;
 use crate::sys::futex::Spot;
+use crate::sys::membarrier;
+use crate::wait::Waiters;
 
 /// One member of a set that is a word in shared memory.
 pub(crate) enum Source<'a> {
     /// A message of a queue, or its end.
     Messages(Ring),
     /// Room in a queue, or its end.
-    Room(Ring),
-    /// Something to read in a ring of one writer and one reader, or its end.
+    Writable(Ring),
+    /// Bytes or messages to read in a ring of one writer and one reader, or its end.
     Items(&'a Control),
     /// Like `Items`, for a reader that may hold a message that is not in the ring any more.
     ItemsOr(&'a Control, Arc<AtomicBool>),
     /// Room in a ring of this capacity, or its end.
     Space(&'a Control, u64),
-    /// An event that is set, or was set since the word was this one.
+    /// An event that is set, or was set since the word had this value.
     Set(&'a Flag, u32),
     /// A permit.
     Permit(&'a Counter),
 }
 
 impl Source<'_> {
-    /// A wait begins.
+    /// Begins a wait.
     pub(crate) fn begin(&mut self) {
         if let Source::Set(flag, since) = self {
             *since = flag.now();
         }
     }
 
-    /// Whether who waits for this alone would not have to wait now.
+    /// Returns whether a waiter for this member alone would not block now.
     pub(crate) fn is_ready(&self) -> bool {
         match self {
             Source::Messages(ring) => ring.is_receivable(),
-            Source::Room(ring) => ring.is_sendable(),
+            Source::Writable(ring) => ring.is_sendable(),
             Source::Items(control) => has_items(control),
             Source::ItemsOr(control, held) => held.load(Relaxed) || has_items(control),
             Source::Space(control, capacity) => {
@@ -56,16 +59,17 @@ impl Source<'_> {
         }
     }
 
-    /// Whether it is made ready by a plain store, so that a heavy barrier belongs between announcing and looking.
+    /// Returns whether the member is made ready by a plain store. Then a heavy barrier belongs
+    /// between announcing and checking.
     fn is_light(&self) -> bool {
         matches!(self, Source::Items(_) | Source::ItemsOr(..) | Source::Space(..))
     }
 
-    /// Says that somebody is about to sleep; gives where, and on which value.
+    /// Announces a waiter; returns the word to sleep on and its expected value.
     fn announce(&self) -> Spot {
         let waiters = match self {
             Source::Messages(ring) => ring.receivers(),
-            Source::Room(ring) => ring.senders(),
+            Source::Writable(ring) => ring.senders(),
             Source::Items(control) | Source::ItemsOr(control, _) => control.items(),
             Source::Space(control, _) => control.space(),
             Source::Set(flag, _) => return Spot::new(flag.futex(), flag.announce()),
@@ -74,14 +78,29 @@ impl Source<'_> {
         Spot::new(waiters.futex(), waiters.announce())
     }
 
-    /// Wakes somebody else who waits for it, if there is anybody, in the place of a set that may have been woken for it.
+    /// Records that a heavy barrier has run since the announcement.
+    fn fenced(&self, spot: &mut Spot) {
+        let waiters = match self {
+            Source::Items(control) | Source::ItemsOr(control, _) => control.items(),
+            Source::Space(control, _) => control.space(),
+            _ => return,
+        };
+        if !Waiters::is_fenced(spot.seen()) {
+            *spot = Spot::new(waiters.futex(), waiters.fenced(spot.seen()));
+        }
+    }
+
+    /// Wakes another waiter of this member, if there is any, in the place of a set that may have
+    /// swallowed its wake-up.
     pub(crate) fn pass_on(&self) {
         match self {
-            Source::Messages(ring) => ring.receivers().notify_one(),
-            Source::Room(ring) => ring.senders().notify_one(),
-            Source::Items(control) | Source::ItemsOr(control, _) => control.items().notify_one(),
-            Source::Space(control, _) => control.space().notify_one(),
-            // Whoever sets it wakes all.
+            Source::Messages(ring) => ring.receivers().notify_one(Ordered::by_fence()),
+            Source::Writable(ring) => ring.senders().notify_one(Ordered::by_fence()),
+            Source::Items(control) | Source::ItemsOr(control, _) => {
+                control.items().notify_one(Ordered::by_fence())
+            }
+            Source::Space(control, _) => control.space().notify_one(Ordered::by_fence()),
+            // Setting an event wakes all waiters.
             Source::Set(..) => {}
             Source::Permit(counter) => counter.pass_on(),
         }
@@ -89,19 +108,25 @@ impl Source<'_> {
 }
 
 fn has_items(control: &Control) -> bool {
-    // The end first: what was sent before it counts, and after it nothing comes.
+    // Check the end first: what was sent before it counts, and nothing follows it.
     control.producer().is_gone() || control.len(1) > 0
 }
 
-/// Says of all of them that somebody is about to sleep; `spots` is where. Look at all of them again afterwards.
+/// Announces a waiter on all sources, and fills `spots` with the words to sleep on. The caller must
+/// check all sources again afterwards.
 pub(crate) fn announce<'a, 'b: 'a>(
     sources: impl Iterator<Item = &'a Source<'b>> + Clone,
     spots: &mut Vec<Spot>,
 ) {
     spots.clear();
     spots.extend(sources.clone().map(Source::announce));
-    if sources.into_iter().any(Source::is_light) {
-        barrier::heavy(); // pairs with notify_one_light()
+    let needs_barrier =
+        |(source, spot): (&Source<'_>, &Spot)| source.is_light() && !Waiters::is_fenced(spot.seen());
+    if sources.clone().zip(&*spots).any(needs_barrier) {
+        membarrier::heavy(); // pairs with notify_one_light()
+        for (source, spot) in sources.zip(spots) {
+            source.fenced(spot);
+        }
     }
 }
 
@@ -109,7 +134,7 @@ impl fmt::Debug for Source<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Source::Messages(_) => "queue",
-            Source::Room(_) => "room in a queue",
+            Source::Writable(_) => "room in a queue",
             Source::Items(_) => "consumer",
             Source::ItemsOr(..) => "pipe",
             Source::Space(..) => "producer",
@@ -122,8 +147,8 @@ impl fmt::Debug for Source<'_> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::owner::OwnerId;
-    use crate::queue::ring::{ReadCursor, WriteCursor};
+    use crate::queue::spsc::cursor::{ReadCursor, WriteCursor};
+    use crate::segment::owner::OwnerId;
     use crate::sys::clock::Deadline;
 
     #[test]

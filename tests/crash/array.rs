@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use pagemate::{Array, ArrayGuard, LockError};
+use pagemate::collections::ArrayGuard;
+use pagemate::sync::LockError;
+use pagemate::Array;
 
 use crate::{End, Recipe, Scene};
 
@@ -39,7 +41,7 @@ impl Scene for Changing {
 
     fn check(&mut self, end: End) -> Result<(), String> {
         if end == End::Stopped {
-            // It may hold the lock: whatever is found then is whole.
+            // It may hold the lock. Whatever is found then is complete.
             return match self.array.try_lock() {
                 Ok(guard) if guard.iter().skip(1).any(|number| *number != guard[1]) => {
                     Err("half a change".into())

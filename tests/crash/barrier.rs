@@ -1,8 +1,10 @@
-//! Scenes of the barrier: the last one to arrive, with an action and without, and one that waits, breaks and resets.
+//! Scenes of the barrier: the last one to arrive, with an action and without, and one that waits,
+//! breaks and resets.
 
 use std::time::Duration;
 
-use pagemate::{Barrier, BarrierError};
+use pagemate::sync::BarrierError;
+use pagemate::Barrier;
 
 use crate::helper::{until, Helper, Waker};
 use crate::{End, Recipe, Scene};
@@ -41,9 +43,10 @@ fn outcome(barrier: &Barrier) -> u64 {
     }
 }
 
-/// Two who are alive pass it.
+/// Checks that two living processes pass the barrier.
 fn is_usable(barrier: &Barrier) -> Result<(), String> {
-    // It may be broken; or a dead one has arrived a moment ago, and is counted until that is noticed.
+    // The barrier may be broken, or the dead child has arrived and counts until its death is
+    // noticed.
     barrier.reset();
     let other = Helper::start(|| outcome(barrier));
     let mine = outcome(barrier);
@@ -79,7 +82,8 @@ impl Scene for Meeting {
     fn check(&mut self, end: End) -> Result<(), String> {
         let barrier = &self.barrier;
         if end == End::Stopped {
-            // If both have arrived, the other one does not need it any more; but for an action, which is its own.
+            // If both have arrived, the other one no longer needs the child, except for the action,
+            // which the child runs itself.
             return match self.op {
                 Op::Wait => until("all have arrived, and pass", || barrier.waiting() < 2),
                 Op::TimeOut | Op::Abort | Op::Reset => {
@@ -91,7 +95,8 @@ impl Scene for Meeting {
             };
         }
         if let Some(mut helper) = self.helper.take() {
-            // It passes with the child or is told, or the child is not counted (any more).
+            // The helper passes with the child or gets an error, or the child does not count (any
+            // more).
             until("the other one is told, or alone", || helper.has_ended() || barrier.waiting() == 1)?;
             let mine = (!helper.has_ended()).then(|| match self.op {
                 Op::Wait | Op::Act => outcome(barrier),
@@ -103,7 +108,7 @@ impl Scene for Meeting {
             let others = helper.outcome()?;
             let is_well = match (self.op, mine) {
                 (Op::Wait, _) => others == PASSED && mine.is_none_or(|mine| mine == PASSED),
-                // Broken by its death in the action.
+                // The child's death in the action broke the barrier.
                 (Op::Act, None) => others == PASSED || end == End::Killed,
                 (Op::Act, Some(mine)) => end == End::Killed && mine == others,
                 _ => others == BROKEN,
@@ -122,7 +127,7 @@ impl Scene for Meeting {
     }
 }
 
-/// The child waits itself, until a third process comes.
+/// The child waits itself, until a third process arrives.
 struct Asleep {
     barrier: Barrier,
     waker: Waker,
@@ -131,7 +136,7 @@ struct Asleep {
 impl Asleep {
     fn new() -> Asleep {
         let barrier = Barrier::new(2).unwrap();
-        // Not for ever: the child may be killed just then.
+        // With a timeout, because the child may be killed just then.
         let waker = Waker::new(|| _ = barrier.wait_timeout(Duration::from_millis(300)));
         Asleep { barrier: barrier.clone(), waker }
     }
@@ -148,7 +153,8 @@ impl Scene for Asleep {
 
     fn check(&mut self, end: End) -> Result<(), String> {
         if end == End::Stopped {
-            // It waits, or will wait, or has passed: in a round of its own, that anybody can end.
+            // The child waits, or will wait, or has passed. Its round is its own, and anybody can
+            // end it.
             self.barrier.reset();
             return Ok(());
         }

@@ -1,4 +1,5 @@
-//! Scenes of the bounded semaphore: permits taken, kept and given back, with nobody waiting and with somebody asleep.
+//! Scenes of the bounded semaphore: permits are acquired, kept and released, with no waiter and
+//! with one asleep.
 
 use std::time::Duration;
 
@@ -13,11 +14,11 @@ const DONE: u64 = 1;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Op {
-    /// Takes one and gives it back.
+    /// Acquires a permit and releases it.
     Acquire,
     AcquireInVain,
     Keep,
-    /// Gives back what has been kept.
+    /// Releases a kept permit.
     Release,
 }
 
@@ -37,7 +38,7 @@ pub fn scenes() -> Vec<Recipe> {
     ]
 }
 
-/// All of them can be had at once, by us.
+/// Checks that the survivor can have all permits at once.
 fn all_can_be_had(semaphore: &BoundedSemaphore, kept: u32) -> Result<(), String> {
     let count = semaphore.bound() - kept;
     let permits: Vec<_> = (0..count).map_while(|_| semaphore.acquire_timeout(PATIENCE).ok()).collect();
@@ -53,7 +54,7 @@ fn all_can_be_had(semaphore: &BoundedSemaphore, kept: u32) -> Result<(), String>
 struct Permits {
     semaphore: BoundedSemaphore,
     op: Op,
-    /// Kept by us.
+    /// The permits that the survivor keeps.
     kept: u32,
     helpers: Vec<Helper>,
 }
@@ -70,7 +71,7 @@ impl Permits {
         Box::new(Permits { semaphore: semaphore.clone(), op, kept, helpers })
     }
 
-    /// The only permit is that of a process that is dead, which nobody knows yet.
+    /// The only permit belongs to a dead process, whose death nobody has noticed yet.
     fn after_death() -> Box<dyn Scene> {
         let semaphore = BoundedSemaphore::new(1).unwrap();
         Helper::die_after(|| semaphore.acquire().unwrap().keep());
@@ -91,14 +92,15 @@ impl Scene for Permits {
     fn check(&mut self, end: End) -> Result<(), String> {
         let free = self.semaphore.bound() - self.kept;
         if end == End::Stopped {
-            // It has one at most, and nobody needs that one, if there are others.
+            // The child has one permit at most, which nobody needs if there are others.
             if free > 1 && self.semaphore.acquire_timeout(PATIENCE).is_err() {
                 return Err("a stopped one has all permits".into());
             }
             return Ok(());
         }
         if self.op == Op::Release && self.kept > 0 {
-            // Whether it has come so far shows in what is there, or in who has woken.
+            // The free permits show whether the child has released its own; if there are helpers,
+            // their end does.
             let is_given = match self.helpers.is_empty() {
                 true => self.semaphore.available() > free,
                 false => end == End::Finished,
@@ -109,7 +111,7 @@ impl Scene for Permits {
             if self.helpers.is_empty() {
                 self.kept -= u32::from(is_given);
             } else {
-                // Ours to do if the child has not: an error, if it has.
+                // If the child has not released its permit, we do. If it has, this is an error.
                 let _ = self.semaphore.release();
                 self.kept = 0;
             }
@@ -149,7 +151,7 @@ impl Scene for Asleep {
 
     fn check(&mut self, end: End) -> Result<(), String> {
         if end == End::Stopped {
-            // What we give back is for whoever takes it: us, or the one that is stopped.
+            // Either we or the stopped child get the permit that we release here.
             let _ = self.semaphore.release();
             return Ok(());
         }

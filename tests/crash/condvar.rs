@@ -1,10 +1,11 @@
-//! Scenes of the condition variable: waiters of a mutex and of a recursive lock held twice, notifiers, and who finds a
-//! notified waiter dead.
+//! Scenes of the condition variable: waiters of a mutex and of a reentrant lock held twice,
+//! notifiers, and processes that find a notified waiter dead.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Duration;
 
-use pagemate::{Condvar, Mutex, MutexGuard, RLockGuard};
+use pagemate::sync::{MutexGuard, ReentrantLockGuard};
+use pagemate::{Condvar, Mutex};
 
 use crate::exclusive::{Exclusive, How, DONE, PATIENCE, TEMPTATION};
 use crate::helper::{pause, shared, until, Helper, Waker};
@@ -37,7 +38,7 @@ fn leaked<T>(value: T) -> &'static T {
 
 /// A lock that can be waited with.
 trait Waited: Exclusive {
-    /// The guard, whether it came with the news of a death, and whether the waiter was notified.
+    /// Returns the guard, whether it reported a death, and whether the waiter was notified.
     fn wait(
         &'static self,
         condvar: &Condvar,
@@ -74,15 +75,15 @@ impl Waited for Twice {
     fn wait(
         &'static self,
         condvar: &Condvar,
-        [outer, inner]: [RLockGuard<'static>; 2],
+        [outer, inner]: [ReentrantLockGuard<'static>; 2],
         time: Option<Duration>,
-    ) -> ([RLockGuard<'static>; 2], bool, bool) {
+    ) -> ([ReentrantLockGuard<'static>; 2], bool, bool) {
         let (inner, is_notified) = match time {
             None => (condvar.wait(inner).unwrap(), true),
             Some(time) => condvar.wait_timeout(inner, time).unwrap(),
         };
         let is_after_death = inner.owner_died();
-        // Held twice, as before.
+        // The lock is held twice, as before.
         self.0.release().unwrap();
         assert!(self.0.is_held(), "it has come back less deep");
         self.0.acquire().unwrap();
@@ -90,22 +91,24 @@ impl Waited for Twice {
     }
 }
 
-/// The child waits for a token that a lock guards, and another one waits behind it; or it waits in vain.
+/// The child waits for a token that a lock guards, and another process waits behind it. Or the
+/// child waits in vain.
 struct Tokens<L: Waited> {
     lock: &'static L,
     condvar: Condvar,
-    /// Guarded by the lock.
+    /// The tokens, which the lock guards.
     tokens: &'static AtomicU64,
     /// Whether the child waits until it has a token.
     is_patient: bool,
-    /// The child has its token.
+    /// Not 0 if the child has its token.
     has_taken: &'static AtomicU64,
-    /// Says to the one behind the child that it may come, or that it is not needed.
+    /// Tells the process behind the child to start waiting, or that it is not needed.
     signal: &'static AtomicU64,
     late: Option<Helper>,
     waker: Waker,
     putter: Option<Helper>,
-    /// Whether the other one has come; tokens that were put and taken by others than the child.
+    /// Whether the process behind the child waits. The next two count the tokens that processes
+    /// other than the child have put and taken.
     is_crowded: bool,
     put: u64,
     taken: u64,
@@ -114,7 +117,8 @@ struct Tokens<L: Waited> {
 const COME: u64 = 1;
 const NEEDLESS: u64 = 2;
 
-/// The lock, mended: who died holding it may have been notified and not come to take what was there, so others are.
+/// Returns the lock, repaired. The dead holder may have been notified and have died before it took
+/// its token, so this notifies the other waiters.
 fn locked<L: Waited>(lock: &'static L, condvar: &Condvar, how: How) -> Option<L::Guard> {
     let (mut guard, is_after_death) = lock.lock(how)?;
     if is_after_death {
@@ -151,7 +155,7 @@ impl<L: Waited> Tokens<L> {
         let (lock, condvar) = (leaked(L::new()), Condvar::new().unwrap());
         let [tokens, has_taken, signal] = [(); 3].map(|_| shared::<AtomicU64>());
         let behind = || {
-            // As long as it takes: a child that is led step by step is slow.
+            // Without a timeout, because a single-stepped child is slow.
             while signal.load(SeqCst) == 0 {
                 pause();
             }
@@ -192,7 +196,7 @@ impl<L: Waited> Tokens<L> {
         })
     }
 
-    /// The waker has done its part, or will not.
+    /// Waits until the waker has done its part or has ended without it.
     fn settle(&mut self) -> Result<(), String> {
         if self.waker.finish()? {
             self.is_crowded = true;
@@ -208,7 +212,8 @@ impl<L: Waited> Tokens<L> {
         Ok(self.tokens.load(Relaxed))
     }
 
-    /// The child is stopped. It may have the lock, or be who was notified: then its token waits for it.
+    /// The child is stopped. It may have the lock, or may have been notified. Then its token waits
+    /// for it.
     fn tempt(&mut self) -> Result<(), String> {
         let putter = self.put_one();
         match locked(self.lock, &self.condvar, How::For(TEMPTATION)) {
@@ -220,7 +225,7 @@ impl<L: Waited> Tokens<L> {
             guard => drop(guard),
         }
         putter.outcome()?;
-        // The child was notified before, so this one was for who waits behind it.
+        // The child was notified before, so this notification was for the process behind it.
         self.helped()
     }
 
@@ -229,7 +234,7 @@ impl<L: Waited> Tokens<L> {
         self.late.take().map_or(Ok(DONE), Helper::outcome).map(drop)
     }
 
-    /// Whoever waits now is notified, whoever died waiting.
+    /// Checks that waiters of now are notified, whichever process died waiting.
     fn works_for_others(&mut self) -> Result<(), String> {
         let (lock, condvar, tokens) = (self.lock, &self.condvar, self.tokens);
         let body = || {
@@ -245,7 +250,7 @@ impl<L: Waited> Tokens<L> {
 
 impl<L: Waited> Scene for Tokens<L> {
     fn prepare(&mut self) {
-        // The first use in a forked process attaches it; that is a scene of its own.
+        // The first use in a forked process attaches it, which is a scene of its own.
         let guard = self.lock.lock(How::Try).unwrap().0;
         drop(self.lock.wait(&self.condvar, guard, Some(Duration::ZERO)));
         if self.is_patient {
@@ -271,12 +276,12 @@ impl<L: Waited> Scene for Tokens<L> {
         }
         self.putter.take().map_or(Ok(DONE), Helper::outcome)?;
         if self.is_crowded && self.late.is_some() {
-            // A notification that the child did not live to see is the other's.
+            // A notification that the child did not live to use goes to the other process.
             until("the token is taken", || self.left() == Ok(0))?;
             self.put_one().outcome()?;
         }
         self.helped()?;
-        // What was put for the one behind, though it had inherited a token.
+        // The token for the process behind is left if that one has inherited the child's.
         let mut left = self.left()?;
         let child = self.has_taken.load(SeqCst);
         let (least, most) = match end {
@@ -293,7 +298,7 @@ impl<L: Waited> Scene for Tokens<L> {
             left -= 1;
         }
         self.works_for_others()?;
-        until("nobody waits", || self.condvar.waiter_count() == 0)?;
+        until("nobody waits", || self.condvar.waiting() == 0)?;
         match self.lock.is_locked() {
             true => Err("the lock is still held".into()),
             false => Ok(()),
@@ -306,7 +311,8 @@ impl<L: Waited> Scene for Tokens<L> {
 }
 
 impl<L: Waited> Tokens<L> {
-    /// The child waits in vain, and is stopped in that: a notification may be given to it, but no more than one.
+    /// The child waits in vain, and is stopped meanwhile. It may consume one notification, and no
+    /// more.
     fn works_for_stopped(&mut self) -> Result<(), String> {
         let guard = match locked(self.lock, &self.condvar, How::For(TEMPTATION)) {
             None if self.lock.is_locked() => return Ok(()),
@@ -328,14 +334,14 @@ impl<L: Waited> Tokens<L> {
     }
 }
 
-/// Waits once, and says so.
+/// Waits once, and reports that.
 fn wait_once(lock: &'static Mutex<u64>, condvar: &Condvar) -> u64 {
     let guard = lock.lock().unwrap();
     drop(condvar.wait(guard));
     DONE
 }
 
-/// The child notifies some of those who wait.
+/// The child notifies some of the waiters.
 struct Notify {
     condvar: Condvar,
     lock: &'static Mutex<u64>,
@@ -369,15 +375,14 @@ impl Scene for Notify {
         if end == End::Finished {
             until("as many have ended as were notified", || self.ended() >= most)?;
         }
-        // Its loss is that it notified fewer; more than it should it never does.
-        let (ended, waiting) =
-            (self.waiters.len() - self.condvar.waiter_count(), self.condvar.waiter_count());
+        // A dead child may have notified fewer waiters than it should, and never more.
+        let (ended, waiting) = (self.waiters.len() - self.condvar.waiting(), self.condvar.waiting());
         if ended > most || end == End::Finished && waiting != self.waiters.len() - most {
             return Err(format!("{ended} were notified, {waiting} wait, notify({})", self.count));
         }
         self.condvar.notify_all();
         self.waiters.drain(..).try_for_each(|waiter| waiter.outcome().map(drop))?;
-        // Nothing is stored for those who come later.
+        // No notification is stored for later waiters.
         let guard = self.lock.lock_timeout(PATIENCE).map_err(|error| error.to_string())?;
         match self.condvar.wait_timeout(guard, Duration::from_millis(1)) {
             Ok((_, false)) => Ok(()),
@@ -390,7 +395,7 @@ impl Scene for Notify {
     }
 }
 
-/// A waiter was notified and died before it had its lock again; two more wait, and the child does so in vain.
+/// A notified waiter died before it had its lock again. Two more wait, and the child waits in vain.
 struct Heirs {
     condvar: Condvar,
     lock: &'static Mutex<u64>,
@@ -401,15 +406,16 @@ struct Heirs {
 impl Heirs {
     fn new() -> Heirs {
         let (lock, condvar) = (leaked(Mutex::new(0).unwrap()), Condvar::new().unwrap());
-        // Its place in the table of participants is not the child's, who would reap it when it attaches.
+        // It does not get the child's index in the table of participants, because the child would
+        // reap it when it attaches.
         let attach = || drop(condvar.wait_timeout(lock.lock().unwrap(), Duration::ZERO));
         let place = Waker::holding(attach, drop);
         let dies = Helper::start_blocked(|| wait_once(lock, &condvar));
         let heirs = (0..2).map(|_| Helper::start_blocked(|| wait_once(lock, &condvar))).collect();
-        // So it is notified, and cannot go on.
+        // So it is notified and cannot continue.
         let guard = lock.lock().unwrap();
         condvar.notify_one();
-        until("it is notified", || condvar.waiter_count() == 2).unwrap();
+        until("it is notified", || condvar.waiting() == 2).unwrap();
         dies.kill();
         drop(guard);
         drop(place);
@@ -419,7 +425,7 @@ impl Heirs {
 
 impl Scene for Heirs {
     fn prepare(&mut self) {
-        // The first use in a forked process attaches it; that is a scene of its own.
+        // The first use in a forked process attaches it, which is a scene of its own.
         drop(self.condvar.wait_timeout(self.lock.lock().unwrap(), Duration::ZERO));
     }
 
@@ -430,7 +436,7 @@ impl Scene for Heirs {
 
     fn check(&mut self, end: End) -> Result<(), String> {
         drop(self.dies.take());
-        // A stopped child may have the lock, which the heir needs.
+        // The stopped child may hold the lock, which the heir needs.
         let is_free = end != End::Stopped || self.lock.lock_timeout(TEMPTATION).is_ok();
         if !is_free {
             return Ok(());

@@ -1,4 +1,4 @@
-//! Scenes of the dict: a new key, a replaced value, a table that grows, a removal, a look.
+//! Scenes of the dict: a new key, a replaced value, a table that grows, a removal, a lookup.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use pagemate::{Dict, ErrorKind, Manager, Place};
 use crate::{blocks, End, Recipe, Scene};
 
 const KEY: u64 = 1;
-/// What the child puts.
+/// The value that the child inserts.
 const NEW: &[u8] = b"the new value, longer";
 const OLD: &[u8] = b"the old value";
 
@@ -40,7 +40,7 @@ struct Change {
     op: Op,
     before: Option<Vec<u8>>,
     after: Option<Vec<u8>>,
-    /// Keys that stand in the same part of the dict, and are there all the time.
+    /// Keys in the same shard of the dict, which are present all the time.
     others: Vec<u64>,
     got: Option<Vec<u8>>,
 }
@@ -54,7 +54,7 @@ impl Change {
         if let Some(old) = &before {
             dict.insert(&KEY, old).unwrap();
         }
-        // The sixth entry of a part is the last one that its first table has room for.
+        // The sixth entry of a shard is the last one for which its first table has room.
         let others: Vec<u64> = (100..).filter(|key| dict.shares_part(&KEY, key)).take(others).collect();
         others.iter().for_each(|key| assert!(dict.insert(key, OLD).unwrap()));
         let after = match op {
@@ -68,7 +68,7 @@ impl Change {
 
 impl Scene for Change {
     fn prepare(&mut self) {
-        // The first use in a forked process attaches it; that is a scene of its own.
+        // The first use in a forked process attaches it, which is a scene of its own.
         self.dict.insert(&u64::MAX, b"").unwrap();
         self.dict.remove(&u64::MAX).unwrap();
     }
@@ -95,10 +95,11 @@ impl Scene for Change {
             }
         }
         if end == End::Stopped {
-            // Who writes elsewhere is not held up; who writes here may be, and is told. It may be anywhere, but in one part only.
+            // Writers of other shards are not held up. Writers of this shard may be, and get an
+            // error. The child may be anywhere, but in one shard only.
             let one = (5000..).find(|key| !self.dict.shares_part(&KEY, key)).unwrap();
             let other = (one..).find(|key| ![one, KEY].iter().any(|there| self.dict.shares_part(there, key)));
-            let writes = self.dict.write_timeout(Duration::ZERO);
+            let writes = self.dict.with_write_timeout(Duration::ZERO);
             let done =
                 [one, other.unwrap()].map(|key| writes.insert(&key, b"x").and_then(|_| writes.remove(&key)));
             let refused = done.iter().filter(|done| done.is_err()).count();
@@ -115,10 +116,11 @@ impl Scene for Change {
                 Err(error) => Err(error.to_string()),
             };
         }
-        // What is seen stays, whatever has to be finished or undone for the next writer here.
+        // A value that was read stays, even if the next writer must finish or undo a change.
         let more: Vec<u64> = (2000..).filter(|key| self.dict.shares_part(&KEY, key)).take(8).collect();
-        // Who does not wait gets what the dead have held, too, though nobody has noticed the death.
-        let writes = self.dict.write_timeout(Duration::ZERO);
+        // A writer that does not wait gets the lock of a dead one too, although nobody has noticed
+        // the death.
+        let writes = self.dict.with_write_timeout(Duration::ZERO);
         for key in &more {
             writes.insert(key, NEW).map_err(|error| error.to_string())?;
         }
@@ -127,10 +129,10 @@ impl Scene for Change {
         }
         let count = self.dict.len().map_err(|error| error.to_string())?;
         let expected = self.others.len() + more.len() + usize::from(now.is_some());
-        if count != expected as u64 || self.dict.iter().count() != expected {
+        if count != expected || self.dict.iter().count() != expected {
             return Err(format!("{count} entries, not {expected}"));
         }
-        // Each block but the tables' is an entry's: nothing has leaked.
+        // Each block is an entry's or a table's, so nothing has leaked.
         for key in more.iter().chain(&self.others).chain([&KEY]) {
             writes.remove(key).map_err(|error| error.to_string())?;
         }
@@ -138,7 +140,7 @@ impl Scene for Change {
         if count != 0 {
             return Err(format!("{count} entries are left"));
         }
-        // Nor is a table left when all is cleared.
+        // After a clear no table is left either.
         self.dict.clear().map_err(|error| error.to_string())?;
         match blocks::in_use(&self.place)? {
             0 => Ok(()),

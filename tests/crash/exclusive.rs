@@ -1,8 +1,9 @@
-//! Scenes of everything that one at a time can hold: as holder, as waiter, and as who finds the holder dead; alone, and with
-//! somebody else asleep.
+//! Scenes of every object with one holder at a time: the child is the holder, a waiter, or the
+//! process that finds the holder dead. It is alone, or another process sleeps.
 //!
-//! What the lock guards is a count in two halves, and a mark that somebody is at it. Who finds the mark set without being
-//! told of a death has found two holders, or a death that was hidden.
+//! The lock guards a count in two halves, and a mark that a holder is changing it. If a new holder
+//! finds the mark set and got no error that reports a death, there are two holders, or a death was
+//! hidden.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Duration;
@@ -11,12 +12,12 @@ use crate::helper::{shared, until, Atomics, Helper, Waker};
 use crate::{End, Scene};
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
-/// How long the survivors want to rob a stopped holder: more than one slice.
+/// How long the survivors try to take the lock from a stopped holder: more than one slice.
 pub const TEMPTATION: Duration = Duration::from_millis(80);
 /// Outcome of a helper that had its turn.
 pub const DONE: u64 = 1;
 
-/// How to ask for a lock.
+/// How to acquire a lock.
 #[derive(Debug, Clone, Copy)]
 pub enum How {
     Try,
@@ -29,24 +30,26 @@ pub trait Exclusive: Sized + 'static {
     type Guard: 'static;
 
     fn new() -> Self;
-    /// The guard, and whether it came with the news of a death.
+    /// Acquires the lock. Returns the guard, and whether it reported a death.
     fn lock(&'static self, how: How) -> Option<(Self::Guard, bool)>;
-    /// Says that all is well again after a death.
+    /// Marks the data as consistent after a death.
     fn mend(guard: &mut Self::Guard);
     fn is_locked(&self) -> bool;
     fn words(&self) -> String;
 }
 
-/// What the lock guards, and what the child says.
+/// The data under the lock, and the counts of the child.
 #[derive(Debug)]
 pub struct Board {
     at_work: AtomicU64,
     halves: [AtomicU64; 2],
-    /// How often somebody was told of a death.
+    /// Guards that reported a death.
     told: AtomicU64,
-    /// How often the child has done its work.
+    /// Turns of the child.
     child: AtomicU64,
-    /// The lock is held, so whoever is to wait for it may come.
+    /// Turns of the child before its operation, because it found the holder dead then.
+    early: AtomicU64,
+    /// Not 0 if the lock is held, so that waiters can start.
     is_held: AtomicU64,
 }
 
@@ -64,7 +67,7 @@ impl Board {
         self.at_work.store(0, SeqCst);
     }
 
-    /// What a holder does.
+    /// Does the work of a holder.
     pub fn turn<L: Exclusive>(&self, (mut guard, is_after_death): (L::Guard, bool)) -> L::Guard {
         if is_after_death {
             self.halves[1].store(self.halves[0].load(Relaxed), Relaxed);
@@ -77,7 +80,7 @@ impl Board {
         guard
     }
 
-    /// Likewise, as the child.
+    /// Does the work of a holder, as the child.
     pub fn child_turn<L: Exclusive>(&self, acquired: (L::Guard, bool)) -> L::Guard {
         let guard = self.turn::<L>(acquired);
         self.child.fetch_add(1, SeqCst);
@@ -85,43 +88,43 @@ impl Board {
     }
 }
 
-/// Lets a process die, in a place of the table of participants that is not the next two newcomers': they would reap it when
-/// they attach.
+/// Lets a process die whose index in the table of participants is not that of the next two
+/// newcomers, because these would reap it when they attach.
 pub fn die_behind(attach: impl Fn(), body: impl FnOnce()) {
     let places = [(); 2].map(|_| Waker::holding(&attach, drop));
     Helper::die_after(body);
     drop(places);
 }
 
-/// What the child does.
+/// The child's operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
     /// Locks, works and unlocks.
     Round,
     TryInVain,
     WaitInVain,
-    /// Works and unlocks what it has locked before.
+    /// Works and unlocks, having locked before the operation.
     Unlock,
 }
 
-/// What there is before.
+/// The state of the lock before the operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Before {
     Free,
     HeldBySurvivor,
-    /// By one who releases it when the child sleeps.
+    /// Held by a process that releases it when the child sleeps.
     HeldByWaker,
     HeldByChild,
     /// Its holder has died.
     Bereft,
 }
 
-/// Who else waits for it.
+/// The other waiters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Other {
     Nobody,
     Asleep,
-    /// Has waited in vain, and left the waiter bit behind.
+    /// One has waited in vain, and left the waiter bit set.
     GaveUp,
 }
 
@@ -129,15 +132,15 @@ pub struct Turns<L: Exclusive> {
     lock: &'static L,
     board: &'static Board,
     op: Op,
-    /// Deaths before the child's.
+    /// The number of deaths before the child's.
     deaths: u64,
-    /// What the survivor, the child before its operation, and the helpers hold.
+    /// The guard of the survivor.
     mine: Option<L::Guard>,
     childs: Option<L::Guard>,
     helper: Option<Helper>,
     waker: Option<Waker>,
     other: Other,
-    /// The work of everybody but the child.
+    /// Turns of all processes other than the child.
     works: u64,
 }
 
@@ -197,10 +200,10 @@ impl<L: Exclusive> Turns<L> {
         Box::new(scene)
     }
 
-    /// A stopped one keeps what it has, and is in nobody's way without.
+    /// Checks that a stopped child keeps the lock if it holds it, and blocks nobody otherwise.
     fn tempt(&mut self) -> Result<(), String> {
         let acquired = match self.lock.lock(How::For(TEMPTATION)) {
-            None if matches!(self.op, Op::Round | Op::Unlock) && self.lock.is_locked() => None,
+            None if self.may_hold() && self.lock.is_locked() => None,
             None => Some(self.lock.lock(How::For(PATIENCE)).ok_or("a stopped one blocks the others")?),
             acquired => acquired,
         };
@@ -215,6 +218,11 @@ impl<L: Exclusive> Turns<L> {
         }
     }
 
+    /// Returns whether the child can hold the lock, given that the survivor does not.
+    fn may_hold(&self) -> bool {
+        matches!(self.op, Op::Round | Op::Unlock) || self.op == Op::TryInVain && self.deaths > 0
+    }
+
     fn helped(&mut self) -> Result<(), String> {
         self.helper.take().map_or(Ok(DONE), Helper::outcome).map(drop)
     }
@@ -222,9 +230,15 @@ impl<L: Exclusive> Turns<L> {
 
 impl<L: Exclusive> Scene for Turns<L> {
     fn prepare(&mut self) {
-        // The first use in a forked process attaches it; that is a scene of its own.
+        // The first use in a forked process attaches it, which is a scene of its own.
         let acquired = self.lock.lock(How::Try);
-        if self.op == Op::Unlock {
+        if self.op != Op::Unlock {
+            if let Some(acquired @ (_, true)) = acquired {
+                // The attempt may notice the death at once.
+                drop(self.board.turn::<L>(acquired));
+                self.board.early.fetch_add(1, SeqCst);
+            }
+        } else {
             self.childs = acquired.map(|(guard, _)| guard);
             self.board.is_held.store(1, SeqCst);
             let other = self.other;
@@ -242,7 +256,10 @@ impl<L: Exclusive> Scene for Turns<L> {
     fn act(&mut self) {
         match self.op {
             Op::Round => drop(self.board.child_turn::<L>(self.lock.lock(How::Wait).unwrap())),
-            Op::TryInVain => drop(self.lock.lock(How::Try)),
+            // Some attempts notice the death of the holder.
+            Op::TryInVain => {
+                drop(self.lock.lock(How::Try).map(|acquired| self.board.child_turn::<L>(acquired)));
+            }
             Op::WaitInVain => drop(self.lock.lock(How::For(Duration::from_micros(20)))),
             Op::Unlock => drop(self.childs.take().map(|guard| self.board.child_turn::<L>((guard, false)))),
         }
@@ -266,15 +283,13 @@ impl<L: Exclusive> Scene for Turns<L> {
         let [count, half, child, told] =
             [&self.board.halves[0], &self.board.halves[1], &self.board.child, &self.board.told]
                 .map(|word| word.load(SeqCst));
+        let works = self.works + self.board.early.load(SeqCst);
         let (most, must) = match end {
             End::Finished => (child, matches!(self.op, Op::Round | Op::Unlock)),
             _ => (1, false),
         };
-        if count != half || count < self.works + child || count > self.works + most || must && child != 1 {
-            return Err(format!(
-                "{count} and {half} turns, {} of the others, {child} of the child",
-                self.works
-            ));
+        if count != half || count < works + child || count > works + most || must && child != 1 {
+            return Err(format!("{count} and {half} turns, {works} of the others, {child} of the child"));
         }
         let deaths = self.deaths..=self.deaths + u64::from(end == End::Killed);
         if !deaths.contains(&told) {

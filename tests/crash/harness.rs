@@ -1,43 +1,46 @@
-//! Every moment in a process of its own: it builds the scene, runs the child up to its instruction, ends it, and is the
-//! survivor. So a moment inherits nothing from those before it, several are tried at once, and one that is stuck is found
-//! out and ended.
+//! Runs each moment in a process of its own, the survivor. It builds the scene, runs the child up
+//! to its instruction, and kills or stops it there. So a moment inherits nothing from earlier ones,
+//! several moments run at once, and one that is stuck is detected and ended.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::io::Write;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::helper::{children, shared, Atomics};
+use super::errors;
+use super::helper::{children, Atomics};
+use super::refusal::{self, Note};
 use super::trace::{die_with_parent, place_of, Leg, Route, State, Tracee};
 use super::words::Words;
 
-/// What became of the child.
+/// The end of the child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     /// Killed inside of the operation.
     Killed,
-    /// Stopped inside of the operation; it will go on.
+    /// Stopped inside of the operation. It is continued later.
     Stopped,
-    /// It finished the operation, and ended.
+    /// It finished the operation and ended.
     Finished,
 }
 
-/// An operation, what comes before it, and what must be true after it.
+/// An operation, its preparation, and a script that checks what must be true after it.
 pub trait Scene {
-    /// In the child, before the operation: everything that is not to be counted.
+    /// Runs in the child before the operation: everything that does not count as a step.
     fn prepare(&mut self) {}
-    /// In the child: the operation.
+    /// Runs the operation, in the child.
     fn act(&mut self);
-    /// In the parent: a script of further operations against an exact expectation. After `Killed` or `Finished` once; after
-    /// `Stopped` it is called again with `Finished` when the child has gone on and ended.
+    /// Runs in the parent: a script of further operations against an exact expectation. It is
+    /// called once after `Killed` or `Finished`. After `Stopped` it is called again, with
+    /// `Finished`, when the child was continued and has ended.
     fn check(&mut self, end: End) -> Result<(), String>;
-    /// The words of the object, for a report.
+    /// Returns the words of the object, for a report.
     fn words(&self) -> String;
-    /// Whether the operation starts programs. Then a moment takes so long that, unless all are wanted, only those next to
-    /// what others can see are tried, and few more. Nor is it stopped: the C library starts a program with all signals
-    /// blocked, and a step with SIGTRAP blocked takes the handler from it that the end marker of a continued child needs.
+    /// Returns whether the operation starts programs. Then a moment takes long, so unless all are
+    /// wanted only few are tried besides those next to a visible change. Such a child is not
+    /// stopped either. The C library starts a program with all signals blocked, and a step with
+    /// SIGTRAP blocked removes the handler that the end marker of a continued child needs.
     fn is_costly(&self) -> bool {
         false
     }
@@ -50,197 +53,129 @@ pub struct Recipe {
     pub build: fn() -> Box<dyn Scene>,
 }
 
-/// More steps than any operation takes: a spin that does not end.
-const STEPS_MAX: usize = 1 << 20;
-/// Unless `EVERY` says otherwise: one instruction of so many, and all that are near to what others can see.
-const EVERY: usize = 11;
-/// So near: what others can see changes nowhere else, and what the operation reads of it decides what it changes next.
-const NEAR: usize = 2;
-/// Of instructions at which the operation is for the first or second time no more than so many, besides those that are near.
-const FIRST_MAX: usize = 120;
-/// And of those where it has been twice: they are a spin or another loop, again and again the same.
-const AGAIN_MAX: usize = 24;
-/// What is left of these three where each moment is costly: this part of the numbers, and so near.
-const COSTLY: usize = 6;
-const NEAR_COSTLY: usize = 1;
+/// No operation takes this number of steps, unless it spins for ever.
+pub const STEPS_MAX: usize = 1 << 20;
 /// A moment that takes longer is stuck.
-const PATIENCE_SECONDS: u32 = 60;
-/// After so many failures a scene has said enough.
-const FAILURES_MAX: usize = 5;
+pub const PATIENCE_SECONDS: u32 = 60;
 
-/// How a process that tries a moment ends.
-const WELL: i32 = 0;
-const FAILED: i32 = 1;
+/// The exit code of a process that tried a moment, if all was well.
+pub const WELL: i32 = 0;
+pub const FAILED: i32 = 1;
 /// The operation was over before the instruction.
-const OVER: i32 = 2;
-/// By a signal.
-const STUCK: i32 = 3;
-const NOT_PERMITTED: i32 = 77;
+pub const OVER: i32 = 2;
+/// The operation returned an error.
+pub const TOLD: i32 = 4;
+/// The process was ended by a signal.
+pub const STUCK: i32 = 3;
+pub const NOT_PERMITTED: i32 = 77;
 
-/// What the processes of a moment tell the one that starts them.
-struct Board {
-    /// Of the first run: the addresses of the instructions, [`CHANGES`] set where one changed a word that others can see,
-    /// and how many they are.
+/// The shared memory in which the processes of a moment report to the one that starts them.
+pub struct Board {
+    /// The addresses of the instructions of the first run, with [`CHANGES`] set where one changed a
+    /// word that others can see. The next field is their number.
     addresses: [AtomicU64; STEPS_MAX],
     len: AtomicU64,
-    /// Whether its moments are costly.
-    is_costly: AtomicBool,
+    /// Whether the scene's moments are costly.
+    pub is_costly: AtomicBool,
     /// The slowest script of the scene.
-    slowest_nanos: AtomicU64,
+    pub slowest_nanos: AtomicU64,
+    /// The number of descriptors and mappings that the operation keeps when no call fails, as
+    /// packed by [`Note::kept`].
+    kept: AtomicU64,
 }
 
-/// Not part of any address of a program.
+/// A bit that no address of a program has.
 const CHANGES: u64 = 1 << 63;
+/// The bits above an address hold one more than the index in [`errors::CALLS`] of the system call
+/// that is made there.
+const CALL_SHIFT: u32 = 48;
+const ADDRESS: u64 = (1 << CALL_SHIFT) - 1;
 
 // SAFETY: atomics only.
 unsafe impl Atomics for Board {}
 
-#[derive(Default)]
-struct Tally {
-    instructions: usize,
-    kills: usize,
-    stops: usize,
-    failures: usize,
-    slowest: Duration,
+impl Board {
+    /// Returns the route that the first run took.
+    pub fn route(&self) -> Route {
+        let len = self.len.load(Relaxed) as usize;
+        let seen: Vec<u64> = self.addresses[..len].iter().map(|address| address.load(Relaxed)).collect();
+        let changes = (0..len).filter(|k| seen[*k] & CHANGES != 0).collect();
+        Route::new(seen.iter().map(|address| address & ADDRESS).collect(), changes)
+    }
+
+    /// Returns the system calls of the first run that can fail: the instruction, and the index in
+    /// [`errors::CALLS`].
+    pub fn calls(&self) -> Vec<(usize, usize)> {
+        let len = self.len.load(Relaxed) as usize;
+        let call = |word: u64| ((word & !CHANGES) >> CALL_SHIFT).checked_sub(1);
+        let calls = self.addresses[..len].iter().map(|word| call(word.load(Relaxed))).enumerate();
+        calls.filter_map(|(k, call)| Some((k, call? as usize))).collect()
+    }
 }
 
-/// A moment: where, what happens there, and whether to come there by steps only.
+/// The treatment of the child at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// Nothing: the first run steps through the whole operation.
+    Learn,
+    Kill,
+    Stop,
+    /// The system call there fails with this error, once.
+    Refuse(i32),
+}
+
+impl std::fmt::Display for How {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            How::Learn => f.write_str("Finished"),
+            How::Kill => f.write_str("Killed"),
+            How::Stop => f.write_str("Stopped"),
+            How::Refuse(error) => write!(f, "refused {}", errors::name_of(*error)),
+        }
+    }
+}
+
+/// A moment: the instruction, what happens there, and whether the child gets there by steps only.
 #[derive(Debug, Clone, Copy)]
-struct Moment {
-    k: usize,
-    how: End,
-    leg: Leg,
-    by_steps: bool,
+pub struct Moment {
+    pub k: usize,
+    pub how: How,
+    pub leg: Leg,
+    pub by_steps: bool,
 }
 
 /// The instruction that this process tries.
 static INSTRUCTION: AtomicUsize = AtomicUsize::new(0);
 
-/// Whether this moment is one of so many: for scripts that are too slow to be run at each.
+/// Whether a system call fails in this moment. Then the operation may have been done twice, because
+/// a late error does not undo what came before it.
+static REFUSES: AtomicBool = AtomicBool::new(false);
+
+/// Returns whether the operation may have been repeated after an error.
+pub fn is_repeated() -> bool {
+    REFUSES.load(Relaxed)
+}
+
+/// Returns whether this moment is one in `count`, for scripts that are too slow to be run at each
+/// moment.
 pub fn is_one_of(count: usize) -> bool {
     INSTRUCTION.load(Relaxed) % count == 0
 }
 
-/// Tries all of them, prints the table and ends the process.
-pub fn run(recipes: Vec<Recipe>) {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<usize>().ok());
-    let every = number("EVERY").unwrap_or(EVERY).max(1);
-    // Many a script sleeps, so there is work for more processes than there are processors.
-    let jobs = number("JOBS").unwrap_or(4 * std::thread::available_parallelism().map_or(1, usize::from));
-    let board = shared::<Board>();
-    // Whose spins came to nothing spins briefly, and so do those it forks: there is less to step through.
-    let never = pagemate::Event::new().unwrap();
-    (0..6).for_each(|_| assert!(!never.wait_timeout(Duration::from_millis(50))));
-    drop(never);
-    println!(
-        "{:<48}{:>12}{:>8}{:>8}{:>10}{:>12}",
-        "scene", "instructions", "kills", "stops", "failures", "slowest"
-    );
-    let begin = Instant::now();
-    let mut all = Tally::default();
-    for recipe in &recipes {
-        let Some(tally) = try_all(recipe, every, jobs, board) else {
-            println!("SKIPPED LOUDLY: ptrace is not permitted here; nothing was tried");
-            std::process::exit(if std::env::var_os("PTRACE_MAY_BE_MISSING").is_some() { 0 } else { 1 });
-        };
-        print(recipe.name, &tally);
-        all.instructions += tally.instructions;
-        all.kills += tally.kills;
-        all.stops += tally.stops;
-        all.failures += tally.failures;
-        all.slowest = all.slowest.max(tally.slowest);
-    }
-    print("all", &all);
-    println!("{} scenes in {:.1?}", recipes.len(), begin.elapsed());
-    // For whoever reads test output by its closing line.
-    let verdict = if all.failures == 0 { "ok" } else { "FAILED" };
-    println!("\ntest result: {verdict}. {} passed; {} failed", recipes.len(), all.failures);
-    std::process::exit(i32::from(all.failures > 0));
-}
-
-fn print(name: &str, tally: &Tally) {
-    let Tally { instructions, kills, stops, failures, slowest } = tally;
-    println!(
-        "{name:<48}{instructions:>12}{kills:>8}{stops:>8}{failures:>10}{:>12}",
-        format!("{slowest:.1?}")
-    );
-}
-
-/// All moments of a scene. `None`: tracing is not permitted here.
-fn try_all(recipe: &Recipe, every: usize, jobs: usize, board: &Board) -> Option<Tally> {
-    board.slowest_nanos.store(0, Relaxed);
-    let mut tally = Tally::default();
-    // Once to the end, to see how long it is and where its atomics and system calls are.
-    let whole = Moment { k: STEPS_MAX, how: End::Finished, leg: Leg::steps(STEPS_MAX), by_steps: true };
-    match end_of(start(recipe, whole, None, board)).1 {
-        NOT_PERMITTED => return None,
-        OVER => {}
-        _ => tally.failures += 1,
-    }
-    let len = board.len.load(Relaxed) as usize;
-    let seen: Vec<u64> = board.addresses[..len].iter().map(|address| address.load(Relaxed)).collect();
-    let changes = (0..len).filter(|k| seen[*k] & CHANGES != 0).collect();
-    let route = Route::new(seen.iter().map(|address| address & !CHANGES).collect(), changes);
-    tally.instructions = len;
-    let mut moments = moments(&route, every, board.is_costly.load(Relaxed));
-    let mut running = HashMap::new();
-    while !running.is_empty() || tally.failures < FAILURES_MAX && !moments.is_empty() {
-        while running.len() < jobs && tally.failures < FAILURES_MAX {
-            let Some(moment) = moments.pop() else { break };
-            running.insert(start(recipe, moment, Some(&route), board), moment);
-        }
-        let (pid, code) = end_of(-1);
-        let Some(moment) = running.remove(&pid) else { continue };
-        match code {
-            WELL if moment.how == End::Killed => tally.kills += 1,
-            WELL => tally.stops += 1,
-            // It went another way this time, shorter or past the breakpoint: what the clock says decides some of them.
-            OVER if !moment.by_steps && moment.k < len => {
-                moments.push(Moment { by_steps: true, leg: Leg::steps(moment.k), ..moment });
-            }
-            OVER => {}
-            STUCK => {
-                tally.failures += 1;
-                println!(
-                    "FAILED {} {:?} at instruction {}: stuck for {PATIENCE_SECONDS} s, or ended by a signal\n{}",
-                    recipe.name, moment.how, moment.k, route.window(moment.k)
-                );
-            }
-            _ => tally.failures += 1,
-        }
-    }
-    tally.slowest = Duration::from_nanos(board.slowest_nanos.load(Relaxed));
-    Some(tally)
-}
-
-/// Which moments are tried, the first one last.
-fn moments(route: &Route, every: usize, is_costly: bool) -> Vec<Moment> {
-    let (part, near) = if is_costly { (COSTLY, NEAR_COSTLY) } else { (1, NEAR) };
-    let mut is_tried = vec![every == 1; route.len() + 1];
-    is_tried[route.len()] = true;
-    let (first, again): (Vec<usize>, Vec<usize>) = (0..route.len()).partition(|k| route.passes(*k) <= 2);
-    for (some, most) in [(first, FIRST_MAX / part), (again, AGAIN_MAX / part)] {
-        let step = every.max(some.len() / most);
-        some.iter().step_by(step).for_each(|k| is_tried[*k] = true);
-    }
-    for k in route.visible() {
-        let end = route.len().min(k + near);
-        is_tried[k.saturating_sub(near)..=end].fill(true);
-    }
-    let moment = |(k, how)| Moment { k, how, leg: route.to(k), by_steps: false };
-    let tried = (0..=route.len()).rev().filter(|k| is_tried[*k]);
-    let hows: &[End] = if is_costly { &[End::Killed] } else { &[End::Stopped, End::Killed] };
-    tried.flat_map(|k| hows.iter().map(move |how| (k, *how))).map(moment).collect()
-}
-
 /// Starts the process of a moment.
-fn start(recipe: &Recipe, moment: Moment, route: Option<&Route>, board: &Board) -> libc::pid_t {
+pub fn start(
+    recipe: &Recipe,
+    moment: Moment,
+    route: Option<&Route>,
+    board: &Board,
+    note: &'static Note,
+) -> libc::pid_t {
     let _ = std::io::stdout().flush();
     // SAFETY: this process has one thread, so the child is a whole copy.
     match unsafe { libc::fork() } {
         0 => {
             die_with_parent();
-            let code = catch_unwind(AssertUnwindSafe(|| try_one(recipe, moment, route, board)));
+            let code = catch_unwind(AssertUnwindSafe(|| try_one(recipe, moment, route, board, note)));
             // SAFETY: ends the process at once.
             unsafe { libc::_exit(code.unwrap_or(FAILED)) }
         }
@@ -248,66 +183,100 @@ fn start(recipe: &Recipe, moment: Moment, route: Option<&Route>, board: &Board) 
     }
 }
 
-/// Waits for a child (-1: any), and gives which it was, and its code.
-fn end_of(pid: libc::pid_t) -> (libc::pid_t, i32) {
+/// Waits for a child (-1: any). Returns its process id and its code.
+pub fn end_of(pid: libc::pid_t) -> (libc::pid_t, i32) {
     let mut status = 0;
     // SAFETY: status is ours to write.
     let pid = unsafe { libc::waitpid(pid, &mut status, 0) };
     (pid, if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { STUCK })
 }
 
-/// In the process of a moment: all of it.
-fn try_one(recipe: &Recipe, moment: Moment, route: Option<&Route>, board: &Board) -> i32 {
+/// Runs a whole moment, in its own process.
+fn try_one(
+    recipe: &Recipe,
+    moment: Moment,
+    route: Option<&Route>,
+    board: &Board,
+    note: &'static Note,
+) -> i32 {
     INSTRUCTION.store(moment.k, Relaxed);
-    // Whoever loses its parent becomes a child of this process, which sees that it is there.
-    // SAFETY: no pointers.
+    // An orphan becomes a child of this process, which then finds it. SAFETY: no pointers.
     unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
-    if moment.how != End::Finished {
-        // The first run steps through all of it, and may take its time. What is stuck ends with this process.
-        // SAFETY: no pointers.
+    if moment.how != How::Learn {
+        // The first run steps through the whole operation, so it has no limit. A child that is
+        // stuck ends with this process. SAFETY: no pointers.
         unsafe { libc::alarm(PATIENCE_SECONDS) };
     }
     let files_before = own_files();
     let scene = RefCell::new((recipe.build)());
     board.is_costly.store(scene.borrow().is_costly(), Relaxed);
     let (before, words_before) = (scene.borrow().words(), Words::now());
+    let is_refused = matches!(moment.how, How::Refuse(_));
+    REFUSES.store(is_refused, Relaxed);
     let prepare = || scene.borrow_mut().prepare();
-    let Some(tracee) = Tracee::start(prepare, || scene.borrow_mut().act()) else { return NOT_PERMITTED };
-    let (state, steps) =
-        if moment.how == End::Finished { learn(&tracee, board) } else { tracee.go(moment.leg) };
+    let act = || {
+        if is_refused {
+            refusal::act(&scene, note);
+        } else {
+            scene.borrow_mut().act();
+        }
+    };
+    let afterwards = || refusal::count(note);
+    let Some(tracee) = Tracee::start(prepare, act, afterwards) else { return NOT_PERMITTED };
+    let (state, steps) = if moment.how == How::Learn { learn(&tracee, board) } else { tracee.go(moment.leg) };
     let words_then = Words::now();
     let begin = Instant::now();
+    let mut is_over = state == State::Over;
     let check = |end| {
         let verdict = catch_unwind(AssertUnwindSafe(|| scene.borrow_mut().check(end)));
         verdict.unwrap_or_else(|panic| Err(format!("the script panicked: {}", text_of(&*panic))))
     };
-    let (end, verdict) = match state {
-        State::Over => {
+    let verdict = match (state, moment.how) {
+        (State::Over, How::Learn) => {
+            tracee.finish();
+            board.kept.store(note.kept(), Relaxed);
+            check(End::Finished)
+        }
+        (State::Over, _) => {
             tracee.kill();
-            (End::Finished, check(End::Finished))
+            check(End::Finished)
         }
-        State::Inside(_) if moment.how == End::Finished => {
-            (End::Finished, Err("it does not end".to_string()))
-        }
-        State::Inside(_) if moment.how == End::Killed => {
+        (State::Inside(_), How::Learn) => Err("it does not end".to_string()),
+        (State::Inside(_), How::Kill) => {
             tracee.kill();
-            (End::Killed, check(End::Killed))
+            check(End::Killed)
         }
-        State::Inside(_) => {
+        (State::Inside(_), How::Refuse(error)) => {
+            match tracee.refuse(error) {
+                Some(call) => {
+                    let outcome = refusal::outcome(tracee, note, board.kept.load(Relaxed), call);
+                    // Whatever the operation has returned, it may be incomplete, as after a death.
+                    outcome.and_then(|()| check(End::Killed))
+                }
+                // The child took another route this time. It is killed here instead.
+                None => {
+                    is_over = true;
+                    tracee.kill();
+                    check(End::Killed)
+                }
+            }
+        }
+        (State::Inside(_), How::Stop) => {
             tracee.stop();
             let meanwhile = check(End::Stopped);
             let after = match tracee.go_on() {
                 0 => Ok(()),
                 status => Err(format!("continued, it ended with status {status:#x}")),
             };
-            (End::Stopped, meanwhile.and(after).and_then(|()| check(End::Finished)))
+            meanwhile.and(after).and_then(|()| check(End::Finished))
         }
-        State::Broken(status) => (End::Killed, Err(format!("the operation broke: status {status:#x}"))),
+        (State::Broken(status), _) => Err(format!("the operation broke: status {status:#x}")),
     };
     board.slowest_nanos.fetch_max(begin.elapsed().as_nanos() as u64, Relaxed);
     let (after, words_after) = (scene.borrow().words(), Words::now());
     drop(scene);
-    if let Err(fault) = verdict.and_then(|()| nothing_left(&files_before)) {
+    let left = nothing_left(&files_before);
+    if let Err(fault) = verdict.and(left) {
         let at = match state {
             State::Inside(counter) => place_of(counter),
             other => format!("{other:?}"),
@@ -315,55 +284,62 @@ fn try_one(recipe: &Recipe, moment: Moment, route: Option<&Route>, board: &Board
         let window = route.map(|route| route.window(steps)).unwrap_or_default();
         let changes = words_before.changes(&words_then, &words_after);
         println!(
-            "FAILED {} {end:?} at instruction {steps}: {fault}\n  next instruction: {at}\n{window}\n  before: {before}\n  \
-             after:  {after}\n{changes}",
-            recipe.name
+            "FAILED {} {} at instruction {steps}: {fault}\n  next instruction: {at}\n{window}\n  before: \
+             {before}\n  after:  {after}\n{changes}",
+            recipe.name, moment.how
         );
         let _ = std::io::stdout().flush();
         return FAILED;
     }
-    if state == State::Over {
+    if is_over {
         OVER
+    } else if note.is_error() {
+        TOLD
     } else {
         WELL
     }
 }
 
-/// The first run: step by step to the end.
+/// The first run, which steps to the end of the operation.
 fn learn(tracee: &Tracee, board: &Board) -> (State, usize) {
     let mut state = tracee.begin();
     let mut words = Words::now();
     board.len.store(0, Relaxed);
     for (k, address) in board.addresses.iter().enumerate() {
         let State::Inside(counter) = state else { return (state, k) };
-        address.store(counter, Relaxed);
+        let call = tracee.call().map_or(0, |call| call as u64 + 1);
+        let word = counter | call << CALL_SHIFT;
+        address.store(word, Relaxed);
         board.len.store(k as u64 + 1, Relaxed);
         state = tracee.step();
         if words.have_changed() {
-            address.store(counter | CHANGES, Relaxed);
+            address.store(word | CHANGES, Relaxed);
         }
     }
     (state, STEPS_MAX)
 }
 
-/// No process is left, and no file in the shared-memory directory beside those that an earlier process of the same number
-/// left there.
+/// Checks that no process is left, and no file in the shared-memory directory other than those that
+/// an earlier process of the same number left. Removes and reports the rest.
 fn nothing_left(before: &[String]) -> Result<(), String> {
     let processes = children();
     let files: Vec<String> = own_files().into_iter().filter(|name| !before.contains(name)).collect();
     for name in &files {
-        let _ = std::fs::remove_file(format!("/dev/shm/{name}"));
+        let path = format!("/dev/shm/{name}");
+        let _ = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir_all(&path));
     }
     let is_well = processes.is_empty() && files.is_empty();
     is_well.then_some(()).ok_or(format!("left behind: processes {processes:?}, files {files:?}"))
 }
 
-/// Files of segments whose names contain this process's id.
+/// Returns the files of segments, and the scenes' own directories, whose names contain this
+/// process's id.
 fn own_files() -> Vec<String> {
     let own = std::process::id().to_string();
     let names = std::fs::read_dir("/dev/shm").into_iter().flatten().flatten();
     let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    names.filter(|name| name.starts_with("pagemate.") && name.split('-').any(|part| part == own)).collect()
+    let is_ours = |name: &str| ["pagemate.", "test-crash-"].iter().any(|start| name.starts_with(start));
+    names.filter(|name| is_ours(name) && name.split('-').any(|part| part == own)).collect()
 }
 
 fn text_of(panic: &(dyn std::any::Any + Send)) -> &str {

@@ -1,6 +1,7 @@
-//! Scenes of the heap by itself: a block is allocated and published, or given up; freed; in a chunk with room, in one that has to
-//! be carved, and in an arena that has to be added. After each what is in use is what was published, and all the rest can be
-//! allocated, each block once.
+//! Scenes of the heap alone: a block is allocated and published, or abandoned, or freed. This
+//! happens in a chunk with room, in one that has to be carved, and in an arena that has to be
+//! added. After each, exactly the published blocks are in use, and all others can be allocated,
+//! each of them once.
 
 use std::collections::HashSet;
 
@@ -9,8 +10,8 @@ use pagemate::{ErrorKind, HeapRehearsal, Result};
 use crate::{End, Recipe, Scene};
 
 /// Room for three arenas of 16 units, and for no fourth one.
-const SIZE: u64 = 20_480 + 3 * 329_088 + 4096;
-/// Of a block of which there are 15 in a unit, and of one that has a unit to itself.
+const SIZE: u64 = 20_480 + 3 * 332_288 + 1024;
+/// Sizes of blocks: 15 of the first fit in a unit, the second takes a unit.
 const SMALL: usize = 1000;
 const LARGE: usize = 10_000;
 
@@ -29,6 +30,7 @@ pub fn scenes() -> Vec<Recipe> {
         Recipe { name: "heap: alloc and drop unpublished", build: || Change::boxed(Op::GiveUp, SMALL, 5) },
         Recipe { name: "heap: free", build: || Change::boxed(Op::Free, SMALL, 5) },
         Recipe { name: "heap: carve a chunk", build: || Change::boxed(Op::Publish, SMALL, 15) },
+        Recipe { name: "heap: remake a chunk", build: Change::remaking },
         Recipe { name: "heap: grow by an arena", build: || Change::boxed(Op::Publish, LARGE, 16) },
     ]
 }
@@ -39,9 +41,9 @@ struct Change {
     other: HeapRehearsal,
     op: Op,
     len: usize,
-    /// What is published and stays.
+    /// Published blocks, which stay.
     live: Vec<Block>,
-    /// What the child frees.
+    /// The block that the child frees.
     old: Option<Block>,
 }
 
@@ -56,7 +58,20 @@ impl Change {
         Box::new(Change { heap, other, op, len, live, old })
     }
 
-    /// Whoever is stopped holds up nobody.
+    /// All memory is in chunks of small free blocks, and the child needs a large one.
+    fn remaking() -> Box<dyn Scene> {
+        let heap = HeapRehearsal::new(SIZE).unwrap();
+        let other = heap.another().unwrap();
+        let small: Vec<Block> = (0..3 * 16 * 15).map(|_| heap.alloc(SMALL).unwrap()).collect();
+        small.iter().for_each(|block| heap.publish(*block).unwrap());
+        small.iter().for_each(|block| heap.free(*block).unwrap());
+        assert!(other.blocks().unwrap().0.is_empty());
+        let live = [other.alloc(SMALL).unwrap()];
+        live.iter().for_each(|block| other.publish(*block).unwrap());
+        Box::new(Change { heap, other, op: Op::Publish, len: LARGE, live: live.to_vec(), old: None })
+    }
+
+    /// Checks that a stopped child holds up nobody.
     fn meanwhile(&mut self) -> Result<()> {
         for _ in 0..2 {
             let block = self.other.alloc(self.len)?;
@@ -81,7 +96,7 @@ impl Change {
         if others > 0 || !may || !kept.is_subset(&now) {
             return Ok(Some(format!("{kept:?} was published, {now:?} is, and {others} are claimed")));
         }
-        // Everything can be had, and once.
+        // Every block can be allocated once.
         let mut all = now.clone();
         loop {
             let block = match self.heap.alloc(self.len) {
@@ -99,7 +114,7 @@ impl Change {
         if all.len() != expected {
             return Ok(Some(format!("{} blocks of {expected} can be had", all.len())));
         }
-        // The other one frees it all, wherever the last arena stands.
+        // The other participant frees all blocks, wherever the last arena is.
         all.iter().try_for_each(|block| self.other.free(*block))?;
         let left = self.heap.blocks()?;
         Ok((left != (Vec::new(), 0)).then(|| format!("{left:?} are left")))
@@ -108,7 +123,7 @@ impl Change {
 
 impl Scene for Change {
     fn prepare(&mut self) {
-        // The first use in a forked process attaches it; that is a scene of its own.
+        // The first use in a forked process attaches it, which is a scene of its own.
         self.heap.attend().unwrap();
     }
 

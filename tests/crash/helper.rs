@@ -1,4 +1,5 @@
-//! A third process beside the child and the survivor: one that is blocked, or that died earlier, or that wakes somebody.
+//! A third process beside the child and the survivor. It is blocked, or died earlier, or wakes
+//! another one.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -8,17 +9,17 @@ use super::trace::die_with_parent;
 
 const PATIENCE: Duration = Duration::from_secs(40);
 
-/// What may begin as zeros and be changed by several processes.
+/// Types that may begin as zeros and be changed by several processes.
 ///
 /// # Safety
 ///
 /// The type consists of atomics.
 pub unsafe trait Atomics {}
 
-// SAFETY: it is one.
+// SAFETY: it is an atomic.
 unsafe impl Atomics for AtomicU64 {}
 
-/// Zeros in memory that this process and those it forks have in common, for good.
+/// Returns zeros in memory that this process shares with those that it forks. It is never unmapped.
 pub fn shared<T: Atomics>() -> &'static T {
     let access = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
@@ -30,7 +31,7 @@ pub fn shared<T: Atomics>() -> &'static T {
     }
 }
 
-/// Calls `holds` until it is true. `PATIENCE` in the environment says how many seconds that may take.
+/// Calls `holds` until it returns true. The limit in seconds is `PATIENCE` in the environment.
 pub fn until(what: &str, mut holds: impl FnMut() -> bool) -> Result<(), String> {
     let begin = Instant::now();
     let seconds = std::env::var("PATIENCE").ok().and_then(|text| text.parse().ok());
@@ -44,7 +45,7 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) -> Result<(), String> 
     Ok(())
 }
 
-/// Between two looks, so that the looks take nobody's processor.
+/// Sleeps between two checks, so that they take no processor from the others.
 pub fn pause() {
     std::thread::sleep(Duration::from_micros(200));
 }
@@ -57,12 +58,12 @@ pub struct Helper {
     is_waited_for: bool,
 }
 
-/// How the closure ended, as [`Helper::outcome`] says it: still running, or a panic.
+/// Outcomes of the closure: it still runs, or it panicked.
 const RUNNING: u64 = 0;
 const PANICKED: u64 = u64::MAX;
 
 impl Helper {
-    /// Starts it. What `body` gives is the outcome; neither 0 nor all ones.
+    /// Starts a process. The result of `body` is the outcome. It must be neither 0 nor all ones.
     pub fn start(body: impl FnOnce() -> u64) -> Helper {
         let outcome = shared::<AtomicU64>();
         // SAFETY: this process has one thread, so the child is a whole copy.
@@ -78,7 +79,7 @@ impl Helper {
         }
     }
 
-    /// Starts one that blocks, and waits until it does.
+    /// Starts a process that blocks, and waits until it does.
     pub fn start_blocked(body: impl FnOnce() -> u64) -> Helper {
         let helper = Helper::start(body);
         until("the helper sleeps", || is_asleep(helper.pid) || helper.is_done()).unwrap();
@@ -86,12 +87,13 @@ impl Helper {
         helper
     }
 
-    /// Whether it sleeps in a wait of the library.
+    /// Returns whether it sleeps in a wait of the library.
     pub fn is_asleep(&self) -> bool {
         is_asleep(self.pid)
     }
 
-    /// SIGKILL, wherever it is. Nothing is held by it when this returns; it is still to be dropped.
+    /// Kills it by SIGKILL, wherever it is. When this returns, the process holds nothing any more.
+    /// The helper must still be dropped.
     pub fn kill(&self) {
         // SAFETY: the pid is our child's, which has not been waited for.
         unsafe { libc::kill(self.pid, libc::SIGKILL) };
@@ -100,12 +102,12 @@ impl Helper {
             .unwrap();
     }
 
-    /// Whether it has come to its end; also for processes that are not its parent.
+    /// Returns whether it has ended. Other processes than its parent may ask too.
     pub fn is_done(&self) -> bool {
         self.outcome.load(SeqCst) != RUNNING
     }
 
-    /// Runs `body` in a process that dies at once behind it, holding what it holds.
+    /// Runs `body` in a process that dies directly after it, and so holds what `body` has acquired.
     pub fn die_after(body: impl FnOnce()) {
         let helper = Helper::start(|| {
             body();
@@ -114,7 +116,7 @@ impl Helper {
         assert_eq!(helper.outcome(), Ok(1));
     }
 
-    /// What came out; waits for it.
+    /// Waits for the end, and returns the outcome.
     pub fn outcome(mut self) -> Result<u64, String> {
         until("the helper's wait ends", || self.has_ended())?;
         match self.outcome.load(SeqCst) {
@@ -123,18 +125,21 @@ impl Helper {
         }
     }
 
-    /// Who sleeps has said so, and whoever makes what it waits for true next knows whom to wake: `is_announced` looks at the
-    /// flag. A flag that is lost would be healed by the next slice, so no wait is long enough to show it.
+    /// Checks that a sleeper has announced itself, so that the process that makes its condition
+    /// true wakes it. `is_announced` reads the flag. The next slice would repair a lost flag, so no
+    /// wait is long enough to show the loss.
     pub fn sleeps_announced(&self, is_announced: impl Fn() -> bool) -> Result<(), String> {
-        // Only it sets the flag again. So it sleeps without one if the flag is down both before and after.
+        // Only the sleeper sets the flag again. So if the flag is clear both before and after, it
+        // sleeps without one.
         let is_lost = !is_announced() && is_asleep(self.pid) && !is_announced();
         (!is_lost).then_some(()).ok_or("somebody sleeps, and the flag that says so is gone".into())
     }
 
-    /// Whether it has ended, so that nothing is left of it.
+    /// Returns whether it has ended and was waited for.
     pub fn has_ended(&mut self) -> bool {
         if !self.is_waited_for {
-            // SAFETY: the pid is our child's, which has not been waited for; a null status is allowed.
+            // SAFETY: the pid is our child's, which has not been waited for; a null status is
+            // allowed.
             self.is_waited_for =
                 unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), libc::WNOHANG) } == self.pid;
         }
@@ -145,7 +150,8 @@ impl Helper {
 impl Drop for Helper {
     fn drop(&mut self) {
         if !self.has_ended() {
-            // SAFETY: the pid is our child's, which has not been waited for; a null status is allowed.
+            // SAFETY: the pid is our child's, which has not been waited for; a null status is
+            // allowed.
             unsafe {
                 libc::kill(self.pid, libc::SIGKILL);
                 libc::waitpid(self.pid, std::ptr::null_mut(), 0);
@@ -154,27 +160,35 @@ impl Drop for Helper {
     }
 }
 
-/// Whether the process sleeps in a wait of the library, not just for a moment in some other system call or in a tracer's
-/// hands.
+/// Returns whether the process sleeps in a wait of the library, and not for a moment in another
+/// system call or for a tracer.
 pub fn is_asleep(pid: libc::pid_t) -> bool {
     let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
     let is_sleeping = read("stat").rsplit(") ").next().is_some_and(|state| state.starts_with('S'));
-    // Number 202 is futex, 449 futex_waitv. Not everybody may see the number, not every kernel has the name.
+    // Number 202 is futex, 449 futex_waitv. A set without futex_waitv sleeps in poll (7) or ppoll
+    // (271). Not every process may read the number, and not every kernel has the name.
     let number = read("syscall");
-    let is_futex = number.starts_with("202 ") || number.starts_with("449 ");
-    is_sleeping && (is_futex || read("wchan").contains("futex"))
+    let is_wait = ["202 ", "449 ", "7 ", "271 "].iter().any(|wait| number.starts_with(wait));
+    is_sleeping && (is_wait || read("wchan").contains("futex"))
 }
 
-/// The children of this process, the dead ones too.
+/// Returns whether it is asleep, or pauses: a set without `futex_waitv` polls, and sleeps between
+/// two polls in clock_nanosleep (230).
+pub fn is_asleep_or_dozing(pid: libc::pid_t) -> bool {
+    let number = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    is_asleep(pid) || number.starts_with("230 ")
+}
+
+/// Returns the children of this process, including the dead ones.
 pub fn children() -> Vec<libc::pid_t> {
     let list = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
     list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
-/// A process that does something once the child of a scene sleeps in a wait of the library: what wakes it.
+/// A process that wakes the child of a scene, once the child sleeps in a wait of the library.
 #[derive(Debug)]
 pub struct Waker {
-    /// The child's process id, when it has said so; all ones when the scene is over.
+    /// The child's process id, once the child has stored it; all ones when the scene is over.
     child: &'static AtomicU64,
     helper: Option<Helper>,
 }
@@ -186,7 +200,7 @@ impl Waker {
         Waker::holding(|| (), |()| wake())
     }
 
-    /// One that has something, which the child is to wait for.
+    /// Starts a process that holds what the child waits for.
     pub fn holding<H>(hold: impl FnOnce() -> H, wake: impl FnOnce(H)) -> Waker {
         let child = shared::<AtomicU64>();
         let has_it = shared::<AtomicU64>();
@@ -195,8 +209,8 @@ impl Waker {
             has_it.store(1, SeqCst);
             loop {
                 match child.load(SeqCst) {
-                    OVER => return 1, // and gives it back
-                    pid if pid > 0 && is_asleep(pid as libc::pid_t) => break,
+                    OVER => return 1, // and releases it
+                    pid if pid > 0 && is_asleep_or_dozing(pid as libc::pid_t) => break,
                     _ => pause(),
                 }
             }
@@ -207,12 +221,12 @@ impl Waker {
         Waker { child, helper: Some(helper) }
     }
 
-    /// In the child, before its operation.
+    /// Stores the process id, in the child before its operation.
     pub fn watch_me(&self) {
         self.child.store(std::process::id().into(), SeqCst);
     }
 
-    /// The child is gone. True: it was woken.
+    /// Called when the child is gone. Returns whether it was woken.
     pub fn finish(&mut self) -> Result<bool, String> {
         self.child.store(OVER, SeqCst);
         self.helper.take().map_or(Ok(false), |helper| Ok(helper.outcome()? == 2))

@@ -1,5 +1,6 @@
-//! Scenes of the list, and with it of the heap: elements in blocks of their own and in the root, with room and without.
-//! After each the list is as before or as after, and not a block of the heap is lost.
+//! Scenes of the list, and so of the heap: elements in blocks of their own and in the root, with
+//! room and without. After each, the list is as before or as after, and no block of the heap is
+//! lost.
 
 use std::borrow::Borrow;
 use std::fmt::Debug;
@@ -9,7 +10,7 @@ use pagemate::{Item, List, Manager, Place};
 
 use crate::{blocks, End, Recipe, Scene};
 
-/// An element too large for a word, and another value for it.
+/// An element that is too large for a word.
 type Large = [u64; 4];
 
 /// Elements of a full root.
@@ -35,7 +36,7 @@ fn small(n: u64) -> u64 {
     n
 }
 
-/// Of different lengths.
+/// Returns texts of different lengths.
 fn text(n: u64) -> String {
     format!("{n:02}{}", "-".repeat(n as usize % 7 * 9))
 }
@@ -110,10 +111,11 @@ where
         all
     }
 
-    /// What others do with the list.
+    /// Checks what others can do with the list.
     fn script(&self, now: &[T::Owned]) -> pagemate::Result<bool> {
-        // Who does not wait gets what the dead have held, too, though nobody has noticed the death.
-        let (list, value) = (&self.list.write_timeout(Duration::ZERO), self.value);
+        // A writer that does not wait gets the lock of a dead one too, although nobody has noticed
+        // the death.
+        let (list, value) = (&self.list.with_write_timeout(Duration::ZERO), self.value);
         let mut twin = now.to_vec();
         list.push(value(70))?;
         twin.push(value(70));
@@ -135,7 +137,7 @@ where
     T::Owned: Ord + Clone + Debug,
 {
     fn prepare(&mut self) {
-        // A participant of its own, before the operation.
+        // The child becomes a participant before the operation.
         if let Some(first) = self.before.first() {
             self.list.set(0, first.borrow()).unwrap();
         }
@@ -156,7 +158,7 @@ where
     }
 
     fn check(&mut self, end: End) -> Result<(), String> {
-        // Readers wait for nobody, also if the one that changes the list is stopped.
+        // Readers wait for nobody, even if the writer is stopped.
         let now = self.list.to_vec().map_err(|error| error.to_string())?;
         let after = self.after();
         if now != after && (now != self.before || end == End::Finished) {

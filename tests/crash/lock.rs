@@ -1,6 +1,7 @@
 //! Scenes of the mutex and of the lock.
 
-use pagemate::{Event, Lock, LockGuard, Mutex, MutexGuard};
+use pagemate::sync::{LockGuard, MutexGuard};
+use pagemate::{Event, Lock, Mutex};
 
 use crate::exclusive::{die_behind, scenes_of, Exclusive, How, DONE, PATIENCE};
 use crate::helper::{until, Helper};
@@ -81,7 +82,7 @@ impl Exclusive for Lock {
     }
 }
 
-/// A holder died, and the child puts a new value in the place of the old one.
+/// A holder died, and the child replaces the value.
 struct Reset {
     mutex: &'static Mutex<[u64; 2]>,
 }
@@ -101,7 +102,8 @@ impl Reset {
 
 impl Scene for Reset {
     fn prepare(&mut self) {
-        assert!(self.mutex.try_lock().unwrap_err().is_not_acquired(), "the dead one still holds it");
+        // The attempt fails or reports the death. Without a repair the lock stays as it is.
+        assert!(self.mutex.try_lock().is_err());
     }
 
     fn act(&mut self) {
@@ -130,7 +132,7 @@ impl Scene for Reset {
 struct Handover {
     lock: &'static Lock,
     helper: Option<Helper>,
-    /// The helper has it, and keeps it until this is set.
+    /// The helper keeps the lock until this is set.
     enough: Event,
 }
 
@@ -153,15 +155,15 @@ impl Handover {
 
 impl Scene for Handover {
     fn act(&mut self) {
-        let _ = self.lock.release(); // nobody holds it, if it was stopped before
+        let _ = self.lock.release(); // if the child was stopped before this, nobody holds it
     }
 
     fn check(&mut self, end: End) -> Result<(), String> {
         let Some(mut helper) = self.helper.take() else {
             return self.lock.lock_timeout(PATIENCE).map(drop).map_err(|error| error.to_string());
         };
-        // Whoever was stopped or killed there has released it or not: if not, it is still to be done, by anybody. Exactly one
-        // of the two releases counts, unless the helper has it already.
+        // The stopped or killed child has released the lock or not. If not, anybody can still do
+        // it. Exactly one of the two releases counts, unless the helper has the lock already.
         if end != End::Finished {
             self.enough.set();
             until("the lock comes to the helper", || {
@@ -174,7 +176,8 @@ impl Scene for Handover {
         self.enough.set();
         helper.outcome()?;
         if end == End::Stopped {
-            // It may release what nobody holds, which is an error, and what we would hold.
+            // The child may release a lock that nobody holds, which is an error, or one that we
+            // would hold.
             return Ok(());
         }
         let guard = self.lock.lock_timeout(PATIENCE).map_err(|error| error.to_string())?;

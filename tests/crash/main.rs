@@ -1,14 +1,15 @@
-//! Killed at every instruction, and stopped at every instruction.
+//! Kills and stops each operation at every instruction.
 //!
-//! A scene is an operation on real shared memory. A child runs it under `ptrace`, is single-stepped k instructions into it
-//! and killed with SIGKILL; then the survivors' script must find everything that is promised. So for every k from 0 until
-//! the operation is over, each time on a fresh copy of the scene. Then again with SIGSTOP: while the child is stopped the
-//! script must find that it blocks nobody, and continued it must finish.
+//! A scene is an operation on real shared memory. A child runs it under `ptrace`, is single-stepped
+//! k instructions into it and killed with SIGKILL. Then the survivors' script must find everything
+//! that is promised. This is repeated for every k from 0 until the operation is over, each time on
+//! a fresh copy of the scene. Then it is repeated with SIGSTOP. While the child is stopped the
+//! script must find that it blocks nobody, and when it is continued it must finish.
 //!
 //! # A new scene
 //!
-//! Implement [`Scene`] and add it to the scenes of its file, which `main` below lists. `prepare` and `act` run in the child,
-//! all else in the survivor:
+//! Implement [`Scene`] and add it to the scenes of its file, which `main` below lists. `prepare`
+//! and `act` run in the child, all else in the survivor:
 //!
 //! ```ignore
 //! struct Set(Event);
@@ -33,24 +34,40 @@
 //! Recipe { name: "event: set", build: || Box::new(Set(Event::new().unwrap())) }
 //! ```
 //!
-//! A scene is built in a process of its own for each moment, so it may leak what it likes, but for files and processes: the
-//! harness looks for them when the scene has been dropped. A third process, that waits for what the child does, or has died
-//! earlier, is a [`helper::Helper`]. Names of segments contain the process id between hyphens.
+//! A scene is built in a process of its own for each moment, so it may leak anything except files
+//! and processes. The harness searches for these when the scene has been dropped. A third process,
+//! which waits for what the child does, or has died earlier, is a [`helper::Helper`]. Names of
+//! segments contain the process id between hyphens.
 //!
 //! # Runs
 //!
-//! `cargo test --test crash` tries all instructions that are within 2 of an atomic instruction, of a system call, or of one
-//! that has changed a word in a segment: what others can see changes nowhere else. Of all else it tries every eleventh that is at
-//! an address where the operation has been once or never before, 120 at most, and 24 of those where it comes again and again, in a
-//! spin or a loop. `EVERY=1 cargo test --release --test crash` tries every single one, `EVERY=100` fewer. With `-- queue` behind
-//! it, those of the scenes with `queue` in their names. `JOBS` says how many moments are tried at once.
+//! `cargo test --test crash` is brief: it kills each scene 12 times and stops it 12 times, directly
+//! after an atomic instruction, a system call, or an instruction that has changed a word in a
+//! segment. Nowhere else do others see a change.
 //!
-//! Where `ptrace` is not permitted nothing can be tried: the run says so and fails, unless `PTRACE_MAY_BE_MISSING` is set.
+//! `EVERY=11 cargo test --release --test crash` is the full run, about ten minutes. It tries all
+//! instructions that are within 2 of such a place. Of the others it tries every eleventh at an
+//! address that the operation reaches for the first or second time, 120 at most, and 24 of those in
+//! a spin or a loop. `EVERY=1` tries every single one, `EVERY=100` fewer.
 //!
-//! `.ci/faults` plants faults into the library, and demands that the harness finds them.
+//! `ERRORS=1 cargo test --release --test crash` neither kills nor stops. It lets each system call
+//! of each scene fail once with each error that the call can have (`errors.rs` has the table). The
+//! operation may go on, or return an error of the library; then it is tried again. It must not
+//! panic, end, hang, or keep a descriptor or a mapping that it would not keep otherwise, and the
+//! script of the others must pass. At the end it prints a table by call, and the text of each error
+//! that was returned.
 //!
-//! The table says for each scene how many instructions its operation has, how often the child was killed and stopped in it,
-//! how often something promised did not hold, and how long the slowest script took from the kill to its last line.
+//! With the argument `-- queue`, each runs the scenes with `queue` in their names. `JOBS` is the
+//! number of moments that run at once.
+//!
+//! Where `ptrace` is not permitted nothing can be tried. Then the run says so and fails, unless
+//! `PTRACE_MAY_BE_MISSING` is set.
+//!
+//! `.ci/faults` plants faults into the library, and fails unless the harness finds them.
+//!
+//! The table has for each scene the number of instructions of its operation, the number of kills
+//! and stops, the number of broken promises, and the time of the slowest script, from the kill to
+//! its last line.
 
 #[cfg(not(target_arch = "x86_64"))]
 fn main() {
@@ -66,9 +83,13 @@ mod blocks;
 #[cfg(target_arch = "x86_64")]
 mod bounded;
 #[cfg(target_arch = "x86_64")]
+mod closed;
+#[cfg(target_arch = "x86_64")]
 mod condvar;
 #[cfg(target_arch = "x86_64")]
 mod dict;
+#[cfg(target_arch = "x86_64")]
+mod errors;
 #[cfg(target_arch = "x86_64")]
 mod event;
 #[cfg(target_arch = "x86_64")]
@@ -94,11 +115,15 @@ mod pool;
 #[cfg(target_arch = "x86_64")]
 mod queue;
 #[cfg(target_arch = "x86_64")]
+mod refusal;
+#[cfg(target_arch = "x86_64")]
 mod refused;
 #[cfg(target_arch = "x86_64")]
 mod rlock;
 #[cfg(target_arch = "x86_64")]
 mod rwlock;
+#[cfg(target_arch = "x86_64")]
+mod schedule;
 #[cfg(target_arch = "x86_64")]
 mod segment;
 #[cfg(target_arch = "x86_64")]
@@ -123,8 +148,19 @@ pub use harness::{is_one_of, End, Recipe, Scene};
 
 #[cfg(target_arch = "x86_64")]
 fn main() {
+    trace::mark_exits();
     pagemate::init();
-    let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let has = |flag: &str| args.iter().any(|arg| arg == flag);
+    if has("--list") {
+        // Some runners ask a test program for its tests. This is one test.
+        if !has("--ignored") {
+            println!("crash: test");
+        }
+        return;
+    }
+    let filter =
+        args.iter().find(|arg| !arg.starts_with('-') && !has("--exact")).cloned().unwrap_or_default();
     if filter.is_empty() {
         if let Err(fault) = refused::is_said_loudly(|| event::scenes().remove(0)) {
             println!("FAILED: where ptrace is not permitted, the harness must say so: {fault}");
@@ -144,6 +180,7 @@ fn main() {
         lock::scenes(),
         rlock::scenes(),
         rwlock::scenes(),
+        closed::scenes(),
         condvar::scenes(),
         bounded::scenes(),
         barrier::scenes(),
@@ -157,5 +194,5 @@ fn main() {
         dict::scenes(),
     ];
     let scenes = scenes.into_iter().flatten();
-    harness::run(scenes.filter(|scene| scene.name.contains(&filter)).collect());
+    schedule::run(scenes.filter(|scene| scene.name.contains(&filter)).collect());
 }

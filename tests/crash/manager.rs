@@ -1,6 +1,8 @@
-//! Scenes of a manager's names: one is removed, whose object others have open and refer to.
+//! Scenes of a manager's names: a name is removed while others have its object open and refer to
+//! it.
 
-use pagemate::{ErrorKind, List, Manager, Ref};
+use pagemate::collections::Ref;
+use pagemate::{ErrorKind, List, Manager};
 
 use crate::{End, Recipe, Scene};
 
@@ -29,7 +31,7 @@ impl Removal {
     }
 
     fn look(&self, end: End) -> pagemate::Result<Result<(), &'static str>> {
-        // Who has it open goes on, whatever became of its name.
+        // A process that has the list open goes on, whatever became of its name.
         self.list.push(4)?;
         if self.list.to_vec()? != [1, 2, 3, 4] {
             return Ok(Err("the open list is another"));

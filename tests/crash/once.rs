@@ -1,4 +1,5 @@
-//! Scenes of the once and the once value: an initialiser alone, with somebody asleep, giving up; one that waits for another.
+//! Scenes of the once and the once value: an initialiser that is alone, has a waiter asleep, or
+//! abandons; and one that waits for another.
 
 use std::time::Duration;
 
@@ -73,7 +74,7 @@ impl Scene for Calling {
 
     fn check(&mut self, end: End) -> Result<(), String> {
         if end == End::Stopped {
-            // It may be at it: then we are not. Otherwise we are, and give up.
+            // If the child is initialising, this fails. Otherwise we begin, and abandon at once.
             drop(self.once.try_begin());
             return Ok(());
         }
@@ -90,7 +91,7 @@ impl Scene for Calling {
     }
 }
 
-/// The child falls asleep itself, and the initialiser, which is a third process, comes to an end.
+/// The child falls asleep itself, and the initialiser, which is a third process, completes.
 struct Asleep {
     once: Once,
     finish: Event,
@@ -158,7 +159,7 @@ impl Setting {
 
 impl Scene for Setting {
     fn act(&mut self) {
-        // Refused if the survivors were quicker, while it was stopped.
+        // This fails if the survivors were faster while the child was stopped.
         let _ = self.value.set(VALUE);
     }
 

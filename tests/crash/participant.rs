@@ -1,10 +1,13 @@
-//! Scenes of participants: becoming one, also in the place of one who died holding something, and leaving. So these are the
-//! scenes of reaping, in which the reaper dies too.
+//! Scenes of participants: registering, also at the index of one that died while it held something,
+//! and leaving. So these are the scenes of reaping, in which the reaper dies too.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use pagemate::{inspect, Connection, Consumer, PipeError, Producer, Queue, RecvError, Segment, SendError};
+use pagemate::pipe::{Connection, PipeError};
+use pagemate::queue::spsc::{Consumer, Producer};
+use pagemate::queue::{RecvError, SendError};
+use pagemate::{inspect, Queue, Segment};
 
 use crate::helper::{until, Helper};
 use crate::{End, Recipe, Scene};
@@ -12,16 +15,16 @@ use crate::{End, Recipe, Scene};
 const PATIENCE: Duration = Duration::from_secs(30);
 const SIZE: u64 = 1 << 18;
 const SLOTS: usize = 3;
-/// From here on: what nobody waits for.
+/// The first value that nobody waits for.
 const FILLERS: u64 = 2000;
 
-/// What somebody held who is not there any more.
+/// What a dead participant held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Held {
     Nothing,
     /// A slot that it was to fill.
     Loan,
-    /// The first message, in a queue that loses it, or that delivers it again.
+    /// The first message, in a queue without redelivery, or with it.
     Message,
     MessageAgain,
     RingProducer,
@@ -31,7 +34,9 @@ enum Held {
 
 pub fn scenes() -> Vec<Recipe> {
     macro_rules! recipes {
-        ($($name:literal: $scene:expr;)*) => { vec![$(Recipe { name: $name, build: || Box::new($scene) }),*] };
+        ($($name:literal: $scene:expr;)*) => {
+            vec![$(Recipe { name: $name, build: || Box::new($scene) }),*]
+        };
     }
     recipes! {
         "participant: register": Reaping::new(Held::Nothing);
@@ -48,14 +53,15 @@ pub fn scenes() -> Vec<Recipe> {
     }
 }
 
-/// A segment of a new name.
+/// Creates a segment with a new name.
 fn meeting() -> (Segment, String) {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let name = format!("test-crash-member-{}-{}", std::process::id(), COUNT.fetch_add(1, Relaxed));
     (Segment::create(name.as_str(), SIZE).unwrap(), name)
 }
 
-/// The survivor's side of a queue with two messages, 5 and 6, of which somebody else may take one.
+/// The survivor's side of a queue with two messages, 5 and 6, of which another process may take
+/// one.
 struct Watched {
     queue: Queue<u64>,
     held: Held,
@@ -64,13 +70,13 @@ struct Watched {
 
 impl Watched {
     fn new(segment: &Segment, held: Held) -> Watched {
-        let options = Queue::options(SLOTS).redeliver(held == Held::MessageAgain);
+        let options = Queue::builder(SLOTS).redeliver(held == Held::MessageAgain);
         let queue: Queue<u64> = options.create(segment.at("queue")).unwrap();
         [5, 6].into_iter().for_each(|value| queue.try_send(value).unwrap());
         Watched { queue, held, seen: Vec::new() }
     }
 
-    /// In the process that is to hold something: takes it, for good.
+    /// Takes a slot or a message and never releases it. Runs in the process that is to hold it.
     fn hold(queue: &Queue<u64>, held: Held) {
         match held {
             Held::Loan => std::mem::forget(queue.try_loan().unwrap()),
@@ -79,7 +85,7 @@ impl Watched {
         }
     }
 
-    /// Its holder is gone: all slots come back, and what is to be had is had once.
+    /// The holder is gone: checks that all slots come back and each message arrives once.
     fn check(&mut self) -> Result<(), String> {
         let (queue, seen) = (&self.queue, &mut self.seen);
         until("all slots come back", || {
@@ -98,7 +104,7 @@ impl Watched {
     }
 }
 
-/// Who lived and died is reaped in the end: all places are the survivor's.
+/// Checks that every participant is reaped in the end, so that only the survivor is left.
 fn is_alone(name: &str, queue: &Queue<u64>) -> Result<(), String> {
     until("the dead are reaped", || {
         let _ = queue.recv_timeout(Duration::from_millis(1));
@@ -106,11 +112,11 @@ fn is_alone(name: &str, queue: &Queue<u64>) -> Result<(), String> {
     })
 }
 
-/// The child becomes a participant, in the place of one that died.
+/// The child becomes a participant, at the index of one that died.
 struct Reaping {
     name: String,
     _segment: Segment,
-    /// Empty.
+    /// An empty queue.
     door: Queue<u64>,
     watched: Watched,
     held: Held,
@@ -119,7 +125,7 @@ struct Reaping {
     consumer: Option<Consumer<u64>>,
     producer: Option<Producer<u64>>,
     here: Option<Connection>,
-    /// Whether what the dead one had sent has been received.
+    /// Whether the messages of the dead one have been received.
     has_received: bool,
 }
 
@@ -155,7 +161,7 @@ impl Reaping {
         Reaping { opens: true, ..Reaping::new(held) }
     }
 
-    /// In the process that dies: attaches, and takes it.
+    /// Attaches and takes what it is to hold. Runs in the process that dies.
     fn hold(name: &str, held: Held) {
         let segment = Segment::open(name).unwrap();
         let queue = Queue::open(segment.at("queue")).unwrap();
@@ -208,7 +214,8 @@ impl Reaping {
                 Err(PipeError::Closed) => {}
                 other => return Err(format!("no end of file: {other:?}")),
             }
-            // The end of file may be here before the other way is closed: a reaper may stand between the two.
+            // The end of file may be here before the other direction is closed, because a reaper
+            // may be between the two.
             loop {
                 match here.send_bytes_timeout(&[0; 100], PATIENCE) {
                     Ok(()) => {}
@@ -232,7 +239,7 @@ impl Scene for Reaping {
     }
 
     fn check(&mut self, end: End) -> Result<(), String> {
-        // A stopped reaper keeps nobody from what the dead one held.
+        // A stopped reaper blocks nobody from what the dead one held.
         self.check_ring()?;
         self.watched.check()?;
         if end == End::Stopped {
@@ -246,7 +253,7 @@ impl Scene for Reaping {
     }
 }
 
-/// The child leaves, and holds something.
+/// The child leaves while it holds something.
 struct Leaving {
     name: String,
     _segment: Segment,
@@ -277,7 +284,7 @@ impl Scene for Leaving {
 
     fn check(&mut self, end: End) -> Result<(), String> {
         if end == End::Stopped {
-            // It may still be there, and then it is not robbed.
+            // If the child still exists, nothing is taken from it.
             let value = self.watched.queue.recv_timeout(PATIENCE).map_err(|e| format!("recv: {e:?}"))?;
             self.watched.seen.push(value);
             return Ok(());

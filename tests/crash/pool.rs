@@ -1,10 +1,11 @@
-//! Scenes of a pool's worker: it takes a chunk, runs its tasks and gives the results, which are short or move to a larger block, or
-//! says why there is none. With and without another try of the task that it dies in. After each, no block of the pool's heap
-//! is left.
+//! Scenes of a pool's worker: it takes a chunk, runs its tasks and returns the results, or the
+//! reason why there is none. The results are short, or move to a larger block. The task in which it
+//! dies has a retry or not. After each scene, no block of the pool's heap is left.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
-use pagemate::pool::{Rehearsal, TaskError};
+use pagemate::pool::TaskError;
+use pagemate::PoolRehearsal as Rehearsal;
 
 use crate::{End, Recipe, Scene};
 
@@ -27,12 +28,12 @@ fn texts(n: u64) -> Vec<u8> {
     vec![n as u8; 60]
 }
 
-/// Each has no room where the last one was.
+/// Returns results of which each has no room in the block of the one before.
 fn growing(n: u64) -> Vec<u8> {
     vec![n as u8; 60 << (2 * n)]
 }
 
-/// The second one panics, without a word on stderr. What it panics with is longer than a slot.
+/// Panics in the second task, without printing. The message is longer than a slot.
 fn panicking(n: u64) -> Vec<u8> {
     if n == PANICS {
         std::panic::resume_unwind(Box::new(WORDS));
@@ -52,14 +53,11 @@ struct Work {
     panics: bool,
 }
 
-/// Two chunks: the child has the first.
+/// Two chunks, of which the child has the first.
 const CHUNKS: [std::ops::Range<u64>; 2] = [0..3, 3..5];
 
 impl Work {
-    fn boxed<F>(function: F, same: fn(u64) -> Vec<u8>, retries: u32) -> Box<dyn Scene>
-    where
-        F: Fn(u64) -> Vec<u8> + Copy + Send + 'static,
-    {
+    fn boxed(function: fn(u64) -> Vec<u8>, same: fn(u64) -> Vec<u8>, retries: u32) -> Box<dyn Scene> {
         let pool = Rehearsal::new(function, CHUNKS.map(Vec::from_iter).into(), retries).unwrap();
         let panics = catch_unwind(AssertUnwindSafe(|| function(PANICS))).is_err();
         Box::new(Work { pool, function: same, retries, panics })
@@ -68,8 +66,8 @@ impl Work {
 
 impl Scene for Work {
     fn prepare(&mut self) {
-        // The first use in a forked process attaches it; that is a scene of its own.
-        self.pool.attend();
+        // The first use in a forked process attaches it, which is a scene of its own.
+        self.pool.attach();
     }
 
     fn act(&mut self) {
@@ -78,22 +76,22 @@ impl Scene for Work {
 
     fn check(&mut self, end: End) -> Result<(), String> {
         match end {
-            // The others go on without the one that is stopped, which has one of the two chunks at most.
+            // The others go on without the stopped child, which has one of the two chunks at most.
             End::Stopped => {
-                // What is left of one comes to the line again when the pool looks.
+                // The pool's check queues the rest of a chunk again.
                 let work = || self.pool.work(1) && self.pool.done() <= 5;
                 let worked = (0..9).filter(|_| work()).count();
                 let (done, running) = (self.pool.done(), self.pool.running());
                 if worked == 0 || done < 2 || (done < 5) != (running == [0]) {
                     return Err(format!("{worked} chunks were there, {done} results came; {running:?} run"));
                 }
-                let late = self.pool.late();
+                let late = self.pool.overdue();
                 return if late == running { Ok(()) } else { Err(format!("{late:?} are late")) };
             }
-            End::Killed => self.pool.bury(0),
+            End::Killed => self.pool.reap_worker(0),
             End::Finished => {}
         }
-        // What the dead one had comes to the end of the line when it is looked at.
+        // The pool's check puts the chunk of the dead child at the end of the queue.
         let mut rounds = 0;
         let results = loop {
             if let Some(results) = self.pool.results() {

@@ -1,18 +1,19 @@
-//! Scenes of the queue: each operation on empty, full and half-full queues of one to three slots, with and without
-//! redelivery, and with a hole in the way.
+//! Scenes of the queue: each operation on empty, full and half-full queues of one to three slots,
+//! with and without redelivery, and with a position to skip.
 
 use std::time::Duration;
 
-use pagemate::{Loan, Queue, Received};
+use pagemate::queue::{Loan, Received};
+use pagemate::Queue;
 
 use crate::helper::{until, Helper};
 use crate::{End, Recipe, Scene};
 
-/// What the child sends; the messages that are there before are 0, 1, 2 ...
+/// The child's message. Those that are in the queue before are 0, 1, 2 ...
 const SENT: u64 = 77;
-/// What the survivors exchange meanwhile.
+/// The survivors' messages.
 const OTHERS: std::ops::Range<u64> = 1000..1020;
-/// What they fill it with at the end: these and more.
+/// The first of the messages with which they fill the queue at the end.
 const FILLERS: u64 = 2000;
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -29,7 +30,10 @@ enum Op {
 pub fn scenes() -> Vec<Recipe> {
     macro_rules! recipes {
         ($($name:literal: $op:ident, $capacity:literal, $before:literal, $redeliver:literal;)*) => {
-            vec![$(Recipe { name: $name, build: || Box::new(Exchange::new(Op::$op, $capacity, $before, $redeliver)) }),*]
+            vec![$(Recipe {
+                name: $name,
+                build: || Box::new(Exchange::new(Op::$op, $capacity, $before, $redeliver)),
+            }),*]
         };
     }
     let mut all = recipes! {
@@ -50,8 +54,8 @@ pub fn scenes() -> Vec<Recipe> {
         "queue: close, 1 slot, full": Close, 1, 1, false;
     };
     all.push(Recipe {
-        name: "queue: send over a hole, 3 slots",
-        build: || Box::new(OverAHole::new(Op::Send)),
+        name: "queue: send past a held slot, 3 slots",
+        build: || Box::new(PastHeld::new(Op::Send)),
     });
     all.push(Recipe {
         name: "queue: recv past a revoked send, 3 slots",
@@ -74,14 +78,14 @@ struct Exchange {
     before: u64,
     redeliver: bool,
     seen: Vec<u64>,
-    /// Slots that somebody keeps for good.
+    /// Slots that are held for ever.
     lent: usize,
 }
 
 impl Exchange {
     fn new(op: Op, capacity: usize, before: u64, redeliver: bool) -> Exchange {
         let queue: &'static Queue<u64> =
-            Box::leak(Box::new(Queue::options(capacity).redeliver(redeliver).new().unwrap()));
+            Box::leak(Box::new(Queue::builder(capacity).redeliver(redeliver).build().unwrap()));
         (0..before).for_each(|value| queue.try_send(value).unwrap());
         Exchange { queue, op, before, redeliver, seen: Vec::new(), lent: 0 }
     }
@@ -94,7 +98,7 @@ impl Exchange {
         matches!(self.op, Op::Recv | Op::RecvRef)
     }
 
-    /// What has been received so far, against all that was sent.
+    /// Compares the received messages with those that were sent.
     fn verdict(&self, end: End) -> Result<(), String> {
         let mine: Vec<u64> = self.seen.iter().copied().filter(|value| !OTHERS.contains(value)).collect();
         let mut expected: Vec<u64> = (0..self.before).collect();
@@ -115,10 +119,10 @@ impl Exchange {
         if self.sends()
             && (end != End::Finished || !has_room || !self.seen.iter().all(|v| !OTHERS.contains(v)))
         {
-            // The interrupted send may have come to nothing, and so may one that found no room.
+            // The interrupted send may have failed, and so may one that found no room.
             missing.retain(|value| *value != SENT);
         }
-        // What the child has received and, having died or finished, keeps to itself.
+        // The child may have received a message before it died or finished.
         let allowed = usize::from(self.receives());
         let first_only = missing.iter().all(|value| self.receives() && *value < self.before);
         if missing.len() > allowed || !first_only {
@@ -135,8 +139,8 @@ impl Exchange {
         }
     }
 
-    /// All slots come back, but for those in `lent`, and with redelivery the message too. A slot that came back may have to
-    /// wait for its turn: hence the draining in between.
+    /// Checks that all slots come back, except those in `lent`, and with redelivery the message
+    /// too. A slot that came back may have to wait for its turn, so this drains in between.
     fn fill(&mut self) -> Result<(), String> {
         let slots = (self.queue.capacity() - self.lent) as u64;
         let begin = std::time::Instant::now();
@@ -155,7 +159,7 @@ impl Exchange {
 
 impl Scene for Exchange {
     fn prepare(&mut self) {
-        // The first use in a forked process attaches it; that is a scene of its own.
+        // The first use in a forked process attaches it, which is a scene of its own.
         if self.before == 0 {
             assert!(self.queue.try_recv().is_err());
         }
@@ -187,7 +191,7 @@ impl Scene for Exchange {
         }
         if end == End::Stopped {
             if self.queue.capacity() == 1 {
-                return Ok(()); // The one slot may be what the stopped one holds.
+                return Ok(()); // The stopped child may hold the only slot.
             }
             self.drain();
             for value in OTHERS {
@@ -237,27 +241,27 @@ impl Exchange {
     }
 }
 
-/// A slot is held by a receiver elsewhere, so that the sender must go over a hole.
-struct OverAHole {
+/// A receiver in another process holds a slot, so that the sender must skip its position.
+struct PastHeld {
     held: Option<Received<'static, u64>>,
     inner: Exchange,
 }
 
-impl OverAHole {
-    fn new(op: Op) -> OverAHole {
+impl PastHeld {
+    fn new(op: Op) -> PastHeld {
         let inner = Exchange::new(op, 3, 0, false);
         inner.queue.try_send(500).unwrap();
         let held = inner.queue.try_recv_ref().unwrap();
-        // The tail stands before the held slot again.
+        // The tail is at the held slot again.
         for value in 600..602 {
             inner.queue.try_send(value).unwrap();
             inner.queue.try_recv().unwrap();
         }
-        OverAHole { held: Some(held), inner }
+        PastHeld { held: Some(held), inner }
     }
 }
 
-impl Scene for OverAHole {
+impl Scene for PastHeld {
     fn prepare(&mut self) {
         std::mem::forget(self.held.take());
         self.inner.prepare();
@@ -282,7 +286,7 @@ impl Scene for OverAHole {
     }
 }
 
-/// A sender elsewhere has claimed a position and not filled it, and there is a message behind it.
+/// A sender in another process has claimed a position and not filled it, and a message follows.
 struct PastARevoked {
     inner: Exchange,
 }
@@ -292,7 +296,7 @@ impl PastARevoked {
         let inner = Exchange::new(Op::Recv, 3, 0, false);
         let loan = inner.queue.try_loan().unwrap();
         inner.queue.try_send(0).unwrap();
-        // Its holder stays alive and never goes on.
+        // The holder stays alive and never fills it.
         std::mem::forget(loan);
         PastARevoked { inner: Exchange { before: 1, lent: 1, ..inner } }
     }
@@ -321,18 +325,18 @@ impl Scene for PastARevoked {
     }
 }
 
-/// The child has claimed a position, a message was sent behind it, and a receiver has made the position a hole to come to
-/// that: the child finds out when it sends.
+/// The child has claimed a position, a message was sent behind it, and a receiver has skipped the
+/// position to reach it. The child finds out when it sends.
 struct Revoked {
     inner: Exchange,
     loan: Option<Loan<'static, u64>>,
-    /// A process that has received the message behind, and waits for the next.
+    /// A process that has received the message that follows, and waits for the next.
     helper: Option<Helper>,
 }
 
-/// The message behind.
+/// The message that follows.
 const BEHIND: u64 = 500;
-/// What the survivor sends if the child may not have.
+/// The survivor's message, if the child may not have sent.
 const MINE: u64 = 1000;
 
 impl Revoked {

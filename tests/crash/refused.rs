@@ -1,12 +1,12 @@
-//! What the harness does where it must not trace: a run under a filter that refuses `ptrace`.
+//! Tests the harness where it must not trace: runs it under a filter that refuses `ptrace`.
 
 use std::io::Read;
 use std::os::fd::FromRawFd;
 
-use super::harness;
+use super::schedule;
 use super::Recipe;
 
-/// Whether a run fails there, loudly, and passes when it is told to expect it.
+/// Checks that a run fails there with a message, and passes when it is told to expect that.
 pub fn is_said_loudly(recipe: fn() -> Recipe) -> Result<(), String> {
     for is_expected in [false, true] {
         let (code, text) = run_without_ptrace(recipe, is_expected);
@@ -26,15 +26,20 @@ fn run_without_ptrace(recipe: fn() -> Recipe, is_expected: bool) -> (i32, String
     if pid == 0 {
         // SAFETY: both descriptors are open.
         unsafe { libc::dup2(ends[1], 1) };
-        match is_expected {
-            true => std::env::set_var("PTRACE_MAY_BE_MISSING", "1"),
-            false => std::env::remove_var("PTRACE_MAY_BE_MISSING"),
+        // SAFETY: this program has one thread.
+        unsafe {
+            if is_expected {
+                std::env::set_var("PTRACE_MAY_BE_MISSING", "1");
+            } else {
+                std::env::remove_var("PTRACE_MAY_BE_MISSING");
+            }
         }
         refuse_ptrace();
-        harness::run(vec![recipe()]);
+        schedule::run(vec![recipe()]);
     }
     let mut text = String::new();
-    // SAFETY: the first end is ours, used nowhere else, and the second only by the child from here on.
+    // SAFETY: the first end is ours, used nowhere else, and the second only by the child from here
+    // on.
     let mut output = unsafe {
         libc::close(ends[1]);
         std::fs::File::from_raw_fd(ends[0])
@@ -46,7 +51,7 @@ fn run_without_ptrace(recipe: fn() -> Recipe, is_expected: bool) -> (i32, String
     (if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { -1 }, text)
 }
 
-/// From here on `ptrace` fails with EPERM in this process and its children.
+/// Makes `ptrace` fail with EPERM in this process and its children.
 fn refuse_ptrace() {
     const LOAD_NUMBER: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
@@ -59,7 +64,8 @@ fn refuse_ptrace() {
         line(RETURN, 0, libc::SECCOMP_RET_ALLOW),
     ];
     let program = libc::sock_fprog { len: lines.len() as u16, filter: lines.as_mut_ptr() };
-    // SAFETY: the program and its lines live until the kernel has copied them; the first call takes no pointers.
+    // SAFETY: the program and its lines live until the kernel has copied them; the first call takes
+    // no pointers.
     let is_set = unsafe {
         libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
             && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program) == 0

@@ -1,12 +1,13 @@
-//! Scenes of the recursive lock: as a lock, and held twice.
+//! Scenes of the reentrant lock, held once and twice.
 
-use pagemate::{RLock, RLockGuard};
+use pagemate::sync::ReentrantLockGuard;
+use pagemate::ReentrantLock;
 
 use crate::exclusive::{scenes_of, Exclusive, How};
 use crate::Recipe;
 
 pub fn scenes() -> Vec<Recipe> {
-    let mut scenes = scenes_of!(RLock, "rlock");
+    let mut scenes = scenes_of!(ReentrantLock, "rlock");
     scenes.extend(scenes_of! { Twice, "rlock, twice":
         "lock and unlock" Round Free Nobody;
         "lock, asleep, another waits" Round HeldByWaker Asleep;
@@ -17,14 +18,14 @@ pub fn scenes() -> Vec<Recipe> {
     scenes
 }
 
-impl Exclusive for RLock {
-    type Guard = RLockGuard<'static>;
+impl Exclusive for ReentrantLock {
+    type Guard = ReentrantLockGuard<'static>;
 
-    fn new() -> RLock {
-        RLock::new().unwrap()
+    fn new() -> ReentrantLock {
+        ReentrantLock::new().unwrap()
     }
 
-    fn lock(&'static self, how: How) -> Option<(RLockGuard<'static>, bool)> {
+    fn lock(&'static self, how: How) -> Option<(ReentrantLockGuard<'static>, bool)> {
         let acquired = match how {
             How::Try => self.try_lock(),
             How::Wait => self.lock(),
@@ -36,7 +37,7 @@ impl Exclusive for RLock {
         })
     }
 
-    fn mend(_: &mut RLockGuard<'static>) {}
+    fn mend(_: &mut ReentrantLockGuard<'static>) {}
 
     fn is_locked(&self) -> bool {
         self.is_locked()
@@ -47,24 +48,24 @@ impl Exclusive for RLock {
     }
 }
 
-/// A recursive lock that is acquired twice by whoever acquires it.
-pub struct Twice(pub RLock);
+/// A reentrant lock of which every holder acquires two levels.
+pub struct Twice(pub ReentrantLock);
 
 impl Exclusive for Twice {
-    type Guard = [RLockGuard<'static>; 2];
+    type Guard = [ReentrantLockGuard<'static>; 2];
 
     fn new() -> Twice {
-        Twice(RLock::new().unwrap())
+        Twice(ReentrantLock::new().unwrap())
     }
 
-    fn lock(&'static self, how: How) -> Option<([RLockGuard<'static>; 2], bool)> {
+    fn lock(&'static self, how: How) -> Option<([ReentrantLockGuard<'static>; 2], bool)> {
         let (outer, is_after_death) = Exclusive::lock(&self.0, how)?;
         let inner = self.0.lock().unwrap();
         assert!(!inner.owner_died() && self.0.is_held());
         Some(([outer, inner], is_after_death))
     }
 
-    fn mend(_: &mut [RLockGuard<'static>; 2]) {}
+    fn mend(_: &mut [ReentrantLockGuard<'static>; 2]) {}
 
     fn is_locked(&self) -> bool {
         self.0.is_locked()

@@ -3,7 +3,8 @@
 use std::sync::atomic::{compiler_fence, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
-use pagemate::{LockError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use pagemate::sync::{LockError, RwLockReadGuard, RwLockWriteGuard};
+use pagemate::RwLock;
 
 use crate::exclusive::{die_behind, scenes_of, Exclusive, How, DONE, PATIENCE, TEMPTATION};
 use crate::helper::{shared, until, Helper, Waker};
@@ -70,7 +71,7 @@ impl Exclusive for RwLock<u64> {
     }
 }
 
-/// Two halves, equal but while somebody writes.
+/// Two halves, which are equal except while a writer changes them.
 type Halves = RwLock<[u64; 2]>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,11 +111,11 @@ struct Mixed {
     lock: &'static Halves,
     op: Op,
     before: Before,
-    /// Not 0: the child is in, certainly.
+    /// Not 0 if the child surely holds the lock.
     inside: &'static AtomicU64,
-    /// The child is ready to be waited for.
+    /// Not 0 if waiters can start.
     is_held: &'static AtomicU64,
-    /// What the survivor, and the child before its operation, hold.
+    /// The guards of the survivor, and of the child before its operation.
     readers: Vec<RwLockReadGuard<'static, [u64; 2]>>,
     writers: Vec<RwLockWriteGuard<'static, [u64; 2]>>,
     helpers: Vec<Helper>,
@@ -132,7 +133,7 @@ fn change(halves: &mut [u64; 2]) {
     halves[1] += 1;
 }
 
-/// What a writer does, and whether it was told of a death.
+/// Does the work of a writer. Returns the guard, and whether it reported a death.
 fn write(
     acquired: Result<RwLockWriteGuard<[u64; 2]>, LockError<RwLockWriteGuard<[u64; 2]>>>,
 ) -> Option<bool> {
@@ -151,7 +152,7 @@ fn write(
     }
 }
 
-/// What a reader does.
+/// Does the work of a reader.
 fn read(acquired: Result<RwLockReadGuard<[u64; 2]>, LockError<RwLockReadGuard<[u64; 2]>>>) -> Option<bool> {
     match acquired {
         Ok(guard) => {
@@ -199,12 +200,12 @@ impl Mixed {
         Box::new(Mixed { lock, op, before, inside, is_held, readers, writers, helpers, waker })
     }
 
-    /// The child is stopped, and in, or waits, or neither.
+    /// The child is stopped: it holds the lock, or waits for it, or neither.
     fn tempt(&mut self) -> Result<(), String> {
         let lock = self.lock;
         let is_in = || self.inside.load(SeqCst) == 1;
         if self.op.reads() {
-            // Other readers need not care, but for a writer that waits.
+            // Other readers are not affected, unless a writer waits.
             if self.helpers.is_empty() {
                 read(lock.read_timeout(PATIENCE)).ok_or("a stopped reader blocks readers")?;
             }
@@ -222,14 +223,14 @@ impl Mixed {
                 None => _ = read(lock.read_timeout(PATIENCE)).ok_or("stuck")?,
             }
         }
-        // Nothing of the child is in anybody's way.
+        // The child blocks nobody any more.
         self.helpers.drain(..).try_for_each(|helper| helper.outcome().map(drop))
     }
 }
 
 impl Scene for Mixed {
     fn prepare(&mut self) {
-        // The first use in a forked process attaches it; that is a scene of its own.
+        // The first use in a forked process attaches it, which is a scene of its own.
         drop(self.lock.try_read());
         match self.op {
             Op::LeaveReading => self.readers.push(self.lock.read().unwrap()),
@@ -254,7 +255,7 @@ impl Scene for Mixed {
                 self.inside.store(1, SeqCst);
                 let is_after_death = acquired.is_err();
                 assert!(!is_after_death || self.before == Before::WriterDead);
-                // Through the guard, which leaves at the end.
+                // The guard releases the lock at the end.
                 match acquired {
                     Ok(guard) => {
                         look(&guard);

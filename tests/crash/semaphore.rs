@@ -1,4 +1,5 @@
-//! Scenes of the semaphore: with permits and without, with nobody waiting, a stale waiter bit, and one or two asleep.
+//! Scenes of the semaphore: with permits and without, with no waiter, a stale waiter bit, and one
+//! or two asleep.
 
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ pub fn scenes() -> Vec<Recipe> {
     ]
 }
 
-/// Exactly so many permits are there, and the survivors can use them.
+/// Checks that there are exactly `count` permits and that the survivors can use them.
 fn holds_exactly(semaphore: &Semaphore, count: u32) -> Result<(), String> {
     semaphore.release().map_err(|error| error.to_string())?;
     if !(0..=count).all(|_| semaphore.acquire_timeout(PATIENCE)) {
@@ -47,7 +48,7 @@ struct Count {
     op: Op,
     before: u32,
     helpers: Vec<Helper>,
-    /// Permits that have gone to helpers, and that the survivors have added.
+    /// Permits that helpers have acquired, and permits that the survivors have added.
     taken: u32,
     added: u32,
 }
@@ -70,7 +71,7 @@ impl Count {
         })
     }
 
-    /// Somebody has waited in vain, and left the bit behind.
+    /// A waiter has given up and left the bit set.
     fn stale(op: Op) -> Box<dyn Scene> {
         let semaphore = Semaphore::new(0).unwrap();
         assert!(!semaphore.acquire_timeout(Duration::from_millis(5)));
@@ -88,10 +89,10 @@ impl Scene for Count {
     }
 
     fn check(&mut self, end: End) -> Result<(), String> {
-        // Whoever sleeps takes what is there, also if nobody has woken it.
+        // A sleeper takes the permits that there are, even if nobody has woken it.
         let (semaphore, helpers) = (&self.semaphore, &mut self.helpers);
         until("who sleeps finds the permit", || {
-            semaphore.permits() == 0 || helpers.iter_mut().all(Helper::has_ended)
+            semaphore.available() == 0 || helpers.iter_mut().all(Helper::has_ended)
         })?;
         if end != End::Finished && !self.helpers.is_empty() {
             self.added = self.taken;
@@ -105,7 +106,7 @@ impl Scene for Count {
             Op::Release(more) => (count.saturating_sub(self.taken), count + more - self.taken),
         };
         let finished = if self.op == Op::Acquire { least } else { most };
-        let is = self.semaphore.permits();
+        let is = self.semaphore.available();
         if !(least..=most).contains(&is) || end == End::Finished && is != finished {
             return Err(format!("{is} permits, {finished} once it has finished"));
         }
@@ -121,7 +122,7 @@ impl Scene for Count {
 struct Asleep {
     semaphore: Semaphore,
     waker: Waker,
-    /// What the survivors have given more than taken.
+    /// Permits that the survivors have released, minus those that they have acquired.
     added: u32,
 }
 
@@ -144,7 +145,7 @@ impl Scene for Asleep {
 
     fn check(&mut self, end: End) -> Result<(), String> {
         if end == End::Stopped {
-            // One for the stopped one, if it is there to take it, and one for us.
+            // One is for the stopped child, if it takes it, and one for us.
             self.semaphore.release_many(2).unwrap();
             self.added = 1;
             return self
@@ -154,7 +155,7 @@ impl Scene for Asleep {
                 .ok_or("a stopped one blocks".into());
         }
         let given = u32::from(self.waker.finish()?) + self.added;
-        let is = self.semaphore.permits();
+        let is = self.semaphore.available();
         let taken = given.checked_sub(is).ok_or("a permit out of nothing")?;
         if taken > 1 || end == End::Finished && taken != 1 {
             return Err(format!("{given} given, {is} left"));

@@ -1,9 +1,13 @@
-//! Scenes of the SPSC ring and the pipe: one end in the child, which is killed; the other here, or in a third process.
+//! Scenes of the SPSC ring and the pipe: one end is in the child, which is killed, the other one
+//! here, or in a third process.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use pagemate::{Connection, Consumer, PipeError, Producer, RecvError, Segment, SendError};
+use pagemate::pipe::{Connection, PipeError};
+use pagemate::queue::spsc::{Consumer, Producer};
+use pagemate::queue::{RecvError, SendError};
+use pagemate::Segment;
 
 use crate::helper::{until, Helper};
 use crate::{End, Recipe, Scene};
@@ -98,7 +102,7 @@ pub fn scenes() -> Vec<Recipe> {
     ]
 }
 
-/// A segment of a new name, in which the two sides meet.
+/// Creates a segment with a new name, in which the two sides meet.
 fn meeting() -> (Segment, String) {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let name = format!("test-crash-ring-{}-{}", std::process::id(), COUNT.fetch_add(1, Relaxed));
@@ -112,7 +116,7 @@ struct Sending {
     consumer: Consumer<u64>,
     producer: Option<Producer<u64>>,
     op: fn(&mut Option<Producer<u64>>),
-    /// What the operation sends.
+    /// The messages of the operation.
     sends: &'static [u64],
     received: Vec<u64>,
 }
@@ -148,7 +152,7 @@ impl Scene for Sending {
                 other => Err(format!("the stopped one is not dead, but recv gives {other:?}")),
             };
         }
-        // Everything sent, then the end, since its holder is gone.
+        // Receives everything that was sent, then the end, because the producer is gone.
         loop {
             match self.consumer.recv_timeout(PATIENCE) {
                 Ok(value) => self.received.push(value),
@@ -200,7 +204,7 @@ impl Scene for Receiving {
         if end == End::Stopped {
             return match self.producer.try_send(9) {
                 Ok(()) | Err(SendError::Full(9)) => Ok(()),
-                // It may have been about to close: then it has said so itself.
+                // The child may have been about to close the ring. Then it has closed it itself.
                 Err(SendError::Closed(9)) if self.closes => Ok(()),
                 other => Err(format!("the stopped one is not dead, but send gives {other:?}")),
             };
@@ -226,7 +230,7 @@ struct Piping {
     here: Connection,
     there: Option<Connection>,
     op: fn(&mut Option<Connection>),
-    /// How many messages the operation sends.
+    /// The number of messages that the operation sends.
     sends: usize,
     received: Vec<usize>,
 }
@@ -239,7 +243,7 @@ impl Piping {
         Piping { _segment: segment, name, here, there: None, op, sends, received: Vec::new() }
     }
 
-    /// Receives what there is, whatever it is, and checks that it is whole.
+    /// Receives any one message, and checks that it is whole.
     fn receive(&mut self, patience: Duration) -> Result<(), PipeError> {
         match self.here.recv_bytes_timeout(patience) {
             Ok(bytes) => {
@@ -292,14 +296,16 @@ impl Scene for Piping {
     }
 }
 
-/// More than goes into the ring of 512 bytes at once.
+/// A message larger than the ring of 512 bytes.
 const LARGE: [u8; 1200] = [7; 1200];
-/// Outcomes of the other end: so many messages were received, one was sent, or the child was dead.
+/// Outcomes of the other end: messages were received (this and their number), one was sent, or the
+/// child was dead.
 const RECEIVED: u64 = 100;
 const SENT: u64 = 1;
 const CLOSED: u64 = 2;
 
-/// A message in parts. The other end is a process of its own, since both must be at it at the same time.
+/// A message in parts. The other end is a process of its own, because both ends must run at the
+/// same time.
 struct Large {
     _segment: Segment,
     name: String,

@@ -1,25 +1,30 @@
-//! Running a child up to its k-th instruction inside of an operation, under `ptrace`.
+//! Runs a child up to its k-th instruction inside of an operation, under `ptrace`.
 //!
-//! The child is a fork, so its addresses are ours: a program counter can be named here, and the instruction there read. It
-//! marks the operation with two breakpoint instructions; steps outside of them are not counted. A system call is one step:
-//! the moments before and after it are both tried.
+//! The child is a fork, so its addresses are ours. So this process can name a program counter, and
+//! read the instruction there. The child marks the operation with two breakpoint instructions;
+//! steps outside of them do not count. A system call is one step. The moments before and after it
+//! are both tried.
 //!
-//! A moment is not reached by k steps. The first run of a scene learns the addresses of all its instructions; from these
-//! [`Route::to`] finds the last address before k that is not passed too often, the child runs there on its own, up to a
-//! breakpoint in a debug register, and makes only the rest of the way step by step.
+//! To reach a moment does not take k steps. The first run of a scene records the addresses of all
+//! its instructions. From these [`Route::to`] finds the last address before k that is not passed
+//! too often. The child runs there freely, up to a breakpoint in a debug register, and is
+//! single-stepped only from there.
 
 use std::arch::asm;
 use std::collections::{HashMap, HashSet};
 use std::mem::offset_of;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// Where the tracee stands.
+use super::errors;
+
+/// The position of the tracee.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// Inside of the operation, before the instruction at this address.
     Inside(u64),
     /// The operation is over.
     Over,
-    /// It ended or was hit by a signal: the operation itself is at fault.
+    /// It ended, or a signal hit it, so the operation itself is at fault.
     Broken(i32),
 }
 
@@ -32,9 +37,27 @@ pub struct Tracee {
 /// Marks the begin and the end of the operation.
 #[inline(never)]
 fn mark() {
-    // SAFETY: a breakpoint; the tracer continues behind it.
+    // SAFETY: a breakpoint; the tracer continues after it.
     unsafe { asm!("int3", options(nomem, nostack)) };
 }
+
+/// Whether this process is a child inside of its operation.
+static INSIDE: AtomicBool = AtomicBool::new(false);
+
+/// Marks the end of operations that end the process normally. All other exit handlers belong to
+/// such an operation. Call this before they are installed, because they run in reverse order.
+pub fn mark_exits() {
+    extern "C" fn at_exit() {
+        if INSIDE.load(Relaxed) {
+            mark();
+        }
+    }
+    // SAFETY: a plain function that stays, and does not unwind.
+    unsafe { libc::atexit(at_exit) };
+}
+
+/// The bytes of `syscall`.
+const SYSTEM_CALL: [u8; 2] = [0x0f, 0x05];
 
 /// The byte of `int3`.
 const BREAKPOINT: u8 = 0xcc;
@@ -43,9 +66,10 @@ const BREAKPOINT: u8 = 0xcc;
 const REFUSED: i32 = 77;
 
 impl Tracee {
-    /// Forks a child that runs `prepare` freely and then stands before the first instruction of `act`. `None`: tracing is
-    /// not permitted here.
-    pub fn start(prepare: impl FnOnce(), act: impl FnOnce()) -> Option<Tracee> {
+    /// Forks a child that runs `prepare` freely and then stops before the first instruction of
+    /// `act`. It calls `afterwards` after that, if it is continued. Returns `None` if tracing is
+    /// not permitted.
+    pub fn start(prepare: impl FnOnce(), act: impl FnOnce(), afterwards: impl FnOnce()) -> Option<Tracee> {
         // SAFETY: this process has one thread, so the child is a whole copy.
         match unsafe { libc::fork() } {
             0 => {
@@ -57,9 +81,11 @@ impl Tracee {
                 die_with_parent();
                 ignore_markers();
                 prepare();
+                INSIDE.store(true, Relaxed);
                 mark();
                 act();
                 mark();
+                afterwards();
                 // SAFETY: ends the process at once.
                 unsafe { libc::_exit(0) }
             }
@@ -92,38 +118,83 @@ impl Tracee {
     }
 
     fn request(&self, request: libc::c_uint, data: usize) -> i64 {
-        // SAFETY: the pid is our stopped tracee's, and none of the requests used here takes a pointer of ours.
+        // SAFETY: the pid is our stopped tracee's, and none of the requests used here takes a
+        // pointer of ours.
         unsafe { libc::ptrace(request, self.pid, 0usize, data) }
     }
 
-    /// Writes a debug register. False: there is none to be had.
+    /// Writes a debug register. Returns false if there is none.
     fn set_debug_register(&self, number: usize, value: u64) -> bool {
         let offset = offset_of!(libc::user, u_debugreg) + 8 * number;
         // SAFETY: writes to the state of our stopped tracee; the kernel checks offset and value.
         unsafe { libc::ptrace(libc::PTRACE_POKEUSER, self.pid, offset, value) == 0 }
     }
 
-    /// The program counter.
-    fn counter(&self) -> u64 {
+    fn registers(&self) -> libc::user_regs_struct {
         // SAFETY: registers are plain data; the kernel fills them for our stopped tracee.
         unsafe {
             let mut registers: libc::user_regs_struct = std::mem::zeroed();
             libc::ptrace(libc::PTRACE_GETREGS, self.pid, 0usize, &mut registers);
-            registers.rip
+            registers
         }
     }
 
-    /// Where it stands before anything was done.
+    /// Returns the program counter.
+    fn counter(&self) -> u64 {
+        self.registers().rip
+    }
+
+    /// Returns the index in [`errors::CALLS`] of the next system call, if the next instruction is
+    /// one and it can fail.
+    pub fn call(&self) -> Option<usize> {
+        let registers = self.registers();
+        if !is_system_call(registers.rip) {
+            return None;
+        }
+        errors::index_of(registers.rax as i64, registers.rsi, registers.r10)
+    }
+
+    /// Steps over the next system call, as if the kernel had returned `error`. Returns the call's
+    /// index in [`errors::CALLS`], or `None` if there is no call here that can fail.
+    pub fn refuse(&self, error: i32) -> Option<usize> {
+        let call = self.call()?;
+        let mut registers = self.registers();
+        registers.rip += SYSTEM_CALL.len() as u64;
+        registers.rax = -i64::from(error) as u64;
+        // The kernel destroys these two.
+        (registers.rcx, registers.r11) = (registers.rip, registers.eflags);
+        // SAFETY: registers of our stopped tracee, as they would be after a call that failed.
+        unsafe { libc::ptrace(libc::PTRACE_SETREGS, self.pid, 0usize, &registers) };
+        Some(call)
+    }
+
+    /// Continues it to the end of the operation.
+    pub fn run(&self) -> State {
+        self.resume(libc::PTRACE_CONT)
+    }
+
+    /// Continues a child whose operation is over to its end. Returns its status.
+    pub fn finish(self) -> i32 {
+        loop {
+            self.request(libc::PTRACE_CONT, 0);
+            let status = self.wait();
+            if !is_news_of_an_end(status) {
+                return status;
+            }
+        }
+    }
+
+    /// Runs to the begin of the operation.
     pub fn begin(&self) -> State {
         State::Inside(self.counter())
     }
 
-    /// One instruction.
+    /// Steps over one instruction.
     pub fn step(&self) -> State {
         self.resume(libc::PTRACE_SINGLESTEP)
     }
 
-    /// Goes on, past the news that a process has ended which the operation has started.
+    /// Continues. Ignores the signal that a process which the operation started has ended.
     fn resume(&self, how: libc::c_uint) -> State {
         loop {
             self.request(how, 0);
@@ -134,8 +205,8 @@ impl Tracee {
         }
     }
 
-    /// Runs on its own until it comes to the instruction at `address` for the `times`-th time. `None`: this machine lends
-    /// no debug registers, and it has not moved.
+    /// Runs freely until it reaches the instruction at `address` for the `times`-th time. Returns
+    /// `None` if this machine has no debug registers; then it has not moved.
     fn run_to(&self, address: u64, times: u32) -> Option<State> {
         // Register 0, for execution, in this thread only.
         if !self.set_debug_register(0, address) || !self.set_debug_register(7, 1) {
@@ -152,7 +223,7 @@ impl Tracee {
         Some(state)
     }
 
-    /// Goes the way to an instruction. Gives where it stands, and after how many steps of those that were learned.
+    /// Follows the way to an instruction. Returns the position, and its step in the first run.
     pub fn go(&self, leg: Leg) -> (State, usize) {
         let (mut state, mut done) = (self.begin(), 0);
         if leg.times > 0 {
@@ -174,7 +245,8 @@ impl Tracee {
             return State::Broken(status);
         }
         let counter = self.counter();
-        // SAFETY: the text of the child is ours, and `counter - 1` lies in the instruction just executed.
+        // SAFETY: the text of the child is ours, and `counter - 1` lies in the instruction just
+        // executed.
         let executed = unsafe { *((counter - 1) as *const u8) };
         if executed == BREAKPOINT && counter - 1 == breakpoint_address() {
             State::Over
@@ -183,7 +255,7 @@ impl Tracee {
         }
     }
 
-    /// SIGKILL, now.
+    /// Kills it by SIGKILL.
     pub fn kill(self) {
         // SAFETY: the pid is our child's.
         unsafe { libc::kill(self.pid, libc::SIGKILL) };
@@ -199,7 +271,8 @@ impl Tracee {
         assert!(libc::WIFSTOPPED(status), "status {status:#x}");
     }
 
-    /// Lets a stopped one go on to its end. The second marker would now be a fault: it is stepped over by its handler.
+    /// Continues a stopped child to its end. The second marker would now be a fault, so a handler
+    /// steps over it.
     pub fn go_on(self) -> i32 {
         // SAFETY: the pid is our child's.
         unsafe { libc::kill(self.pid, libc::SIGCONT) };
@@ -207,33 +280,34 @@ impl Tracee {
     }
 }
 
-/// Whether a tracee stands there because a child of its own has ended.
+/// Returns whether a tracee stopped because a child of its own has ended.
 fn is_news_of_an_end(status: i32) -> bool {
     libc::WIFSTOPPED(status) && libc::WSTOPSIG(status) == libc::SIGCHLD
 }
 
-/// The address of the one `int3` of this program.
+/// Returns the address of the only `int3` of this program.
 fn breakpoint_address() -> u64 {
     let start = mark as *const () as u64;
-    // SAFETY: reads the text of `mark`, which is longer than what is read before its `int3` is found.
+    // SAFETY: reads the text of `mark`, which is longer than what is read before its `int3` is
+    // found.
     (start..).find(|at| unsafe { *(*at as *const u8) } == BREAKPOINT).unwrap_or(start)
 }
 
-/// In the child: once it is not traced any more, a marker does nothing.
+/// Makes markers do nothing once this process is not traced any more. Called in the child.
 fn ignore_markers() {
     extern "C" fn nothing(_: i32) {}
-    // SAFETY: installs a handler that does nothing; `int3` continues behind itself.
+    // SAFETY: installs a handler that does nothing; execution continues after `int3`.
     unsafe { libc::signal(libc::SIGTRAP, nothing as *const () as usize) };
 }
 
-/// In a child: whatever becomes of the parent, this process does not outlive it.
+/// Makes this process end with its parent. Called in a child.
 pub fn die_with_parent() {
     // SAFETY: asks for a signal; no pointers.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
 }
 
-/// How to come to an instruction: freely to the `times`-th time at `address`, which is instruction `at`, and from there
-/// step by step to `k`.
+/// The way to an instruction: freely to the `times`-th pass at `address`, which is instruction
+/// `at`, and from there step by step to `k`.
 #[derive(Debug, Clone, Copy)]
 pub struct Leg {
     address: u64,
@@ -242,14 +316,15 @@ pub struct Leg {
     k: usize,
 }
 
-/// The instructions of an operation, as the first run has found them.
+/// The instructions of an operation, as recorded by the first run.
 #[derive(Debug)]
 pub struct Route {
     addresses: Vec<u64>,
-    /// Which of them changed a word that others can see.
+    /// Those that changed a word that others can see.
     changes: HashSet<usize>,
     legs: Vec<Leg>,
-    /// How often the operation has been at its address by then, this time included.
+    /// For each instruction, how often the operation has been at its address by then, this time
+    /// included.
     passes: Vec<u32>,
 }
 
@@ -262,7 +337,7 @@ impl Route {
             let times: u32 = *passed.entry(address).and_modify(|times| *times += 1).or_insert(1);
             let leg = match legs.last() {
                 None => Leg { address, times: 0, at: 0, k },
-                // One step more on the way to the instruction before, or a way of its own.
+                // One step more than the way to the instruction before, or a way of its own.
                 Some(last) if last.times as usize + last.k - last.at < times as usize => Leg { k, ..*last },
                 Some(_) => Leg { address, times, at: k, k },
             };
@@ -272,23 +347,29 @@ impl Route {
         Route { addresses, changes, legs, passes }
     }
 
-    /// How many instructions there are.
+    /// Returns the number of instructions.
     pub fn len(&self) -> usize {
         self.addresses.len()
     }
 
-    /// How often the operation has been at the address of instruction `k` when it comes there, this time included.
+    pub fn address(&self, k: usize) -> u64 {
+        self.addresses[k]
+    }
+
+    /// Returns how often the operation has been at the address of instruction `k` when it gets
+    /// there, this time included.
     pub fn passes(&self, k: usize) -> u32 {
         self.passes[k]
     }
 
-    /// The way to instruction `k`, or to the end of the operation.
+    /// Returns the way to instruction `k`, or to the end of the operation.
     pub fn to(&self, k: usize) -> Leg {
         let last = self.legs.get(k).or(self.legs.last());
         last.map_or(Leg::steps(k), |leg| if k < self.legs.len() { *leg } else { Leg { k, ..*leg } })
     }
 
-    /// Between which changes that others can see instruction `k` stands, and where the library made them.
+    /// Describes the visible changes before and after instruction `k`, and where the library made
+    /// them.
     pub fn window(&self, k: usize) -> String {
         let last = self.visible().take_while(|at| *at < k).last();
         let next = self.visible().find(|at| *at >= k);
@@ -296,15 +377,15 @@ impl Route {
         format!("  window: after {}\n    and before {}", name(last, "begin"), name(next, "end"))
     }
 
-    /// The last line of the library that was passed on the way to instruction `k`: atomics are made by functions of std.
+    /// Returns the last line of the library before instruction `k`. Atomics themselves are in
+    /// functions of std.
     fn line_of_library(&self, k: usize) -> String {
-        let mut places = self.addresses[..=k].iter().rev().map(|address| place_of(*address));
-        let in_library = places.find(|place| place.contains(" pagemate::") || place.contains(" <pagemate::"));
-        in_library.unwrap_or_else(|| place_of(self.addresses[k]))
+        let mut passed = self.addresses[..=k].iter().rev().copied();
+        place_of(passed.find(|address| is_of_library(*address)).unwrap_or(self.addresses[k]))
     }
 
-    /// The instructions at which other processes may see a change: atomic ones, system calls, and whatever has changed a
-    /// word.
+    /// Returns the instructions at which other processes may see a change: atomic ones, system
+    /// calls, and those that have changed a word.
     pub fn visible(&self) -> impl Iterator<Item = usize> + '_ {
         let is_visible = |k: &usize| self.changes.contains(k) || is_visible(self.addresses[*k]);
         (0..self.len()).filter(is_visible)
@@ -312,13 +393,14 @@ impl Route {
 }
 
 impl Leg {
-    /// The way of `k` steps.
+    /// Returns the way of `k` steps.
     pub fn steps(k: usize) -> Leg {
         Leg { address: 0, times: 0, at: 0, k }
     }
 }
 
-/// Whether the instruction at `address` is a system call, has a `lock` prefix, or is an `xchg` with memory, which needs none.
+/// Returns whether the instruction at `address` is a system call, has a `lock` prefix, or is an
+/// `xchg` with memory, which needs none.
 fn is_visible(address: u64) -> bool {
     // SAFETY: the text of the child is ours, and is read only as far as the instruction goes.
     let byte = |offset: u64| unsafe { *((address + offset) as *const u8) };
@@ -339,7 +421,23 @@ fn is_visible(address: u64) -> bool {
     }
 }
 
-/// The function and line at an address of this program.
+/// Returns whether the instruction at `address` is a system call.
+fn is_system_call(address: u64) -> bool {
+    // SAFETY: the text of the child is ours.
+    (0..2).all(|offset| unsafe { *((address + offset) as *const u8) } == SYSTEM_CALL[offset as usize])
+}
+
+/// Returns whether this address is in a function of the library, also an inlined one.
+fn is_of_library(address: u64) -> bool {
+    let mut is_found = false;
+    backtrace::resolve(address as *mut _, |symbol| {
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/");
+        is_found |= symbol.filename().is_some_and(|file| file.starts_with(source));
+    });
+    is_found
+}
+
+/// Returns the function and line at an address of this program.
 pub fn place_of(counter: u64) -> String {
     let mut place = format!("{counter:#x}");
     backtrace::resolve(counter as *mut _, |symbol| {

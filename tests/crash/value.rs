@@ -1,4 +1,4 @@
-//! Scenes of the value: small and large ones, set and updated; with a writer before that died.
+//! Scenes of the value: small and large ones are set and updated, also after a writer has died.
 
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ impl Changing {
         Box::new(Changing { value, op, is_ours: false })
     }
 
-    /// A writer has died in the middle of an update, which nobody knows yet.
+    /// A writer has died in the middle of an update, and nobody has noticed yet.
     fn after_death() -> Box<dyn Scene> {
         let value = Value::new([BEFORE; 5]).unwrap();
         let dead = Helper::start_blocked(|| {
@@ -88,11 +88,11 @@ impl Scene for Changing {
     }
 
     fn check(&mut self, end: End) -> Result<(), String> {
-        // Whatever became of the writer, a reader finds all of a value.
+        // Whatever became of the writer, a reader finds a complete value.
         let there = self.value.get().map_err(|error| error.to_string())?;
         let is_well = match there {
             [BEFORE, ..] if end == End::Finished && !self.is_ours => false,
-            // It has been set by us in between, and the child has done its part before or after.
+            // We have set the value meanwhile. The child has updated it before or after that.
             [number, ..] if self.is_ours => [AFTER, OURS, OURS * AFTER].contains(&number),
             [number, ..] => [BEFORE, AFTER].contains(&number),
         };
@@ -100,11 +100,11 @@ impl Scene for Changing {
             return Err(format!("it is {there:?}"));
         }
         if end == End::Stopped {
-            // Ours if it is not at it.
+            // This succeeds if the child is not updating.
             self.is_ours = self.value.try_set([OURS; 5]).is_ok();
             return Ok(());
         }
-        self.value.set_timeout(PATIENCE, [OURS; 5]).map_err(|error| error.to_string())?;
+        self.value.set_timeout([OURS; 5], PATIENCE).map_err(|error| error.to_string())?;
         (self.value.get() == Ok([OURS; 5])).then_some(()).ok_or("not what was set".into())
     }
 

@@ -1,26 +1,30 @@
-//! Scenes with somebody asleep: a process that waits for what the child is about to do, and a child that waits itself.
+//! Scenes with a sleeper: a process that waits for what the child is about to do, and a child that
+//! waits itself.
 
 use std::time::Duration;
 
-use pagemate::{Event, Queue, RecvError, SendError};
+use pagemate::queue::{RecvError, SendError};
+use pagemate::{Event, Queue};
 
 use crate::helper::{until, Helper, Waker};
 use crate::{End, Recipe, Scene};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-/// What the child sends.
+/// The child's message.
 const SENT: u64 = 77;
-/// What the process that sleeps sends.
+/// The message of the process that sleeps.
 const HELPERS: u64 = 500;
-/// What the survivor sends.
+/// The survivor's message.
 const MINE: u64 = 1000;
-/// Outcome of a helper whose send returned, or that was told that the queue is closed.
+/// Outcome of a helper whose send returned, or which found the queue closed.
 const DONE: u64 = 1;
 const CLOSED: u64 = 2;
 
 pub fn scenes() -> Vec<Recipe> {
     macro_rules! recipes {
-        ($($name:literal: $scene:expr;)*) => { vec![$(Recipe { name: $name, build: || Box::new($scene) }),*] };
+        ($($name:literal: $scene:expr;)*) => {
+            vec![$(Recipe { name: $name, build: || Box::new($scene) }),*]
+        };
     }
     recipes! {
         "event: set, somebody waits": SetForOne::new();
@@ -35,7 +39,9 @@ pub fn scenes() -> Vec<Recipe> {
             }
         });
         "queue: recv, a sender waits": Waited::sender(false, |queue| _ = queue.try_recv());
-        "queue: recv_ref and drop, a sender waits": Waited::sender(false, |queue| _ = queue.try_recv_ref().as_deref());
+        "queue: recv_ref and drop, a sender waits": Waited::sender(false, |queue| {
+            _ = queue.try_recv_ref().as_deref()
+        });
         "queue: recv with redelivery, a sender waits": Waited::sender(true, |queue| _ = queue.try_recv());
         "queue: close, a receiver waits": Closing::new(false);
         "queue: close, a sender waits": Closing::new(true);
@@ -55,12 +61,13 @@ fn fail(what: &str) -> impl Fn(RecvError) -> String + '_ {
     move |error| format!("{what}: {error:?}")
 }
 
-/// Everything that is there, for as long as it takes to be sure that there is no more.
+/// Receives everything, and waits long enough to be sure that nothing follows.
 fn drain(queue: &Queue<u64>) -> Vec<u64> {
     std::iter::from_fn(|| queue.recv_timeout(Duration::from_millis(1)).ok()).collect()
 }
 
-/// Every slot can be had again. A slot that came back may have to wait for its turn: hence the draining in between.
+/// Checks that every slot comes back. A slot that came back may have to wait for its turn, so this
+/// drains in between.
 fn all_slots_come_back(queue: &Queue<u64>) -> Result<(), String> {
     let done = until("all slots come back", || {
         drain(queue);
@@ -92,7 +99,7 @@ impl Scene for SetForOne {
         if end == End::Finished && !self.event.is_set() {
             return Err("set has returned and the event is not set".into());
         }
-        // The one that has not come so far is for the survivor to do.
+        // If the child has not set the event, the survivor must.
         self.event.set();
         self.helper.take().map_or(Ok(DONE), Helper::outcome)?;
         self.event.wait_timeout(PATIENCE).then_some(()).ok_or("the event cannot be waited for".into())
@@ -144,7 +151,7 @@ impl Scene for Clear {
     }
 }
 
-/// Somebody waits at a queue of two slots for what the child does there.
+/// A process waits at a queue of two slots for what the child does there.
 struct Waited {
     queue: &'static Queue<u64>,
     op: fn(&Queue<u64>),
@@ -162,13 +169,13 @@ impl Waited {
     }
 
     fn sender(redeliver: bool, op: fn(&Queue<u64>)) -> Waited {
-        let queue: &Queue<u64> = leaked(Queue::options(2).redeliver(redeliver).new().unwrap());
+        let queue: &Queue<u64> = leaked(Queue::builder(2).redeliver(redeliver).build().unwrap());
         (1..=2).for_each(|value| queue.try_send(value).unwrap());
         let helper = Helper::start_blocked(|| queue.send(HELPERS).map_or(CLOSED, |()| DONE));
         Waited { queue, op, helper: Some(helper), helper_receives: false, seen: Vec::new() }
     }
 
-    /// The helper's wait ends, the child being dead or stopped or done.
+    /// Checks that the helper's wait ends, whether the child is dead, stopped or done.
     fn helped(&mut self) -> Result<(), String> {
         let Some(mut helper) = self.helper.take() else { return Ok(()) };
         if self.helper_receives {
@@ -176,7 +183,7 @@ impl Waited {
             let got = helper.outcome()?;
             self.seen.push(got);
         } else {
-            // A slot or two are to be had, whatever the child holds.
+            // At least one slot is free, whatever the child holds.
             until("the sender finds room", || {
                 self.seen.extend(self.queue.recv_timeout(Duration::from_millis(1)));
                 helper.has_ended()
@@ -188,7 +195,7 @@ impl Waited {
 
 impl Scene for Waited {
     fn prepare(&mut self) {
-        // The first use in a forked process attaches it; that is a scene of its own.
+        // The first use in a forked process attaches it, which is a scene of its own.
         let came_to_nothing = if self.helper_receives {
             self.queue.try_recv().is_err()
         } else {
@@ -215,7 +222,8 @@ impl Scene for Waited {
         let (must, may): (&[u64], &[u64]) = match self.helper_receives {
             true if end == End::Finished => (&[MINE, SENT], &[]),
             true => (&[MINE], &[SENT]),
-            // The child has taken one of the first two, or died before, or it came back.
+            // The child has taken one of the first two, or died before that, or its message came
+            // back.
             false => (&[HELPERS], &[1, 2]),
         };
         let times = |value: &u64| self.seen.iter().filter(|seen| *seen == value).count();
@@ -231,7 +239,7 @@ impl Scene for Waited {
     }
 }
 
-/// Somebody waits at a queue that the child closes.
+/// A process waits at a queue that the child closes.
 struct Closing {
     queue: &'static Queue<u64>,
     helper: Option<Helper>,
@@ -303,7 +311,7 @@ enum Op {
     Loan,
 }
 
-/// The child itself falls asleep, and is woken when it has.
+/// The child itself falls asleep, and is then woken.
 struct Sleeping {
     queue: &'static Queue<u64>,
     event: Event,
@@ -357,7 +365,7 @@ impl Scene for Sleeping {
 
     fn check(&mut self, end: End) -> Result<(), String> {
         if end == End::Stopped {
-            // It holds a slot at most.
+            // The child holds one slot at most.
             return match self.op {
                 Op::Wait => {
                     let other = Event::new().map_err(|error| error.to_string())?;
@@ -366,7 +374,8 @@ impl Scene for Sleeping {
                 }
                 Op::RecvClosed => Ok(()),
                 Op::Recv | Op::RecvRef => {
-                    // One for the stopped one, if it has been woken or wakes, and one for us.
+                    // One is for the stopped child, if it has been woken or wakes up, and one for
+                    // us.
                     for value in [MINE + 1, MINE + 2] {
                         self.queue
                             .send_timeout(value, PATIENCE)

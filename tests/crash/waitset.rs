@@ -1,16 +1,16 @@
-//! Scenes of a set of three: one of them is ready, none is until the deadline, one becomes so while the child sleeps, and
-//! somebody else waits for the same message.
+//! Scenes of a set of three: one of them is ready, none is until the deadline, one becomes ready
+//! while the child sleeps, and another process waits for the same message.
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use pagemate::{Event, Queue, Semaphore, WaitSet};
 
-use crate::helper::{is_asleep, pause, shared, until, Helper, Waker};
+use crate::helper::{is_asleep_or_dozing, pause, shared, until, Helper, Waker};
 use crate::{End, Recipe, Scene};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-/// What the waker sends, and the survivor.
+/// The messages of the waker and of the survivor.
 const WAKERS: u32 = 100;
 const MINE: u32 = 200;
 
@@ -57,16 +57,17 @@ impl Wait {
 impl Scene for Wait {
     fn act(&mut self) {
         match self.way {
-            // Stopped in it, it may find something after all.
+            // If it is stopped in the wait, it may find something after all.
             Way::InVain => _ = self.set.wait_timeout(Duration::from_micros(20)).unwrap(),
-            // It takes nothing.
+            // The wait takes nothing.
             Way::Ready => assert!(!self.set.wait().unwrap().is_empty()),
         }
     }
 
     fn check(&mut self, end: End) -> Result<(), String> {
         if end == End::Stopped {
-            // For the stopped one, if it sleeps; and the others go on with what it waits for.
+            // One permit is for the stopped child, if it sleeps. The others use the members that it
+            // waits for.
             self.semaphore.release_many(2).unwrap();
             self.semaphore.acquire();
             self.event.set();
@@ -76,16 +77,16 @@ impl Scene for Wait {
                 received.extend(self.queue.try_recv());
                 received.contains(&9)
             })?;
-            // What belongs to somebody else goes back.
+            // A message of another process goes back.
             received.retain(|n| *n == 7);
             return received.into_iter().try_for_each(|n| self.queue.send(n)).map_err(|e| e.to_string());
         }
         let sent = self.way == Way::Ready;
         match (sent, self.queue.try_recv()) {
-            (true, Ok(7)) | (false, Err(pagemate::RecvError::Empty)) => {}
+            (true, Ok(7)) | (false, Err(pagemate::queue::RecvError::Empty)) => {}
             (_, found) => return Err(format!("sent: {sent}, and received {found:?}")),
         }
-        // Others wait for the same things, in a set and plainly.
+        // Others wait for the same members, in a set and without one.
         self.event.clear();
         while self.semaphore.try_acquire() {}
         self.semaphore.release().unwrap();
@@ -103,12 +104,12 @@ impl Scene for Wait {
     }
 }
 
-/// What a queue has, by now.
+/// Receives everything that the queue has now.
 fn drain(queue: &Queue<u32>) -> Vec<u32> {
     std::iter::from_fn(|| queue.try_recv().ok()).collect()
 }
 
-/// A set of an event, a queue and a semaphore; none is ready.
+/// Returns a set of an event, a queue and a semaphore, none of them ready.
 fn three() -> (Event, Queue<u32>, Semaphore, WaitSet) {
     let (event, queue, semaphore) =
         (Event::new().unwrap(), Queue::new(4).unwrap(), Semaphore::new(0).unwrap());
@@ -119,7 +120,7 @@ fn three() -> (Event, Queue<u32>, Semaphore, WaitSet) {
     (event, queue, semaphore, set)
 }
 
-/// The child falls asleep in the set, and is woken by a message when it has.
+/// The child falls asleep in the set, and is then woken by a message.
 struct Asleep {
     event: Event,
     queue: Queue<u32>,
@@ -142,13 +143,14 @@ impl Scene for Asleep {
     }
 
     fn act(&mut self) {
-        // Stopped in it, it may have been woken by the survivor's permit.
+        // If it was stopped in the wait, the survivor's permit may have woken it.
         assert!(!self.set.wait().unwrap().is_empty());
     }
 
     fn check(&mut self, end: End) -> Result<(), String> {
         if end == End::Stopped {
-            // What it waits for comes and goes; what has woken it, or will, stays: a set takes nothing.
+            // The permit that it may wait for comes and goes. The message that has woken it, or
+            // will, stays, because a set takes nothing.
             self.semaphore.release().unwrap();
             self.event.set();
             self.event.clear();
@@ -172,16 +174,18 @@ impl Scene for Asleep {
     }
 }
 
-/// The child sleeps in the set first, and then a receiver at the queue of the set. Whichever the one message wakes, the
-/// receiver gets it. Only when it has, the event ends the wait of the child, if that has not ended.
+/// The child falls asleep in the set first, and then a receiver at the queue of the set. Whichever
+/// of them the only message wakes, the receiver gets it. After that the event ends the child's
+/// wait, if it still waits.
 struct Beside {
     event: Event,
     queue: Queue<u32>,
     set: WaitSet,
-    /// The child's process id, when it has said so; all ones: the receiver need not wait for its sleep.
+    /// The child's process id, once the child has stored it. All ones: the receiver need not wait
+    /// for its sleep.
     child: &'static AtomicU64,
     receiver: Option<Helper>,
-    /// What the receiver got.
+    /// The receiver's message.
     got: Option<u64>,
     waker: Waker,
     sent: Vec<u32>,
@@ -192,7 +196,10 @@ impl Beside {
         let (event, queue, _, set) = three();
         let child = shared::<AtomicU64>();
         let receiver = Helper::start(|| {
-            while !matches!(child.load(SeqCst), pid if pid == u64::MAX || pid > 0 && is_asleep(pid as i32)) {
+            while !matches!(
+                child.load(SeqCst),
+                pid if pid == u64::MAX || pid > 0 && is_asleep_or_dozing(pid as i32)
+            ) {
                 pause();
             }
             queue.recv().unwrap().into()
@@ -208,7 +215,7 @@ impl Beside {
         Box::new(Beside { event, queue, set, child, receiver, got: None, waker, sent: Vec::new() })
     }
 
-    /// The receiver gets one, whatever became of the child.
+    /// Checks that the receiver gets a message, whatever became of the child.
     fn receiver_is_served(&mut self) -> Result<(), String> {
         self.child.store(u64::MAX, SeqCst);
         if let Some(receiver) = self.receiver.take() {
@@ -230,11 +237,14 @@ impl Scene for Beside {
 
     fn check(&mut self, end: End) -> Result<(), String> {
         if end == End::Stopped {
-            // One for the receiver, if the waker has not come to send.
+            // One for the receiver, if the waker did not send.
             self.queue.send(MINE).map_err(|error| error.to_string())?;
             self.sent.push(MINE);
             return self.receiver_is_served();
         }
+        // The receiver need not wait for a child that is gone, and the waker may wait for the
+        // receiver.
+        self.child.store(u64::MAX, SeqCst);
         if self.waker.finish()? {
             self.sent.push(WAKERS);
         }

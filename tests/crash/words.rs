@@ -3,16 +3,16 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-/// Of each mapping so much: header, participants and the first objects.
+/// The bytes of each mapping that are compared: header, participants and the first objects.
 const BYTES_MAX: usize = 1 << 15;
-/// A report of more changes says that there are more.
+/// The largest number of changes in a report. It says so if there are more.
 const CHANGES_MAX: usize = 40;
 
-/// What the mappings said at one moment.
+/// The contents of the mappings at one moment.
 #[derive(Debug)]
 pub struct Words {
     stretches: Vec<Stretch>,
-    /// To read through the kernel: others write there meanwhile.
+    /// The memory is read through the kernel, because others write to it meanwhile.
     memory: Option<File>,
 }
 
@@ -24,14 +24,14 @@ struct Stretch {
 }
 
 impl Words {
-    /// As they are now.
+    /// Reads them now.
     pub fn now() -> Words {
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
         let memory = File::open("/proc/self/mem").ok();
         let stretch = |line: &str| {
             let (range, rest) = line.split_once(' ')?;
             let file = rest.get(rest.find('/')?..)?;
-            // One that was created without a name is called by its number for ever.
+            // A file that was created without a name keeps its number as its name in this list.
             let is_segment =
                 ["/memfd:pagemate", "/dev/shm/pagemate.", "/dev/shm/#"].iter().any(|p| file.starts_with(p));
             if !is_segment {
@@ -46,7 +46,7 @@ impl Words {
         Words { stretches: maps.lines().filter_map(stretch).collect(), memory }
     }
 
-    /// Whether they have changed since they were looked at last; what they are now counts from here on.
+    /// Returns whether they have changed since the last call, and keeps the present contents.
     pub fn have_changed(&mut self) -> bool {
         let Some(memory) = &self.memory else { return false };
         let mut changed = false;
@@ -61,7 +61,7 @@ impl Words {
         changed
     }
 
-    /// Where they differ from those at the two later moments, line by line.
+    /// Lists the words that differ at the two later moments, line by line.
     pub fn changes(&self, meanwhile: &Words, after: &Words) -> String {
         let mut lines = Vec::new();
         for stretch in &self.stretches {
@@ -86,7 +86,7 @@ impl Words {
         lines.join("\n")
     }
 
-    /// The eight bytes at `at` of the mapping at `base`, if it is there.
+    /// Returns the eight bytes at `at` of the mapping at `base`, if it exists.
     fn at(&self, base: u64, at: usize) -> Option<&[u8]> {
         self.stretches.iter().find(|stretch| stretch.base == base)?.bytes.get(at..at + 8)
     }

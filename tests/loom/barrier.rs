@@ -1,13 +1,15 @@
-//! The barrier: nobody passes before all have arrived, nobody sleeps through it, and the dead do not count.
+//! The barrier: nobody passes before all have arrived, nobody sleeps through it, and the dead do
+//! not count.
 
 use super::{model, model_within, thread, Arc};
 use crate::loom::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use crate::owner::OwnerId;
-use crate::sync::barrier::{BarrierError, Head, Rendezvous};
+use crate::segment::owner::OwnerId;
+use crate::sync::barrier::state::{Head, Rendezvous};
+use crate::sync::barrier::BarrierError;
 use crate::sys::clock::Deadline;
 
-/// A barrier, and a count that each raises before it arrives. The accesses are Relaxed: only the barrier makes the sums
-/// come out.
+/// A barrier, and a count that each raises before it arrives. The accesses are Relaxed: only the
+/// barrier makes the sums come out.
 struct Scene {
     head: Head,
     words: Vec<AtomicU64>,
@@ -81,7 +83,7 @@ fn three_at_a_barrier_of_two() {
         let scene = Scene::new(2);
         let others = [1, 2].map(|index| spawn(&scene, move |scene| scene.wait(index)));
         let mine = spawn(&scene, |scene| scene.wait(3));
-        // For the one who is left over.
+        // For the thread that is left over.
         assert!(scene.wait(4).is_ok());
         others.into_iter().for_each(|other| assert!(other.join().unwrap().is_ok()));
         assert!(mine.join().unwrap().is_ok());
@@ -143,8 +145,8 @@ fn a_timeout_breaks_it_or_all_pass() {
     });
 }
 
-/// The victim dies after a step of its arrival at a barrier of two; somebody takes its place. Gives how the wait of another
-/// one ended that was there from the beginning.
+/// The victim dies after a step of its arrival at a barrier of two, and an heir takes its place.
+/// `check` gets the result of another thread, which waits from the beginning.
 fn a_death(name: &str, die: fn(&Rendezvous<'_>, OwnerId), check: fn(Result<usize, BarrierError>)) {
     model_within(2, name, move || {
         let scene = Scene::new(2);
@@ -198,7 +200,7 @@ fn who_takes_a_dead_ones_place_is_counted() {
                 scene.count.fetch_add(1, Relaxed);
                 scene.all().wait(id(index), 0, Deadline::Never, &|_| (), None).ok()?;
                 let count = scene.count.load(Relaxed);
-                // Sends the other one away, if this one has passed with the dead one.
+                // Ends the wait of the other thread, if this one has passed with the dead one.
                 scene.all().abort();
                 Some(count)
             })

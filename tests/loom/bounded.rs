@@ -1,13 +1,15 @@
-//! The bounded semaphore: no permit that is given back is slept through, none is had twice, and those of the dead come back.
+//! The bounded semaphore: no waiter sleeps through a returned permit, no permit has two holders,
+//! and those of dead processes come back.
 
 use super::{model, model_within, thread, Arc};
 use crate::loom::atomic::{AtomicU32, Ordering::Relaxed};
-use crate::owner::OwnerId;
-use crate::sync::bounded::Permits;
-use crate::sync::wait::Waiters;
+use crate::segment::owner::OwnerId;
+use crate::sync::bounded_semaphore::state::Permits;
 use crate::sys::clock::Deadline;
+use crate::wait::Waiters;
 
-/// A semaphore, and how many are inside. The accesses are Relaxed: only the permits can make the sums come out.
+/// A semaphore, and the number of threads inside. Its accesses are Relaxed, so only the permits can
+/// make the sums right.
 struct Scene {
     waiters: Waiters,
     words: Vec<AtomicU32>,
@@ -89,7 +91,7 @@ fn a_kept_permit_is_given_back_by_another() {
     });
 }
 
-/// The victim dies after so many of its steps. What the kernel does, and a reaper sees, is the join.
+/// The victim dies after `steps` steps. The join models how the kernel tells a reaper.
 fn a_death_between_steps(steps: usize) {
     model_within(
         2,

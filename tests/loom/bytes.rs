@@ -1,11 +1,13 @@
-//! Records in a ring of bytes: whole, round the end, in parts; the end of a pipe.
+//! Records in a ring of bytes: in one piece, across the end of the ring, in parts; and the end of a
+//! pipe.
 
-#![allow(clippy::clone_on_copy)] // Under loom it is none.
+#![allow(clippy::clone_on_copy)] // Under loom the type is not Copy.
 
 use super::spsc::{producer, Scene};
 use super::{model, thread, Arc};
-use crate::queue::bytes::{Arrived, ByteReader, ByteWriter, Outgoing, Sort};
-use crate::queue::ring::Stuck;
+use crate::queue::blocked::Blocked;
+use crate::queue::byte_ring::{Arrived, ByteReader, ByteWriter, Outgoing, Sort};
+
 use crate::sys::clock::Deadline;
 
 const RING: usize = 64;
@@ -21,11 +23,11 @@ fn message(len: usize, seed: u8) -> Vec<u8> {
     (0..len as u8).map(|i| i.wrapping_mul(3).wrapping_add(seed)).collect()
 }
 
-fn send(scene: &Scene, writer: &mut ByteWriter, bytes: &[u8]) -> Result<(), Stuck> {
+fn send(scene: &Scene, writer: &mut ByteWriter, bytes: &[u8]) -> Result<(), Blocked> {
     let mut message = Outgoing::new(Sort::Bytes, 0, bytes);
     loop {
         let attempt = || match writer.step(&scene.control, &mut message) {
-            Err(Stuck::Later) => None,
+            Err(Blocked::Later) => None,
             stepped => Some(stepped),
         };
         if scene.control.wait_for_space(Deadline::Never, || (), attempt).unwrap()? {
@@ -34,10 +36,10 @@ fn send(scene: &Scene, writer: &mut ByteWriter, bytes: &[u8]) -> Result<(), Stuc
     }
 }
 
-fn recv(scene: &Scene, reader: &mut ByteReader) -> Result<Vec<u8>, Stuck> {
+fn recv(scene: &Scene, reader: &mut ByteReader) -> Result<Vec<u8>, Blocked> {
     loop {
         let attempt = || match reader.step(&scene.control) {
-            Err(Stuck::Later) => None,
+            Err(Blocked::Later) => None,
             stepped => Some(stepped),
         };
         if let Some(arrived) = scene.control.wait_for_items(Deadline::Never, || (), attempt).unwrap()? {
@@ -87,7 +89,7 @@ fn end_of_file() {
             other.control.close_producer(producer());
         });
         assert_eq!(recv(&scene, &mut reader).unwrap(), message(10, 1));
-        assert_eq!(recv(&scene, &mut reader), Err(Stuck::Closed));
+        assert_eq!(recv(&scene, &mut reader), Err(Blocked::Closed));
         sending.join().unwrap();
     });
 }
@@ -101,12 +103,12 @@ fn death_between_two_parts() {
             send(&other, &mut writer, &message(10, 1)).unwrap();
             let large = message(90, 2);
             let mut large = Outgoing::new(Sort::Bytes, 0, &large);
-            // It may get no further than this, or not even here, for lack of room.
+            // The writer may get no further than this, or not even here, for lack of room.
             assert_ne!(writer.step(&other.control, &mut large), Ok(true));
             other.control.recover(producer());
         });
         assert_eq!(recv(&scene, &mut reader).unwrap(), message(10, 1));
-        assert_eq!(recv(&scene, &mut reader), Err(Stuck::Closed));
+        assert_eq!(recv(&scene, &mut reader), Err(Blocked::Closed));
         dying.join().unwrap();
     });
 }

@@ -1,8 +1,9 @@
-//! The condition variable: no notification is slept through, none wakes too many, none dies with its receiver.
+//! The condition variable: no waiter sleeps through its notification, no notification wakes more
+//! than it should, and none is lost when its receiver dies.
 
 use super::{model, model_within, thread, Arc};
-use crate::owner::OwnerId;
-use crate::sync::condvar::{Roster, Spot};
+use crate::segment::owner::OwnerId;
+use crate::sync::condvar::state::{Roster, Spot};
 use crate::sys::clock::Deadline;
 
 #[cfg(loom)]
@@ -10,7 +11,7 @@ use ::loom::sync::Mutex;
 #[cfg(not(loom))]
 use std::sync::Mutex;
 
-/// The table, and what is waited for behind a lock.
+/// The table, and a token count behind a lock.
 struct Scene {
     roster: Roster,
     tokens: Mutex<u32>,
@@ -124,7 +125,7 @@ fn two_notifiers_wake_two_of_three() {
         notifiers.into_iter().for_each(|notifier| notifier.join().unwrap());
         assert_eq!(scene.roster.count(), 1);
         assert!(scene.roster.retract(&spots[2]), "the last one still waits");
-        // They have been woken, so they do not sleep.
+        // They were notified, so they do not sleep.
         assert!(scene.sleep(&spots[0]) && scene.sleep(&spots[1]));
     });
 }
@@ -145,7 +146,7 @@ fn the_time_of_one_is_over_while_it_is_notified() {
             let notified = !other.roster.retract(&first);
             if notified {
                 other.roster.leave(&first);
-                // The other one is still there, and nobody else has been woken.
+                // The other waiter is still there, and only one was woken.
                 assert_eq!(other.roster.count(), 1);
                 other.roster.notify(1);
             }
@@ -161,7 +162,7 @@ fn the_time_of_one_is_over_while_it_is_notified() {
 
 #[test]
 fn a_dead_waiter_is_notified() {
-    model("condvar: a dead waiter is notified and reaped twice", || {
+    model_within(2, "condvar: a dead waiter is notified and reaped twice", || {
         let scene = scene();
         let _dead = scene.roster.join(id(3)).unwrap();
         let spot = scene.roster.join(id(1)).unwrap();

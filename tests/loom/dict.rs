@@ -1,18 +1,19 @@
-//! A shard of a dict: readers see the old or the new and never a mixture, writers lose nothing of each other, and whoever
-//! dies between any two steps leaves one or the other behind, and no block.
+//! A shard of a dict: readers see the old value or the new one and never a mixture, and writers
+//! overwrite nothing of each other. A death between any two steps leaves the old or the new value,
+//! and no lost block.
 
 use std::cell::Cell;
 
-use super::{model, model_within, thread, Arc};
-use crate::dict::arena::{Arena, Mortal};
-use crate::dict::read::get;
-use crate::dict::shard::{Shard, STEPS};
-use crate::dict::write::Writer;
-use crate::item::Bytes;
-use crate::owner::OwnerId;
+use super::{alone, model, model_within, thread, Arc};
+use crate::collections::dict::arena::{Arena, Mortal};
+use crate::collections::dict::read::get;
+use crate::collections::dict::shard::{Shard, STEPS};
+use crate::collections::dict::write::Writer;
+use crate::message::item::Bytes;
+use crate::segment::owner::OwnerId;
 use crate::sys::clock::Deadline;
 
-/// A shard and the memory beside it. The key is one word, and the values are two, equal to each other: more than a store.
+/// A shard and its memory. A key is one word. A value is two equal words, more than one store.
 struct Scene {
     shard: Shard,
     arena: Arena,
@@ -28,7 +29,7 @@ fn value(number: u64) -> [u8; 16] {
     value
 }
 
-/// The number in a value; `None`: it is a mixture of two.
+/// Returns the number in a value, or `None` if it is a mixture of two.
 fn number(bytes: Bytes<'_>) -> Option<u64> {
     let mut copy = Vec::new();
     bytes.append_to(&mut copy);
@@ -37,7 +38,7 @@ fn number(bytes: Bytes<'_>) -> Option<u64> {
 }
 
 impl Scene {
-    /// With these keys, each with itself as its value.
+    /// Creates a shard with these keys, each with itself as its value.
     fn new(blocks: usize, keys: &[u64]) -> Arc<Scene> {
         let scene = Scene { shard: Shard::new(), arena: Arena::new(blocks) };
         keys.iter().for_each(|key| scene.put(id(0), *key, *key));
@@ -65,13 +66,13 @@ impl Scene {
         self.write(me, |writer| writer.remove(key, &key.to_le_bytes(), |v| number(v).unwrap()).unwrap())
     }
 
-    /// The value of a key, which is of one piece.
+    /// Returns the value of a key, which must not be a mixture.
     fn get(&self, key: u64) -> Option<u64> {
         let found = get(&self.shard, &self.arena, key, &key.to_le_bytes(), number).unwrap();
         found.map(|number| number.expect("a mixture"))
     }
 
-    /// So many entries, each in a block, and a table.
+    /// Checks that exactly the blocks of `count` entries and of a table are in use.
     fn holds(&self, count: usize) {
         assert_eq!(self.shard.count() as usize, count);
         assert_eq!(self.arena.in_use(), count + 1);
@@ -86,8 +87,9 @@ fn spawn<R: Send + 'static>(
     thread::spawn(move || body(&scene))
 }
 
-// loom remembers one access to a word, so a writer's own load hides a reader's before it. Hence the readers are the threads
-// that are spawned: what they load is compared with the stores of the writer, who in the first run has come to its end.
+// loom remembers one access to a word, so a writer's own load hides a reader's before it. So the
+// readers are the spawned threads: their loads are compared with the stores of the writer, which in
+// the first run has ended by then.
 
 #[test]
 fn a_reader_and_two_replacements() {
@@ -133,7 +135,7 @@ fn a_reader_and_a_table_that_grows() {
     });
 }
 
-/// A value that is too large to be copied at once.
+/// Returns a value that is too large to be copied at once.
 fn much(number: u64) -> [u8; 24] {
     let mut much = [0; 24];
     much.chunks_mut(8).for_each(|word| word.copy_from_slice(&number.to_le_bytes()));
@@ -159,7 +161,7 @@ fn a_reader_of_much() {
         });
         scene.put(id(1), 2, 9);
         put(&scene, 7);
-        // In the block of what was there before.
+        // This goes into the block of the old value.
         put(&scene, 8);
         reader.join().unwrap();
         scene.holds(2);
@@ -182,7 +184,7 @@ fn two_writers() {
     });
 }
 
-/// What the victim was about to do, and what there is before and after it.
+/// The victim's operation, and the contents before and after it.
 #[derive(Clone, Copy)]
 struct Deed {
     name: &'static str,
@@ -193,7 +195,7 @@ struct Deed {
 }
 
 fn put_seven(writer: &Writer<'_, Mortal<'_>>) {
-    // Who has died between the growth of the table and the entry may find no place for it.
+    // If the victim died between growing the table and inserting, the entry may find no place.
     let _ = writer.put(1, &1u64.to_le_bytes(), &value(7));
 }
 
@@ -208,7 +210,8 @@ const DEEDS: [Deed; 4] = [
     Deed { name: "remove", keys: &[1], act: remove_one, before: Some(1), after: None },
 ];
 
-/// The victim dies after so many steps of its changes; meanwhile somebody reads, and the next writer comes when it is dead.
+/// The victim dies after `steps` steps of its changes. A reader reads meanwhile, and the next
+/// writer starts when the victim is dead.
 fn a_death_after(steps: usize) {
     for deed in DEEDS {
         model_within(2, &format!("dict: {} and death after {steps} steps", deed.name), move || {
@@ -225,7 +228,8 @@ fn a_death_after(steps: usize) {
             let now = scene.get(1);
             assert!(now == deed.before || now == deed.after);
             assert!(seen != deed.after || now == deed.after, "what was seen stays seen");
-            // The dead one's id is cleared and its claims are freed, in any order with the next writer.
+            // The victim's id is cleared and its claims are freed, before, during or after the next
+            // writer.
             let reaper = spawn(&scene, |scene| {
                 scene.shard.owner.recover(id(1));
                 scene.arena.reap();
@@ -254,13 +258,14 @@ fn deaths_in_the_second_change() {
     [STEPS, STEPS + 2, STEPS + 4, 2 * STEPS].into_iter().for_each(a_death_after);
 }
 
-/// One dies in a change, and the next in settling it: the third finds the old or the new, and no block too many.
+/// One writer dies in a change, and the next while it finishes that. The third finds the old value
+/// or the new one, and no lost block.
 #[test]
 fn deaths_in_settling() {
     for deed in DEEDS {
         for (first, second) in (0..=2 * STEPS).flat_map(|first| (0..STEPS).map(move |second| (first, second)))
         {
-            let body = move || {
+            alone(move || {
                 let scene = Scene::new(5, deed.keys);
                 let mortal = |steps| Mortal { arena: &scene.arena, steps: Cell::new(steps) };
                 let victim = mortal(first);
@@ -278,11 +283,7 @@ fn deaths_in_settling() {
                 scene.holds(
                     deed.keys.iter().filter(|key| **key != 1).count() + 1 + usize::from(now.is_some()),
                 );
-            };
-            #[cfg(loom)]
-            ::loom::model(body);
-            #[cfg(not(loom))]
-            body();
+            });
         }
     }
 }

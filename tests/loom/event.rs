@@ -1,7 +1,7 @@
 //! The event: no waiter sleeps through a set, not even through one that is cleared at once.
 
 use super::{model, thread, Arc};
-use crate::sync::event::Flag;
+use crate::sync::event::state::Flag;
 use crate::sys::clock::Deadline;
 
 #[test]

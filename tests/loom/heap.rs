@@ -1,16 +1,17 @@
-//! The heap: no block is given twice, none is lost, and what the dead had in hand comes back.
+//! The heap: no block is allocated twice, none is lost, and what dead processes held comes back.
 
 use super::{model, model_within, thread, Arc};
+use crate::heap::arena_cache::Known;
 use crate::heap::block::{generation, publish, state, Hand, Slot, State};
-use crate::heap::carve::Table;
+use crate::heap::chunk_table::{Piece, Table};
 use crate::heap::class::Class;
-use crate::heap::known::Known;
-use crate::heap::pin::Pins;
+use crate::heap::hazard::Pins;
 use crate::loom::atomic::Ordering::{Acquire, Relaxed};
 use crate::loom::atomic::{fence, AtomicU64};
-use crate::owner::OwnerId;
+use crate::loom::Ordered;
+use crate::segment::owner::OwnerId;
 
-/// Two blocks of a chunk, with a byte of each, and the hands of two.
+/// Two blocks of a chunk, a byte of each, and the hands of two participants.
 struct Chunk {
     words: [AtomicU64; 2],
     bits: AtomicU64,
@@ -37,7 +38,7 @@ impl Chunk {
         Slot { word: &self.words[block], bits: &self.bits, mask: 1 << block }
     }
 
-    /// As Arena::claim: the first that is free, named in the hand before.
+    /// As Arena::claim: claims the first free block, after it has written the claim into the hand.
     fn alloc(&self, me: OwnerId) -> Option<(usize, u32)> {
         for block in 0..2 {
             if self.bits.load(Relaxed) & 1 << block != 0 {
@@ -60,7 +61,7 @@ impl Chunk {
         assert!(!had_more);
     }
 
-    /// A FREE block's bit is 0.
+    /// Checks that the bit of a FREE block is 0.
     fn check(&self) {
         for block in 0..2 {
             let is_free = state(self.words[block].load(Relaxed)) == State::Free;
@@ -75,7 +76,7 @@ fn two_allocate_and_free() {
         let chunk = chunk();
         let work = |chunk: &Chunk, me: OwnerId| {
             let Some((block, generation)) = chunk.alloc(me) else { return };
-            // Whoever has the block is alone with its bytes.
+            // The owner of a block is alone with its bytes.
             chunk.bytes[block].store(me.bits().into(), Relaxed);
             assert!(publish(chunk.slot(block).word, generation, me));
             chunk.hands[me.index()].put_down(16 * (block as u64 + 1), me);
@@ -188,7 +189,7 @@ fn a_reader_without_a_lock_sees_that_the_block_is_another() {
 fn two_threads_learn_of_an_arena() {
     model("heap: two threads learn of an arena", || {
         let known = Arc::new(Known::new());
-        // As Heap::find_arenas: what is known already is not looked at again.
+        // As Heap::find_arenas: does not read known arenas again.
         let look = |known: &Known| {
             if known.count() == 0 {
                 known.add(0, 1280, 1, 12_800);
@@ -222,7 +223,164 @@ fn two_carve() {
     });
 }
 
-/// A block that lasts, with a byte, and pins.
+/// One thread carves a chunk and remakes it, while another one, which has loaded the end before,
+/// continues late.
+#[test]
+fn carving_late() {
+    model("heap: one carves beside one who carves and remakes", || {
+        let shared = Arc::new((AtomicU64::new(0), [(); 3].map(|()| AtomicU64::new(0))));
+        let one = Class::for_len(40).unwrap();
+        let other = shared.clone();
+        let thread = thread::spawn(move || Table { end: &other.0, units: &other.1 }.carve(one));
+        let table = Table { end: &shared.0, units: &shared.1 };
+        let mine = [table.carve(one), table.carve(one)];
+        let are_mine = mine == [Some(0), Some(1)];
+        if are_mine {
+            table.set_vacant(0, 2);
+            table.set_inside(1..2);
+        }
+        let theirs = thread.join().unwrap().expect("there is room for three, and only three are carved");
+        assert!(!mine.contains(&Some(theirs)));
+        assert!(!are_mine || theirs == 2, "carved inside of what was remade");
+    });
+}
+
+const RANGE: std::ops::Range<u64> = 0..32;
+
+/// A chunk in a table. One thread remakes it while another claims its first block.
+struct Remade {
+    chunk: Arc<Chunk>,
+    end: AtomicU64,
+    units: [AtomicU64; 1],
+}
+
+impl Remade {
+    fn new() -> Arc<Remade> {
+        let units = [AtomicU64::new(0)];
+        let scene = Remade { chunk: chunk(), end: AtomicU64::new(0), units };
+        assert_eq!(scene.table().carve(Class::for_len(40).unwrap()), Some(0));
+        Arc::new(scene)
+    }
+
+    fn table(&self) -> Table<'_> {
+        Table { end: &self.end, units: &self.units }
+    }
+
+    /// As Arena::claim. The claimant has the bytes to itself.
+    fn claim(&self, me: OwnerId) -> Option<u32> {
+        let hand = &self.chunk.hands[me.index()];
+        hand.take(16, me);
+        Ordered::by_fence();
+        let is_open = self.table().is_open(0, Class::for_len(40).unwrap());
+        let claimed = if is_open { self.chunk.slot(0).claim(me) } else { None };
+        if claimed.is_none() {
+            hand.put_down(16, me);
+        }
+        claimed
+    }
+
+    /// As Arena::close and build: the word becomes plain data that looks like a free block's.
+    fn remake(&self, me: OwnerId) -> bool {
+        if !self.table().close(0, me) {
+            return false;
+        }
+        Ordered::by_fence();
+        let is_free = |block: usize| state(self.chunk.words[block].load(Acquire)) == State::Free;
+        let is_ours = !self.chunk.hands.iter().any(|hand| hand.may_name(&RANGE)) && is_free(0) && is_free(1);
+        if is_ours {
+            self.table().set_vacant(0, 1);
+            self.chunk.bytes[0].store(2, Relaxed);
+            self.chunk.words[0].store(0, Relaxed);
+        } else {
+            self.table().open(0, me);
+        }
+        is_ours
+    }
+}
+
+#[test]
+fn one_claims_while_another_remakes() {
+    model("heap: a claim in a chunk that is remade", || {
+        let scene = Remade::new();
+        let other = scene.clone();
+        let other = thread::spawn(move || {
+            let Some(generation) = other.claim(id(1)) else { return false };
+            other.chunk.bytes[0].store(1, Relaxed);
+            assert!(publish(other.chunk.slot(0).word, generation, id(1)), "it was remade");
+            other.chunk.hands[1].put_down(16, id(1));
+            assert_eq!(other.chunk.bytes[0].load(Relaxed), 1, "it was remade");
+            true
+        });
+        let is_remade = scene.remake(id(0));
+        let is_claimed = other.join().unwrap();
+        assert!(!(is_remade && is_claimed), "a block in what is no chunk any more");
+        assert!(is_remade || scene.table().is_open(0, Class::for_len(40).unwrap()), "it stays closed");
+    });
+}
+
+#[test]
+fn a_thread_without_a_name_clears_that_of_another() {
+    model_within(3, "heap: two threads with one place claim in a chunk that is remade", || {
+        let scene = Remade::new();
+        let hand = &scene.chunk.hands[1];
+        // The last place is free.
+        (0..6).for_each(|number| hand.take(16 * (100 + number), id(1)));
+        let work = |scene: &Remade| {
+            let Some(generation) = scene.claim(id(1)) else { return false };
+            assert!(publish(scene.chunk.slot(0).word, generation, id(1)), "it was remade");
+            scene.chunk.hands[1].put_down(16, id(1));
+            true
+        };
+        let other = scene.clone();
+        let other = thread::spawn(move || work(&other));
+        let third = scene.clone();
+        let third = thread::spawn(move || work(&third));
+        let is_remade = scene.remake(id(0));
+        let claimed = usize::from(other.join().unwrap()) + usize::from(third.join().unwrap());
+        assert!(claimed <= usize::from(!is_remade), "a block in what is no chunk any more");
+        assert!(!hand.may_name(&RANGE), "it counts for ever");
+    });
+}
+
+#[test]
+fn one_frees_while_another_remakes() {
+    model("heap: a free in a chunk that is remade", || {
+        let scene = Remade::new();
+        let generation = scene.claim(id(1)).unwrap();
+        assert!(publish(scene.chunk.slot(0).word, generation, id(1)));
+        scene.chunk.hands[1].put_down(16, id(1));
+        scene.chunk.bytes[0].store(1, Relaxed);
+        let other = scene.clone();
+        let other = thread::spawn(move || {
+            let seen = other.chunk.bytes[0].load(Relaxed);
+            assert_eq!(seen, 1, "somebody writes what is not free yet");
+            assert!(other.chunk.slot(0).free(generation, id(1)));
+            other.table().set_freed(0);
+        });
+        let is_remade = scene.remake(id(0));
+        other.join().unwrap();
+        let piece = scene.table().pieces_before_end().next();
+        let class = Class::for_len(40).unwrap();
+        assert_eq!(piece, Some((0, if is_remade { Piece::Vacant(1) } else { Piece::Chunk(class) })));
+    });
+}
+
+#[test]
+fn a_late_reaper_opens_nothing_of_the_next_one() {
+    model("heap: dead while it remade, two reapers and who remakes next", || {
+        let scene = Remade::new();
+        assert!(scene.table().close(0, id(1)));
+        let late = scene.clone();
+        let late = thread::spawn(move || late.table().open(0, id(1)));
+        scene.table().open(0, id(1));
+        assert!(scene.table().close(0, id(0)));
+        late.join().unwrap();
+        let piece = scene.table().pieces_before_end().next();
+        assert!(matches!(piece, Some((0, Piece::Closed(_, bits))) if bits == id(0).bits()), "{piece:?}");
+    });
+}
+
+/// A block that is reused, one byte of it, and pins.
 struct Pinnable {
     chunk: Arc<Chunk>,
     pins: Pins,
@@ -245,7 +403,7 @@ impl Pinnable {
         self.chunk.slot(0).free_retired(|| self.pins.is_pinned(AT));
     }
 
-    /// As Heap::retire; and whoever can have the block then writes into it.
+    /// As Heap::retire. If the block is free then, writes into it, as its next owner would.
     fn retire(&self) {
         assert!(self.chunk.slot(0).retire(self.generation));
         self.free();
@@ -258,7 +416,7 @@ impl Pinnable {
         }
     }
 
-    /// As Heap::pin, and a look at the byte. Gives the pin.
+    /// As Heap::pin, then reads the byte. Returns the pin.
     fn read(&self, me: OwnerId) -> usize {
         let pin = self.pins.pin(AT, me).unwrap();
         let word = self.chunk.words[0].load(Acquire);
@@ -273,7 +431,7 @@ impl Pinnable {
         self.reuse();
     }
 
-    /// It was retired and nobody has it pinned: so it was freed, or is another already.
+    /// Checks that the block, which was retired and is not pinned, was freed, or is in use again.
     fn is_freed(&self) {
         let word = self.chunk.words[0].load(Acquire);
         assert!(state(word) != State::Retired && !self.pins.is_pinned(AT), "it is lost");

@@ -1,9 +1,11 @@
-//! The models: small programs of a few threads, whose every interleaving loom tries. Without `--cfg loom` the same
-//! bodies run many times as stress tests.
+//! The models: small programs of a few threads, whose every interleaving loom tries. Without `--cfg
+//! loom` the same bodies run many times as stress tests.
 //!
-//! They are compiled into the library's own test binary, since they look at what no user sees.
+//! They are compiled into the library's own test binary, because they use private items.
 //!
-//! `RUSTFLAGS="--cfg loom -C debug_assertions" cargo test --release --lib models --target-dir target/loom`
+//! ```text
+//! RUSTFLAGS="--cfg loom -C debug_assertions" cargo test --release --lib models --target-dir target/loom
+//! ```
 
 mod barrier;
 mod bounded;
@@ -12,14 +14,19 @@ mod condvar;
 mod dict;
 mod event;
 mod heap;
+mod list;
+mod membership;
 mod once;
 mod owned;
 mod participant;
 mod pool;
 mod publish;
 mod queue;
+mod reentrant;
+mod removal;
 mod rwlock;
 mod semaphore;
+mod slot_table;
 mod spsc;
 mod value;
 mod wait;
@@ -30,12 +37,13 @@ pub(crate) use ::loom::{sync::Arc, thread};
 #[cfg(not(loom))]
 pub(crate) use std::{sync::Arc, thread};
 
-/// Runs `body` in every interleaving (loom) or a few thousand times (without), and says how many runs that were.
+/// Runs `body` in every interleaving (loom) or repeatedly (without), and prints the number of runs.
 pub(crate) fn model(name: &str, body: impl Fn() + Sync + Send + 'static) {
     model_within(3, name, body);
 }
 
-/// Likewise; loom switches threads at most so many times where it need not. For bodies that would take too long otherwise.
+/// As [`model`], for bodies that would take too long there: loom preempts threads at most
+/// `preemptions` times.
 pub(crate) fn model_within(preemptions: usize, name: &str, body: impl Fn() + Sync + Send + 'static) {
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
     let runs = std::sync::Arc::new(AtomicUsize::new(0));
@@ -54,6 +62,27 @@ pub(crate) fn model_within(preemptions: usize, name: &str, body: impl Fn() + Syn
     #[cfg(not(loom))]
     let _ = preemptions;
     #[cfg(not(loom))]
-    (0..2_000).for_each(|_| body());
+    stress(body);
     println!("model {name}: {} runs", runs.load(Relaxed));
+}
+
+/// Runs a body of one thread once.
+pub(crate) fn alone(body: impl Fn() + Sync + Send + 'static) {
+    #[cfg(loom)]
+    ::loom::model(body);
+    #[cfg(not(loom))]
+    body();
+}
+
+/// Runs `body` 2,000 times, or until a tenth of a second has passed, so that a busy machine runs
+/// fewer.
+#[cfg(not(loom))]
+fn stress(body: impl Fn()) {
+    let begin = std::time::Instant::now();
+    for _ in 0..2_000 {
+        body();
+        if begin.elapsed() > std::time::Duration::from_millis(100) {
+            break;
+        }
+    }
 }

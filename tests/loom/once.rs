@@ -1,12 +1,14 @@
-//! Once: one initialises, everybody sees what it did, and a failure or a death lets the next one try.
+//! Once: one thread initialises, all others see its writes, and after a failure or a death the next
+//! one tries.
 
 use super::{model, model_within, thread, Arc};
 use crate::loom::atomic::{AtomicU32, Ordering::Relaxed};
-use crate::owner::OwnerId;
-use crate::sync::once::{Begun, State};
+use crate::segment::owner::OwnerId;
+use crate::sync::once::state::{Begun, State};
 use crate::sys::clock::Deadline;
 
-/// A once, and what it initialises: to 7, in two steps. The accesses are Relaxed: only the once can make them come out.
+/// A once, and data that it initialises to 7, in two steps. The accesses are Relaxed, so only the
+/// once can make them visible.
 struct Scene {
     state: State,
     value: AtomicU32,
@@ -98,7 +100,7 @@ fn the_first_one_fails() {
     });
 }
 
-/// The victim dies after so many of its steps. What the kernel does, and a reaper sees, is the join.
+/// The victim dies after `steps` steps. The join models how the kernel tells a reaper.
 fn a_death_between_steps(steps: usize) {
     model_within(
         2,

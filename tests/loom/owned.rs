@@ -1,12 +1,14 @@
-//! The owner word: one holder at a time, no lost wake-up, and a death that is told to whoever comes next.
+//! The owner word: one holder at a time, no lost wake-up, and a death that the next holder
+//! learns of.
 
 use super::{model, model_within, thread, Arc};
 use crate::loom::atomic::{AtomicU32, Ordering::Relaxed};
-use crate::owner::OwnerId;
-use crate::sync::owned::{Acquired, OwnerWord};
+use crate::segment::owner::OwnerId;
+use crate::sync::robust_word::{Acquired, OwnerWord};
 use crate::sys::clock::Deadline;
 
-/// A lock and a count that it guards. The accesses are Relaxed: only the lock can make the sums come out.
+/// A lock and a count that it guards. The accesses are Relaxed, so only the lock can make the sums
+/// right.
 struct Scene {
     word: OwnerWord,
     count: AtomicU32,
@@ -39,7 +41,7 @@ impl Scene {
         assert!(self.word.release(me));
     }
 
-    /// Nobody holds it, and all that was counted is there.
+    /// Checks that nobody holds the lock, and that nothing counted is lost.
     fn settle(&self, count: u32) {
         let acquired = self.word.try_acquire(id(9)).unwrap();
         assert_eq!(self.count.load(Relaxed), count);
@@ -81,7 +83,7 @@ fn a_waiter_that_gives_up_takes_no_wake_up_along() {
         scene.word.try_acquire(id(1)).unwrap();
         let waiter = spawn(&scene, |scene| scene.round(2));
         let gives_up = spawn(&scene, |scene| {
-            // What a wait does whose time is over before it sleeps.
+            // As a wait whose deadline passes before it sleeps.
             scene.word.announce();
             if scene.word.acquire_announced(id(3)).is_some() {
                 assert!(scene.word.release(id(3)));
@@ -95,7 +97,7 @@ fn a_waiter_that_gives_up_takes_no_wake_up_along() {
     });
 }
 
-/// The victim dies after so many of its steps. What the kernel does, and a reaper sees, is the join.
+/// The victim dies after `steps` steps. The join models how the kernel tells a reaper.
 fn killed_after(steps: usize, scene: &Arc<Scene>) -> thread::JoinHandle<()> {
     spawn(scene, move |scene| {
         let me = id(1);
@@ -132,7 +134,7 @@ fn a_death_between_steps(steps: usize) {
             reaper.join().unwrap();
             waiter.join().unwrap();
             let last = scene.word.try_acquire(id(3)).unwrap();
-            // The victim's part is there or not; who died holding it is told to somebody.
+            // The victim has counted or not. If it died as the holder, one of the others is told.
             let count = scene.count.load(Relaxed);
             assert!((1..=2).contains(&count), "counted {count}");
             assert!(!last.after_death || steps >= 2);

@@ -1,21 +1,23 @@
-//! Registering, dying and being reaped: no id is given away while a word still names its last owner.
+//! Registering, dying and being reaped: no id is assigned again while a word still names its last
+//! owner.
 //!
-//! The kernel's lock on a participant's byte is modelled as an atomic that the dead one's end sets free.
+//! The kernel's lock on a participant's byte is modelled as an atomic, which the end of the
+//! participant clears.
 
 use super::{model, thread, Arc};
 use crate::loom::atomic::{AtomicBool, AtomicU32, Ordering::*};
-use crate::owner::OwnerId;
-use crate::participant::Line;
+use crate::segment::owner::OwnerId;
+use crate::segment::participant::Line;
 
 struct Scene {
     line: Line,
     byte: AtomicBool,
-    /// A word that names who holds it, 0 for nobody: what a slot or a lock is.
+    /// A word with the id of its holder, or 0, such as that of a slot or a lock.
     word: AtomicU32,
 }
 
 impl Scene {
-    /// A participant that took the word and died.
+    /// Creates a scene in which a participant took the word and died.
     fn after_a_death() -> Arc<Scene> {
         let scene = Scene { line: Line::new(), byte: AtomicBool::new(true), word: AtomicU32::new(0) };
         let dead = scene.line.occupy(0, 1, 0).unwrap();
@@ -29,7 +31,7 @@ impl Scene {
         self.line.retire(dead);
     }
 
-    /// What a waiter does now and then.
+    /// Checks for deaths, as a waiter does at the end of a slice.
     fn tend(&self) {
         if let Some(id) = self.line.occupant(0) {
             if !self.byte.load(Acquire) {
@@ -38,7 +40,7 @@ impl Scene {
         }
     }
 
-    /// Takes the byte and the line, if the byte is free; then the word, which must be nobody's.
+    /// Takes the byte and the line, if the byte is free, and then the word, which nobody may hold.
     fn register(&self) -> Option<OwnerId> {
         self.byte.compare_exchange(false, true, AcqRel, Relaxed).ok()?;
         let id = loop {

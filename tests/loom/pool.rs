@@ -1,22 +1,25 @@
-//! The line and its slots: each task is taken once, its results are seen, who waits is woken, and a death stops nobody.
+//! The run queue and its slots: each task is taken once, its results are visible, a waiter is
+//! woken, and a death blocks nobody else.
 
 use std::cell::Cell;
 
 use super::{model, model_within, thread, Arc};
 use crate::loom::atomic::{AtomicU32, Ordering::Relaxed};
-use crate::pool::finished::Finished;
-use crate::pool::line::{Line, SLOTS};
-use crate::pool::slot::{State, Word};
-use crate::sync::wait::Waiters;
+use crate::loom::Ordered;
+use crate::pool::completions::Completions;
+use crate::pool::run_queue::{RunQueue, SLOTS};
+use crate::pool::slot::{SlotWord, State};
 use crate::sys::clock::Deadline;
+use crate::wait::Waiters;
 
-/// Two slots with a number as their task. The accesses to it are Relaxed: only the words can make the results come out.
+/// Two slots with a number as their task. The accesses to it are Relaxed, so only the words can
+/// make the results visible.
 struct Scene {
-    line: Line,
-    words: Vec<Word>,
+    run_queue: RunQueue,
+    words: Vec<SlotWord>,
     tasks: Vec<AtomicU32>,
-    /// Of worker 1 and of worker 2.
-    finished: [Finished; 2],
+    /// The completions of worker 1 and of worker 2.
+    completions: [Completions; 2],
     work: Waiters,
     results: Waiters,
 }
@@ -24,10 +27,10 @@ struct Scene {
 impl Scene {
     fn new() -> Arc<Scene> {
         Arc::new(Scene {
-            line: Line::new(),
-            words: (0..SLOTS).map(|_| Word::new()).collect(),
+            run_queue: RunQueue::new(),
+            words: (0..SLOTS).map(|_| SlotWord::new()).collect(),
             tasks: (0..SLOTS).map(|_| AtomicU32::new(0)).collect(),
-            finished: [Finished::new(), Finished::new()],
+            completions: [Completions::new(), Completions::new()],
             work: Waiters::new(),
             results: Waiters::new(),
         })
@@ -35,13 +38,13 @@ impl Scene {
 
     fn submit(&self, ticket: u64, slot: usize, task: u32) {
         self.tasks[slot].store(task, Relaxed);
-        self.line.push(ticket, slot, &self.words[slot]);
-        self.line.publish(ticket + 1);
-        self.work.notify_one();
+        self.run_queue.push(ticket, slot, &self.words[slot]);
+        self.run_queue.publish(ticket + 1);
+        self.work.notify_one(Ordered::by_fence());
     }
 
     fn take(&self, worker: usize) -> Option<(u64, usize)> {
-        self.line.take(worker, |slot| self.words.get(slot))
+        self.run_queue.take(worker, |slot| self.words.get(slot))
     }
 
     /// Waits for a task, and adds 10 to it.
@@ -53,13 +56,13 @@ impl Scene {
     fn run(&self, worker: usize, ticket: u64, slot: usize) {
         self.tasks[slot].store(self.tasks[slot].load(Relaxed) + 10, Relaxed);
         let is_waited_for = self.words[slot].finish(ticket, worker);
-        self.finished[worker - 1].report(slot);
+        self.completions[worker - 1].report(slot);
         if is_waited_for {
-            self.results.notify_all();
+            self.results.notify_all(Ordered::by_fence());
         }
     }
 
-    /// Takes what there is, and runs it.
+    /// Takes all queued tasks, and runs them.
     fn run_all(&self, worker: usize) {
         while let Some((ticket, slot)) = self.take(worker) {
             self.run(worker, ticket, slot);
@@ -71,7 +74,8 @@ impl Scene {
         is_done.then(|| self.tasks[slot].load(Relaxed))
     }
 
-    /// Waits as the pool does: it sets a mark in the slot's word, and looks for what workers say that they have finished.
+    /// Waits as the pool does: sets the waiter bit in the slot's word, and collects what workers
+    /// have reported.
     fn wait(&self, ticket: u64, slot: usize) -> u32 {
         let found = Cell::new(None);
         let gather = |finished| {
@@ -87,19 +91,19 @@ impl Scene {
             seen
         };
         let collect = || {
-            self.finished.iter().for_each(|finished| finished.take(gather));
+            self.completions.iter().for_each(|finished| finished.take(gather));
             found.get()
         };
-        crate::sync::wait::wait(self.results.futex(), Deadline::Never, || (), collect, announce).unwrap()
+        crate::wait::wait(self.results.futex(), Deadline::Never, || (), collect, announce).unwrap()
     }
 
-    /// As the pool does once a slice.
-    fn mend(&self, tail: u64) {
+    /// As the pool's audit, which runs once in a slice.
+    fn repair(&self, tail: u64) {
         let queued = |slot: usize| match self.words[slot].state() {
             State::Queued(ticket) => Some(ticket),
             _ => None,
         };
-        self.line.mend((0..2).filter_map(queued).min().unwrap_or(tail), tail);
+        self.run_queue.repair((0..2).filter_map(queued).min().unwrap_or(tail), tail);
     }
 }
 
@@ -156,7 +160,7 @@ fn a_death_after_taking() {
         let scene = Scene::new();
         scene.submit(0, 0, 1);
         scene.submit(1, 1, 2);
-        // It takes, and is never heard of again.
+        // This worker takes a task and dies.
         let dying = worker(&scene, |scene| _ = scene.take(1));
         let other = worker(&scene, |scene| scene.work(2));
         dying.join().unwrap();
@@ -176,7 +180,7 @@ fn a_death_after_taking() {
 
 #[test]
 fn a_late_worker() {
-    model_within(2, "pool: a worker is late in a line that goes round", || {
+    model_within(2, "pool: a slow worker in a run queue that wraps around", || {
         let scene = Scene::new();
         let late = worker(&scene, |scene| {
             if let Some((ticket, slot)) = scene.take(2) {
@@ -200,12 +204,12 @@ fn a_late_worker() {
 
 #[test]
 fn mending() {
-    model_within(2, "pool: the line is written again while workers take", || {
+    model_within(2, "pool: the run queue is repaired while workers take", || {
         let scene = Scene::new();
         let workers = [1, 2].map(|index| worker(&scene, move |scene| scene.run_all(index)));
         scene.submit(0, 0, 5);
         scene.submit(1, 1, 6);
-        scene.mend(2);
+        scene.repair(2);
         workers.into_iter().for_each(|worker| worker.join().unwrap());
         scene.run_all(1);
         assert_eq!((scene.result(0, 0), scene.result(1, 1)), (Some(15), Some(16)));

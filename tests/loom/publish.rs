@@ -1,16 +1,18 @@
-//! Publishing and opening: who finds an object finds all of it; a name is given once; a death leaves only free space.
+//! Publishing and opening: an opener that finds an object finds it complete, a name is assigned
+//! once, and a death leaves only free space.
 
 use super::{model, thread, Arc};
 use crate::loom::atomic::{AtomicU64, Ordering::*};
-use crate::owner::OwnerId;
-use crate::segment::space::{claim_end, publish, settle, Record, UNIT};
+use crate::segment::owner::OwnerId;
+use crate::segment::records::{claim_end, publish, settle, Record, UNIT};
 
-/// A space of three records of one unit, at the offsets 128, 256 and 384, each with a name and a content beside it.
+/// A space of three records of one unit, at the offsets 128, 256 and 384, each with a name and a
+/// content beside it.
 struct Space {
     end: AtomicU64,
     directory: AtomicU64,
     records: [Record; 3],
-    /// Name and content, written before publication; a reader that is early reads 0.
+    /// Name and content, written before publication. A reader that is too early reads 0.
     objects: [[AtomicU64; 2]; 3],
 }
 
@@ -42,7 +44,7 @@ impl Space {
         self.objects[Space::index(offset)][1].store(name * 10, Relaxed);
     }
 
-    /// Names and contents from `from` up to `until`, but for removed names.
+    /// Returns names and contents from `from` up to `until`, without removed names.
     fn listed(&self, mut from: u64, until: u64) -> Vec<(u64, u64)> {
         let mut found = Vec::new();
         while from != until && from != 0 {
@@ -114,7 +116,7 @@ fn a_name_is_given_once() {
 fn a_death_after_the_claim_blocks_nobody() {
     model("publish: a creator dies with its claim, another creates, a reaper frees", || {
         let space = space();
-        // It dies after the claim, before the end of space has moved: as if help() had not run.
+        // It dies after the claim, before it has moved the end of space, as if help() had not run.
         let dead = participant(1);
         let offset = space.claim(dead);
         space.end.store(offset, Relaxed);
@@ -135,7 +137,7 @@ fn a_death_after_publication_keeps_the_object() {
         let dead = participant(1);
         let offset = space.claim(dead);
         space.write(offset, 7);
-        // The swap of the head was its last deed.
+        // It died after it had swapped the head.
         space.directory.store(offset, Release);
         let reap = move |space: &Space| {
             let record = &space.records[Space::index(offset)];

@@ -1,16 +1,18 @@
-//! The held-slot ring: every message once, in order; whoever stops or dies between any two steps blocks
-//! nobody.
+//! Models of the held-slot ring: every message is received once and in order, and a participant
+//! that stops or dies between any two steps blocks nobody.
 //!
-//! Slots in a box, and beside them cells that loom watches: a message that is read while it is written is a
-//! failure.
+//! The slots are in a box. Beside them are cells that loom watches: a message that is read while it
+//! is written is a failure.
 
 use std::ptr::NonNull;
 use std::sync::Mutex;
 
 use super::{model, model_within, thread, Arc};
 use crate::loom::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use crate::owner::OwnerId;
-use crate::queue::mpmc::ring::{Claim, Control, Ring, Stop};
+use crate::queue::blocked::Blocked;
+use crate::queue::mpmc::descriptor::Descriptor;
+use crate::queue::mpmc::ring::{Claim, Ring};
+use crate::segment::owner::OwnerId;
 use crate::sys::clock::Deadline;
 
 #[cfg(loom)]
@@ -36,30 +38,31 @@ impl<T> UnsafeCell<T> {
 
 struct Queue {
     ring: Ring,
-    _control: Box<Control>,
+    _descriptor: Box<Descriptor>,
     _slots: Box<[AtomicU64]>,
     messages: Vec<UnsafeCell<u32>>,
-    /// Touched before each operation: loom, which remembers only the last load of a word, would else miss
-    /// that a thread which only looked could have looked earlier.
+    /// A word that each operation writes first. Loom remembers only the last load of a word, so it
+    /// would not notice that a thread that only loads could have loaded earlier.
     turn: AtomicUsize,
 }
 
-// SAFETY: who holds a slot has its message to itself; that is what the models try.
+// SAFETY: the holder of a slot has its message alone; the models check that.
 unsafe impl Send for Queue {}
 // SAFETY: as above.
 unsafe impl Sync for Queue {}
 
 fn queue(capacity: usize, redeliver: bool) -> Arc<Queue> {
-    let control = Box::new(Control::new());
+    let descriptor = Box::new(Descriptor::new());
     let slots: Box<[AtomicU64]> = (0..capacity).map(|_| AtomicU64::new(0)).collect();
     let messages = (0..capacity).map(|_| UnsafeCell::new(0)).collect();
     let first = NonNull::from(&slots[..]).cast::<u8>();
-    // SAFETY: control and slots live as long as the ring, in the same struct; the stride is that of the
-    // slots.
+    // SAFETY: descriptor and slots live as long as the ring, in the same struct; the stride is that
+    // of the slots.
     let ring = unsafe {
-        Ring::new(NonNull::from(&*control), first, size_of::<AtomicU64>(), capacity as u32, redeliver)
+        Ring::new(NonNull::from(&*descriptor), first, size_of::<AtomicU64>(), capacity as u32, redeliver)
     };
-    Arc::new(Queue { ring, _control: control, _slots: slots, messages, turn: AtomicUsize::new(0) })
+    (0..10).for_each(|index| ring.enlist(id(index)));
+    Arc::new(Queue { ring, _descriptor: descriptor, _slots: slots, messages, turn: AtomicUsize::new(0) })
 }
 
 fn id(index: usize) -> OwnerId {
@@ -68,12 +71,12 @@ fn id(index: usize) -> OwnerId {
 
 impl Queue {
     fn write(&self, index: u32, value: u32) {
-        // SAFETY: the slot is held for writing; loom looks whether that is true.
+        // SAFETY: the slot is held for writing; loom checks that.
         self.messages[index as usize].with_mut(|at| unsafe { *at = value });
     }
 
     fn read(&self, index: u32) -> u32 {
-        // SAFETY: the slot is held for reading; loom looks whether that is true.
+        // SAFETY: the slot is held for reading; loom checks that.
         self.messages[index as usize].with(|at| unsafe { *at })
     }
 
@@ -81,12 +84,12 @@ impl Queue {
         self.turn.fetch_add(1, Relaxed);
     }
 
-    fn try_send(&self, me: usize, value: u32) -> Result<(), Stop> {
+    fn try_send(&self, me: usize, value: u32) -> Result<(), Blocked> {
         self.turn();
         self.ring.try_send(id(me), |index| self.write(index, value))
     }
 
-    fn send(&self, me: usize, value: u32) -> Result<(), Stop> {
+    fn send(&self, me: usize, value: u32) -> Result<(), Blocked> {
         self.turn();
         self.ring.send(id(me), Deadline::Never, || (), |index| self.write(index, value))
     }
@@ -97,30 +100,30 @@ impl Queue {
         value
     }
 
-    fn try_recv(&self, me: usize) -> Result<u32, Stop> {
+    fn try_recv(&self, me: usize) -> Result<u32, Blocked> {
         self.turn();
         Ok(self.done(me, self.ring.try_take(id(me))?))
     }
 
-    fn recv(&self, me: usize) -> Result<u32, Stop> {
+    fn recv(&self, me: usize) -> Result<u32, Blocked> {
         self.turn();
         Ok(self.done(me, self.ring.take(id(me), Deadline::Never, || ())?))
     }
 
-    /// Everything that is left.
+    /// Receives everything that is left.
     fn drain(&self, me: usize) -> Vec<u32> {
         std::iter::from_fn(|| match self.try_recv(me) {
             Ok(value) => Some(value),
-            Err(stop) => {
-                assert_ne!(stop, Stop::Corrupted);
+            Err(blocked) => {
+                assert_ne!(blocked, Blocked::Corrupted);
                 None
             }
         })
         .collect()
     }
 
-    /// After everything: nothing is held, and as many messages as there are slots go through, in order. So no
-    /// slot was lost.
+    /// Checks the end state: no slot is held, and one message for each slot goes through, in order.
+    /// So no slot was lost.
     fn assert_whole(&self) {
         let capacity = self.ring.capacity();
         assert_eq!(self.ring.count(usize::MAX), 0);
@@ -128,13 +131,13 @@ impl Queue {
             for value in 0..capacity {
                 assert_eq!(self.try_send(9, round + value), Ok(()), "a slot is lost");
             }
-            assert_eq!(self.try_send(9, 0), Err(Stop::Wait));
+            assert_eq!(self.try_send(9, 0), Err(Blocked::Later));
             assert_eq!(self.drain(9), (round..round + capacity).collect::<Vec<_>>());
         }
     }
 }
 
-/// Messages of one producer come in ascending order at each consumer.
+/// Checks that each consumer received the messages of one producer in ascending order.
 fn assert_order(received: &[u32]) {
     for producer in 1..5 {
         let own: Vec<_> = received.iter().filter(|value| **value / 10 == producer).collect();
@@ -148,9 +151,9 @@ fn assert_once(mut received: Vec<u32>, mut sent: Vec<u32>) {
     assert_eq!(received, sent, "lost or doubled");
 }
 
-/// `producers` and `consumers` at once, each a few attempts; what is left is drained afterwards. The first
-/// producer is the main thread, since loom lets that run first and finds more if messages are there when
-/// others look.
+/// Runs `producers` and `consumers` at once, each with a few attempts, and drains the rest. The
+/// first producer is the main thread. Loom runs it first, and finds more if there are messages when
+/// the others receive.
 fn exchange(capacity: usize, producers: &[&'static [u32]], consumers: &[usize]) {
     let queue = queue(capacity, false);
     let sent = Arc::new(Mutex::new(Vec::new()));
@@ -159,7 +162,8 @@ fn exchange(capacity: usize, producers: &[&'static [u32]], consumers: &[usize]) 
     for (me, attempts) in consumers.iter().copied().enumerate() {
         let (queue, received) = (queue.clone(), received.clone());
         threads.push(thread::spawn(move || {
-            let attempt = |_| queue.try_recv(me + 5).inspect_err(|stop| assert_eq!(*stop, Stop::Wait)).ok();
+            let attempt =
+                |_| queue.try_recv(me + 5).inspect_err(|blocked| assert_eq!(*blocked, Blocked::Later)).ok();
             let own: Vec<_> = (0..attempts).filter_map(attempt).collect();
             assert_order(&own);
             received.lock().unwrap().extend(own);
@@ -170,7 +174,7 @@ fn exchange(capacity: usize, producers: &[&'static [u32]], consumers: &[usize]) 
         move || {
             let accepted = |value: &u32| match queue.try_send(me + 1, *value) {
                 Ok(()) => true,
-                Err(stop) => stop != Stop::Wait,
+                Err(blocked) => blocked != Blocked::Later,
             };
             let own: Vec<_> = values.iter().copied().filter(accepted).collect();
             sent.lock().unwrap().extend(own);
@@ -227,11 +231,11 @@ fn a_producer_that_stops() {
         let received = [queue.recv(5), queue.recv(5)];
         producer.join().unwrap();
         assert_eq!(received, [Ok(10), Ok(11)]);
-        // It goes on after all: to a position behind everything.
+        // It continues after all, and gets a position behind all messages.
         queue.write(stopped.index, 80);
         let find = |own| queue.ring.try_claim(id(8), Some(own));
         let copy = |from, to| queue.write(to, queue.read(from));
-        queue.ring.send_claimed(id(8), stopped, find, copy).unwrap();
+        queue.ring.send_claimed(id(8), stopped, Deadline::At(0), find, copy).unwrap();
         assert_eq!(queue.try_recv(5), Ok(80));
         queue.assert_whole();
     });
@@ -268,7 +272,7 @@ fn a_producer_is_overtaken() {
         queue.write(first.index, 10);
         let find = |own| queue.ring.claim(id(1), Some(own), Deadline::Never, || ());
         let copy = |from, to| queue.write(to, queue.read(from));
-        queue.ring.send_claimed(id(1), first, find, copy).unwrap();
+        queue.ring.send_claimed(id(1), first, Deadline::At(0), find, copy).unwrap();
         let mut received: Vec<_> = consumer.join().unwrap().into_iter().flatten().collect();
         received.extend(queue.drain(5));
         assert_once(received, vec![10, 20]);
@@ -282,15 +286,15 @@ fn a_producer_goes_past_a_producer() {
         let queue = queue(2, false);
         let first = queue.ring.try_claim(id(1), None).unwrap();
         let unsent = queue.ring.try_claim(id(3), None).unwrap();
-        queue.ring.free(id(3), unsent);
+        queue.ring.free_unsent(id(3), unsent);
         let other = queue.clone();
-        // There is a free slot behind the one that is being written; not so behind the same with a message.
+        // The slot behind the one that is being written is free. With a message in it, it is not.
         let producer = thread::spawn(move || other.try_send(2, 20).is_ok());
         queue.turn();
         queue.write(first.index, 10);
         let find = |own| queue.ring.claim(id(1), Some(own), Deadline::Never, || ());
         let copy = |from, to| queue.write(to, queue.read(from));
-        queue.ring.send_claimed(id(1), first, find, copy).unwrap();
+        queue.ring.send_claimed(id(1), first, Deadline::At(0), find, copy).unwrap();
         let mut received = queue.drain(5);
         let sent = producer.join().unwrap();
         received.extend(queue.drain(5));
@@ -310,12 +314,13 @@ fn a_loan_waits_for_its_own_slot() {
         assert_eq!([queue.try_recv(5), queue.try_recv(5)], [Ok(30), Ok(31)]);
         queue.try_send(3, 32).unwrap();
         queue.try_send(3, 33).unwrap();
-        // Nobody has room now. While a message is being read the loan has, in its own slot, and the other has not.
+        // No producer has room now. While a message is being read, the loan has room in its own
+        // slot; the other producer has none.
         let other = queue.clone();
         let loan = thread::spawn(move || {
             let find = |own| other.ring.claim(id(1), Some(own), Deadline::Never, || ());
             let copy = |from, to| other.write(to, other.read(from));
-            other.ring.send_claimed(id(1), early, find, copy).unwrap();
+            other.ring.send_claimed(id(1), early, Deadline::At(0), find, copy).unwrap();
         });
         let other = queue.clone();
         let sender = thread::spawn(move || other.send(2, 20).unwrap());
@@ -335,7 +340,7 @@ fn an_unsent_loan() {
         queue.try_send(1, 10).unwrap();
         let loan = queue.ring.try_claim(id(2), None).unwrap();
         let other = queue.clone();
-        let dropper = thread::spawn(move || other.ring.free(id(2), loan));
+        let dropper = thread::spawn(move || other.ring.free_unsent(id(2), loan));
         let other = queue.clone();
         let producer = thread::spawn(move || other.try_send(1, 11).unwrap());
         let received = [queue.recv(5), queue.recv(5)];
@@ -346,7 +351,8 @@ fn an_unsent_loan() {
     });
 }
 
-/// One reaper, one producer and one consumer at once; or two reapers and one who does both.
+/// Runs one reaper, one producer and one consumer at once, or two reapers and one thread that sends
+/// and receives.
 fn death(reapers: usize, redeliver: bool, reading: bool) {
     let queue = queue(2, redeliver);
     if reading {
@@ -416,7 +422,7 @@ fn a_message_comes_back_to_one() {
     });
 }
 
-/// What was sent is received before the end; what was not sent comes back.
+/// Sent messages are received before the end, and messages that were not sent are returned.
 fn close_meets(producers: &[u32], capacity: usize) {
     let queue = queue(capacity, false);
     let threads: Vec<_> = producers
@@ -425,8 +431,8 @@ fn close_meets(producers: &[u32], capacity: usize) {
             let (queue, value) = (queue.clone(), *value);
             thread::spawn(move || match queue.try_send(value as usize / 10, value) {
                 Ok(()) => Some(value),
-                Err(stop) => {
-                    assert_eq!(stop, Stop::Closed);
+                Err(blocked) => {
+                    assert_eq!(blocked, Blocked::Closed);
                     None
                 }
             })
@@ -438,13 +444,13 @@ fn close_meets(producers: &[u32], capacity: usize) {
     loop {
         match queue.recv(5) {
             Ok(value) => received.push(value),
-            Err(stop) => break assert_eq!(stop, Stop::Closed),
+            Err(blocked) => break assert_eq!(blocked, Blocked::Closed),
         }
     }
     let sent: Vec<_> = threads.into_iter().filter_map(|thread| thread.join().unwrap()).collect();
     closer.join().unwrap();
-    assert_eq!(queue.try_recv(5), Err(Stop::Closed));
-    assert_eq!(queue.try_send(1, 0), Err(Stop::Closed));
+    assert_eq!(queue.try_recv(5), Err(Blocked::Closed));
+    assert_eq!(queue.try_send(1, 0), Err(Blocked::Closed));
     assert_once(received, sent);
 }
 
@@ -466,9 +472,9 @@ fn close_wakes_everybody() {
         full.try_send(1, 10).unwrap();
         let empty = queue(1, false);
         let other = full.clone();
-        let sender = thread::spawn(move || assert_eq!(other.send(1, 11), Err(Stop::Closed)));
+        let sender = thread::spawn(move || assert_eq!(other.send(1, 11), Err(Blocked::Closed)));
         let other = empty.clone();
-        let receiver = thread::spawn(move || assert_eq!(other.recv(5), Err(Stop::Closed)));
+        let receiver = thread::spawn(move || assert_eq!(other.recv(5), Err(Blocked::Closed)));
         full.ring.close();
         empty.ring.close();
         sender.join().unwrap();
@@ -493,7 +499,7 @@ fn close_over_a_held_slot() {
         holder.join().unwrap();
         let received: Vec<_> = last.into_iter().chain(queue.drain(5)).collect();
         assert_once(received, sent.map(|()| 11).into_iter().collect());
-        assert_eq!(queue.try_recv(5), Err(Stop::Closed));
+        assert_eq!(queue.try_recv(5), Err(Blocked::Closed));
     });
 }
 
@@ -536,8 +542,8 @@ fn a_sender_woken_too_early_passes_it_on() {
             let queue = queue.clone();
             thread::spawn(move || queue.send(me, me as u32 * 10).unwrap())
         });
-        // The second slot first: nobody can reach it yet.
-        queue.ring.free(id(3), loan);
+        // The second slot goes first, because nobody can reach it yet.
+        queue.ring.free_unsent(id(3), loan);
         let held = queue.ring.try_take(id(5)).unwrap();
         assert_eq!(queue.done(5, held), 30);
         senders.into_iter().for_each(|thread| thread.join().unwrap());

@@ -1,13 +1,13 @@
-//! The readers-writer lock: readers and a writer never together, nobody sleeps through a release, and whoever dies between
-//! any two steps is in nobody's way.
+//! The readers-writer lock: readers and a writer are never inside together, nobody sleeps through a
+//! release, and a death between any two steps blocks nobody.
 
 use super::{model, model_within, thread, Arc};
 use crate::loom::atomic::{AtomicU32, Ordering::Relaxed};
-use crate::owner::OwnerId;
-use crate::sync::rwlock::Shared;
+use crate::segment::owner::OwnerId;
+use crate::sync::rwlock::state::Shared;
 use crate::sys::clock::Deadline;
 
-/// The lock, and a value of two words that are equal unless somebody is writing.
+/// The lock, and a value of two words, which are equal unless a writer changes them.
 struct Scene {
     shared: Shared,
     value: [AtomicU32; 2],
@@ -33,7 +33,7 @@ impl Scene {
         self.value.iter().for_each(|word| word.store(next, Relaxed));
     }
 
-    /// Blocks to read; whether a writer has died.
+    /// Locks for reading. Returns whether a writer has died.
     fn read(&self, me: OwnerId) -> bool {
         let admitted = self.shared.read(me, Deadline::Never, || ()).unwrap();
         if !admitted.after_death {
@@ -43,7 +43,7 @@ impl Scene {
         admitted.after_death
     }
 
-    /// Blocks to write; whether a writer has died.
+    /// Locks for writing. Returns whether a writer has died.
     fn write(&self, me: OwnerId) -> bool {
         let admitted = self.shared.write(me, Deadline::Never, || ()).unwrap();
         if !admitted.after_death {
@@ -125,7 +125,8 @@ fn a_failed_attempt_to_write_wakes_the_reader_that_it_kept_out() {
     });
 }
 
-/// Somebody dies somewhere in an operation, and is reaped by two at once, while another waits for what it had.
+/// The victim dies somewhere in an operation. Two threads reap it at once, while another one waits
+/// for its lock.
 fn death(name: &'static str, victim: fn(&Shared), survivor: fn(&Scene) -> bool, owner_died: Option<bool>) {
     model_within(2, name, move || {
         let scene = scene();
@@ -181,7 +182,7 @@ fn a_writer_dies_draining() {
 
 #[test]
 fn a_writer_dies_inside() {
-    // The survivor may have come and gone before it.
+    // The survivor may have locked and unlocked before it.
     let inside = |shared: &Shared| _ = shared.try_write(id(3));
     death("rwlock: a writer dies inside, a reader waits", inside, |scene| scene.read(id(0)), None);
     death("rwlock: a writer dies inside, a writer waits", inside, |scene| scene.write(id(0)), None);

@@ -2,7 +2,7 @@
 
 use super::{model, thread, Arc};
 use crate::loom::atomic::{AtomicU32, Ordering::Relaxed};
-use crate::sync::semaphore::Counter;
+use crate::sync::semaphore::state::Counter;
 use crate::sys::clock::Deadline;
 
 #[test]
@@ -75,7 +75,7 @@ fn a_release_shows_what_came_before_it() {
         });
         let other = shared.clone();
         let acquirer = thread::spawn(move || {
-            // Without sleeping, which would order more than it does in earnest.
+            // Without sleeping, because a sleep orders more under loom than in the kernel.
             if other.0.try_acquire() {
                 assert_eq!(other.1.load(Relaxed), 1);
             }

@@ -1,10 +1,11 @@
-//! One writer, one reader: no message is lost, doubled or seen half-written, and nobody sleeps through an
-//! item, a free slot or the other side's end.
+//! One writer, one reader: no message is lost, doubled or seen half-written, and nobody sleeps
+//! through an item, a free slot or the other side's end.
 
 use super::{model, thread, Arc};
-use crate::owner::OwnerId;
-use crate::queue::area::Area;
-use crate::queue::ring::{Control, ReadCursor, Stuck, WriteCursor};
+use crate::queue::blocked::Blocked;
+use crate::queue::byte_ring::area::Area;
+use crate::queue::spsc::cursor::{Control, ReadCursor, WriteCursor};
+use crate::segment::owner::OwnerId;
 use crate::sys::clock::Deadline;
 
 const SLOTS: u64 = 2;
@@ -18,7 +19,8 @@ pub(super) struct Scene {
 }
 
 impl Scene {
-    /// Both roles taken. The capacity is in units of the ring's own, the area in bytes.
+    /// Creates a ring with both roles taken. The capacity is in units of the ring, the area in
+    /// bytes.
     pub(super) fn new(capacity: u64, bytes: usize) -> Arc<Scene> {
         let control = Control::new(capacity);
         control.producer().take(producer()).unwrap();
@@ -28,7 +30,7 @@ impl Scene {
         #[cfg(not(loom))]
         {
             let mut memory = vec![0u64; bytes / 8];
-            // SAFETY: the scene keeps the memory, and whoever uses the area has the scene.
+            // SAFETY: the scene keeps the memory, and each user of the area has the scene.
             let area = unsafe { Area::new(memory.as_mut_ptr().cast(), bytes) };
             Arc::new(Scene { control, area, _memory: memory })
         }
@@ -54,8 +56,8 @@ impl Sender {
         Sender(scene.clone(), WriteCursor::start(&scene.control, SLOTS).unwrap())
     }
 
-    /// As many of `values` as there is room for, at once.
-    fn try_send(&mut self, values: &[u64]) -> Result<usize, Stuck> {
+    /// Sends those of `values` for which there is room, at once.
+    fn try_send(&mut self, values: &[u64]) -> Result<usize, Blocked> {
         let room = self.1.room(&self.0.control, values.len() as u64)?;
         let count = values.len().min(room as usize);
         for (i, value) in values[..count].iter().enumerate() {
@@ -66,10 +68,10 @@ impl Sender {
         Ok(count)
     }
 
-    fn send(&mut self, value: u64) -> Result<(), Stuck> {
+    fn send(&mut self, value: u64) -> Result<(), Blocked> {
         let scene = self.0.clone();
         let attempt = || match self.try_send(&[value]) {
-            Err(Stuck::Later) => None,
+            Err(Blocked::Later) => None,
             sent => Some(sent.map(|count| assert_eq!(count, 1))),
         };
         scene.control.wait_for_space(Deadline::Never, || (), attempt).unwrap()
@@ -83,8 +85,8 @@ impl Receiver {
         Receiver(scene.clone(), ReadCursor::start(&scene.control, SLOTS).unwrap())
     }
 
-    /// At most `want` messages, at once.
-    fn try_recv(&mut self, want: u64) -> Result<Vec<u64>, Stuck> {
+    /// Receives at most `want` messages at once.
+    fn try_recv(&mut self, want: u64) -> Result<Vec<u64>, Blocked> {
         let count = self.1.ready(&self.0.control, want)?.min(want);
         let values = (0..count).map(|i| {
             let mut bytes = [0; 8];
@@ -97,10 +99,10 @@ impl Receiver {
         Ok(values)
     }
 
-    fn recv(&mut self, want: u64) -> Result<Vec<u64>, Stuck> {
+    fn recv(&mut self, want: u64) -> Result<Vec<u64>, Blocked> {
         let scene = self.0.clone();
         let attempt = || match self.try_recv(want) {
-            Err(Stuck::Later) => None,
+            Err(Blocked::Later) => None,
             received => Some(received),
         };
         scene.control.wait_for_items(Deadline::Never, || (), attempt).unwrap()
@@ -169,7 +171,7 @@ fn a_producer_dies_while_its_consumer_waits() {
         let (mut sender, mut receiver) = (Sender::new(&scene), Receiver::new(&scene));
         let receiving = thread::spawn(move || {
             assert_eq!(receiver.recv(1), Ok(vec![1]), "what the dead one sent comes first");
-            assert_eq!(receiver.recv(1), Err(Stuck::Closed));
+            assert_eq!(receiver.recv(1), Err(Blocked::Closed));
         });
         sender.try_send(&[1]).unwrap();
         let other = scene.clone();
@@ -191,8 +193,8 @@ fn a_consumer_closes_while_its_producer_waits() {
             receiver.0.control.close_consumer(consumer());
             got
         });
-        assert!(matches!(sender.send(3), Ok(()) | Err(Stuck::Closed)));
-        assert!(matches!(sender.send(4), Err(Stuck::Closed)), "nobody will ever make room");
+        assert!(matches!(sender.send(3), Ok(()) | Err(Blocked::Closed)));
+        assert!(matches!(sender.send(4), Err(Blocked::Closed)), "nobody will ever make room");
         assert_eq!(receiving.join().unwrap(), [1]);
     });
 }

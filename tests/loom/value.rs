@@ -1,11 +1,12 @@
-//! The two copies of a large value: nobody reads half of a change, and the middle of a write is nothing.
+//! The two copies of a large value: nobody reads half of a change, and an interrupted write has no
+//! effect.
 
 use super::{model, model_within, thread, Arc};
+use crate::collections::value::seqlock::Copies;
 use crate::loom::atomic::AtomicU64;
-use crate::owner::OwnerId;
-use crate::sync::owned::OwnerWord;
+use crate::segment::owner::OwnerId;
+use crate::sync::robust_word::OwnerWord;
 use crate::sys::clock::Deadline;
-use crate::value::copies::Copies;
 
 /// A value of two words, which are always equal.
 struct Scene {
@@ -40,7 +41,7 @@ impl Scene {
         assert!(self.word.release(id(index)));
     }
 
-    /// The value, if no two writers overtook the look.
+    /// Returns the value, unless a writer has finished meanwhile.
     fn try_get(&self) -> Option<u64> {
         let mut value = [0; 2];
         let is_whole = self.copies().try_read(|index, word| value[index] = word);

@@ -2,8 +2,9 @@
 
 use super::{model, thread, Arc};
 use crate::loom::atomic::{AtomicU32, Ordering::*};
-use crate::sync::wait::Waiters;
+use crate::loom::OrderedChange;
 use crate::sys::clock::Deadline;
+use crate::wait::Waiters;
 
 struct Scene {
     tokens: AtomicU32,
@@ -28,8 +29,8 @@ fn one_waiter_one_notifier() {
         let waiter = thread::spawn(move || {
             other.waiters.wait(Deadline::Never, || (), || other.take()).unwrap();
         });
-        scene.tokens.fetch_add(1, SeqCst);
-        scene.waiters.notify_one();
+        let (_, change) = scene.tokens.add_ordered(1);
+        scene.waiters.notify_one(change);
         waiter.join().unwrap();
     });
 }
@@ -45,8 +46,8 @@ fn two_waiters_two_tokens() {
             })
         });
         for _ in 0..2 {
-            scene.tokens.fetch_add(1, SeqCst);
-            scene.waiters.notify_one();
+            let (_, change) = scene.tokens.add_ordered(1);
+            scene.waiters.notify_one(change);
         }
         waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
     });
@@ -65,6 +66,25 @@ fn plain_store_and_heavy_barrier() {
         });
         scene.tokens.store(1, Release);
         scene.waiters.notify_one_light();
+        waiter.join().unwrap();
+    });
+}
+
+#[test]
+fn the_second_sleep_without_a_barrier() {
+    model("wait: asymmetric barrier, two sleeps in a row", || {
+        let scene = scene();
+        let other = scene.clone();
+        let waiter = thread::spawn(move || {
+            for token in 1..=2 {
+                let arrived = || (other.tokens.load(Acquire) >= token).then_some(());
+                other.waiters.wait_heavy(Deadline::Never, || (), arrived).unwrap();
+            }
+        });
+        for token in 1..=2 {
+            scene.tokens.store(token, Release);
+            scene.waiters.notify_one_light();
+        }
         waiter.join().unwrap();
     });
 }

@@ -1,18 +1,18 @@
-//! Waiting on several words: nobody sleeps through any of them, nobody is robbed of a wake-up by a set, and a helper hands
-//! its words back.
+//! Waiting on several words: nobody sleeps through any of them, a set takes nobody's wake-up, and a
+//! helper hands its words back.
 
 use super::spsc::Scene;
 use super::{model, model_within, thread, Arc};
-use crate::queue::ring::WriteCursor;
-use crate::sync::event::Flag;
-use crate::sync::semaphore::Counter;
-use crate::sync::wait::{wait_by, Pace};
+use crate::queue::spsc::cursor::WriteCursor;
+use crate::sync::event::state::Flag;
+use crate::sync::semaphore::state::Counter;
 use crate::sys::clock::Deadline;
 use crate::sys::futex::{wait_any, Spot};
-use crate::waitset::orders::Orders;
+use crate::wait::{wait_by, Pace};
+use crate::waitset::handoff::Orders;
 use crate::waitset::source::{announce, Source};
 
-/// A wait of a set, as the handle does it; gives which are ready.
+/// Waits as the handle of a set does. Returns the sources that are ready.
 fn wait(sources: &[Source<'_>]) -> Vec<usize> {
     let spots = std::cell::RefCell::new(Vec::new());
     let has_announced = std::cell::Cell::new(false);
@@ -61,8 +61,8 @@ fn finish(threads: [thread::JoinHandle<()>; 2]) {
     threads.into_iter().for_each(|thread| thread.join().unwrap());
 }
 
-/// One permit, which a plain receiver sleeps for. The set may be woken in its place, for the permit or for the event, and
-/// does not take it.
+/// A plain waiter sleeps for the only permit. The set may be woken instead, by the permit or by the
+/// event, and does not take the permit.
 #[test]
 fn a_swallowed_wake_up_is_passed_on() {
     model_within(2, "waitset: a set that leaves the permit to a plain acquirer", || {
@@ -95,7 +95,7 @@ fn a_plain_store() {
     });
 }
 
-/// A helper: what its set arms it with, and the set's bell.
+/// A helper: its orders, its list, and the bell of its set.
 struct Post {
     orders: Orders,
     list: Cell<Vec<Spot>>,
@@ -123,7 +123,7 @@ impl<T> Cell<T> {
     }
 }
 
-// SAFETY: the orders say whose the list is; that they do is what the model shows.
+// SAFETY: the orders say who owns the list, as the model shows.
 unsafe impl Send for Post {}
 // SAFETY: as above.
 unsafe impl Sync for Post {}
@@ -162,7 +162,8 @@ fn a_helper_rings_and_hands_back() {
             post.orders.dismiss();
             post.orders.settle();
         }
-        // Who rang saw the permit; this thread may see it a moment later, and a set looks again.
+        // The helper that rang saw the permit. This thread may see it a moment later, and a set
+        // checks again.
         while !counter.try_acquire() {
             thread::yield_now();
         }
@@ -173,7 +174,7 @@ fn a_helper_rings_and_hands_back() {
     });
 }
 
-/// The set has waited long enough: the helper hands back, whether it sleeps or has not begun to.
+/// The set's wait ends. The helper hands its words back, whether it sleeps already or not.
 #[test]
 fn a_helper_is_dismissed() {
     model("waitset: a helper is dismissed", || {

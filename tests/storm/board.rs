@@ -1,13 +1,14 @@
-//! The board: memory beside the library under test, in which all write down what they do, and which outlives them.
+//! The board: memory beside the library under test. All processes of the storm record there what
+//! they do, and it outlives them.
 //!
-//! A memfd that only processes keep open, so that nothing is left of it, however the storm ends. All of it is atomic words:
+//! It is a memfd, so nothing is left of it, however the storm ends. It consists of atomic words:
 //!
 //! | words | meaning |
 //! |---|---|
 //! | [`GLOBALS`] | phase, counts of faults, recoveries, delays |
 //! | [`TEXTS`] of [`TEXT_WORDS`] | the first faults in words: length, bytes |
-//! | [`WORKERS`] of [`WORKER_WORDS`] | what a worker does now, and what was done to it |
-//! | [`MEMBERS`] of [`MEMBER_WORDS`] | what a member writes down for its verdict |
+//! | [`WORKERS`] of [`WORKER_WORDS`] | a worker's operation, and the kills and stops that hit it |
+//! | [`MEMBERS`] of [`MEMBER_WORDS`] | notes of a member for its verdict |
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsRawFd, FromRawFd};
@@ -16,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 const GLOBALS: usize = 64;
 const TEXTS: usize = 32;
 const TEXT_WORDS: usize = 64;
-/// Most workers at a time.
+/// The largest number of workers at a time.
 pub const WORKERS: usize = 64;
 const WORKER_WORDS: usize = 16;
 const MEMBERS: usize = 40;
@@ -27,24 +28,24 @@ const WORKERS_AT: usize = TEXTS_AT + TEXTS * TEXT_WORDS;
 const MEMBERS_AT: usize = WORKERS_AT + WORKERS * WORKER_WORDS;
 const WORDS: usize = MEMBERS_AT + MEMBERS * MEMBER_WORDS;
 
-/// What must not happen.
+/// Faults: observations that must not occur.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Sent and not received, or a permit that is gone.
+    /// A message that was sent and not received, or a permit that is gone.
     Lost,
-    /// Received twice, created twice, held by two.
+    /// A message received twice, a name created twice, a lock with two holders.
     Doubled,
     /// Half of one value and half of another.
     Torn,
-    /// Something that should have ended or come back has not.
+    /// A call that did not end, or a slot or permit that did not come back.
     Stuck,
-    /// All else: errors that nothing explains, panics, a living one that was robbed, leftovers.
+    /// All else: unexpected errors, panics, a living holder that lost its lock, leftovers.
     Broken,
 }
 
 pub const FAULTS: [Fault; 5] = [Fault::Lost, Fault::Doubled, Fault::Torn, Fault::Stuck, Fault::Broken];
 
-/// Nanoseconds of the monotonic clock, which all processes share.
+/// Returns the time of the monotonic clock in nanoseconds. All processes share it.
 pub fn now() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the timespec is ours to write.
@@ -52,30 +53,30 @@ pub fn now() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// What a worker does now, and what was done to it.
+/// The operation of a worker, and the kills and stops that hit it.
 #[repr(C)]
 pub struct Worker {
-    /// Which of the processes that had this place it is; the first is 1.
+    /// The number of processes that have had this index, including this one.
     pub incarnation: AtomicU64,
-    /// The last of them that was killed, written before the kill, and when.
+    /// The last incarnation that was killed, written before the kill. The next word is the time.
     pub killed: AtomicU64,
     pub killed_at: AtomicU64,
-    /// Operations done, by all of them.
+    /// The operations of all incarnations.
     pub operations: AtomicU64,
     /// The member and the first letters of the operation that it is in.
     pub member: AtomicU64,
     pub operation: AtomicU64,
-    /// Not 0: it waits without a deadline, maybe for what a stopped one holds.
+    /// Not 0 if it waits without a deadline, maybe for a lock of a stopped worker.
     pub patient: AtomicU64,
     /// Changes before each stop and before each continuation.
     pub stops: AtomicU64,
     _rest: [AtomicU64; WORKER_WORDS - 8],
 }
 
-/// What all have in common.
+/// The words that all workers share.
 #[repr(C)]
 pub struct Common {
-    /// Not 0: the workers shall end.
+    /// Not 0 if the workers are to end.
     pub over: AtomicU64,
     faults: [AtomicU64; FAULTS.len()],
     texts: AtomicU64,
@@ -96,7 +97,7 @@ pub struct Board {
 
 impl Board {
     pub fn create() -> Board {
-        // SAFETY: the name is a C string; what comes back is a new descriptor or -1.
+        // SAFETY: the name is a C string, and the result is a new descriptor or -1.
         let file = unsafe {
             let fd = libc::memfd_create(c"pagemate-storm".as_ptr(), libc::MFD_CLOEXEC);
             assert!(fd >= 0, "no memfd");
@@ -107,7 +108,8 @@ impl Board {
         Board { map: memmap2::MmapRaw::map_raw(&file).unwrap(), _file: file, path }
     }
 
-    /// The board of the storm that started this process; none: that storm is over.
+    /// Opens the board of the storm that started this process. Returns `None` if that storm is
+    /// over.
     pub fn open(path: &str) -> Option<Board> {
         let file = OpenOptions::new().read(true).write(true).open(path).ok()?;
         Some(Board { map: memmap2::MmapRaw::map_raw(&file).ok()?, _file: file, path: path.to_string() })
@@ -118,12 +120,14 @@ impl Board {
     }
 
     fn words(&self) -> &[AtomicU64] {
-        // SAFETY: the mapping has 8 * WORDS bytes, is page-aligned and lives as long as `self`; any bytes are atomics.
+        // SAFETY: the mapping has 8 * WORDS bytes, is page-aligned and lives as long as `self`; any
+        // bytes are atomics.
         unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast(), WORDS) }
     }
 
     pub fn common(&self) -> &Common {
-        // SAFETY: the board begins with GLOBALS words, which are at least a Common; any bytes are one.
+        // SAFETY: the board begins with GLOBALS words, which are at least a Common; any bytes are
+        // one.
         unsafe { &*self.map.as_ptr().cast() }
     }
 
@@ -137,7 +141,7 @@ impl Board {
         &self.words()[MEMBERS_AT + index * MEMBER_WORDS..][..MEMBER_WORDS]
     }
 
-    /// Whether this incarnation of the worker was killed, or is about to be: since when.
+    /// Returns the time at which this incarnation of the worker was killed, or `None`.
     pub fn killed_at(&self, slot: usize, incarnation: u64) -> Option<u64> {
         let worker = self.worker(slot);
         (worker.killed.load(SeqCst) >= incarnation).then(|| worker.killed_at.load(SeqCst))

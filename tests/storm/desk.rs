@@ -1,11 +1,11 @@
-//! A desk: where one process of the storm works, with its dice, its line on the board, and its watch.
+//! A desk: the tools of one process of the storm: its dice, its line on the board, and its clock.
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use crate::board::{now, Board, Fault};
 
-/// Numbers from a seed. The same seed gives the same numbers; what the scheduler makes of them it does not.
+/// Numbers from a seed. The same seed gives the same numbers, but not the same schedule.
 pub struct Random(u64);
 
 impl Random {
@@ -25,7 +25,7 @@ impl Random {
     }
 }
 
-/// Scatters a number over all bits: what messages are filled with, and seeds made from seeds.
+/// Scatters a number over all bits, for the contents of messages and for further seeds.
 pub fn mix(value: u64) -> u64 {
     let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -36,7 +36,7 @@ pub fn mix(value: u64) -> u64 {
 pub struct Desk<'a> {
     pub board: &'a Board,
     pub random: Random,
-    /// Its place among the workers; the last one is the storm's own, for verdicts.
+    /// The index among the workers. The last one is the storm's own, for verdicts.
     pub slot: usize,
     pub incarnation: u64,
     member: usize,
@@ -48,13 +48,13 @@ impl<'a> Desk<'a> {
         Desk { board, random, slot, incarnation, member: 0, name: "" }
     }
 
-    /// What follows is about this member.
+    /// Turns to this member: the calls that follow are about it.
     pub fn turn_to(&mut self, member: usize, name: &'static str) {
         (self.member, self.name) = (member, name);
         self.board.worker(self.slot).member.store(member as u64, SeqCst);
     }
 
-    /// Which member that is, for a child that writes down the same.
+    /// Returns the index of the present member, for a child that uses the same words.
     pub fn member(&self) -> usize {
         self.member
     }
@@ -69,7 +69,7 @@ impl<'a> Desk<'a> {
         self.board.fault(fault, &format!("{name}: {} (worker {slot}.{incarnation})", text.as_ref()));
     }
 
-    /// What this process is about to do, for who finds it stuck.
+    /// Records the next operation, for the report of a process that is stuck.
     pub fn begin(&self, operation: &str) {
         let mut letters = [0; 8];
         letters.iter_mut().zip(operation.bytes()).for_each(|(letter, byte)| *letter = byte);
@@ -80,7 +80,7 @@ impl<'a> Desk<'a> {
         self.board.worker(self.slot).operations.fetch_add(1, SeqCst);
     }
 
-    /// An operation that does not block.
+    /// Does an operation that does not block.
     pub fn act<R>(&self, operation: &str, body: impl FnOnce() -> R) -> R {
         self.begin(operation);
         let result = body();
@@ -88,8 +88,8 @@ impl<'a> Desk<'a> {
         result
     }
 
-    /// An operation with a deadline, which gets the time that it may take. Notes by how much it was late, unless this process was
-    /// stopped meanwhile.
+    /// Does an operation with a deadline. `body` gets the timeout. Records how late it was, unless
+    /// this process was stopped meanwhile.
     pub fn timed<R>(&mut self, operation: &str, body: impl FnOnce(Duration) -> R) -> R {
         let most = if self.random.one_in(8) { 100_000 } else { 3_000 };
         let timeout = Duration::from_micros(self.random.below(most));
@@ -105,7 +105,7 @@ impl<'a> Desk<'a> {
         result
     }
 
-    /// An operation without a deadline.
+    /// Does an operation without a deadline.
     pub fn patient<R>(&self, operation: &str, body: impl FnOnce() -> R) -> R {
         let patient = &self.board.worker(self.slot).patient;
         self.begin(operation);
@@ -116,7 +116,7 @@ impl<'a> Desk<'a> {
         result
     }
 
-    /// Lets some time pass, mostly none: for whoever holds something.
+    /// Lets some time pass, mostly none. Called while holding something.
     pub fn dawdle(&mut self) {
         let micros = match self.random.below(64) {
             0 => 5_000,
@@ -130,19 +130,20 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// Somebody found what a worker held that was killed at this time.
+    /// Records that the lock of a worker that was killed at this time was acquired again.
     pub fn recovered(&self, killed_at: u64) {
         self.board.common().recoveries.fetch_add(1, SeqCst);
         self.board.common().slowest_recovery.fetch_max(now().saturating_sub(killed_at), SeqCst);
     }
 
-    /// Who this process is in one word; never 0.
+    /// Returns this process's identity in one word, which is never 0.
     fn tag(&self) -> u64 {
         (self.slot as u64) << 32 | self.incarnation
     }
 
-    /// Writes down who is the only holder, as it claims: of this is asked that nobody else is it, but one that died, and that is
-    /// told (`owner_died`). Done after acquiring and undone before releasing.
+    /// Records that this process is the only holder. Reports a fault if there is another one,
+    /// unless that one has died and `owner_died` says so. The record is written after acquiring and
+    /// removed before releasing.
     pub fn hold<'b>(&self, word: &'b AtomicU64, owner_died: bool) -> Sole<'b> {
         let before = word.swap(self.tag(), SeqCst);
         if before != 0 {
@@ -163,7 +164,7 @@ impl<'a> Desk<'a> {
     }
 }
 
-/// While it lives, the board says that this process is the only holder.
+/// While this lives, the board names this process as the only holder.
 pub struct Sole<'a>(&'a AtomicU64);
 
 impl Drop for Sole<'_> {

@@ -1,18 +1,19 @@
 //! The storm: processes at random operations on shared objects, and a killer among them.
 //!
-//! A round has fresh objects. Workers do random operations on random ones of them; the killer kills workers with SIGKILL and
-//! starts others in their places, stops some with SIGSTOP and lets them go on. All write down on a [`board`] beside the
-//! library what they do, so that in the end a verdict is possible on what was lost, doubled, torn or stuck. Any of these makes
-//! the program fail.
+//! A round has fresh objects. Workers do random operations on random ones of them. The killer kills
+//! workers with SIGKILL and starts others in their place. It stops some with SIGSTOP and continues
+//! them. All record on a [`board`] beside the library what they do, so that a verdict at the end
+//! can tell what was lost, doubled, torn or stuck. Any of these makes the program fail.
 //!
-//! Who makes no progress for [`PATIENCE`] while nobody has stopped it is stuck. While somebody is stopped, all others must get
-//! on, but those that wait without a deadline.
+//! A worker that makes no progress for [`PATIENCE`] although nobody has stopped it is stuck. While
+//! one is stopped, all others must go on, except those that wait without a deadline.
 //!
 //! # A new object
 //!
-//! Implement [`member::Member`] in a file of [`members`] and add its recipe there. A step is one operation with all its
-//! consequences; what must be true is checked in the step itself where that is possible, with words on the board, and else in
-//! the verdict. What a killed worker may leave undone it writes down before, and `bury` settles it:
+//! Implement [`member::Member`] in a file of [`members`] and add its recipe there. A step is one
+//! operation with all its consequences. It checks with words on the board what must be true, as far
+//! as it can; the verdict checks the rest. A worker records an unfinished step before it begins it.
+//! If the worker is killed, `bury` accounts for the record:
 //!
 //! ```ignore
 //! struct Bell(Event);
@@ -37,9 +38,10 @@
 //!
 //! # Runs
 //!
-//! `cargo test --test storm` takes some seconds. `STORM_SECONDS=3600 cargo test --release --test storm` takes an hour;
-//! `STORM_PROCESSES` says how many workers there are, `STORM_SEED` repeats the dice of a run, which is printed, though not what the
-//! scheduler makes of them. `STORM_ONLY=queue` takes the objects with `queue` in their names.
+//! `cargo test --test storm` takes some seconds. `STORM_SECONDS=3600 cargo test --release --test
+//! storm` takes an hour; `STORM_PROCESSES` is the number of workers. `STORM_SEED` repeats the dice
+//! of a run, whose seed is printed, but not its schedule. `STORM_ONLY=queue` takes the objects with
+//! `queue` in their names.
 
 mod board;
 mod desk;
@@ -53,10 +55,10 @@ use std::time::{Duration, Instant, SystemTime};
 use board::FAULTS;
 use desk::{mix, Random};
 
-/// So long nothing may take that should happen at once, on a machine busy with other things.
+/// Limit for everything that should happen at once, on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Longest round: the ledgers have room for it, and every verdict ends one.
+/// Longest round: the ledgers have room for it, and a verdict follows each round.
 const ROUND: Duration = Duration::from_secs(5);
 
 fn setting(name: &str) -> Option<u64> {
@@ -66,6 +68,14 @@ fn setting(name: &str) -> Option<u64> {
 
 fn main() {
     pagemate::init();
+    let has = |flag: &str| std::env::args().any(|arg| arg == flag);
+    if has("--list") {
+        // Some runners ask a test program for its tests. This is one test.
+        if !has("--ignored") {
+            println!("storm: test");
+        }
+        return;
+    }
     let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let seed = setting("STORM_SEED").unwrap_or(time.as_nanos() as u64 & 0xffff_ffff);
     let seconds = setting("STORM_SECONDS").unwrap_or(5);
@@ -81,8 +91,8 @@ fn main() {
         rounds += 1;
     }
     println!(
-        "{rounds} rounds: {} operations, {} kills, {} stops, {} recoveries, the slowest after {:?}; the latest wait ended {:?} \
-         after its deadline",
+        "{rounds} rounds: {} operations, {} kills, {} stops, {} recoveries, the slowest after {:?}; the \
+         latest wait ended {:?} after its deadline",
         sum.operations,
         sum.kills,
         sum.stops,

@@ -1,4 +1,4 @@
-//! What takes part in the storm: an object, what workers do with it, and what must be true of it.
+//! A member of the storm: an object, the workers' operations on it, and checks of its promises.
 
 use std::path::PathBuf;
 
@@ -8,38 +8,40 @@ use crate::desk::Desk;
 
 /// Where the objects of a round are.
 pub struct Site {
-    /// Everything that has a name inside of a segment.
+    /// The segment of the objects that have a name inside of one.
     pub segment: Segment,
-    /// A directory of the storm's own, for names of their own.
+    /// The storm's directory, for objects with a name of their own.
     pub dir: PathBuf,
 }
 
 impl Site {
-    /// A place with a name of its own.
+    /// Returns a place with a name of its own.
     pub fn file(&self, name: impl Into<String>) -> Place {
         Place::in_dir(&self.dir, name)
     }
 }
 
-/// One object of the storm, or several that belong together, as one process has them.
+/// One process's handles of an object of the storm, or of several that belong together.
 pub trait Member {
-    /// A worker does something at random, and says what it found wrong. Every wait in it must have a deadline or be
-    /// [`Desk::patient`]; it gives up everything that it acquires.
+    /// Does a random operation in a worker, and reports faults. Every wait in it must have a
+    /// deadline or be [`Desk::patient`]. It releases everything that it acquires.
     fn step(&mut self, desk: &mut Desk);
 
-    /// In the storm's own process, when a worker has died and before its place is taken again: settles what the dead one had
-    /// written down as its own.
+    /// Accounts for the records of a dead worker, before another one takes its index. Runs in the
+    /// storm's own process.
     fn bury(&mut self, _desk: &mut Desk, _slot: usize) {}
 
-    /// In the storm's own process, while the workers are ending, again and again: does what somebody may wait for without a
-    /// deadline, and which the others no longer do.
+    /// Does what a worker may wait for without a deadline, since the others no longer do it. Runs
+    /// in the storm's own process, again and again while the workers end.
     fn relieve(&mut self, _desk: &mut Desk) {}
 
-    /// In the storm's own process, when all workers have ended: says what is lost, doubled or stuck.
+    /// Reports what is lost, doubled or stuck. Runs in the storm's own process when all workers
+    /// have ended.
     fn verdict(&mut self, desk: &mut Desk);
 }
 
-/// How a member comes about. `join` runs in every process, in any order; whoever is first creates.
+/// How to create or open a member. `join` runs in every process, in any order, and the first
+/// creates.
 pub struct Recipe {
     pub name: &'static str,
     pub join: fn(&Site, &'static str) -> pagemate::Result<Box<dyn Member>>,

@@ -12,14 +12,15 @@ use crate::member::{Member, Site};
 use crate::worker::{recipes, work, SEGMENT};
 use crate::PATIENCE;
 
-/// How long the killer sleeps between two looks, at most.
+/// The longest sleep of the killer between two checks.
 const TICK: Duration = Duration::from_millis(10);
-/// Bytes that a segment may have committed at the end. Objects have fixed names, so it does not grow with time.
+/// Bytes that a segment may have committed at the end. Objects have fixed names, so it does not
+/// grow with time.
 const COMMITTED: u64 = 16 << 20;
-/// The storm's own place on the board.
+/// The storm's own index on the board.
 const OWN: usize = WORKERS - 1;
 
-/// What a round, or all of them, came to.
+/// The totals of a round, or of all rounds.
 #[derive(Default)]
 pub struct Tally {
     pub operations: u64,
@@ -43,7 +44,7 @@ impl Tally {
     }
 }
 
-/// A directory in shared memory, gone with this value.
+/// A directory in shared memory, which is removed with this value.
 struct Dir(PathBuf);
 
 impl Drop for Dir {
@@ -52,14 +53,15 @@ impl Drop for Dir {
     }
 }
 
-/// A worker as the killer sees it. Dropped, it is dead.
+/// A worker as the killer sees it. Dropping it kills the worker.
 struct Victim {
     slot: usize,
     incarnation: u64,
     process: Option<Process<()>>,
-    /// When it was last seen to get on: operations, and for how many looks' time it has not.
+    /// Its operations at the last check, and the time since they last changed.
     seen: (u64, Duration),
-    /// It is stopped: until when at least, and what the others had done then.
+    /// If it is stopped: the earliest time of its continuation, and the operations of the others at
+    /// the stop.
     stopped: Option<(Instant, Vec<u64>)>,
 }
 
@@ -151,14 +153,14 @@ impl Storm<'_> {
         Victim { slot, incarnation, process, seen: (0, Duration::ZERO), stopped: None }
     }
 
-    /// Waits for the end of a worker, settles its affairs and starts another one in its place.
+    /// Waits for the end of a worker, accounts for its records and starts another one in its place.
     fn replace(&mut self, index: usize, killed: bool) {
         self.bury(index, killed);
         let slot = self.victims[index].slot;
         self.victims[index] = self.spawn(slot);
     }
 
-    /// Waits for the end of a worker, and settles its affairs.
+    /// Waits for the end of a worker, and accounts for its records.
     fn bury(&mut self, index: usize, killed: bool) {
         let Some(process) = self.victims[index].process.take() else { return };
         match process.join() {
@@ -198,7 +200,8 @@ impl Storm<'_> {
         self.victims[index].stopped = None;
     }
 
-    /// Whether all who could have got on since somebody was stopped, and have done so.
+    /// Returns whether all others have made progress since the stop, except those that wait without
+    /// a deadline.
     fn got_on(&self, done: &[u64]) -> bool {
         self.victims.iter().filter(|victim| victim.stopped.is_none()).all(|victim| {
             let worker = self.board.worker(victim.slot);
@@ -206,12 +209,12 @@ impl Storm<'_> {
         })
     }
 
-    /// Looks who gets on and who does not. True: somebody is stuck.
+    /// Checks which workers make progress. Returns true if one is stuck.
     fn watch(&mut self, elapsed: Duration) -> bool {
         for victim in self.victims.iter_mut().filter(|victim| victim.stopped.is_none()) {
             let worker = self.board.worker(victim.slot);
             let done = worker.operations.load(SeqCst);
-            // A look that was late itself does not count for more.
+            // A late check does not count for more time.
             let idle =
                 if done == victim.seen.0 { victim.seen.1 + elapsed.min(5 * TICK) } else { Duration::ZERO };
             victim.seen = (done, idle);
@@ -228,7 +231,7 @@ impl Storm<'_> {
         false
     }
 
-    /// Kills and stops at random moments. True: somebody is stuck.
+    /// Kills and stops at random moments. Returns true if a worker is stuck.
     fn rage(&mut self, length: Duration) -> bool {
         let end = Instant::now() + length;
         let mut last = Instant::now();
@@ -254,7 +257,7 @@ impl Storm<'_> {
             }
             let index = self.desk.random.below(self.victims.len() as u64) as usize;
             match self.desk.random.below(8) {
-                // Stopped or not: who holds what another one is to get may die without having gone on.
+                // Stopped or not, because the holder of a lock may also die while it is stopped.
                 0 => {
                     self.kill(index);
                     self.replace(index, true);
@@ -270,7 +273,7 @@ impl Storm<'_> {
         false
     }
 
-    /// Ends the workers: asks them to, or kills them all. True: somebody does not end.
+    /// Ends the workers: asks them to end, or kills them all. Returns true if one does not end.
     fn calm(&mut self) -> bool {
         for index in 0..self.victims.len() {
             if self.victims[index].stopped.is_some() {
@@ -303,7 +306,7 @@ impl Storm<'_> {
             member.verdict(&mut self.desk);
         }
         self.desk.turn_to(0, "segment");
-        // Somebody waits for what only another process can give, and so looks for the dead.
+        // This process waits for a message that never comes, and so checks for the dead.
         let nothing = Queue::<u64>::open_or_create(self.site.segment.at("nothing"), 1).unwrap().0;
         let begin = Instant::now();
         loop {
@@ -323,7 +326,8 @@ impl Storm<'_> {
     }
 }
 
-/// Nothing may be left in the directory but what a sweep removes, and no process but this one.
+/// Checks that the directory has nothing but files that a sweep removes, and that no other process
+/// is left.
 fn tidy(board: &Board, dir: &Path) {
     if let Err(error) = inspect::sweep(Some(dir)) {
         board.fault(Fault::Broken, &format!("sweep: {error}"));
@@ -332,7 +336,7 @@ fn tidy(board: &Board, dir: &Path) {
     if !left.is_empty() {
         board.fault(Fault::Broken, &format!("left behind: {left:?}"));
     }
-    let children = pagemate::active_children();
+    let children = pagemate::process::active_children();
     if !children.is_empty() {
         board.fault(Fault::Broken, &format!("processes left behind: {children:?}"));
     }

@@ -1,4 +1,4 @@
-//! What a worker does until it is killed, or the round is over, or it leaves by itself.
+//! The worker: does operations until it is killed, the round is over, or it leaves by itself.
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::SeqCst;
@@ -13,8 +13,8 @@ use crate::members;
 /// The segment's name in the storm's directory.
 pub const SEGMENT: &str = "objects";
 
-/// What a worker is told: the board, the directory, which objects, its place, the seed of its dice, and maybe the segment, which
-/// it else opens by name.
+/// The orders of a worker: the board, the directory, the objects, its index, the seed of its dice,
+/// and maybe the segment. Without one it opens the segment by name.
 pub type Orders = (String, String, String, u64, u64, u64, Option<Segment>);
 
 /// The members that a round has.
@@ -44,7 +44,7 @@ fn steps(desk: &mut Desk, dir: PathBuf, only: &str, segment: Option<Segment>) ->
         let index = desk.random.below(members.len() as u64) as usize;
         let (name, member) = &mut members[index];
         desk.turn_to(index, name);
-        // Several in a row: two that are at the same object at the same time are what it is about.
+        // Several in a row, so that workers often use the same object at the same time.
         for _ in 0..=desk.random.below(8) {
             member.step(desk);
         }

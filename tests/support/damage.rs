@@ -1,4 +1,4 @@
-//! Damage: an object's bytes in its file, to be overwritten under the feet of its handles.
+//! Damage: overwrites an object's bytes in its file while handles to it are open.
 
 #![allow(dead_code)]
 
@@ -13,7 +13,7 @@ pub(crate) struct Object {
 }
 
 impl Object {
-    /// The object in the segment of this name whose bytes begin with `words`.
+    /// Finds the object in the segment of this name whose bytes begin with `words`.
     pub(crate) fn find(name: &str, words: &[u64]) -> Object {
         let file =
             OpenOptions::new().read(true).write(true).open(format!("/dev/shm/pagemate.{name}")).unwrap();
@@ -34,7 +34,8 @@ impl Object {
     }
 }
 
-/// Calls `body` with each offset below `len` and each of three values: none of them may panic or take long.
+/// Calls `body` with each offset below `len` and each of three values: none of them may panic or
+/// take long.
 pub(crate) fn each(len: usize, body: impl Fn(usize, u8) + Send + Sync + 'static) {
     let mut random = 0x9e37_79b9_u32;
     let body = std::sync::Arc::new(body);
@@ -47,7 +48,7 @@ pub(crate) fn each(len: usize, body: impl Fn(usize, u8) + Send + Sync + 'static)
                 body(offset, value);
                 let _ = done.send(());
             });
-            match ended.recv_timeout(Duration::from_secs(20)) {
+            match ended.recv_timeout(Duration::from_secs(60)) {
                 Ok(()) => thread.join().unwrap(),
                 Err(mpsc::RecvTimeoutError::Timeout) => panic!("byte {offset} set to {value:#x}: it hangs"),
                 Err(_) => panic!("byte {offset} set to {value:#x}: it panics"),

@@ -1,4 +1,4 @@
-//! A child made by `fork`, which runs a closure and is gone with the test.
+//! A child made by `fork`, which runs a closure. Its test kills it or waits for it.
 
 #![allow(dead_code)]
 
@@ -6,8 +6,9 @@ pub(crate) struct Forked(libc::pid_t);
 
 impl Forked {
     pub(crate) fn run(body: impl FnOnce() -> i32) -> Forked {
-        // SAFETY: the child runs `body`, which takes no lock that another thread of the test may hold but the
-        // allocator's, which glibc hands over consistently, and ends without unwinding into the harness.
+        // SAFETY: the child runs `body`, which takes no lock that another thread of the test may
+        // hold but the allocator's, which glibc hands over consistently, and ends without unwinding
+        // into the harness.
         match unsafe { libc::fork() } {
             0 => {
                 let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or(99);
@@ -18,11 +19,15 @@ impl Forked {
         }
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.0 as u32
+    }
+
     pub(crate) fn kill(&self) {
         self.signal(libc::SIGKILL);
     }
 
-    /// SIGSTOP or SIGCONT, for instance. A stop has happened when this returns.
+    /// Sends a signal, such as SIGSTOP or SIGCONT. A stop has happened when this returns.
     pub(crate) fn signal(&self, signal: i32) {
         // SAFETY: the pid is our child's, which has not been waited for.
         unsafe { libc::kill(self.0, signal) };
@@ -32,7 +37,7 @@ impl Forked {
         }
     }
 
-    /// Its exit code; 0 after a signal.
+    /// Waits for the end. Returns the exit code, or 0 after a signal.
     pub(crate) fn wait(self) -> i32 {
         let mut status = 0;
         // SAFETY: the pid is our child's, and status is ours to write.

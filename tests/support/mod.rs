@@ -1,13 +1,19 @@
-//! What several test binaries share: a log in a mapped file that outlives its writer, randomness from a printed seed.
+//! Helpers of several tests: a log in a mapped file that outlives its writer, randomness from a
+//! printed seed, and waiting for a condition.
 
 #![allow(dead_code)]
+
+pub(crate) mod damage;
+pub(crate) mod deeds;
+pub(crate) mod forked;
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-/// Numbers appended by one process and read by another, also after the first was killed. The count is written last.
+/// Numbers appended by one process and read by another, also after the first was killed. The count
+/// is written last.
 pub(crate) struct Log {
     map: memmap2::MmapRaw,
     path: PathBuf,
@@ -16,7 +22,7 @@ pub(crate) struct Log {
 const WORDS: usize = 1 << 16;
 
 impl Log {
-    /// A new log in the temporary directory.
+    /// Creates a log in the temporary directory.
     pub(crate) fn create(name: &str) -> Log {
         let path = std::env::temp_dir().join(format!("pagemate-test-{name}-{}", std::process::id()));
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
@@ -24,7 +30,7 @@ impl Log {
         Log { map: memmap2::MmapRaw::map_raw(&file).unwrap(), path }
     }
 
-    /// The log of another process.
+    /// Opens the log of another process.
     pub(crate) fn open(path: impl Into<PathBuf>) -> Log {
         let path = path.into();
         let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
@@ -40,7 +46,8 @@ impl Log {
     }
 
     fn words(&self) -> &[AtomicU64] {
-        // SAFETY: the mapping has 8 * WORDS bytes, is page-aligned and lives as long as `self`; any bytes are atomics.
+        // SAFETY: the mapping has 8 * WORDS bytes, is page-aligned and lives as long as `self`; any
+        // bytes are atomics.
         unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast(), WORDS) }
     }
 
@@ -83,7 +90,8 @@ impl Random {
         self.0 % bound
     }
 
-    /// Lets a random time up to `most` pass, without sleeping: the moment of a kill, not an order of events.
+    /// Lets a random time up to `most` pass without sleeping. It sets the moment of a kill and
+    /// orders nothing.
     pub(crate) fn moment(&mut self, most: Duration) {
         let end = Instant::now() + Duration::from_nanos(self.below(most.as_nanos() as u64));
         while Instant::now() < end {
@@ -92,11 +100,17 @@ impl Random {
     }
 }
 
-/// Waits with a generous deadline for something that another process does.
+/// Waits, with a generous deadline, until another process has done something.
+#[track_caller]
 pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !holds() {
         assert!(begin.elapsed() < Duration::from_secs(60), "still not: {what}");
-        std::thread::yield_now();
+        if begin.elapsed() < Duration::from_millis(1) {
+            std::thread::yield_now();
+        } else {
+            // Other tests need the processor too.
+            std::thread::sleep(Duration::from_micros(200));
+        }
     }
 }

@@ -1,6 +1,7 @@
-//! What an object costs that nobody else wants: a deed done over and over on one core.
+//! The cost of an object that nobody else wants: an operation repeated on one core.
 //!
-//! Figure: the median over blocks. Each deed says whether what it found was right, and the object is tried before.
+//! Figure: the median over blocks. Each operation returns whether what it found was right, and the
+//! object is tried before.
 
 use std::time::Instant;
 
@@ -11,11 +12,11 @@ use crate::peer::Setup;
 use crate::session::{self, Near, Repetition};
 use crate::stats::median;
 
-/// What is done over and over.
+/// The operation that is repeated.
 pub trait Deed<E> {
-    /// Whether the object does what it is for.
+    /// Returns whether the object does its job.
     fn works(end: &mut E) -> bool;
-    /// For the `nth` time, counted from 0: whether all was right.
+    /// Runs for the `nth` time, counted from 0. Returns whether all was right.
     fn again(end: &mut E, nth: u64) -> bool;
 }
 
@@ -128,7 +129,7 @@ fn measure<D: Deed<E>, E>(near: &mut Near<'_, E>, plan: &Plan) -> Result<Repetit
     Ok(repetition)
 }
 
-/// What a deed took, block by block.
+/// Returns the time of a deed, block by block.
 fn blocks<D: Deed<E>, E>(end: &mut E, count: u64, next: &mut u64) -> Result<Vec<f64>> {
     let mut times = Vec::with_capacity(count as usize);
     for _ in 0..count {

@@ -1,7 +1,7 @@
 //! Rounds of a barrier between two processes.
 //!
-//! Each side writes its round on a line before it waits and finds the other's there afterwards; each round singles out one
-//! of the two.
+//! Each side writes its round on a line before it waits and finds the other's there afterwards.
+//! Each round singles out one of the two.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
@@ -50,9 +50,9 @@ where
 }
 
 const BLOCK: u64 = 100;
-/// Rounds before anything is measured: they check, warm up and say how long one takes.
+/// Rounds before anything is measured: they check, warm up and time one.
 const FIRST: u64 = 2_000;
-/// What the far side answers if the near one was not there.
+/// The far side's answer if the near one was not there.
 const WRONG: u64 = u64::MAX;
 
 fn measure<E: Meeting>(near: &mut Near<'_, E>, plan: &Plan) -> Result<Repetition> {
@@ -64,7 +64,7 @@ fn measure<E: Meeting>(near: &mut Near<'_, E>, plan: &Plan) -> Result<Repetition
     })
 }
 
-/// So many rounds: what one took, block by block.
+/// Runs `count` rounds; returns the time of one, block by block.
 fn rounds<E: Meeting>(near: &mut Near<'_, E>, count: u64, met: &mut u64) -> Result<Vec<f64>> {
     let (mut times, mut led) = (Vec::new(), 0);
     near.order(count);
@@ -84,7 +84,8 @@ fn rounds<E: Meeting>(near: &mut Near<'_, E>, count: u64, met: &mut u64) -> Resu
     }
 }
 
-/// One round of `side`, 0 or 1; how many it has led then. None if the other side is not in the same round or the next.
+/// Runs one round of `side`, 0 or 1; returns how many rounds it has led then. None if the other
+/// side is neither in the same round nor in the next.
 #[inline]
 fn meet<E: Meeting>(desk: &Desk, end: &mut E, side: usize, met: &mut u64, led: u64) -> Option<u64> {
     *met += 1;

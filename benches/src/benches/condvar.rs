@@ -1,4 +1,5 @@
-//! Condition variables: a ping-pong of two processes through mailboxes, each a lock, a condition and a value.
+//! Condition variables: a ping-pong of two processes through mailboxes, each a lock, a condition
+//! and a value.
 
 use super::latency;
 use super::wake::Sleepy;

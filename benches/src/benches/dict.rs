@@ -1,8 +1,9 @@
-//! A table of numbers by numbers, 8 bytes each: 16,384 of them, whose keys are spread over all numbers.
+//! A table of 8-byte numbers by 8-byte numbers: 16,384 of them, whose keys are spread over all
+//! numbers.
 //!
-//! Figures: of a get and a replace the median over blocks, on one core, and for two readers at once the time per get of both
-//! together. Of an insert and a remove the mean over a table that grows from nothing or shrinks to it. Every value that is found
-//! is compared.
+//! Figures: of a get and a replace the median over blocks, on one core; for two readers at once the
+//! time per get of both together. Of an insert and a remove the mean over a table that grows from
+//! nothing or shrinks to it. Every value that is found is compared.
 
 use pagemate::Dict;
 
@@ -59,25 +60,25 @@ const OWN_READER: &str = "a HashMap for each, reader";
 const LOCKED_READER: &str = "std HashMap, std RwLock, reader";
 
 const KEYS: u64 = 16_384;
-/// Keys of a table that grows, at most: who is slow comes less far.
+/// The most keys of a table that grows. Slow contenders insert fewer.
 const GROWN: u64 = 100_000;
 
-/// The `n`th key: no two are the same.
+/// Returns the `n`th key. No two are the same.
 #[inline]
 fn key(n: u64) -> u64 {
     n.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-/// One of the keys that are there, in an order without pattern for the processor.
+/// Returns one of the keys that are there, in an order without a pattern for the processor.
 #[inline]
 fn any(nth: u64) -> u64 {
     nth.wrapping_mul(7919) % KEYS
 }
 
-/// What is done with a table.
+/// An operation on a table.
 trait Deed {
     const PYTHON: &'static str;
-    /// The figure.
+    /// Returns the figure.
     fn time<T: Table>(table: &mut T, plan: &Plan) -> Result<f64>;
 }
 
@@ -163,7 +164,7 @@ fn measure<D: Deed, T: Table>(near: &mut Near<'_, T>, plan: &Plan) -> Result<Rep
     near.measured(|near| Ok((D::time(&mut near.end, plan)?, None)))
 }
 
-/// Everybody but pagemate. Who cannot be run is left out, and it is said.
+/// Returns all contenders but pagemate. One that cannot be run is left out, with a message.
 fn others<D: Deed>() -> Vec<Contender> {
     let mut others = vec![
         of_pair::<D, Dash>(DASH),
@@ -173,7 +174,7 @@ fn others<D: Deed>() -> Vec<Contender> {
         of_pair::<D, FastLmdb>(FAST_LMDB).beside(DASH, Alone),
     ];
     if is_there(redis::is_there(), "Redis", "redis-server") {
-        // The server gets the other core, if it is free.
+        // The server runs on the other core, if it is free.
         others.push(Contender::alone(REDIS, |call: Call<'_>| {
             crate::cpu::unpin(call.cpus)?;
             let (end, _other) = Redis::pair()?;
@@ -186,7 +187,7 @@ fn others<D: Deed>() -> Vec<Contender> {
     others
 }
 
-/// Says what is skipped, but not in a far side.
+/// Returns `is_there`. If it is false, prints what is skipped, but not in a far side.
 pub(super) fn is_there(is_there: bool, what: &str, program: &str) -> bool {
     if !is_there && std::env::args_os().nth(1).is_none_or(|first| first != peer::FAR) {
         eprintln!("{what} is skipped: there is no {program}");
@@ -194,7 +195,7 @@ pub(super) fn is_there(is_there: bool, what: &str, program: &str) -> bool {
     is_there
 }
 
-/// Compares with those that can be run.
+/// Compares with those contenders that can be run.
 fn with_pagemate(
     mut all: Vec<Contender>,
     bars: &[(Option<f64>, &'static str)],
@@ -222,7 +223,7 @@ fn get() -> Vec<Contender> {
         (two_hundred, PYTHON),
     ];
     let mut all = with_pagemate(others::<Get>(), &bars, of_dict::<Get>());
-    // Two readers beside one who does the very same.
+    // Two readers beside one that does the very same.
     all.push(alone::pair::<Read, Reader<Dash>>(DASH_READER));
     all.push(rwlock::threads::<Reader<Dash>>(DASH_READER).beside(DASH_READER, Alone));
     all.push(alone::pair::<Read, Reader<StdRwLockMap>>(LOCKED_READER));
@@ -256,10 +257,10 @@ fn remove() -> Vec<Contender> {
     with_pagemate(others::<Remove>(), &bars, of_dict::<Remove>())
 }
 
-/// Two who look up keys at once, on ends of `L`.
+/// Two sides that look up keys at once, on ends of `L`.
 struct Reader<L>(L);
 
-/// An end, and where it is in the keys.
+/// An end, and its position among the keys.
 struct Reading<T> {
     table: T,
     nth: u64,
@@ -272,7 +273,7 @@ impl<T: Table> Shared for Reading<T> {
         self.table.get(key(any(self.nth))) == Some(any(self.nth))
     }
 
-    /// The same value again: for a reader nothing changes, whatever it sees of the change.
+    /// Writes the same value again: for a reader nothing changes, whatever it sees of the write.
     fn write(&mut self) {
         self.nth += 1;
         self.table.put(key(any(self.nth)), any(self.nth));

@@ -1,7 +1,8 @@
 //! One way of a busy-polled ping-pong: half of a round trip between two pinned sides.
 //!
-//! Figure: the median over blocks of round trips, so that a clock is read seldom and a preempted block does no harm.
-//! Percentiles: of single round trips, halved, in a pass of their own; they contain the cost of reading the clock.
+//! Figure: the median over blocks of round trips, so that a clock is read seldom and a preempted
+//! block does no harm. Percentiles: of single round trips, halved, in a pass of their own; they
+//! contain the cost of reading the clock.
 
 use std::time::{Duration, Instant};
 
@@ -77,7 +78,7 @@ where
     )
 }
 
-/// Round trips before anything is measured: they check, warm up and say how long one takes.
+/// Round trips before anything is measured: they check, warm up and time one.
 const FIRST: u64 = 2_000;
 const BLOCK: u64 = 100;
 
@@ -110,12 +111,12 @@ fn ask<E: Polled>(near: &mut Near<'_, E>, plan: &Plan) -> Result<Repetition> {
     })
 }
 
-/// How many of `each` fit into `length`; at least a few.
+/// Returns how often `each` fits into `length`; at least a few.
 fn count(length: Duration, each: Duration) -> u64 {
     (length.as_nanos() / each.as_nanos().max(1)).max(5) as u64
 }
 
-/// One run of `count` round trips, made by `ask`.
+/// Makes one run of `count` round trips by `ask`.
 fn round_trips<E>(
     near: &mut Near<'_, E>,
     count: u64,

@@ -1,6 +1,7 @@
-//! A list of numbers of 8 bytes: put behind each other, and looked up at any place.
+//! A list of 8-byte numbers: appended, and read at any index.
 //!
-//! Figures: of a push the mean over a list that grows from nothing, of a get the median over blocks. Every element is compared.
+//! Figures: of a push the mean over a list that grows from nothing, of a get the median over
+//! blocks. Every element is compared.
 
 use std::sync::{Arc, Mutex};
 
@@ -29,7 +30,7 @@ pub const GET: Bench =
 const VEC: &str = "std Vec, std Mutex";
 const PYTHON: &str = "Python Manager().list()";
 const ELEMENTS: u64 = 16_384;
-/// Elements of a list that grows, at most: who is slow comes less far.
+/// The most elements of a list that grows. Slow contenders push fewer.
 const GROWN: u64 = 1_000_000;
 
 type Locked = Arc<Mutex<Vec<u64>>>;

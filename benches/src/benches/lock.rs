@@ -1,7 +1,8 @@
-//! Mutual exclusion: a number that is counted up under a lock, by one who is alone and by two who contend.
+//! Mutual exclusion: a number that is incremented under a lock, by one side that is alone and by
+//! two that contend.
 //!
-//! Contended, the figure is the time per increment of both together, the median over windows. Each side checks that the
-//! number only grows; at the end it must be the sum of what both have done.
+//! Contended, the figure is the time per increment of both together, the median over windows. Each
+//! side checks that the number only grows. At the end it must be the sum of the increments of both.
 
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::{Duration, Instant};
@@ -94,10 +95,10 @@ where
 const BEGUN: usize = 0;
 const ENOUGH: usize = 1;
 
-/// Increments of one side between two looks at anything else.
+/// Increments of one side between two checks of anything else.
 const BLOCK: u64 = 256;
 const WINDOW: Duration = Duration::from_micros(200);
-/// What the far side answers if the number did not grow.
+/// The far side's answer if the number did not grow.
 const WRONG: u64 = u64::MAX;
 
 fn measure<E: Locked>(near: &mut Near<'_, E>, plan: &Plan) -> Result<Repetition> {
@@ -133,7 +134,7 @@ fn measure<E: Locked>(near: &mut Near<'_, E>, plan: &Plan) -> Result<Repetition>
     })
 }
 
-/// Counts up until the near side has seen enough; answers how often.
+/// Increments until the near side has seen enough; returns the number of increments.
 fn contend<E: Locked>(desk: &Desk, end: &mut E) {
     serve(desk, |_| {
         let mut last = end.count();
@@ -151,7 +152,7 @@ fn contend<E: Locked>(desk: &Desk, end: &mut E) {
     });
 }
 
-/// Counts up `BLOCK` times; the last number seen, if it grew each time.
+/// Increments `BLOCK` times; returns the last number seen, if it grew each time.
 fn block<E: Locked>(end: &mut E, mut last: u64) -> Option<u64> {
     let mut grew = true;
     for _ in 0..BLOCK {

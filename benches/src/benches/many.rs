@@ -1,7 +1,9 @@
-//! How fast 8-byte messages go through one queue with two producers and two consumers, busy-polling.
+//! The speed of 8-byte messages through one queue with two producers and two consumers,
+//! busy-polling.
 //!
-//! Each core has one producer and one consumer, so a side that cannot go on polls a little and then yields to the other.
-//! Consumers check that every producer's messages come in order; counts and sums must agree at the end.
+//! Each core has one producer and one consumer, so a side that cannot continue polls a little and
+//! then yields to the other. Consumers check that every producer's messages come in order. Counts
+//! and sums must agree at the end.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::thread;
@@ -55,12 +57,13 @@ where
     )
 }
 
-/// Desk lines: how many producers have finished since the session began, and what the far consumer received.
+/// Desk lines: the number of producers that have finished since the session began, and what the far
+/// consumer received.
 const FINISHED: usize = 0;
 const COUNT: usize = 1;
 const SUM: usize = 2;
 
-/// Messages of each producer before anything is measured: they check and say how long one takes.
+/// Messages of each producer before anything is measured: they check and time one.
 const FIRST: u64 = 50_000;
 
 fn measure<E>(near: &mut Near<'_, E>, plan: &Plan) -> Result<Repetition>
@@ -73,7 +76,8 @@ where
     })
 }
 
-/// Run number `run`, in which each producer sends `count` messages: nanoseconds for each of all messages.
+/// Makes run number `run`, in which each producer sends `count` messages; returns nanoseconds for
+/// each of all messages.
 fn stream<E>(near: &mut Near<'_, E>, run: u64, count: u64) -> Result<f64>
 where
     E: Clone + Sending + Receiving,
@@ -95,7 +99,7 @@ where
     Ok(nanos / (2 * count) as f64)
 }
 
-/// The far side: the same with the other producer's number.
+/// Runs the far side: the same with the other producer's number.
 fn other<E>(desk: &Desk, end: E)
 where
     E: Clone + Sending + Receiving,
@@ -117,7 +121,7 @@ struct Received {
     wrong: u64,
 }
 
-/// One side's producer and consumer, on this core.
+/// Runs one side's producer and consumer, on this core.
 fn both<E>(desk: &Desk, end: E, producer: u64, run: u64, count: u64) -> Received
 where
     E: Clone + Sending + Receiving,
@@ -142,7 +146,7 @@ fn consume<E: Receiving>(desk: &Desk, mut end: E, run: u64) -> Received {
     let mut next = [0; 2];
     let mut patience = Patience::default();
     loop {
-        // Looked at before the queue: what a producer sent is there when it has finished.
+        // Read before the queue: what a producer sent is there when it has finished.
         let finished = desk.lines[FINISHED].0.load(Acquire) == 2 * (run + 1); // pairs with both()
         match end.try_recv() {
             Some(value) => {

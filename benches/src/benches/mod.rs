@@ -22,7 +22,7 @@ pub mod timed;
 pub mod value;
 pub mod wake;
 
-/// All of them, in the order in which they run.
+/// All benches, in the order in which they run.
 pub const ALL: &[Bench] = &[
     latency::BENCH,
     throughput::BENCH,

@@ -1,7 +1,9 @@
-//! Pools of two workers: what a task costs that does next to nothing, and one of a microsecond.
+//! Pools of two workers: the cost of a task that does next to nothing, and of one that takes a
+//! microsecond.
 //!
-//! Figure: the time of a map of many tasks, divided by their number; the median over several maps. Not pinned: a pool and its
-//! submitter are more than two sides. One map before is not counted, and each result is checked.
+//! Figure: the time of a map of many tasks, divided by their number; the median over several maps.
+//! Not pinned, because a pool and its submitter are more than two sides. One map before is not
+//! counted, and each result is checked.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -43,7 +45,7 @@ const PYTHON: &str = "Python's Pool";
 const FUTURES: &str = "Python's executor";
 const PROCSPAWN: &str = "procspawn";
 
-/// Of slow pools a tenth as many tasks will do.
+/// Slow pools run a tenth of the tasks.
 const FEWER: usize = 10;
 
 fn contender(name: &'static str, between: Between, near: fn(Call<'_>) -> Result<Repetition>) -> Contender {
@@ -94,7 +96,8 @@ fn trivial<C: Crew>(call: Call<'_>, fewer: usize, chunk: Option<usize>) -> Resul
 }
 
 fn spin<C: Crew>(call: Call<'_>) -> Result<Repetition> {
-    // Calibrated once: all contenders get the same work, also if the core is slower meanwhile.
+    // Calibrated once, so that all contenders do the same work even if the core is slower
+    // meanwhile.
     static STEPS: OnceLock<(u64, u64)> = OnceLock::new();
     let &(steps, result) = STEPS.get_or_init(|| {
         let steps = steps_in(Duration::from_micros(1));
@@ -103,7 +106,7 @@ fn spin<C: Crew>(call: Call<'_>) -> Result<Repetition> {
     measure::<C>(call, walk, &vec![steps; call.plan.tasks], None, |_| result)
 }
 
-/// So many dependent steps, which no compiler can shorten.
+/// Takes this number of dependent steps, which no compiler can shorten.
 fn walk(steps: u64) -> u64 {
     let mut word = steps | 1;
     for _ in 0..steps {
@@ -114,7 +117,8 @@ fn walk(steps: u64) -> u64 {
     word
 }
 
-/// How many steps take so long: by the fastest of many walks, which nothing has interrupted.
+/// Returns the number of steps that take this time: by the fastest of many walks, which nothing has
+/// interrupted.
 fn steps_in(time: Duration) -> u64 {
     const WALK: u64 = 10_000;
     let took = |_| {
@@ -128,7 +132,7 @@ fn steps_in(time: Duration) -> u64 {
 
 fn measure<C: Crew>(
     call: Call<'_>,
-    trade: impl Trade,
+    trade: Trade,
     items: &[u64],
     chunk: Option<usize>,
     expected: impl Fn(u64) -> u64,
@@ -145,7 +149,7 @@ fn measure<C: Crew>(
         }
         Ok(took.as_nanos() as f64 / items.len() as f64)
     };
-    // The workers have begun, and the system has found a core for each.
+    // After this map the workers have begun, and the system has found a core for each.
     map(items)?;
     let began = Instant::now();
     let mut times = Vec::new();

@@ -1,6 +1,7 @@
-//! A pool of two workers from nothing, beside two processes that are started and end.
+//! A pool of two workers from nothing, beside two processes that start and end.
 //!
-//! Figure: the median over many starts; what ends the pool is not in it. Not pinned, as any program's start.
+//! Figure: the median over many starts, without the end of the pool. Not pinned, like any program's
+//! start.
 
 use std::process::{Child, Command};
 use std::sync::OnceLock;
@@ -24,7 +25,7 @@ pub const BENCH: Bench = Bench {
     contenders,
 };
 
-/// As first argument: a process that ends at once.
+/// The first argument of a process that ends at once.
 pub const NOTHING: &str = "--nothing";
 
 const POSIX: &str = "two posix_spawns";
@@ -42,7 +43,7 @@ fn contenders() -> Vec<Contender> {
     ]
 }
 
-/// This program, started by the system's own means and doing nothing, until all have ended.
+/// Starts this program, doing nothing, by the system's own means, and waits until all have ended.
 fn posix() -> Result<f64> {
     let began = Instant::now();
     let start = |_| Command::new("/proc/self/exe").arg(NOTHING).spawn();
@@ -56,7 +57,7 @@ fn posix() -> Result<f64> {
     Ok(began.elapsed().as_nanos() as f64)
 }
 
-/// Processes that run a function, until all have ended.
+/// Starts processes that run a function, and waits until all have ended.
 fn spawn() -> Result<f64> {
     let began = Instant::now();
     let start = |n| Process::spawn(|n: u64| n + 1, n);
@@ -77,7 +78,7 @@ fn pool() -> Result<f64> {
     Ok(nanos)
 }
 
-/// Until each worker has run a task: they wait for each other in it.
+/// Runs until each worker has run a task, in which the workers wait for each other.
 fn results() -> Result<f64> {
     static ALL_HERE: OnceLock<Barrier> = OnceLock::new();
     let all_here = Barrier::new(WORKERS as u32)?;
@@ -85,7 +86,7 @@ fn results() -> Result<f64> {
     let keep = |barrier| drop(ALL_HERE.set(barrier));
     let pool = Pool::builder().workers(WORKERS).initializer(keep, all_here).build()?;
     let meet = |()| ALL_HERE.get().is_some_and(|all_here| all_here.wait().is_ok());
-    let met = pool.options().chunk_size(1).map(meet, [(); WORKERS])?;
+    let met = pool.task_options().chunk_size(1).map(meet, [(); WORKERS])?;
     let nanos = began.elapsed().as_nanos() as f64;
     if met != [true; WORKERS] {
         return Err("the workers did not meet".into());

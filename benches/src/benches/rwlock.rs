@@ -1,7 +1,9 @@
-//! Readers of a read-write lock: one who is alone, and two at once, who ought to be twice as fast together.
+//! Readers of a read-write lock: one that is alone, and two at once, which should be twice as fast
+//! together.
 //!
-//! Figure: the time per reading of all readers together, each side's the median over blocks while the other reads too.
-//! Before that one side writes while the other reads: nothing may be seen half written.
+//! Figure: the time per reading of all readers together, each side's the median over blocks while
+//! the other reads too. Before that one side writes while the other reads: nothing may be seen half
+//! written.
 
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::Instant;
@@ -75,7 +77,7 @@ const ENOUGH: usize = 1;
 
 const BLOCK: u64 = 256;
 const WRITES: u64 = 2_000;
-/// What the far side answers if it saw something half written; else the picoseconds of a reading.
+/// The far side's answer if it saw something half written; else the picoseconds of a reading.
 const TORN: u64 = u64::MAX;
 
 fn measure<E: Shared>(near: &mut Near<'_, E>, plan: &Plan) -> Result<Repetition> {
@@ -96,7 +98,7 @@ fn measure<E: Shared>(near: &mut Near<'_, E>, plan: &Plan) -> Result<Repetition>
     })
 }
 
-/// Does something while the far side reads; what a reading took there.
+/// Does something while the far side reads; returns the time of a reading there.
 fn while_read<E: Shared>(
     near: &mut Near<'_, E>,
     run: u64,
@@ -129,7 +131,7 @@ fn read_on<E: Shared>(desk: &Desk, end: &mut E, run: u64) -> u64 {
     (median(&mut times) * 1e3) as u64
 }
 
-/// What a reading took, if all were right.
+/// Returns the time of a reading, if all were right.
 fn block<E: Shared>(end: &mut E) -> Option<f64> {
     let mut right = true;
     let began = Instant::now();

@@ -1,4 +1,5 @@
-//! Semaphores: acquire and release by one who is alone, and wake-ups to and fro between two processes.
+//! Semaphores: acquire and release by one side that is alone, and wake-ups to and fro between two
+//! processes.
 
 use pagemate::{BoundedSemaphore, Semaphore};
 

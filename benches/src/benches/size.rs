@@ -1,7 +1,7 @@
-//! What size costs: a ping-pong of messages of 8 bytes and of 1 MiB, written and read in place.
+//! The cost of size: a ping-pong of messages of 8 bytes and of 1 MiB, written and read in place.
 //!
-//! Of either, eight bytes are written and read: the number by which the bench sees that the right message came. Nobody
-//! touches the rest of the megabyte, and nobody may copy it.
+//! In both, eight bytes are written and read: the number by which the bench checks that the right
+//! message came. Nobody touches the rest of the megabyte, and nobody may copy it.
 
 use super::latency::processes;
 use crate::contender::Between::Processes;

@@ -1,8 +1,8 @@
-//! The program `pagemate send` and `recv` beside `cat` through a fifo: a file of random bytes, from disk cache to a file in
-//! memory and to /dev/null.
+//! The program `pagemate send` and `recv` beside `cat` through a fifo: a file of random bytes, from
+//! disk cache to a file in memory and to /dev/null.
 //!
-//! Figure: from starting both ends until both have ended. Not pinned: these are whole programs, and the system places them.
-//! What arrives in the file is compared by checksum, each time.
+//! Figure: from starting both ends until both have ended. Not pinned, because these are whole
+//! programs, and the system places them. The file that arrives is compared by checksum, each time.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -44,7 +44,7 @@ fn contenders() -> Vec<Contender> {
     ]
 }
 
-/// The random bytes that go through, and their checksum.
+/// The random bytes of the stream, and their checksum.
 struct Input {
     file: File,
     len: u64,
@@ -52,7 +52,7 @@ struct Input {
 }
 
 impl Input {
-    /// Made once, before the first repetition.
+    /// Returns the bytes, made once, before the first repetition.
     fn of(len: u64) -> Result<&'static Input> {
         static INPUT: OnceLock<Input> = OnceLock::new();
         if INPUT.get().is_none() {
@@ -68,7 +68,7 @@ impl Input {
         for _ in 0..len >> 20 {
             block.clear();
             while block.len() < 1 << 20 {
-                // Xorshift: nothing that a shortcut for zeros or repetitions could use.
+                // Xorshift: useless for shortcuts on zeros or repetitions.
                 state ^= state << 13;
                 state ^= state >> 7;
                 state ^= state << 17;
@@ -80,7 +80,7 @@ impl Input {
         Ok(Input { file, len: len >> 20 << 20, checksum })
     }
 
-    /// A name under which others can open it, although it has none.
+    /// Returns a path by which others can open it, although it has no name.
     fn path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd()))
     }
@@ -98,7 +98,8 @@ fn checksum(file: &mut File) -> Result<u32> {
     }
 }
 
-/// Starts both ends of a stream: from the file at `Path` to the standard output given.
+/// A function that starts both ends of a stream: from the file at `Path` to the standard output
+/// given.
 type Start = fn(&Path, Stdio) -> Result<Ends>;
 
 /// Both ends, running, and a directory that they need.
@@ -159,7 +160,7 @@ fn program(input: &Path, output: Stdio) -> Result<Ends> {
     Ok(Ends { children: [sender, receiver], _dir: None })
 }
 
-/// The program, built from this checkout before the first repetition.
+/// Returns the program, built from this checkout before the first repetition.
 fn built() -> Result<&'static Path> {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     if PROGRAM.get().is_none() {

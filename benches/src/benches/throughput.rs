@@ -1,7 +1,7 @@
-//! How fast 8-byte messages go one way, from one producer to one consumer.
+//! The speed of 8-byte messages one way, from one producer to one consumer.
 //!
-//! Figure: the producer's time per message, the median over windows of many times the ring's capacity. The consumer checks
-//! that each message is the one after the last.
+//! Figure: the producer's time per message, the median over windows of many times the ring's
+//! capacity. The consumer checks that each message is the successor of the last.
 
 use std::time::Instant;
 
@@ -54,11 +54,11 @@ fn contenders() -> Vec<Contender> {
     ]
 }
 
-/// How the messages are sent and received.
+/// The way in which messages are sent and received.
 pub trait Way<E> {
-    /// Sends `next` and perhaps some that follow, `left` at most; how many.
+    /// Sends `next` and perhaps some that follow, `left` at most; returns their number.
     fn push(end: &mut E, next: u64, left: u64) -> u64;
-    /// Receives some; how many.
+    /// Receives some; returns their number.
     fn pull(end: &mut E, each: &mut impl FnMut(u64)) -> u64;
 }
 
@@ -137,7 +137,7 @@ fn processes<M: Way<W::End>, W: Wire>(name: &'static str) -> Contender {
     )
 }
 
-/// Messages before anything is measured: they check, warm up and say how long one takes.
+/// Messages before anything is measured: they check, warm up and time one.
 const FIRST: u64 = 50_000;
 const WINDOW: u64 = 16 * CAPACITY as u64;
 
@@ -149,7 +149,7 @@ fn produce<M: Way<E>, E>(near: &mut Near<'_, E>, plan: &Plan) -> Result<Repetiti
     near.measured(|near| Ok((median(&mut stream::<M, E>(near, windows * WINDOW)?), None)))
 }
 
-/// One run of `count` messages: what a message took, window by window.
+/// Runs `count` messages; returns the time of a message, window by window.
 fn stream<M: Way<E>, E>(near: &mut Near<'_, E>, count: u64) -> Result<Vec<f64>> {
     let mut windows = Vec::with_capacity((count / WINDOW) as usize + 1);
     near.order(count);
@@ -171,7 +171,8 @@ fn stream<M: Way<E>, E>(near: &mut Near<'_, E>, count: u64) -> Result<Vec<f64>> 
     }
 }
 
-/// Receives as many messages as are ordered; answers how many came. One that is not the one after the last ends the program.
+/// Receives the ordered number of messages; returns it. A message that is not the successor of the
+/// last one ends the program.
 fn consume<M: Way<E>, E>(desk: &Desk, end: &mut E) {
     serve(desk, |count| {
         let (mut expected, mut wrong) = (0, 0);

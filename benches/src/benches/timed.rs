@@ -1,19 +1,20 @@
-//! How an operation is timed that may take nanoseconds or a millisecond: in blocks of about a tenth of a millisecond, or all
-//! together.
+//! Timing of operations that may take nanoseconds or a millisecond: in blocks of about a tenth of a
+//! millisecond, or all together.
 
 use std::time::{Duration, Instant};
 
 use crate::link::Result;
 use crate::stats::median;
 
-/// About what a block takes: long beside a look at the clock.
+/// Approximate length of a block: long compared with a reading of the clock.
 const BLOCK: Duration = Duration::from_micros(100);
-/// Before anything is measured.
+/// Length of the warm-up before anything is measured.
 const FIRST: Duration = Duration::from_millis(5);
-/// Operations between two looks at the clock, at most, while it is not known how long one takes.
+/// The most operations between two readings of the clock while the time of one is unknown.
 const FEW: u64 = 16;
 
-/// Nanoseconds of `again`, which gets the numbers from 0 on and says whether all was right: the median over blocks.
+/// Returns the nanoseconds of `again`, as the median over blocks. `again` takes the numbers from 0
+/// on and returns whether all was right.
 pub fn blocks(length: Duration, mut again: impl FnMut(u64) -> bool) -> Result<f64> {
     let (mut next, mut right) = (0, true);
     let began = Instant::now();
@@ -38,8 +39,8 @@ pub fn blocks(length: Duration, mut again: impl FnMut(u64) -> bool) -> Result<f6
     checked(right, median(&mut times))
 }
 
-/// Nanoseconds of `again`, which gets the numbers up to `most`, or fewer if `length` is over: the mean, so that what comes only
-/// now and then, like growing, is in it.
+/// Returns the nanoseconds of `again`, which takes the numbers up to `most`, or fewer if `length`
+/// is over. The mean, so that it includes rare work such as growing.
 pub fn all(length: Duration, most: u64, mut again: impl FnMut(u64) -> bool) -> Result<f64> {
     let (mut next, mut right) = (0, true);
     let began = Instant::now();

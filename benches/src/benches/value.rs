@@ -1,7 +1,7 @@
-//! A value of 8, 64 and 256 bytes, read and written by one who is alone.
+//! A value of 8, 64 and 256 bytes, read and written by one side that is alone.
 //!
-//! The reference is the least that could be: an atomic beside plain bytes, which a reader could see half written. Each value that is
-//! read must be one that was written.
+//! The reference is the least possible: an atomic beside plain bytes, which a reader could see half
+//! written. Each value that is read must be one that was written.
 
 use std::hint::black_box;
 

@@ -1,7 +1,8 @@
-//! What blocking costs: waking a sleeper after a long idle time, and answering back to back.
+//! The cost of blocking: waking a sleeper after a long idle time, and answering back to back.
 //!
-//! Idle: the far side has been asleep for a millisecond, its core with it; the figure is the median time from just before
-//! the signal to just after the wait. Busy: a ping-pong of blocking ends, one way, where a short spin may spare the sleep.
+//! Idle: the far side has been asleep for a millisecond, its core with it. The figure is the median
+//! time from just before the signal to just after the wait. Busy: a ping-pong of blocking ends, one
+//! way, where a short spin may spare the sleep.
 
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering::{Acquire, Release};
@@ -140,10 +141,10 @@ where
     )
 }
 
-/// How long the sleeper has been left alone before it is woken.
+/// Time that the sleeper is left alone before it is woken.
 const IDLENESS: Duration = Duration::from_millis(1);
 
-/// The desk's line in which the sleeper says how long it took, one more than the nanoseconds.
+/// The desk's line in which the sleeper stores its time, one more than the nanoseconds.
 const TOOK: usize = 7;
 
 fn wake<E: Blocking>(near: &mut Near<'_, E>, plan: &Plan) -> Result<Repetition> {
@@ -187,7 +188,7 @@ fn sleep<E: Blocking>(desk: &Desk, end: &mut E) {
     });
 }
 
-/// Nanoseconds of the clock that all processes share.
+/// Returns nanoseconds of the clock that all processes share.
 fn now() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64

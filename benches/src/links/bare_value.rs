@@ -1,4 +1,4 @@
-//! The least that a value can cost: one atomic beside plain bytes, which nothing protects from a writer.
+//! The least cost of a value: one atomic beside plain bytes, which nothing protects from a writer.
 
 use std::hint::black_box;
 use std::sync::atomic::AtomicU64;

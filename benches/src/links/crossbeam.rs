@@ -1,4 +1,5 @@
-//! crossbeam: the array queue, which polls, and the bounded channel, which sleeps. Both between threads, many to many.
+//! crossbeam: the array queue, which polls, and the bounded channel, which sleeps. Both between
+//! threads, many to many.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! The floors: bare cache lines going to and fro. Nothing that checks, bounds or survives anything can be faster.
+//! The floors: bare cache lines going to and fro. No contender that checks, bounds or survives
+//! anything can be faster.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -21,7 +22,7 @@ impl Polled for OneLine {
         true
     }
 
-    /// Good for taking turns only: without a send in between, the same value comes again.
+    /// For taking turns only: without a send in between, the same value is received again.
     #[inline]
     fn try_recv(&mut self) -> Option<u64> {
         let seen = self.desk.lines[0].0.load(Acquire); // pairs with try_send()
@@ -46,7 +47,8 @@ impl Wire for OneLine {
     }
 }
 
-/// For each direction a line with the payload and a line with its number: what a ring cannot do without.
+/// For each direction a line with the payload and a line with its number: the least that a ring
+/// needs.
 #[derive(Debug)]
 pub struct TwoLines {
     desk: Desk,

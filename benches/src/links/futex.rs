@@ -1,4 +1,4 @@
-//! A raw futex: a value, a counter, one system call on each side. What a wake-up costs at least.
+//! A raw futex: a value, a counter, one system call on each side. The least cost of a wake-up.
 
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -18,10 +18,10 @@ pub struct RawFutex {
     received: u32,
 }
 
-/// The futex word in a line.
+/// Returns the futex word in a line.
 fn word(line: &Line) -> &AtomicU32 {
-    // SAFETY: the first half of an AtomicU64 is aligned for an AtomicU32 and as long-lived; nobody uses this line's
-    // 64-bit side.
+    // SAFETY: the first half of an AtomicU64 is aligned for an AtomicU32 and as long-lived; nobody
+    // uses this line's 64-bit side.
     unsafe { AtomicU32::from_ptr(line.0.as_ptr().cast()) }
 }
 
@@ -37,7 +37,7 @@ impl Blocking for RawFutex {
         let word = word(&self.desk.lines[self.theirs + 1]);
         // Pairs with send().
         while word.load(Acquire) == self.received {
-            // Woken, changed meanwhile or interrupted: the word says which.
+            // Woken, changed meanwhile or interrupted: the word decides.
             let _ = futex::wait(word, futex::Flags::empty(), self.received, None);
         }
         self.received = self.received.wrapping_add(1);

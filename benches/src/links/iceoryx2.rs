@@ -16,7 +16,7 @@ type Port = ipc_threadsafe::Service;
 #[derive(Debug)]
 pub struct Tx(Publisher<Port, u64, ()>);
 
-/// What keeps the other fields alive or cleans up after them comes last.
+/// The fields that keep the others alive or clean up after them come last.
 #[derive(Debug)]
 #[allow(dead_code)]
 pub struct Rx {
@@ -25,7 +25,8 @@ pub struct Rx {
     sweep: Option<Sweep>,
 }
 
-/// Removes what the crate leaves behind in the shared-memory directory, by the prefix that only this session uses.
+/// Removes the crate's leftovers in the shared-memory directory, by the prefix that only this
+/// session uses.
 #[derive(Debug)]
 struct Sweep(String);
 
@@ -46,7 +47,8 @@ fn prefix(session: &str) -> String {
     format!("{session}-iceoryx2-")
 }
 
-/// Publishes under one name, subscribes to the other. Nothing is overwritten: a full buffer refuses.
+/// Publishes under one name, subscribes to the other. Nothing is overwritten: a full buffer
+/// refuses.
 fn end(session: &str, send: &str, recv: &str) -> Result<End> {
     set_log_level(LogLevel::Error);
     let mut config = Config::default();

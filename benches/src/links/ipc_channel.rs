@@ -11,7 +11,7 @@ pub struct IpcChannel;
 
 type End = Duplex<IpcSender<u64>, IpcReceiver<u64>>;
 
-/// What the far side sends first: the way to it and the way from it.
+/// The far side's first message: the channels to it and from it.
 type Hello = (IpcSender<u64>, IpcReceiver<u64>);
 
 impl Wire for IpcChannel {

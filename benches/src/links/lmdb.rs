@@ -1,4 +1,5 @@
-//! LMDB through heed: a file in memory, a transaction for each operation. As it is opened by default, and as fast as it can be.
+//! LMDB through heed: a file in memory, a transaction for each operation. As it opens by default,
+//! and as fast as it can be.
 
 use std::sync::Arc;
 
@@ -10,11 +11,12 @@ use tempfile::TempDir;
 use crate::link::{Pair, Result};
 use crate::object::Table;
 
-/// With the flags that LMDB has by default: every transaction is written by system calls, and synchronised (with memory).
+/// With LMDB's default flags: system calls write each transaction and synchronise it (with memory).
 #[derive(Debug)]
 pub struct Lmdb;
 
-/// Never synchronised, and written through the map: a wild write of the program may harm the file, and a crash of the machine.
+/// Never synchronised, and written through the map. A wild write of the program may harm the file,
+/// and so may a crash of the machine.
 #[derive(Debug)]
 pub struct FastLmdb;
 
@@ -45,7 +47,8 @@ fn open(flags: EnvFlags) -> Result<(Opened, Opened)> {
     let dir = Arc::new(tempfile::Builder::new().prefix("benches-").tempdir_in("/dev/shm")?);
     let mut options = EnvOpenOptions::new();
     options.map_size(1 << 30).max_readers(8);
-    // SAFETY: nobody else opens the file, and without synchronisation only a crash of the machine could harm it.
+    // SAFETY: nobody else opens the file, and without synchronisation only a crash of the machine
+    // could harm it.
     let env = unsafe { options.flags(flags).open(dir.path())? };
     let mut transaction = env.write_txn()?;
     let database = env.create_database(&mut transaction, None)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::link::{Pair, Result};
 use crate::object::{Locked, Shared, Twins};
 
-/// Lines of its own, as an object in shared memory has: neighbours are fetched in pairs.
+/// Lines of its own, as an object in shared memory has, because neighbours are fetched in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct Apart<T>(T);

@@ -1,4 +1,4 @@
-//! pagemate's event: as a wake-up, where the value beside it crosses on a bare line; and by itself.
+//! pagemate's event: as a wake-up, where the value beside it crosses on a bare line, and by itself.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -26,7 +26,8 @@ impl Blocking for Signalled {
         self.tx.set();
     }
 
-    /// Takes turns with the other side's `send`, so that no signal comes between the wait and the clear.
+    /// Takes turns with the other side's `send`, so that no signal comes between the wait and the
+    /// clear.
     #[inline]
     fn recv(&mut self) -> u64 {
         self.rx.wait();

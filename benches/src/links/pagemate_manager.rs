@@ -67,7 +67,7 @@ impl Sequence for List<u64> {
 
     #[inline]
     fn get(&mut self, index: u64) -> Option<u64> {
-        List::get(self, index).expect(ROOM)
+        List::get(self, index as usize).expect(ROOM)
     }
 }
 

@@ -10,8 +10,8 @@ impl Crew for Pool {
         Ok(Pool::new(WORKERS)?)
     }
 
-    fn map(&mut self, trade: impl Trade, items: &[u64], chunk: Option<usize>) -> Result<Vec<u64>> {
-        let mut options = self.options();
+    fn map(&mut self, trade: Trade, items: &[u64], chunk: Option<usize>) -> Result<Vec<u64>> {
+        let mut options = self.task_options();
         if let Some(size) = chunk {
             options = options.chunk_size(size);
         }

@@ -1,6 +1,8 @@
 //! pagemate's ring between one producer and one consumer: between threads and between processes.
 
-use pagemate::{spsc, Consumer, Producer, RecvError, SendError};
+use pagemate::queue::spsc::{Consumer, Producer};
+use pagemate::queue::{RecvError, SendError};
+use pagemate::spsc;
 
 use super::{CAPACITY, CAPACITY_IN_PLACE};
 use crate::link::{crossed, Batched, Blocking, Duplex, Pair, Polled, Receiving, Result, Sending, Wire};
@@ -11,7 +13,7 @@ pub struct Spsc;
 
 type End = Duplex<Producer<u64>, Consumer<u64>>;
 
-/// False if there is no room; what else may go wrong must not in a bench.
+/// Returns false if there is no room. No other error may occur in a bench.
 #[inline]
 pub(super) fn sent<T>(outcome: Result<(), SendError<T>>) -> bool {
     match outcome {
@@ -21,7 +23,7 @@ pub(super) fn sent<T>(outcome: Result<(), SendError<T>>) -> bool {
     }
 }
 
-/// `None` if there is no message; what else may go wrong must not in a bench.
+/// Returns `None` if there is no message. No other error may occur in a bench.
 #[inline]
 pub(super) fn received<T>(outcome: Result<T, RecvError>) -> Option<T> {
     match outcome {

@@ -1,6 +1,7 @@
 //! pagemate's locks, semaphores, conditions and barriers, each under a name of its own.
 
-use pagemate::{Barrier, BoundedSemaphore, Condvar, Mutex, MutexGuard, RwLock, Semaphore};
+use pagemate::sync::MutexGuard;
+use pagemate::{Barrier, BoundedSemaphore, Condvar, Mutex, RwLock, Semaphore};
 
 use crate::link::{Blocking, Result, Wire};
 use crate::object::{Locked, Meeting, Permits, Shared, Signals, Twins};
@@ -95,7 +96,7 @@ impl Permits for Semaphore {
     }
 }
 
-/// Each permit has an owner, and comes back if that dies.
+/// Each permit has an owner, and returns if that owner dies.
 impl Permits for BoundedSemaphore {
     #[inline]
     fn acquire(&self) {
@@ -119,7 +120,7 @@ impl Meeting for Barrier {
     }
 }
 
-/// The names of the objects of both directions.
+/// Returns the names of the objects of both directions.
 fn names(setup: &Setup) -> [String; 2] {
     ["there", "back"].map(|way| format!("{}-{way}", setup.name))
 }
@@ -146,10 +147,10 @@ impl Wire for Signals<Semaphore> {
     }
 }
 
-/// A mutex around a value that is there or not, and a condition that it is there.
+/// A mutex around an optional value, and a condition for its arrival.
 #[derive(Debug)]
 struct Mailbox {
-    /// Whether there is one, and which.
+    /// Whether there is a value, and the value.
     slot: Mutex<[u64; 2]>,
     filled: Condvar,
 }

@@ -1,6 +1,8 @@
-//! glibc's objects between processes: mutexes, condition variables, read-write locks, barriers, and POSIX's semaphore.
+//! glibc's objects between processes: mutexes, condition variables, read-write locks, barriers, and
+//! POSIX's semaphore.
 //!
-//! All in rooms of the desk, made process-shared by the near side before it starts the far one.
+//! All are in rooms of the desk. The near side makes them process-shared before it starts the far
+//! one.
 
 use std::mem::MaybeUninit;
 
@@ -11,7 +13,7 @@ use crate::link::{Blocking, Result, Wire};
 use crate::object::{Locked, Meeting, Permits, Shared, Signals, Twins};
 use crate::peer::Setup;
 
-/// Errors are not for a bench to survive.
+/// Panics on an error, because a bench need not survive one.
 #[track_caller]
 #[inline]
 fn must(code: c_int) {
@@ -23,7 +25,8 @@ fn must(code: c_int) {
 /// `mutex` is writable and nobody else knows it.
 unsafe fn make_mutex(mutex: *mut pthread_mutex_t, robust: bool) {
     let mut attributes = MaybeUninit::uninit();
-    // SAFETY: the attributes are initialised by the first call; the mutex is promised by the caller.
+    // SAFETY: the attributes are initialised by the first call; the mutex is promised by the
+    // caller.
     unsafe {
         must(libc::pthread_mutexattr_init(attributes.as_mut_ptr()));
         must(libc::pthread_mutexattr_setpshared(attributes.as_mut_ptr(), libc::PTHREAD_PROCESS_SHARED));
@@ -121,7 +124,8 @@ impl Wire for RwLock {
     fn offer(setup: &mut Setup) -> Result<Self> {
         let end = RwLock(setup.desk_again()?);
         let mut attributes = MaybeUninit::uninit();
-        // SAFETY: the attributes are initialised by the first call, and the far side does not run yet.
+        // SAFETY: the attributes are initialised by the first call, and the far side does not run
+        // yet.
         unsafe {
             must(libc::pthread_rwlockattr_init(attributes.as_mut_ptr()));
             must(libc::pthread_rwlockattr_setpshared(attributes.as_mut_ptr(), libc::PTHREAD_PROCESS_SHARED));
@@ -246,7 +250,7 @@ impl Wire for Signals<Semaphore> {
     }
 }
 
-/// For each direction a mutex, a condition variable, and what they guard: a value that is there or not.
+/// For each direction a mutex, a condition variable, and the optional value that they guard.
 #[derive(Debug)]
 pub struct Mailboxes {
     desk: Desk,
@@ -309,7 +313,8 @@ impl Wire for Mailboxes {
         for room in [0, 1] {
             let object = ends.object(room);
             let mut attributes = MaybeUninit::uninit();
-            // SAFETY: there is room, the far side does not run yet, and the first call initialises the attributes.
+            // SAFETY: there is room, the far side does not run yet, and the first call initialises
+            // the attributes.
             unsafe {
                 make_mutex(&raw mut (*object).mutex, false);
                 must(libc::pthread_condattr_init(attributes.as_mut_ptr()));
@@ -360,7 +365,8 @@ impl Wire for Barrier {
         let end = Barrier(setup.desk_again()?);
         let barrier: *mut pthread_barrier_t = end.0.rooms[0].of();
         let mut attributes = MaybeUninit::uninit();
-        // SAFETY: there is room, the far side does not run yet, and the first call initialises the attributes.
+        // SAFETY: there is room, the far side does not run yet, and the first call initialises the
+        // attributes.
         unsafe {
             must(libc::pthread_barrierattr_init(attributes.as_mut_ptr()));
             must(libc::pthread_barrierattr_setpshared(attributes.as_mut_ptr(), libc::PTHREAD_PROCESS_SHARED));

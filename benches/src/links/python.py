@@ -1,4 +1,7 @@
-"""Times Python's pools: python.py KIND TASKS CHUNK SECONDS prints nanoseconds per task. CHUNK 0: what Pool.map would choose."""
+"""Times Python's pools: python.py KIND TASKS CHUNK SECONDS prints nanoseconds per task.
+
+CHUNK 0 means the chunk size that Pool.map would choose.
+"""
 
 import concurrent.futures
 import multiprocessing

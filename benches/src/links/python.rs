@@ -7,14 +7,14 @@ use crate::link::Result;
 
 const SCRIPT: &str = include_str!("python.py");
 
-/// Which of them.
+/// The pool to measure.
 #[derive(Clone, Copy, Debug)]
 pub enum Pool {
     Multiprocessing,
     Futures,
 }
 
-/// Whether there is a Python. If not, it is said once.
+/// Returns whether there is a Python. If not, prints that once.
 pub fn is_there() -> bool {
     static FOUND: OnceLock<bool> = OnceLock::new();
     *FOUND.get_or_init(|| {
@@ -29,7 +29,8 @@ pub fn is_there() -> bool {
 }
 
 impl Pool {
-    /// Nanoseconds per task, the median of several runs of so many tasks in about so many seconds.
+    /// Returns nanoseconds per task, the median of several runs of `tasks` tasks in about `seconds`
+    /// seconds.
     pub fn time(self, tasks: usize, chunk: Option<usize>, seconds: f64) -> Result<f64> {
         let kind = match self {
             Pool::Multiprocessing => "Pool",

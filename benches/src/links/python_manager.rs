@@ -1,6 +1,7 @@
-//! Python's Manager: a server process, and a proxy through which each operation is a message to it and back.
+//! Python's Manager: a server process, and a proxy that makes each operation a message to the
+//! server and back.
 //!
-//! A small script measures itself and says how many nanoseconds an operation took.
+//! A small script measures itself and prints the nanoseconds of an operation.
 
 use std::process::{Command, Stdio};
 
@@ -53,13 +54,13 @@ if __name__ == '__main__':
     main()
 "#;
 
-/// Whether there is a Python to be run.
+/// Returns whether there is a Python to run.
 pub fn is_there() -> bool {
     let version = Command::new("python3").arg("--version").stdout(Stdio::null()).status();
     version.is_ok_and(|status| status.success())
 }
 
-/// Nanoseconds of one operation: get, insert, replace, remove, push, element.
+/// Returns nanoseconds of one operation: get, insert, replace, remove, push, element.
 pub fn measure(call: Call<'_>, what: &str) -> Result<Repetition> {
     session::alone(&Setup::new(call.cpus)?, (), |near| {
         near.measured(|_| {

@@ -1,5 +1,5 @@
-//! raw_sync's event in a region from the shared_memory crate, what a Rust program would wait with today; its mutex and its
-//! event by themselves, in a room of the desk.
+//! raw_sync's event in a region from the shared_memory crate, which a Rust program would wait with
+//! today; its mutex and its event by themselves, in a room of the desk.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Release};
@@ -34,7 +34,8 @@ struct Direction {
     value: *const AtomicU64,
 }
 
-// SAFETY: the region is shared memory made for use from anywhere, and stays mapped as long as the end exists.
+// SAFETY: the region is shared memory made for use from anywhere, and stays mapped as long as the
+// end exists.
 unsafe impl Send for RawSync {}
 
 const SIZE: usize = 4096;
@@ -43,10 +44,11 @@ const BACK: usize = 1024;
 const VALUE: usize = 512;
 
 fn direction(region: &Shmem, at: usize, fresh: bool) -> Result<Direction> {
-    // SAFETY: both directions are within the region's SIZE bytes, and an event takes less than VALUE.
+    // SAFETY: both directions are within the region's SIZE bytes, and an event takes less than
+    // VALUE.
     let base = unsafe { region.as_ptr().add(at) };
     let event = match fresh {
-        // SAFETY: zeroed memory of the region that only this end knows as yet.
+        // SAFETY: zeroed memory of the region that only this end knows so far.
         true => unsafe { Event::new(base, true) },
         // SAFETY: the near end made an event here before it started this process.
         false => unsafe { Event::from_existing(base) },
@@ -59,7 +61,8 @@ fn direction(region: &Shmem, at: usize, fresh: bool) -> Result<Direction> {
 
 impl Direction {
     fn value(&self) -> &AtomicU64 {
-        // SAFETY: the region is mapped as long as the end exists; it is aligned and any bytes are valid.
+        // SAFETY: the region is mapped as long as the end exists; it is aligned and any bytes are
+        // valid.
         unsafe { &*self.value }
     }
 }
@@ -99,7 +102,7 @@ impl Wire for RawSync {
     }
 }
 
-/// Its mutex, around a number.
+/// raw_sync's mutex, around a number.
 pub struct RawSyncMutex {
     lock: Box<dyn LockImpl>,
     #[allow(dead_code)]
@@ -115,7 +118,7 @@ impl std::fmt::Debug for RawSyncMutex {
 // SAFETY: made for use from anywhere, in shared memory that stays mapped as long as the end exists.
 unsafe impl Send for RawSyncMutex {}
 
-/// Where in the room the number is: beside the mutex, and in the same line.
+/// Offset of the number in the room: beside the mutex, in the same line.
 const NUMBER: usize = 56;
 
 type Made = (Box<dyn LockImpl>, usize);
@@ -124,7 +127,8 @@ type Make = unsafe fn(*mut u8, *mut u8) -> Result<Made, Box<dyn std::error::Erro
 fn mutex(setup: &Setup, make: Make) -> Result<RawSyncMutex> {
     let desk = setup.desk_again()?;
     let base: *mut u8 = desk.rooms[0].of();
-    // SAFETY: the room is larger than the mutex and the number; the far side opens what the near side has made.
+    // SAFETY: the room is larger than the mutex and the number; the far side opens what the near
+    // side has made.
     let (lock, used) = unsafe { make(base, base.add(NUMBER)) }.map_err(|error| error.to_string())?;
     assert!(used <= NUMBER, "raw_sync's mutex has grown");
     Ok(RawSyncMutex { lock, desk })
@@ -165,7 +169,7 @@ impl Locked for RawSyncMutex {
     }
 }
 
-/// Its event, which stays set until it is cleared.
+/// raw_sync's event, which stays set until it is cleared.
 pub struct RawSyncEvent {
     event: Box<dyn EventImpl>,
     #[allow(dead_code)]
@@ -187,7 +191,7 @@ impl Wire for RawSyncEvent {
 
     fn offer(setup: &mut Setup) -> Result<Self> {
         let desk = setup.desk_again()?;
-        // SAFETY: an event is smaller than a room, which nobody else knows as yet.
+        // SAFETY: an event is smaller than a room, which nobody else knows so far.
         let (event, _) =
             unsafe { Event::new(desk.rooms[0].of(), false) }.map_err(|error| error.to_string())?;
         Ok(RawSyncEvent { event, desk })

@@ -11,7 +11,7 @@ impl Crew for ThreadPool {
         Ok(ThreadPoolBuilder::new().num_threads(WORKERS).build()?)
     }
 
-    fn map(&mut self, trade: impl Trade, items: &[u64], chunk: Option<usize>) -> Result<Vec<u64>> {
+    fn map(&mut self, trade: Trade, items: &[u64], chunk: Option<usize>) -> Result<Vec<u64>> {
         let size = chunk.unwrap_or(usize::MAX);
         Ok(self.install(|| items.par_iter().with_max_len(size).map(|&item| trade(item)).collect()))
     }

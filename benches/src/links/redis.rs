@@ -1,4 +1,5 @@
-//! Redis over a Unix socket: a server of its own for each repetition, which keeps nothing on a disk.
+//! Redis over a Unix socket: a server of its own for each repetition, which stores nothing on a
+//! disk.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -35,7 +36,7 @@ impl Drop for Server {
     }
 }
 
-/// Whether there is a server to be started.
+/// Returns whether there is a server to start.
 pub fn is_there() -> bool {
     let version = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status();
     version.is_ok_and(|status| status.success())
@@ -50,7 +51,8 @@ impl Pair for Redis {
         let mut command = Command::new("redis-server");
         command.args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"]).arg(&socket);
         command.arg("--dir").arg(dir.path()).stdout(Stdio::null());
-        // SAFETY: between fork and exec the closure makes one system call and touches no lock and no heap.
+        // SAFETY: between fork and exec the closure makes one system call and touches no lock and
+        // no heap.
         unsafe {
             command.pre_exec(|| {
                 let signal = Some(rustix::process::Signal::KILL);
@@ -92,7 +94,7 @@ impl Connection {
         self.stream.get_mut().write_all(&request).expect(ANSWERS);
     }
 
-    /// The next line of an answer, without its end.
+    /// Returns the next line of an answer, without its end.
     fn line(&mut self) -> String {
         let mut line = String::new();
         self.stream.read_line(&mut line).expect(ANSWERS);
@@ -123,7 +125,7 @@ impl Table for Connection {
         self.line() == ":1"
     }
 
-    /// Many requests at once, which is not what is measured.
+    /// Sends many requests at once, which is not measured.
     fn fill(&mut self, entries: impl Iterator<Item = (u64, u64)>) {
         let entries: Vec<_> = entries.collect();
         for some in entries.chunks(256) {

@@ -38,7 +38,7 @@ impl Table for Arc<DashMap<u64, u64>> {
     }
 }
 
-/// A map for each side, so that nothing is shared: how well two sides could do at most.
+/// A map for each side, so that nothing is shared: the upper limit for two sides.
 #[derive(Debug, Default)]
 pub struct OwnMap(HashMap<u64, u64>);
 
@@ -108,7 +108,7 @@ pub struct LockedMap {
     map: Arc<UnsafeCell<HashMap<u64, u64>>>,
 }
 
-// SAFETY: the map is touched by who holds the lock only.
+// SAFETY: only the holder of the lock touches the map.
 unsafe impl Send for LockedMap {}
 
 impl LockedMap {

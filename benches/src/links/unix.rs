@@ -1,4 +1,5 @@
-//! What the kernel offers: pipes and a socket pair, polled without blocking, as the other contenders are.
+//! The kernel's channels: pipes and a socket pair, polled without blocking, as the other contenders
+//! are.
 
 use std::os::fd::OwnedFd;
 
@@ -9,7 +10,7 @@ use rustix::pipe::{pipe_with, PipeFlags};
 use crate::link::{Duplex, Receiving, Result, Sending, Wire};
 use crate::peer::Setup;
 
-/// A descriptor that eight bytes are written to at a time: atomic for pipes and sequenced packets.
+/// A descriptor that is written to eight bytes at a time: atomic for pipes and sequenced packets.
 #[derive(Debug)]
 pub struct Writer(OwnedFd);
 

@@ -1,13 +1,15 @@
 //! `pagemate demo`: two processes, a queue, a pipe, two events, a dict and a list.
 //!
-//! The parent makes the objects and gives them to two child processes as arguments; nothing has a file, so nothing can be
-//! left behind. Both functions below run in processes of their own: that is what [`Process::spawn`] does.
+//! The parent creates the objects and passes them to two child processes as arguments. Nothing has
+//! a file, so nothing can be left behind. [`Process::spawn`] runs each of the two functions below
+//! in a process of its own.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 use clap::Args;
-use pagemate::{Connection, Event, Manager, Process, Queue};
+use pagemate::pipe::Connection;
+use pagemate::{Event, Manager, Process, Queue};
 
 use crate::output::print;
 use crate::Outcome;
@@ -16,9 +18,10 @@ use crate::Outcome;
 #[derive(Debug, Args)]
 pub(crate) struct Demo {}
 
-/// What a child is given: the queue, its end of the pipe, its own event and the other's, and the manager of dict and list.
+/// The arguments of a child: the queue, its end of the pipe, its own event and the other's, the
+/// manager of dict and list.
 type Shared = (Queue<u32>, Connection, Event, Event, Manager);
-/// What the dict and the list are called in the manager.
+/// The name of the dict in the manager.
 const SUMS: &str = "sums";
 const LASTS: &str = "lasts";
 /// A result that can travel from a child to its parent.
@@ -49,10 +52,11 @@ impl Demo {
     }
 }
 
-/// Puts ten numbers into the queue, sends ten more through the pipe, and prints what the other process has sent.
+/// Puts ten numbers into the queue, sends ten more through the pipe, and prints what the other
+/// process has sent.
 fn process_a((queue, mut pipe, my_event, other_event, manager): Shared) -> Said {
     for n in 0..10 {
-        queue.send(n).map_err(said)?; // waits while the queue is full
+        queue.send(n).map_err(said)?; // blocks while the queue is full
     }
     for n in 40..50u32 {
         pipe.send(&n).map_err(said)?;
@@ -68,10 +72,11 @@ fn process_a((queue, mut pipe, my_event, other_event, manager): Shared) -> Said 
     note(&manager, "A process", &received)
 }
 
-/// Prints ten numbers from the queue, sends ten more through the pipe, and prints what the other process has sent.
+/// Prints ten numbers from the queue, sends ten more through the pipe, and prints what the other
+/// process has sent.
 fn process_b((queue, mut pipe, my_event, other_event, manager): Shared) -> Said {
     for _ in 0..10 {
-        let n = queue.recv().map_err(said)?; // waits while the queue is empty
+        let n = queue.recv().map_err(said)?; // blocks while the queue is empty
         say(format!("from the queue: {n}"))?;
     }
     for n in 20..30u32 {
@@ -88,7 +93,7 @@ fn process_b((queue, mut pipe, my_event, other_event, manager): Shared) -> Said 
     note(&manager, "B process", &received)
 }
 
-/// Puts the sum of what a process has received into the dict, and appends the last of it to the list.
+/// Stores the sum of the received numbers in the dict, and appends the last of them to the list.
 fn note(manager: &Manager, process: &str, received: &[u32]) -> Said {
     let dict = manager.dict::<str, u32>(SUMS).map_err(said)?;
     dict.insert(process, &received.iter().sum()).map_err(said)?;

@@ -1,19 +1,20 @@
 //! `pagemate get`: the value of a key of a dict or a namespace.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 use clap::Args;
 use pagemate::inspect;
 use serde_json::json;
 
+use crate::location::Location;
 use crate::output::{print, print_json, shown, typed};
-use crate::site::Site;
-use crate::Outcome;
+use crate::{stdio, Outcome};
 
 /// Print the value of a key of a dict or namespace; status 1 if it has none
 ///
-/// Text is printed as it is, bytes as hexadecimal digits, everything else by its schema: what `pagemate set` takes. Waits for
-/// nobody.
+/// Prints text as it is, bytes as hexadecimal digits, and everything else by its schema: all of it,
+/// in the form that `pagemate set` takes. Fields whose names begin with `_` are left out where they
+/// are zero. Never blocks.
 #[derive(Debug, Args)]
 pub(crate) struct Get {
     /// SEGMENT/OBJECT, or the name of a dict or namespace that has a name of its own
@@ -28,27 +29,27 @@ pub(crate) struct Get {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    site: Site,
+    location: Location,
 }
 
 impl Get {
     pub(crate) fn run(self) -> Outcome {
-        let (place, object) = self.site.object(&self.name);
+        let (place, object) = self.location.object(&self.name)?;
         let found =
             inspect::item(place, object, &self.key).map_err(|error| format!("{}: {error}", self.name))?;
         let Some(item) = found else {
             return Err(format!("{} has no key {:?}", self.name, self.key).into());
         };
+        let refused = |error| format!("{}: {error}; --raw writes the bytes", self.name);
         if self.raw {
-            let mut stdout = std::io::stdout().lock();
-            return Ok(stdout.write_all(&item.bytes).and_then(|()| stdout.flush())?);
+            return stdio::put(&item.bytes);
         }
         if self.json {
-            let value = typed(&item);
+            let value = typed(&item).map_err(refused)?;
             return print_json(&json!({ "key": self.key, "type": item.of.to_string(), "value": value }));
         }
-        let text = item.render();
-        // What stands in shared memory must not drive a terminal.
+        let text = item.render_whole().map_err(refused)?;
+        // Text from shared memory must not control a terminal.
         let text = if std::io::stdout().is_terminal() { shown(&text) } else { text };
         print(&format!("{text}\n"))
     }

@@ -1,12 +1,12 @@
-//! `pagemate ls`: all segments, a line each.
+//! `pagemate ls`: all segments, one line each.
 
 use clap::Args;
-use pagemate::inspect::{self, Segment};
+use pagemate::inspect::{self, SegmentInfo};
 use pagemate::Kind;
 use serde_json::{json, Map, Value};
 
+use crate::location::Location;
 use crate::output::{age, print, print_json, shown, size, table, unix};
-use crate::site::Site;
 use crate::Outcome;
 
 /// List the segments: who is attached, what they hold, which were left behind by a crash
@@ -16,15 +16,15 @@ pub(crate) struct Ls {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    site: Site,
+    location: Location,
 }
 
 impl Ls {
     pub(crate) fn run(self) -> Outcome {
-        let found = inspect::segments(self.site.dir())?;
+        let found = inspect::segments(self.location.dir())?;
         if self.json {
-            let value = |(name, segment): &(String, pagemate::Result<Segment>)| match segment {
-                Ok(segment) => to_json(segment),
+            let value = |(name, segment): &(String, pagemate::Result<SegmentInfo>)| match segment {
+                Ok(segment) => to_json(segment, false),
                 Err(error) => json!({ "name": name, "error": error.to_string() }),
             };
             return print_json(&found.iter().map(value).collect());
@@ -44,7 +44,7 @@ impl Ls {
     }
 }
 
-fn row(segment: &Segment) -> [String; 8] {
+fn row(segment: &SegmentInfo) -> [String; 8] {
     let alive = segment.participants.iter().filter(|participant| participant.alive).count();
     [
         shown(&segment.name),
@@ -58,8 +58,8 @@ fn row(segment: &Segment) -> [String; 8] {
     ]
 }
 
-/// What will become of the segment.
-pub(crate) fn state(segment: &Segment) -> &'static str {
+/// Returns what will happen to the segment.
+pub(crate) fn state(segment: &SegmentInfo) -> &'static str {
     match (segment.stale, segment.persistent) {
         (true, _) => "stale",
         (_, true) => "persistent",
@@ -67,11 +67,11 @@ pub(crate) fn state(segment: &Segment) -> &'static str {
     }
 }
 
-/// The kinds of objects with their numbers: `queue`, `2 event, 1 queue`.
-fn objects(segment: &Segment) -> String {
+/// Returns the kinds of objects with their numbers: `queue`, `2 event, 1 queue`.
+fn objects(segment: &SegmentInfo) -> String {
     let mut kinds: Vec<(&str, usize)> = Vec::new();
     for object in &segment.objects {
-        let kind = object.kind.map_or("unknown", Kind::name);
+        let kind = object.info.kind.map_or("unknown", Kind::name);
         match kinds.iter_mut().find(|(name, _)| *name == kind) {
             Some((_, count)) => *count += 1,
             None => kinds.push((kind, 1)),
@@ -85,14 +85,16 @@ fn objects(segment: &Segment) -> String {
     }
 }
 
-/// Numbers and truth values as such, so that scripts can compare them; all else as text.
+/// Returns numbers and booleans as such, so that scripts can compare them, and everything else as
+/// text.
 fn typed(value: &str) -> Value {
     let number = value.parse::<u64>().map(Value::from);
     number.or_else(|_| value.parse::<bool>().map(Value::from)).unwrap_or_else(|_| Value::from(value))
 }
 
-/// What both `ls` and `show` say about a segment.
-pub(crate) fn to_json(segment: &Segment) -> Value {
+/// Returns what both `ls` and `show` print about a segment. Long messages at the heads of queues
+/// are cut, unless `is_all`.
+pub(crate) fn to_json(segment: &SegmentInfo, is_all: bool) -> Value {
     let participants = segment.participants.iter().map(|participant| {
         json!({
             "index": participant.index,
@@ -103,13 +105,21 @@ pub(crate) fn to_json(segment: &Segment) -> Value {
         })
     });
     let objects = segment.objects.iter().map(|object| {
+        let head = object.head.as_deref().map(|head| crate::show::message(&object.info.schema, head, is_all));
+        // Only a cut message has two dots in a row.
+        let is_truncated = !is_all && head.as_ref().is_some_and(|head| head.contains(".."));
         json!({
-            "name": object.name,
-            "kind": object.kind.map(Kind::name),
-            "len": object.len,
-            "schema": object.schema,
-            "state": object.state.iter().map(|(what, value)| (what.to_string(), typed(value))).collect::<Map<_, _>>(),
-            "head": object.head.as_deref().map(|head| crate::show::message(&object.schema, head)),
+            "name": object.info.name,
+            "kind": object.info.kind.map(Kind::name),
+            "len": object.info.len,
+            "schema": object.info.schema,
+            "state": object
+                .state
+                .iter()
+                .map(|(what, value)| (what.to_string(), typed(value)))
+                .collect::<Map<_, _>>(),
+            "head": head,
+            "head_truncated": is_truncated,
         })
     });
     json!({

@@ -1,12 +1,15 @@
-//! The pagemate program: looks into shared memory, streams through it, sweeps what crashes left.
+//! The pagemate program: inspects shared memory, streams through it, removes what crashes left.
 //!
-//! One file per subcommand. Exit status: 0; 1 for a failure, with one line on standard error; 2 for wrong usage.
+//! One file for each subcommand. Exit status: 0; 1 for a failure, with one line on standard error;
+//! 2 for wrong usage. If a signal ends the program, the status says so. A reader that closes the
+//! output (`pagemate ls | head -1`) is no failure. Any other byte that cannot be written is one.
 
 mod contents;
 mod demo;
 mod gc;
 mod get;
 mod interrupt;
+mod location;
 mod ls;
 mod output;
 mod progress;
@@ -15,20 +18,24 @@ mod rm;
 mod send;
 mod set;
 mod show;
-mod site;
+mod stdio;
 mod stream;
 mod top;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Why a command failed, in one sentence.
+/// The exit status for wrong arguments.
+const WRONG_USAGE: u8 = 2;
+
+/// The reason of a failure, in one sentence.
 type Failure = Box<dyn std::error::Error>;
-/// What a command comes to.
+/// The result of a command.
 type Outcome = Result<(), Failure>;
 
-/// Processes on the same page: look into shared memory, stream through it, sweep what crashes left.
+/// Processes on the same page: inspect shared memory, stream through it, remove what crashes left
 #[derive(Debug, Parser)]
 #[command(name = "pagemate", version, max_term_width = 100)]
 struct Arguments {
@@ -70,12 +77,33 @@ impl Command {
 fn main() -> ExitCode {
     // First, because the processes of the demo begin here too.
     pagemate::init();
-    match Arguments::parse().command.run() {
+    // A limit of file sizes (`ulimit -f`) is a failure with a message, not a death in the middle of
+    // a stream.
+    // SAFETY: takes integers only.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    let outcome = match Arguments::try_parse() {
+        Ok(arguments) => arguments.command.run(),
+        Err(wrong) if wrong.use_stderr() => {
+            // If this fails, the status says it as well. The same holds below.
+            let _ = stdio::tell(&text(&wrong, std::io::stderr().is_terminal()));
+            return ExitCode::from(WRONG_USAGE);
+        }
+        Err(help) => output::print(&text(&help, std::io::stdout().is_terminal())),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             interrupt::obey();
-            eprintln!("pagemate: {failure}");
+            let _ = stdio::tell(&format!("pagemate: {}\n", output::one_line(&failure.to_string())));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Returns the help or an explanation, in colours for a terminal.
+fn text(of: &clap::Error, is_terminal: bool) -> String {
+    match is_terminal && std::env::var_os("NO_COLOR").is_none() {
+        true => of.render().ansi().to_string(),
+        false => of.render().to_string(),
     }
 }

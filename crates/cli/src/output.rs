@@ -1,30 +1,28 @@
-//! Printing: aligned columns, JSON, sizes and ages for people.
+//! Printing: aligned columns, JSON, readable sizes and ages.
 
-use std::io::{ErrorKind, Write};
 use std::time::{Duration, SystemTime};
 
-use pagemate::inspect::{Datum, ItemType};
+use pagemate::inspect::{ItemBytes, ItemType};
 use serde_json::{json, Value};
 
-use crate::Outcome;
+use crate::{stdio, Outcome};
 
-/// Prints all of `text`. A reader that has gone away (`pagemate ls | head -1`) is no failure.
+/// Prints all of `text`. A reader that has gone (`pagemate ls | head -1`) is no failure.
 pub(crate) fn print(text: &str) -> Outcome {
-    let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(format!("cannot write to standard output: {error}").into())
-        }
-        _ => Ok(()),
-    }
+    stdio::put(text.as_bytes())
 }
 
 /// Prints a JSON value and a newline.
 pub(crate) fn print_json(value: &Value) -> Outcome {
-    print(&format!("{value:#}\n"))
+    // JSON escapes only the control characters of ASCII, but others control a terminal as well.
+    // They are in strings.
+    let escape =
+        |c: char| if c > '\u{7e}' && c.is_control() { format!("\\u{:04x}", c as u32) } else { c.to_string() };
+    print(&format!("{value:#}\n").chars().map(escape).collect::<String>())
 }
 
-/// Rows under a head, each column as wide as its widest cell. Columns of which the head begins with '>' are flush right.
+/// Formats rows under a head, each column as wide as its widest cell. Columns whose head begins
+/// with '>' are flush right.
 pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
     let width: [usize; N] = std::array::from_fn(|column| {
         let cells = rows.iter().map(|row| row[column].chars().count());
@@ -44,7 +42,7 @@ pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> St
     text
 }
 
-/// Bytes for people: `512 B`, `4.0 KiB`, `1.5 GiB`.
+/// Formats a size: `512 B`, `4.0 KiB`, `1.5 GiB`.
 pub(crate) fn size(bytes: u64) -> String {
     let units = ["KiB", "MiB", "GiB", "TiB"];
     let exponent = (bytes.max(1).ilog2() / 10).min(units.len() as u32);
@@ -54,7 +52,7 @@ pub(crate) fn size(bytes: u64) -> String {
     }
 }
 
-/// How long ago something was, for people: `3s`, `5m`, `2h`, `9d`. What lies in the future is `0s` ago.
+/// Formats the time since a moment: `3s`, `5m`, `2h`, `9d`. A moment in the future is `0s` ago.
 pub(crate) fn age(since: SystemTime) -> String {
     match since.elapsed().unwrap_or(Duration::ZERO).as_secs() {
         seconds @ 0..=99 => format!("{seconds}s"),
@@ -64,26 +62,33 @@ pub(crate) fn age(since: SystemTime) -> String {
     }
 }
 
-/// Seconds since 1970, for programs.
+/// Returns the seconds since 1970.
 pub(crate) fn unix(time: SystemTime) -> Value {
     json!(time.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()))
 }
 
-/// Text from shared memory as it may be shown: control characters, which could drive a terminal, are escaped.
+/// Escapes the control characters in text from shared memory, because they could control a
+/// terminal.
 pub(crate) fn shown(text: &str) -> String {
     let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(escape).collect()
 }
 
-/// An item for programs: numbers and truth values as such, all else as text.
-pub(crate) fn typed(item: &Datum) -> Value {
-    let text = item.render();
-    match &item.of {
+/// Formats a failure as one line. Names chosen by other users must not control a terminal here
+/// either.
+pub(crate) fn one_line(text: &str) -> String {
+    shown(&text.lines().map(str::trim).collect::<Vec<_>>().join(" "))
+}
+
+/// Returns an item with every digit: numbers and booleans as such, everything else as text.
+pub(crate) fn typed(item: &ItemBytes) -> pagemate::Result<Value> {
+    let text = item.render_whole()?;
+    Ok(match &item.of {
         ItemType::Message(_) => {
             serde_json::from_str(&text).ok().filter(is_plain).unwrap_or_else(|| Value::from(text))
         }
         _ => Value::from(text),
-    }
+    })
 }
 
 fn is_plain(value: &Value) -> bool {

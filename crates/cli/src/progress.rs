@@ -1,12 +1,13 @@
-//! `--progress`: a bar or a spinner with the rate on standard error, and a line with the sum at the end.
+//! `--progress`: a bar or a spinner with the rate on standard error, and a final line with the sum.
 
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::output::size;
+use crate::{stdio, Outcome};
 
-/// Counts bytes; shows them if asked to.
+/// Counts bytes, and shows them on request.
 #[derive(Debug)]
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
@@ -15,7 +16,8 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Shows nothing unless `wanted`. `total`: how many bytes will come, if that is known.
+    /// Creates a counter that shows nothing unless `wanted`. `total` is the expected number of
+    /// bytes, if known.
     pub(crate) fn new(wanted: bool, total: Option<u64>) -> Progress {
         let bar = wanted.then(|| {
             let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
@@ -25,7 +27,7 @@ impl Progress {
         Progress { bar, begin: Instant::now(), bytes: 0 }
     }
 
-    /// So many bytes will come.
+    /// Sets the expected number of bytes.
     pub(crate) fn set_total(&mut self, total: u64) {
         if let Some(bar) = &self.bar {
             bar.set_length(total);
@@ -33,7 +35,8 @@ impl Progress {
         }
     }
 
-    /// So many bytes more. The first call starts the clock: waiting for the other side is no part of the rate.
+    /// Adds `bytes`. The first call starts the clock, so waiting for the other side does not lower
+    /// the rate.
     pub(crate) fn add(&mut self, bytes: usize) {
         if self.bytes == 0 {
             self.begin = Instant::now();
@@ -43,13 +46,22 @@ impl Progress {
         self.bar.iter().for_each(|bar| bar.set_position(self.bytes));
     }
 
-    /// Takes the bar away and prints the sum, also where there is no terminal for a bar.
-    pub(crate) fn finish(self) {
-        let Some(bar) = self.bar else { return };
+    /// Removes the bar and prints the sum, even without a terminal for a bar.
+    pub(crate) fn finish(self) -> Outcome {
+        self.end("")
+    }
+
+    /// Does the same as [`finish`](Progress::finish), if some of the bytes may not have arrived.
+    pub(crate) fn finish_at_most(self) -> Outcome {
+        self.end("at most ")
+    }
+
+    fn end(self, bound: &str) -> Outcome {
+        let Some(bar) = self.bar else { return Ok(()) };
         bar.finish_and_clear();
         let seconds = self.begin.elapsed().as_secs_f64();
         let rate = size((self.bytes as f64 / seconds.max(1e-9)) as u64);
-        eprintln!("{} in {seconds:.2} s, {rate}/s", size(self.bytes));
+        stdio::tell(&format!("{bound}{} in {seconds:.2} s, {rate}/s\n", size(self.bytes)))
     }
 }
 

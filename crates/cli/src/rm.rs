@@ -4,33 +4,33 @@ use clap::Args;
 use pagemate::{inspect, ErrorKind};
 use serde_json::json;
 
+use crate::location::Location;
 use crate::output::{print, print_json};
-use crate::site::Site;
 use crate::Outcome;
 
-/// Remove one segment. Refuses while somebody alive is attached
+/// Remove one segment. Refuses while a living process is attached
 #[derive(Debug, Args)]
 pub(crate) struct Rm {
     /// Name of the segment
     name: String,
-    /// Remove it whoever is attached, and also if it is damaged: those who are attached go on with what they have
-    /// mapped, and nobody finds it any more
+    /// Remove it even if processes are attached or it is damaged. Attached processes keep what they
+    /// have mapped, and nobody can find it any more
     #[arg(long)]
     force: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    site: Site,
+    location: Location,
 }
 
 impl Rm {
     pub(crate) fn run(self) -> Outcome {
-        let (name, place) = (&self.name, self.site.place(&self.name));
+        let (name, place) = (&self.name, self.location.place(&self.name));
         if name.contains('/') {
             return Err(format!(
-                "{name:?}: `rm` removes whole segments; another directory is given by --dir, and an object of a segment is removed by \
-                 Manager::remove"
+                "{name:?}: `rm` removes whole segments; another directory is given by --dir, and an object \
+                 of a segment is removed by Manager::remove"
             )
             .into());
         }
@@ -39,7 +39,10 @@ impl Rm {
                 segment.participants.iter().filter(|seen| seen.alive).map(|seen| seen.pid).collect()
             }
             Err(error) if self.force && error.kind() != ErrorKind::NotFound => Vec::new(),
-            Err(error) if cannot_be_looked_at(&error) => {
+            // Address space is limited, and the segment reserves more. Whether a process is
+            // attached is checked again below.
+            Err(error) if error.kind() == ErrorKind::OutOfMemory => Vec::new(),
+            Err(error) if is_unreadable(&error) => {
                 return Err(format!("{error}; --force removes it all the same").into());
             }
             Err(error) => return Err(error.into()),
@@ -49,7 +52,12 @@ impl Rm {
                 format!("{name:?} is in use by {}; --force removes it all the same", list(&pids)).into()
             );
         }
-        place.remove()?;
+        if self.force {
+            place.remove()?;
+        } else {
+            // Checks again at the moment of removal: the name may mean another segment than above.
+            place.remove_unused()?;
+        }
         if self.json {
             return print_json(&json!({ "removed": name, "attached": pids }));
         }
@@ -60,8 +68,8 @@ impl Rm {
     }
 }
 
-/// Whether something has the name that is no segment of this version.
-fn cannot_be_looked_at(error: &pagemate::Error) -> bool {
+/// Returns whether the name is taken by something that is no segment of this version.
+fn is_unreadable(error: &pagemate::Error) -> bool {
     matches!(error.kind(), ErrorKind::Corrupted | ErrorKind::VersionMismatch)
 }
 

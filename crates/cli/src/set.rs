@@ -1,20 +1,21 @@
-//! `pagemate set`: gives a key of a dict or a namespace a value.
+//! `pagemate set`: stores a value under a key of a dict or a namespace.
 
 use std::time::Duration;
 
 use clap::Args;
 use pagemate::{untyped, Segment};
 
-use crate::site::Site;
+use crate::location::Location;
 use crate::Outcome;
 
-/// So long a process may be stopped in the middle of writing the same part of the dict.
+/// The longest wait for a process that is stopped while it writes the same part of the dict.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Give a key of a dict or namespace a value
+/// Store a value under a key of a dict or namespace
 ///
-/// The value is text as it is, bytes as hexadecimal digits, numbers, `true`, `[1, 2]`, `Point { x: 1, y: 2 }`: what `pagemate get`
-/// prints. Others see the old value or the new one.
+/// The value is text as it is, bytes as hexadecimal digits, numbers, `true`, `[1, 2]`, `Point { x:
+/// 1, y: 2 }`: the form that `pagemate get` prints. A number that its type cannot hold is refused.
+/// Other processes see the old value or the new one.
 #[derive(Debug, Args)]
 pub(crate) struct Set {
     /// SEGMENT/OBJECT, or the name of a dict or namespace that has a name of its own
@@ -22,19 +23,20 @@ pub(crate) struct Set {
     /// The key
     #[arg(allow_negative_numbers = true)]
     key: String,
-    /// The value; after `--` if it begins with a hyphen and is no number
-    #[arg(allow_negative_numbers = true)]
+    /// The value; after `--` if it is an option, as `--type`
+    #[arg(allow_hyphen_values = true)]
     value: String,
-    /// Type of the value: `str`, `[u8]`, or a message's schema, as `f64`. What a namespace needs for a key that it does not have
+    /// Type of the value: `str`, `[u8]`, or a message's schema, such as `f64`. Required for a new
+    /// key of a namespace
     #[arg(long = "type", value_name = "TYPE")]
     of: Option<String>,
     #[command(flatten)]
-    site: Site,
+    location: Location,
 }
 
 impl Set {
     pub(crate) fn run(self) -> Outcome {
-        let (place, object) = self.site.object(&self.name);
+        let (place, object) = self.location.object(&self.name)?;
         let set = Segment::open(place).and_then(|segment| {
             untyped::set(&segment, object, (&self.key, &self.value), self.of.as_deref(), PATIENCE)
         });

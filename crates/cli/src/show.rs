@@ -3,57 +3,65 @@
 use std::fmt::Write;
 
 use clap::Args;
-use pagemate::inspect::{self, Contents, Object, Segment};
+use pagemate::inspect::{self, Contents, Object, SegmentInfo};
 use pagemate::{Kind, Schema};
 use serde_json::json;
 
 use crate::contents;
+use crate::location::Location;
 use crate::ls::{state, to_json};
 use crate::output::{age, print, print_json, shown, size, table};
-use crate::site::Site;
 use crate::Outcome;
 
-/// Bytes of a message that are shown when its schema does not say what they are.
+/// The number of bytes shown of a message whose schema cannot be read.
 const BYTES_SHOWN: usize = 64;
-/// Characters of a text or of bytes of any length that are shown, unless all are to be.
-const CHARACTERS: usize = 120;
-/// Bytes that are looked at then: more than a rendered message has.
+/// The number of bytes read then: more than a rendered message has.
 const BYTES_READ: usize = 64 << 10;
 
-/// Show one segment: participants, objects, the message at the head of each queue, what dicts, lists and arrays hold
+/// Show one segment: participants, objects, the message at the head of each queue, what dicts,
+/// lists and arrays hold
+///
+/// Without --all long values are cut, which `..` marks. JSON has each value in full, and numbers
+/// with every digit; `"truncated": true` means that there are more entries than --entries asks for.
 #[derive(Debug, Args)]
 pub(crate) struct Show {
     /// Name of the segment, or SEGMENT/OBJECT for one object in it
     name: String,
-    /// How many entries of each dict, list and array are shown
+    /// Number of entries of each dict, list and array to show
     #[arg(long, value_name = "N", default_value_t = 16)]
     entries: usize,
-    /// Show all entries, each as long as it is
+    /// Show all entries and the message at the head, each in full
     #[arg(long, conflicts_with = "entries")]
     all: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    site: Site,
+    location: Location,
 }
 
 impl Show {
     pub(crate) fn run(self) -> Outcome {
-        let (place, object) = self.site.object(&self.name);
+        let (place, object) = self.location.object(&self.name)?;
         let mut segment = inspect::segment(place.clone())?;
         if !object.is_empty() {
-            segment.objects.retain(|seen| seen.name == object);
+            segment.objects.retain(|seen| seen.info.name == object);
             if segment.objects.is_empty() {
                 return Err(format!("{}: the segment has no object named {object:?}", self.name).into());
             }
         }
         let entries = if self.all { usize::MAX } else { self.entries };
-        let (bytes, characters) =
-            if self.all || self.json { (usize::MAX, usize::MAX) } else { (BYTES_READ, CHARACTERS) };
-        let held = |seen: &Object| inspect::contents(place.clone(), &seen.name, entries, bytes);
+        let bytes = if self.all || self.json { usize::MAX } else { BYTES_READ };
+        let held = |seen: &Object| {
+            let contents = inspect::contents(place.clone(), &seen.info.name, entries, bytes)?;
+            // The beginning of a text is useful. The beginning of a message is another message.
+            match contents.as_ref().is_some_and(contents::has_cut_messages) {
+                true => inspect::contents(place.clone(), &seen.info.name, entries, usize::MAX),
+                false => Ok(contents),
+            }
+        };
         if self.json {
-            let mut value = to_json(&segment);
+            let mut value = to_json(&segment, true);
             for (index, seen) in segment.objects.iter().enumerate() {
                 match held(seen) {
                     Ok(Some(contents)) => value["objects"][index]["contents"] = contents::to_json(&contents),
@@ -73,12 +81,12 @@ impl Show {
             shown(&segment.path.display().to_string()),
         );
         text += &participants(&segment);
-        segment.objects.iter().for_each(|seen| text += &described(seen, held(seen), characters));
+        segment.objects.iter().for_each(|seen| text += &described(seen, held(seen), self.all));
         print(&text)
     }
 }
 
-fn participants(segment: &Segment) -> String {
+fn participants(segment: &SegmentInfo) -> String {
     if segment.participants.is_empty() {
         return "\nnobody is attached\n".to_string();
     }
@@ -94,23 +102,23 @@ fn participants(segment: &Segment) -> String {
     format!("\n{}", table([">PARTICIPANT", ">PID", "STATE", ">ATTACHED"], &rows))
 }
 
-fn described(object: &Object, contents: pagemate::Result<Option<Contents>>, characters: usize) -> String {
-    let kind = object.kind.map_or("object of an unknown kind", Kind::name);
-    let mut text = match object.name.as_str() {
-        "" => format!("\n{kind}, {}\n", size(object.len as u64)),
-        name => format!("\n{}: {kind}, {}\n", shown(name), size(object.len as u64)),
+fn described(object: &Object, contents: pagemate::Result<Option<Contents>>, is_all: bool) -> String {
+    let kind = object.info.kind.map_or("object of an unknown kind", Kind::name);
+    let mut text = match object.info.name.as_str() {
+        "" => format!("\n{kind}, {}\n", size(object.info.len as u64)),
+        name => format!("\n{}: {kind}, {}\n", shown(name), size(object.info.len as u64)),
     };
     let mut lines: Vec<(&str, String)> = object.state.clone();
-    if !object.schema.is_empty() {
-        let pretty = object.schema.parse::<Schema>().map(|schema| schema.pretty());
-        lines.push(("schema", pretty.unwrap_or_else(|_| object.schema.clone())));
+    if !object.info.schema.is_empty() {
+        let pretty = object.info.schema.parse::<Schema>().map(|schema| schema.pretty());
+        lines.push(("schema", pretty.unwrap_or_else(|_| object.info.schema.clone())));
     }
     if let Some(head) = &object.head {
-        lines.push(("head", message(&object.schema, head)));
+        lines.push(("head", message(&object.info.schema, head, is_all)));
     }
     match contents {
         Ok(Some(contents)) if contents.total > 0 => {
-            lines.push(("holds", contents::to_text(&contents, characters)));
+            lines.push(("holds", contents::to_text(&contents, is_all)));
         }
         Ok(_) => {}
         Err(error) => lines.push(("holds", format!("what cannot be read: {error}"))),
@@ -125,12 +133,17 @@ fn described(object: &Object, contents: pagemate::Result<Option<Contents>>, char
     text
 }
 
-/// A message as its schema says; its bytes if the schema cannot be read.
-pub(crate) fn message(schema: &str, bytes: &[u8]) -> String {
-    if let Ok(schema) = schema.parse::<Schema>() {
-        return schema.render(bytes);
+/// Formats a message by its schema, or as bytes if the schema cannot be read. Cuts a long one,
+/// unless `is_all`.
+pub(crate) fn message(schema: &str, bytes: &[u8], is_all: bool) -> String {
+    match schema.parse::<Schema>() {
+        Ok(schema) if is_all => contents::whole(schema.render_whole(bytes)),
+        Ok(schema) => schema.render(bytes),
+        Err(_) => {
+            let most = if is_all { usize::MAX } else { BYTES_SHOWN };
+            let more = if bytes.len() > most { " .." } else { "" };
+            let shown: Vec<_> = bytes.iter().take(most).map(|byte| format!("{byte:02x}")).collect();
+            shown.join(" ") + more
+        }
     }
-    let more = if bytes.len() > BYTES_SHOWN { " ..." } else { "" };
-    let shown: Vec<_> = bytes.iter().take(BYTES_SHOWN).map(|byte| format!("{byte:02x}")).collect();
-    shown.join(" ") + more
 }

@@ -1,4 +1,5 @@
-//! `send` and `recv`: bytes from one process to another, whole or not without an error, whoever dies when.
+//! `send` and `recv`: bytes from one process to another. They arrive complete or with an error,
+//! whichever side dies at any moment.
 
 mod common;
 
@@ -8,12 +9,13 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 
 use common::{
-    a_while, assert_failure, assert_success, command, directory, eventually, names, random, run, Running,
+    a_while, assert_failure, assert_success, command, directory, eventually, names, random, run,
+    wait_for_role, Running,
 };
 use pagemate::{inspect, Event, Place, Segment};
 use rustix::process::Signal;
 
-/// Bytes that do not repeat.
+/// Returns bytes that do not repeat.
 fn noise(len: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     let mut bytes = Vec::with_capacity(len + 8);
@@ -27,7 +29,8 @@ fn noise(len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Waits until so many are attached to the stream "x".
+/// Waits until `count` are attached to the stream "x". They may not have a role yet: see
+/// [`wait_for_role`].
 fn wait_for_attached(dir: &Path, count: usize) {
     eventually("attached", || {
         let segment = inspect::segment(Place::in_dir(dir, "x"));
@@ -103,10 +106,10 @@ fn one_after_another_under_the_same_name() {
 fn only_two() {
     let dir = directory();
     let sender = Running::start(dir.path(), &["send", "x"]);
-    wait_for_attached(dir.path(), 1);
+    wait_for_role(dir.path(), "sender");
     assert_failure(&run(dir.path(), &["send", "x"]), "--lines");
     let receiver = Running::start(dir.path(), &["recv", "x"]);
-    wait_for_attached(dir.path(), 2);
+    wait_for_role(dir.path(), "receiver");
     assert_failure(&run(dir.path(), &["recv", "x"]), "--lines");
     assert_failure(&run(dir.path(), &["recv", "x", "--lines"]), "without --lines");
     sender.signal(Signal::KILL);
@@ -138,7 +141,7 @@ fn a_killed_sender_is_no_end_of_the_stream() {
         wait_for_attached(dir.path(), 2);
         let mut input = sender.child().stdin.take().unwrap();
         let mut output = receiver.child().stdout.take().unwrap();
-        let mut seen = vec![0; random(4 << 20)];
+        let mut seen = vec![0; 1 + random(4 << 20)];
         std::thread::scope(|scope| {
             scope.spawn(|| input.write_all(&bytes));
             output.read_exact(&mut seen).unwrap();
@@ -165,7 +168,7 @@ fn a_killed_receiver_is_an_error() {
         let bytes = &bytes;
         std::thread::scope(|scope| {
             scope.spawn(move || input.write_all(bytes));
-            output.read_exact(&mut vec![0; random(4 << 20)]).unwrap();
+            output.read_exact(&mut vec![0; 1 + random(4 << 20)]).unwrap();
             receiver.signal(Signal::KILL);
             assert_failure(&sender.end(), "the receiver died or gave up before the end of the stream");
         });
@@ -174,11 +177,11 @@ fn a_killed_receiver_is_an_error() {
     }
 }
 
-/// One is killed while both start: the other has either noticed, or never met it and serves the next.
+/// One side is killed while both start. The other one notices, or never met it and serves the next.
 #[test]
 fn killed_on_the_way_in() {
     let dir = directory();
-    // Fits into a pipe, which may be read late.
+    // This fits into a pipe, which may be read late.
     let bytes = noise(30_000);
     for round in 0..40 {
         let verbs = if round % 2 == 0 { ["send", "recv"] } else { ["recv", "send"] };
@@ -190,7 +193,7 @@ fn killed_on_the_way_in() {
 
         let mut next = Running::start(dir.path(), &[verbs[0], "x"]);
         let sender = if verbs[0] == "send" { &mut next } else { &mut other };
-        // Fails if the sender has ended.
+        // This fails if the sender has ended.
         let mut input = sender.child().stdin.take().unwrap();
         let output = std::thread::scope(|scope| {
             scope.spawn(|| drop(input.write_all(&bytes).map(|()| input)));
@@ -228,7 +231,8 @@ fn a_death_is_noticed_while_standard_input_is_silent() {
     let dir = directory();
     let mut sender = Running::start(dir.path(), &["send", "x"]);
     let receiver = Running::start(dir.path(), &["recv", "x"]);
-    wait_for_attached(dir.path(), 2);
+    // Nobody would notice the death of a receiver without a role.
+    ["sender", "receiver"].iter().for_each(|role| wait_for_role(dir.path(), role));
     let _open = sender.child().stdin.take();
     receiver.signal(Signal::KILL);
     assert_failure(&sender.end(), "the receiver died");
@@ -250,7 +254,7 @@ fn both_killed_leave_a_name_that_can_be_taken_over() {
 #[test]
 fn ctrl_c_leaves_nothing() {
     let dir = directory();
-    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT] {
         for verb in ["send", "recv"] {
             let mut alone = Running::start(dir.path(), &[verb, "x"]);
             let _open = alone.child().stdin.take();
@@ -275,9 +279,22 @@ fn ctrl_c_while_standard_output_is_stuck() {
     let mut sender = Running::start(dir.path(), &["send", "x"]);
     let receiver = Running::start(dir.path(), &["recv", "x"]);
     let mut input = sender.child().stdin.take().unwrap();
-    // Ends with an error when the sender has ended: more than fits into the pipes and the ring.
+    // More than fits into the pipes and the ring, so this ends with an error when the sender has
+    // ended.
     let writer = std::thread::spawn(move || input.write_all(&noise(64 << 20)));
-    wait_for_attached(dir.path(), 2);
+    // Nobody reads the receiver's output, so it is stuck, and the ring becomes full.
+    eventually("stuck", || {
+        let segment = inspect::segment(Place::in_dir(dir.path(), "x")).ok();
+        let ring = segment.and_then(|mut seen| {
+            seen.objects.retain(|object| object.info.name == "bytes");
+            seen.objects.pop()
+        });
+        let number = |word: &str| {
+            let ring = ring.as_ref()?;
+            ring.state.iter().find(|(what, _)| *what == word).map(|(_, value)| value.clone())
+        };
+        ring.is_some() && number("depth") == number("capacity")
+    });
     receiver.signal(Signal::INT);
     let output = receiver.end();
     assert_eq!(output.status.signal(), Some(Signal::INT.as_raw()));
@@ -292,7 +309,7 @@ fn ctrl_c_of_one_is_an_error_of_the_other() {
         let mut gone = Running::start(dir.path(), &[gone, "x"]);
         let mut left = Running::start(dir.path(), &[left, "x"]);
         let _open = [&mut gone, &mut left].map(|running| running.child().stdin.take());
-        wait_for_attached(dir.path(), 2);
+        ["sender", "receiver"].iter().for_each(|role| wait_for_role(dir.path(), role));
         gone.signal(Signal::INT);
         gone.end();
         assert_failure(&left.end(), "before the end of the stream");

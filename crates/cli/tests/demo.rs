@@ -18,7 +18,7 @@ fn prints_what_it_should() {
         assert_eq!(lines.pop().unwrap(), "list: [29, 49]");
         assert_eq!(lines.pop().unwrap(), r#"dict: {"A process": 245, "B process": 445}"#);
 
-        // Each process prints its own lines in order; nothing says which of the two prints first at the end.
+        // Each process prints its own lines in order. Either of the two may print first at the end.
         let expected = |prefix: &str, range: std::ops::Range<u32>| {
             range.map(|n| format!("{prefix}{n}")).collect::<Vec<_>>()
         };

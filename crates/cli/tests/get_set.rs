@@ -1,6 +1,10 @@
-//! `get`, `set`, and what `show` prints of dicts, lists, arrays, values and namespaces.
+//! `get`, `set`, and the output of `show` for dicts, lists, arrays, values and namespaces.
 
 mod common;
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use common::{directory, json, printed, refused, run};
 use pagemate::{Array, Dict, List, Manager, Message, Namespace, Place, Queue, Value};
@@ -169,7 +173,7 @@ fn show_prints_what_is_there() {
     assert!(refused(path, &["show", "m/none"]).contains("no object named \"none\""));
 
     let shown = json(path, &["show", "m/small", "--entries", "1"]);
-    assert_eq!(shown["objects"][0]["contents"], json!({ "total": 2, "entries": [1] }));
+    assert_eq!(shown["objects"][0]["contents"], json!({ "total": 2, "truncated": true, "entries": [1] }));
     let shown = json(path, &["show", "m/ages", "--all"]);
     let entries = shown["objects"][0]["contents"]["entries"].as_array().unwrap();
     assert_eq!(entries.len(), 100);
@@ -188,6 +192,174 @@ fn long_texts_are_cut_unless_all_is_to_be_shown() {
     assert!(text.len() < 2000);
     assert_eq!(printed(path, &["show", "texts", "--all"]).matches('ü').count(), 100_000);
     assert_eq!(printed(path, &["get", "texts", "long\u{1b}"]).matches('ü').count(), 100_000);
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Message)]
+#[repr(C)]
+struct Hidden {
+    a: u32,
+    _seen: u32,
+    cells: [Cell; 50],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Message)]
+#[repr(C)]
+struct Cell {
+    _pad: [u8; 4],
+    side: Side,
+    _seen: [u8; 3],
+    value: f64,
+}
+
+/// `get` prints the value, and `set` makes the same bytes of that output.
+#[test]
+fn get_then_set_changes_nothing() {
+    fn round_trip<T: Message + PartialEq + std::fmt::Debug>(dir: &Path, name: &str, value: T) {
+        let dict = Dict::<str, T>::create(Place::in_dir(dir, name).reserve(1 << 26)).unwrap();
+        dict.insert("k", &value).unwrap();
+        let text = printed(dir, &["get", name, "k"]);
+        printed(dir, &["set", name, "copy", "--", text.trim_end_matches('\n')]);
+        let raw = |key| run(dir, &["get", "--raw", name, key]).stdout;
+        assert_eq!(raw("copy"), raw("k"), "{text}");
+        assert_eq!(raw("k").len(), size_of::<T>());
+        let as_text = |value: &serde_json::Value| match value.as_str() {
+            Some(text) => text.to_string(),
+            None => value.to_string(),
+        };
+        assert_eq!(as_text(&json(dir, &["get", name, "k"])["value"]), text.trim());
+        let shown = json(dir, &["show", name, "--all"]);
+        let mut objects = shown["objects"].as_array().unwrap().iter();
+        let entries = objects.find_map(|object| object["contents"]["entries"].as_array()).unwrap();
+        assert!(entries.len() == 2 && entries.iter().all(|entry| as_text(&entry["value"]) == text.trim()));
+        let shown = printed(dir, &["show", name, "--all"]);
+        assert_eq!(shown.matches(text.trim()).count(), 2, "{shown}");
+        let shown = printed(dir, &["show", name]);
+        assert!(shown.contains(text.trim()) || shown.contains(".. "), "{shown}");
+    }
+    let dir = directory();
+    round_trip(dir.path(), "array", std::array::from_fn::<u64, 40, _>(|n| n as u64));
+    round_trip(dir.path(), "nested", [[u64::MAX; 32]; 32]);
+    let cell = |n: u8| Cell { _pad: [0; 4], side: Side::Sell, _seen: [0, n, 0], value: f64::from(n) / 3.0 };
+    let cells = std::array::from_fn(|n| cell(n as u8 + 1));
+    round_trip(dir.path(), "hidden", Hidden { a: 1, _seen: 77, cells });
+    round_trip(dir.path(), "large", u128::MAX);
+    round_trip(dir.path(), "small", i128::MIN);
+    round_trip(dir.path(), "letters", ['\'', '\n', '\u{202e}', '\u{9b}', 'ü', ',']);
+}
+
+/// The last field of a large message is not missing because only the beginning was read.
+#[test]
+fn large_messages_are_read_whole() {
+    #[derive(Clone, Copy, Message)]
+    #[repr(C)]
+    struct Large {
+        bytes: [u8; 100_000],
+        last: u32,
+    }
+    let dir = directory();
+    let large = Dict::<str, Large>::create(Place::in_dir(dir.path(), "large").reserve(1 << 26)).unwrap();
+    large.insert("k", &Large { bytes: [1; 100_000], last: 77 }).unwrap();
+    let text = printed(dir.path(), &["show", "large"]);
+    assert!(text.contains(".. 99968 more], last: 77 }"), "{text}");
+}
+
+#[test]
+fn numbers_that_do_not_fit_are_refused() {
+    let dir = directory();
+    let (large, small) = (
+        Dict::<str, f64>::create(Place::in_dir(dir.path(), "large").reserve(1 << 26)).unwrap(),
+        Dict::<str, f32>::create(Place::in_dir(dir.path(), "small").reserve(1 << 26)).unwrap(),
+    );
+    for (name, number) in [("large", "1e400"), ("large", "-1e309"), ("small", "3.5e38"), ("small", "1e400")] {
+        assert!(refused(dir.path(), &["set", name, "k", number]).contains("or inf"), "{number}");
+    }
+    assert_eq!((large.len().unwrap(), small.len().unwrap()), (0, 0));
+    printed(dir.path(), &["set", "large", "k", "inf"]);
+    printed(dir.path(), &["set", "small", "k", "-inf"]);
+    assert!(refused(dir.path(), &["set", "small", "k", "-infinite"]).contains("is no f32"));
+    assert_eq!(
+        (large.get("k").unwrap(), small.get("k").unwrap()),
+        (Some(f64::INFINITY), Some(f32::NEG_INFINITY))
+    );
+}
+
+/// Another reader of JSON finds each number as it is.
+#[test]
+fn json_has_every_digit() {
+    const READER: &str = "
+import decimal, json, sys
+for object in json.load(sys.stdin, parse_float=decimal.Decimal)['objects']:
+    for entry in object.get('contents', {'entries': []})['entries']:
+        print(entry['key'], entry['value'])
+";
+    let dir = directory();
+    let path = dir.path();
+    let manager = Manager::create(Place::in_dir(path, "m").reserve(1 << 28)).unwrap();
+    let mut expected = Vec::new();
+    let unsigned = manager.dict::<u128, u128>("unsigned").unwrap();
+    for number in [0, u128::MAX, u128::MAX - 1, (1 << 64) + 1, u64::MAX.into()] {
+        unsigned.insert(&number, &number).unwrap();
+        expected.push(format!("{number} {number}"));
+    }
+    let signed = manager.dict::<i128, i128>("signed").unwrap();
+    for number in [i128::MIN, i128::MAX, -(1 << 64) - 1, i64::MIN.into()] {
+        signed.insert(&number, &number).unwrap();
+        expected.push(format!("{number} {number}"));
+    }
+    let floats = manager.dict::<u64, f64>("floats").unwrap();
+    let mut bits = 0x9e37_79b9_7f4a_7c15_u64;
+    let random = std::iter::repeat_with(|| {
+        bits ^= bits << 13;
+        bits ^= bits >> 7;
+        bits ^= bits << 17;
+        bits
+    });
+    let special = [0.0, -0.0, 5e-324, f64::MAX, 0.1, 1e300, 0.14955449029888535].map(f64::to_bits);
+    let mut numbers: Vec<_> = special.into_iter().chain(random.take(2000)).collect();
+    numbers.retain(|bits| f64::from_bits(*bits).is_finite());
+    for bits in &numbers {
+        floats.insert(bits, &f64::from_bits(*bits)).unwrap();
+    }
+
+    let mut python = Command::new("python3")
+        .args(["-c", READER])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("python3, which reads the JSON");
+    let text = printed(path, &["show", "m", "--all", "--json"]);
+    python.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = python.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let read = String::from_utf8(output.stdout).unwrap();
+    let (floats, integers): (Vec<_>, Vec<_>) = read.lines().partition(|line| {
+        let key = line.split(' ').next().unwrap();
+        key.parse().is_ok_and(|key| numbers.contains(&key)) && line != &format!("{key} {key}")
+    });
+    let mut integers = integers;
+    integers.sort();
+    expected.sort();
+    assert_eq!(integers, expected);
+    assert_eq!(floats.len(), numbers.len());
+    for line in floats {
+        let (key, value) = line.split_once(' ').unwrap();
+        assert_eq!(value.parse::<f64>().unwrap().to_bits(), key.parse::<u64>().unwrap(), "{line}");
+    }
+}
+
+#[test]
+fn what_is_cut_says_so_in_json() {
+    let dir = directory();
+    let queue = Queue::<[u64; 40]>::create(Place::in_dir(dir.path(), "q"), 4).unwrap();
+    queue.send([7; 40]).unwrap();
+    let head = |arguments: &[&str]| {
+        let value = json(dir.path(), arguments);
+        let object = if value.is_array() { &value[0]["objects"][0] } else { &value["objects"][0] };
+        (object["head"].as_str().unwrap().matches('7').count(), object["head_truncated"] == true)
+    };
+    assert_eq!(head(&["ls"]), (32, true));
+    assert_eq!(head(&["show", "q"]), (40, false));
+    assert_eq!(printed(dir.path(), &["show", "q", "--all"]).matches("7,").count(), 39);
 }
 
 #[test]

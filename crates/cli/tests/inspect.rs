@@ -5,10 +5,11 @@ mod common;
 use std::path::PathBuf;
 
 use common::{directory, hold, json, names, printed, refused, run, Holder, HOLDER};
-use pagemate::{Event, Message, Place, Producer, Segment};
+use pagemate::queue::spsc::Producer;
+use pagemate::{Event, Message, Place, Segment};
 use serde_json::json;
 
-/// Not a test of its own: the body of the processes that the tests below start and kill.
+/// The body of the processes that the tests below start and kill, and no test of its own.
 #[test]
 fn holder() {
     let Some(dir) = std::env::var_os(HOLDER).map(PathBuf::from) else { return };
@@ -27,12 +28,15 @@ fn nothing_there() {
     assert_eq!(printed(dir.path(), &["ls"]), "");
     assert_eq!(json(dir.path(), &["ls"]), json!([]));
     assert_eq!(printed(dir.path(), &["gc"]), "");
-    assert_eq!(json(dir.path(), &["gc"]), json!({ "swept": [] }));
+    assert_eq!(json(dir.path(), &["gc"]), json!({ "swept": [], "failed": [] }));
     for command in ["show", "rm"] {
         assert!(refused(dir.path(), &[command, "x"]).contains("nobody has created it"));
     }
     assert!(refused(dir.path(), &["rm", "a/b"]).contains("removes whole segments"));
     assert!(refused(dir.path(), &["show", "a/b"]).contains("nobody has created it"));
+    for command in [&["show", "/a"][..], &["get", "/a", "k"], &["set", "/a", "k", "v"]] {
+        assert!(refused(dir.path(), command).contains("\"/a\" is no name: it is SEGMENT"));
+    }
     let nowhere = dir.path().join("nowhere");
     for command in ["ls", "gc"] {
         assert!(refused(&nowhere, &[command]).contains("cannot read the directory"));
@@ -81,7 +85,7 @@ fn in_use() {
     holder.kill();
 }
 
-/// What a program of somebody else might send.
+/// A message of an unknown program.
 #[derive(Clone, Copy, Message)]
 #[repr(C)]
 struct Tick {
@@ -132,12 +136,42 @@ fn left_behind() {
     assert!(printed(dir.path(), &["show", "alone"]).contains("dead"));
 
     assert_eq!(printed(dir.path(), &["rm", "alone"]), "removed alone\n");
-    assert_eq!(json(dir.path(), &["gc"]), json!({ "swept": ["several"] }));
+    assert_eq!(json(dir.path(), &["gc"]), json!({ "swept": ["several"], "failed": [] }));
     assert_eq!(names(dir.path()), ["pagemate.kept"], "persistent ones stay");
     assert_eq!(json(dir.path(), &["rm", "kept"]), json!({ "removed": "kept", "attached": [] }));
 
     Holder::start("holder", dir.path()).kill();
     assert_eq!(printed(dir.path(), &["gc"]), "alone\nseveral\n");
+}
+
+#[test]
+fn what_reserves_more_than_there_is_address_space_can_be_removed() {
+    use std::os::unix::process::CommandExt;
+    let dir = directory();
+    let used = Segment::create(Place::in_dir(dir.path(), "used"), 16 << 30).unwrap();
+    drop(Segment::create(Place::in_dir(dir.path(), "kept").persistent(), 16 << 30).unwrap());
+    let remove = |name: &str| {
+        let limit = || {
+            let limit = libc::rlimit { rlim_cur: 4 << 30, rlim_max: 4 << 30 };
+            // SAFETY: reads the limit from a variable.
+            match unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) } {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        };
+        let mut command = common::command(dir.path(), &["rm", name]);
+        // SAFETY: the closure makes a system call only.
+        unsafe { command.pre_exec(limit) };
+        let output = command.output().unwrap();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
+        )
+    };
+    assert_eq!(remove("kept"), (true, "removed kept\n".to_string()));
+    let (removed, text) = remove("used");
+    assert!(!removed && text.contains("in use"), "{text}");
+    drop(used);
 }
 
 #[test]
@@ -155,6 +189,80 @@ fn damaged() {
     assert!(refused(dir.path(), &["rm", "odd"]).contains("--force"));
     assert_eq!(printed(dir.path(), &["rm", "odd", "--force"]), "removed odd\n");
     assert_eq!(names(dir.path()), ["other"]);
+}
+
+#[test]
+fn what_cannot_be_swept_is_a_failure() {
+    let dir = directory();
+    // Two removers' directories with files that no remover puts there.
+    for number in [1, 2] {
+        let permit = dir.path().join(format!(".pagemate-removal.{number:016x}"));
+        std::fs::create_dir(&permit).unwrap();
+        std::fs::set_permissions(&permit, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        std::fs::write(permit.join("thesis"), "precious").unwrap();
+    }
+    for arguments in [&["gc"][..], &["gc", "--json"]] {
+        let output = common::run(dir.path(), arguments);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), text.lines().count()), (Some(1), 2), "{text}");
+        assert!(text.lines().all(|line| line.starts_with("pagemate: ") && line.contains("thesis")), "{text}");
+        let is_json = serde_json::from_slice::<serde_json::Value>(&output.stdout)
+            .is_ok_and(|swept| swept["failed"].as_array().is_some_and(|failed| failed.len() == 2));
+        assert_eq!(is_json, arguments.len() == 2);
+    }
+    assert_eq!(names(dir.path()).len(), 2);
+}
+
+/// `gc` and `ls` agree on what is damaged.
+#[test]
+fn a_stale_segment_of_another_length_is_damaged() {
+    let dir = directory();
+    Holder::start("holder", dir.path()).kill();
+    for name in ["alone", "several"] {
+        let file =
+            std::fs::File::options().write(true).open(dir.path().join(format!("pagemate.{name}"))).unwrap();
+        file.set_len(100 << 20).unwrap();
+    }
+    assert_eq!(printed(dir.path(), &["ls"]).matches("truncated or damaged").count(), 2);
+    assert_eq!(printed(dir.path(), &["gc"]), "");
+    assert!(refused(dir.path(), &["rm", "alone"]).contains("--force"));
+    assert_eq!(printed(dir.path(), &["rm", "alone", "--force"]), "removed alone\n");
+    assert_eq!(names(dir.path()), ["pagemate.kept", "pagemate.several"]);
+}
+
+/// The reason is true for any file with the name, and mentions `--force` if that helps.
+#[test]
+fn no_segment_at_all() {
+    let dir = directory();
+    let file = dir.path().join("pagemate.odd");
+    let link = || std::os::unix::fs::symlink("/etc/passwd", &file).unwrap();
+    let socket = || drop(std::os::unix::net::UnixListener::bind(&file).unwrap());
+    let makers: [(&dyn Fn(), &str); 2] = [(&link, "is a symbolic link"), (&socket, "is a socket")];
+    for (make, what) in makers {
+        make();
+        for command in [&["show", "odd"][..], &["rm", "odd"], &["send", "odd"]] {
+            let text = refused(dir.path(), command);
+            assert!(text.contains(what) && !text.contains("os error"), "{text}");
+            assert_eq!(text.contains("--force"), command[0] == "rm", "{text}");
+        }
+        assert_eq!(printed(dir.path(), &["gc"]), "");
+        assert_eq!(printed(dir.path(), &["rm", "odd", "--force"]), "removed odd\n");
+    }
+    std::fs::create_dir(&file).unwrap();
+    for command in [&["rm", "odd"][..], &["rm", "--force", "odd"], &["show", "odd"]] {
+        let text = refused(dir.path(), command);
+        assert!(text.contains("is a directory and no segment") && !text.contains("--force"), "{text}");
+    }
+}
+
+/// A limit of file sizes is named as the reason.
+#[test]
+fn a_limit_of_file_sizes_is_named() {
+    let dir = directory();
+    let mut limited = std::process::Command::new("sh");
+    limited.args(["-c", r#"ulimit -f 0; exec "$0" recv --dir "$1" x"#, common::PROGRAM]).arg(dir.path());
+    let output = limited.output().unwrap();
+    common::assert_failure(&output, "ulimit -f");
 }
 
 #[test]

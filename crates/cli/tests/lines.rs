@@ -1,4 +1,5 @@
-//! `send --lines` and `recv --lines`: each line to exactly one receiver, and an end for everybody whoever dies when.
+//! `send --lines` and `recv --lines`: each line goes to exactly one receiver, and every side ends,
+//! whichever dies at any moment.
 
 mod common;
 
@@ -7,25 +8,29 @@ use std::path::Path;
 use std::process::Output;
 
 use common::{a_while, assert_failure, assert_success, directory, eventually, names, run, Running};
-use pagemate::{inspect, Place};
+use pagemate::{inspect, Place, Queue, Segment};
 use rustix::process::Signal;
 
-/// Waits until so many of `who` have begun to take part in the stream "x".
+/// Waits until `count` of `who` take part in the stream "x", so that the others notice the death of
+/// each.
 fn wait_for(dir: &Path, who: &str, count: usize) {
-    let begun = || {
+    let members = || {
         let stream = inspect::segment(Place::in_dir(dir, "x")).ok()?;
-        let roster = stream.objects.into_iter().find(|object| object.name == format!("{who} begun"))?;
-        let depth = roster.state.into_iter().find(|(word, _)| *word == "depth")?;
-        depth.1.parse::<usize>().ok()
+        let permits = stream.objects.into_iter().find(|object| object.info.name == who)?;
+        let number = |what: &str| {
+            let (_, value) = permits.state.iter().find(|(word, _)| *word == what)?;
+            value.parse::<usize>().ok()
+        };
+        Some(number("bound")? - number("available")?)
     };
-    eventually(who, || begun() == Some(count));
+    eventually(who, || members() == Some(count));
 }
 
 fn sender(dir: &Path) -> Running {
     Running::start(dir, &["send", "x", "--lines"])
 }
 
-/// A receiver that takes part.
+/// Starts a receiver, and waits until it takes part.
 fn receiver(dir: &Path, earlier: usize) -> Running {
     let receiver = Running::start(dir, &["recv", "x", "--lines"]);
     wait_for(dir, "receivers", earlier + 1);
@@ -102,7 +107,7 @@ fn one_after_another_under_the_same_name() {
 #[test]
 fn long_lines() {
     let dir = directory();
-    let longest = "x".repeat((1 << 20) - 1);
+    let longest = "x".repeat(1 << 20);
     let receiving = receiver(dir.path(), 0);
     let mut sending = sender(dir.path());
     let mut input = sending.child().stdin.take().unwrap();
@@ -110,7 +115,7 @@ fn long_lines() {
         scope.spawn(move || input.write_all(format!("short\n{longest}\n\n").as_bytes()));
         let output = receiving.end();
         assert_success(&output);
-        assert_eq!(lines(&output).iter().map(String::len).collect::<Vec<_>>(), [5, (1 << 20) - 1, 0]);
+        assert_eq!(lines(&output).iter().map(String::len).collect::<Vec<_>>(), [5, 1 << 20, 0]);
     });
     assert_success(&sending.end());
 
@@ -118,13 +123,88 @@ fn long_lines() {
     let mut sending = sender(dir.path());
     let mut input = sending.child().stdin.take().unwrap();
     std::thread::scope(|scope| {
-        scope.spawn(move || input.write_all(format!("short\n{}\n", "x".repeat(1 << 20)).as_bytes()));
+        scope.spawn(move || input.write_all(format!("short\n{}\n", "x".repeat((1 << 20) + 1)).as_bytes()));
         assert_failure(&sending.end(), "line 2 of standard input is longer than 1 MiB");
     });
     let output = receiving.end();
     assert_failure(&output, "a sender ended before the end of its lines");
     assert_eq!(lines(&output), ["short"]);
     assert!(names(dir.path()).is_empty());
+}
+
+/// The last sender leaves while another one joins. The latter takes part in this stream or in the
+/// next.
+#[test]
+fn a_sender_joins_while_the_last_one_leaves() {
+    let dir = directory();
+    for _ in 0..30 {
+        let first_receiver = Running::start(dir.path(), &["recv", "x", "--lines"]);
+        let mut first = sender(dir.path());
+        first.child().stdin.take().unwrap().write_all(b"1\n").unwrap();
+        a_while();
+        let mut second = sender(dir.path());
+        second.child().stdin.take().unwrap().write_all(b"2\n").unwrap();
+        // Either sender may be the first one in its stream, and both or one of them.
+        let output = first_receiver.end();
+        assert_success(&output);
+        let mut seen = lines(&output);
+        if seen.len() == 1 {
+            let output = run(dir.path(), &["recv", "x", "--lines"]);
+            assert_success(&output);
+            seen.extend(lines(&output));
+        }
+        seen.sort();
+        assert_eq!(seen, ["1", "2"]);
+        assert_success(&first.end());
+        assert_success(&second.end());
+        assert!(names(dir.path()).is_empty());
+    }
+}
+
+/// Other programs' names of objects do not disturb a stream.
+#[test]
+fn names_like_that_of_the_stream_are_of_others() {
+    let dir = directory();
+    let place = |name: &str| Place::in_dir(dir.path(), name);
+    let queue = Queue::<u32>::create(place("x.senders"), 4).unwrap();
+    let segment = Segment::create(place("x.receivers"), 1 << 20).unwrap();
+    queue.send(7).unwrap();
+    let receiving = receiver(dir.path(), 0);
+    let mut sending = sender(dir.path());
+    wait_for(dir.path(), "senders", 1);
+    assert_eq!(names(dir.path()), ["pagemate.x", "pagemate.x.receivers", "pagemate.x.senders"]);
+    sending.child().stdin.take().unwrap().write_all(b"a\n").unwrap();
+    let output = receiving.end();
+    assert_success(&output);
+    assert_eq!(output.stdout, b"a\n");
+    assert_success(&sending.end());
+    assert_eq!((queue.try_recv(), segment.objects().unwrap().len()), (Ok(7), 0));
+    assert_eq!(names(dir.path()), ["pagemate.x.receivers", "pagemate.x.senders"]);
+}
+
+/// A file system that has room for one side has room for all.
+#[test]
+fn the_first_side_commits_for_all() {
+    let dir = directory();
+    let committed = || inspect::segment(Place::in_dir(dir.path(), "x")).unwrap().committed;
+    let mut sending = sender(dir.path());
+    wait_for(dir.path(), "senders", 1);
+    let before = committed();
+    let receiving = receiver(dir.path(), 0);
+    assert_eq!((committed(), names(dir.path()).as_slice()), (before, &["pagemate.x".to_string()][..]));
+    drop(sending.child().stdin.take());
+    assert_success(&sending.end());
+    assert_success(&receiving.end());
+}
+
+#[test]
+fn a_segment_of_a_program_is_left_alone() {
+    let dir = directory();
+    let segment = Segment::create(Place::in_dir(dir.path(), "mine"), 1 << 20).unwrap();
+    for arguments in [&["send", "mine"][..], &["send", "mine", "--lines"], &["recv", "mine", "--lines"]] {
+        assert_failure(&run(dir.path(), arguments), "\"mine\" is not a stream");
+    }
+    assert!(segment.objects().unwrap().is_empty());
 }
 
 #[test]
@@ -192,9 +272,12 @@ fn one_of_two_receivers_is_killed() {
     let other = receiver(dir.path(), 1);
     killed.signal(Signal::KILL);
     killed.end();
-    let mut sending = sender(dir.path());
+    let mut sending = Running::start(dir.path(), &["send", "x", "--lines", "--progress"]);
     sending.child().stdin.take().unwrap().write_all(b"a\nb\n").unwrap();
-    assert_failure(&sending.end(), "a receiver died");
+    let sent = sending.end();
+    let told = String::from_utf8_lossy(&sent.stderr).into_owned();
+    assert_eq!(sent.status.code(), Some(1), "{told}");
+    assert!(told.contains("a receiver died") && told.contains("at most 4 B in"), "{told}");
     let output = other.end();
     assert_success(&output);
     assert_eq!(lines(&output), ["a", "b"]);

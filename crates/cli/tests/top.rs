@@ -1,13 +1,15 @@
-//! `top`: one look at what goes on, for people and for scripts.
+//! `top`: one sample of all segments, for people and for scripts.
 
 mod common;
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::OnceLock;
 
-use common::{directory, eventually, json, printed, refused, run};
+use common::{directory, eventually, json, printed, refused, run, Running};
 use pagemate::{Event, Mutex, Place, Pool, Queue, Segment};
+use rustix::process::Signal;
 use serde_json::{json, Value};
 
 pagemate::init_tests!();
@@ -36,11 +38,14 @@ fn depths_rates_and_holders() {
                 assert_eq!(busy.try_recv(), Ok(1));
             }
         });
-        let seen = json(dir.path(), &["top", "--once", "--interval", "0.3"]);
+        let mut seen = Value::Null;
+        eventually("messages are received", || {
+            seen = json(dir.path(), &["top", "--once", "--interval", "0.05"]);
+            row(&seen["queues"], "busy")["received_per_second"].as_f64().unwrap() > 0.0
+        });
         let text = printed(dir.path(), &["top", "--once", "--interval", "0.05"]);
         over.store(true, Relaxed);
 
-        assert!(row(&seen["queues"], "busy")["received_per_second"].as_f64().unwrap() > 0.0, "{seen:#}");
         let idle = row(&seen["queues"], "idle");
         assert_eq!(
             (&idle["depth"], &idle["capacity"], &idle["received_per_second"], &idle["closed"]),
@@ -61,7 +66,7 @@ fn what_a_pool_is_doing() {
     static GATE: OnceLock<Event> = OnceLock::new();
     let gate = Event::new().unwrap();
     let name = format!("test-top-pool-{}", std::process::id());
-    // Pools with names are where everybody's segments are.
+    // Named pools are in the default directory, with the segments of others.
     let dir = Path::new("/dev/shm");
     let keep = |gate| drop(GATE.set(gate));
     let pool = Pool::builder().workers(2).name(&name).initializer(keep, gate.clone()).build().unwrap();
@@ -100,6 +105,28 @@ fn what_a_pool_is_doing() {
     assert!(end["tasks_done"].as_u64().unwrap() >= 115, "{end}");
     drop(pool);
     assert!(!dir.join(format!("pagemate.{name}")).exists());
+}
+
+#[test]
+fn what_cannot_be_read_is_named() {
+    let dir = directory();
+    std::fs::write(dir.path().join("pagemate.odd"), b"not a segment").unwrap();
+    let seen = json(dir.path(), &["top", "--once", "--interval", "0.01"]);
+    assert!(row(&seen["segments"], "odd")["error"].is_string(), "{seen:#}");
+    let text = printed(dir.path(), &["top", "--once", "--interval", "0.01"]);
+    assert!(text.contains("\nodd: cannot be looked at: "), "{text}");
+}
+
+#[test]
+fn a_signal_ends_it_at_once() {
+    let dir = directory();
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT] {
+        let top = Running::start(dir.path(), &["top", "--once", "--interval", "86400"]);
+        top.wait_for_handler(signal);
+        top.signal(signal);
+        let output = top.end();
+        assert_eq!((output.status.signal(), output.stderr.len()), (Some(signal.as_raw()), 0));
+    }
 }
 
 #[test]

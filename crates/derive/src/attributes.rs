@@ -1,12 +1,12 @@
-//! What `#[repr(..)]` and `#[message(..)]` say.
+//! The attributes of a type: `#[repr(..)]` and `#[message(..)]`.
 
 use proc_macro2::TokenStream;
 use quote::{quote, ToTokens};
 use syn::{parse_quote, Attribute, Error, LitStr, Path, Result};
 
-/// The attributes of the type.
+/// The attributes of the type, parsed.
 pub(crate) struct Attributes {
-    /// Where pagemate is.
+    /// Path of the pagemate crate.
     pub(crate) krate: Path,
     /// Whether to implement bytemuck's traits.
     pub(crate) bytemuck: bool,
@@ -16,7 +16,7 @@ pub(crate) struct Attributes {
     pub(crate) is_ordered: bool,
     /// The integer of an enum.
     pub(crate) integer: Option<Path>,
-    /// All `#[repr(..)]`, to be repeated.
+    /// All `#[repr(..)]` attributes, to be repeated.
     pub(crate) repr: Vec<Attribute>,
 }
 
@@ -48,12 +48,15 @@ impl Attributes {
             match word.as_str() {
                 "align" => self.align = Some(path.clone()),
                 "C" | "transparent" => self.is_ordered = true,
-                "u8" | "u16" | "u32" | "u64" | "i8" | "i16" | "i32" | "i64" => self.integer = Some(path.clone()),
+                "u8" | "u16" | "u32" | "u64" | "i8" | "i16" | "i32" | "i64" => {
+                    self.integer = Some(path.clone())
+                }
                 "usize" | "isize" => {
                     return Err(Error::new_spanned(
                         path,
                         format!(
-                            "a message cannot be stored as `{word}`: its size differs between platforms: use `{}`",
+                            "a message cannot be stored as `{word}`: its size \
+                             differs between platforms: use `{}`",
                             word.replace("size", "64")
                         ),
                     ))
@@ -67,7 +70,7 @@ impl Attributes {
                 }
                 _ => {}
             }
-            // What align(..) says is repeated with the whole attribute.
+            // The whole attribute is repeated, so the argument of align(..) is skipped here.
             if meta.input.peek(syn::token::Paren) {
                 let argument;
                 syn::parenthesized!(argument in meta.input);
@@ -92,7 +95,7 @@ impl Attributes {
     }
 }
 
-/// Lints that generated items do not answer to.
+/// Returns an attribute that allows the lints that generated items would fail.
 pub(crate) fn allow() -> TokenStream {
     quote! {
         #[allow(

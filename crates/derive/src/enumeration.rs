@@ -1,4 +1,4 @@
-//! Enums without data, stored as an integer of which some values are valid.
+//! Fieldless enums, stored as an integer of which some values are valid.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -36,44 +36,29 @@ pub(crate) fn expand(input: &DeriveInput, attributes: &Attributes, data: &DataEn
     if let Some(align) = &attributes.align {
         return Err(Error::new_spanned(
             align,
-            format!("`{name}` is aligned to more than its integer, so it has padding: put it into a struct with `_pad`"),
+            format!(
+                "`{name}` is aligned to more than its integer, so it has padding: \
+                 put it into a struct with `_pad`"
+            ),
         ));
     }
     if !input.generics.params.is_empty() {
         return Err(Error::new_spanned(&input.generics, "an enum without data cannot use its parameters"));
     }
 
-    let repr = quote!(::core::primitive::#repr); // a `type u8 = ..` in scope is another one
-    let variants: Vec<_> = data.variants.iter().map(|variant| &variant.ident).collect();
-    let texts = variants.iter().map(|variant| variant.unraw().to_string());
+    let variants = data.variants.iter().map(|variant| &variant.ident);
+    let texts = data.variants.iter().map(|variant| variant.ident.unraw().to_string());
     let text = name.unraw().to_string();
-    let (bytemuck, allow) = (crate::bytemuck(input, attributes), allow());
+    let (bytemuck, allow) = (attributes.bytemuck.then(|| quote!(bytemuck)), allow());
     Ok(quote! {
         #allow
         const _: () = {
-            // SAFETY: an enum without data has the layout of its integer, whose values are compared with all of the
-            // variants; an integer has no padding.
-            unsafe impl #krate::Message for #name {
-                type Bits = #repr;
-                const ANY_BITS: bool = false;
-                const ZERO_VALID: bool = false #(|| #name::#variants as #repr == 0)*;
-
-                #[inline]
-                fn is_valid_bits(bits: &#repr) -> bool {
-                    false #(|| *bits == #name::#variants as #repr)*
-                }
-
-                fn schema() -> #krate::Schema {
-                    #krate::__private::enumeration::<#repr>(
-                        #text,
-                        ::std::vec![#(
-                            #krate::__private::variant(#texts, #name::#variants as #repr as i128)
-                        ),*],
-                    )
-                }
+            #krate::__private::message_enum! {
+                enum #name #repr
+                traits [#bytemuck]
+                name { #text }
+                variants { #(#variants #texts,)* }
             }
-
-            #bytemuck
         };
     })
 }

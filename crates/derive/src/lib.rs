@@ -1,20 +1,24 @@
-//! `#[derive(Message)]` for pagemate. Documented there, at `pagemate::Message`.
+//! `#[derive(Message)]` for pagemate. Its documentation is at `pagemate::Message`.
+//!
+//! The generated code contains no `unsafe`. It describes the type to a macro of pagemate, which
+//! writes the implementation and checks it. The checks of the derive itself only improve the
+//! errors: they cannot be relied on, because a program chooses where the derive finds pagemate.
 
 mod attributes;
 mod enumeration;
 mod structure;
 
 use proc_macro2::TokenStream;
-use quote::quote;
-use syn::{Data, DeriveInput, Error, GenericParam, Result};
+use syn::{Data, DeriveInput, Error, Result};
 
 use attributes::Attributes;
 
-/// Implements `pagemate::Message`, for `#[repr(C)]` structs and for fieldless enums with an integer repr.
+/// Implements `pagemate::Message` for `#[repr(C)]` structs and for fieldless enums with an integer
+/// repr.
 ///
-/// What it refuses, it refuses with the name of the field. `#[message(crate = "path")]` says where pagemate is, if
-/// not at `::pagemate`; `#[message(no_bytemuck)]` leaves bytemuck's `NoUninit` and `CheckedBitPattern` to the type's
-/// own derives.
+/// Errors name the field that is refused. `#[message(crate = "path")]` says where pagemate is, if
+/// not at `::pagemate`. `#[message(no_bytemuck)]` leaves bytemuck's `NoUninit` and
+/// `CheckedBitPattern` to the type's own derives.
 #[proc_macro_derive(Message, attributes(message))]
 pub fn derive_message(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let input = syn::parse_macro_input!(input as DeriveInput);
@@ -43,28 +47,5 @@ fn expand(input: &DeriveInput) -> Result<TokenStream> {
                 input.ident
             ),
         )),
-    }
-}
-
-/// bytemuck's traits, for a type of which the padding check has been compiled: what is not generic.
-fn bytemuck(input: &DeriveInput, attributes: &Attributes) -> TokenStream {
-    let (name, krate) = (&input.ident, &attributes.krate);
-    let is_generic = input.generics.params.iter().any(|param| !matches!(param, GenericParam::Lifetime(_)));
-    if is_generic || !attributes.bytemuck {
-        return TokenStream::new();
-    }
-    quote! {
-        // SAFETY: repr(C) or an integer; no padding (CHECKED, above) and no pointers; each field is a message.
-        unsafe impl #krate::__private::bytemuck::NoUninit for #name {}
-
-        // SAFETY: Bits has the layout of the type, as Message demands.
-        unsafe impl #krate::__private::bytemuck::CheckedBitPattern for #name {
-            type Bits = <#name as #krate::Message>::Bits;
-
-            #[inline]
-            fn is_valid_bit_pattern(bits: &Self::Bits) -> bool {
-                <#name as #krate::Message>::is_valid_bits(bits)
-            }
-        }
     }
 }

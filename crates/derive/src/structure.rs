@@ -1,4 +1,4 @@
-//! Structs whose fields are messages, lie in the order of their declaration and leave no gap.
+//! Structs whose fields are messages, in the order of their declaration and without gaps.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned, ToTokens};
@@ -14,7 +14,8 @@ pub(crate) fn expand(input: &DeriveInput, attributes: &Attributes, fields: &Fiel
         return Err(Error::new_spanned(
             name,
             format!(
-                "`{name}` is not `#[repr(C)]`, so another program may have its {} elsewhere: add `#[repr(C)]`",
+                "`{name}` is not `#[repr(C)]`, so another program may have its \
+                 {} elsewhere: add `#[repr(C)]`",
                 first_field(fields)
             ),
         ));
@@ -28,84 +29,42 @@ pub(crate) fn expand(input: &DeriveInput, attributes: &Attributes, fields: &Fiel
     let (impl_generics, type_generics, where_clause) = generics.split_for_impl();
     let bits = format_ident!("__{}Bits", name.unraw());
     let repr = &attributes.repr;
-    let places: Vec<_> = members.iter().map(|member| &member.place).collect();
-    let texts: Vec<_> = members.iter().map(|member| &member.text).collect();
-    let types: Vec<_> = members.iter().map(|member| member.ty).collect();
+    let places = members.iter().map(|member| &member.place);
+    let texts = members.iter().map(|member| &member.text);
+    let types = members.iter().map(|member| member.ty);
     // An error about a field points at its declaration.
     let bits_types = members.iter().map(|Member { ty, span, .. }| {
         quote_spanned! {*span=> <#ty as #krate::Message>::Bits }
     });
-    // The last field has no bytes. It keeps the compiler from repeating an error about the last real one for each impl.
-    let bits_body = match fields {
-        Fields::Named(_) | Fields::Unit => quote! { { #(#places: #bits_types,)* __end: [(); 0] } },
-        Fields::Unnamed(_) => quote! { ( #(#bits_types,)* [(); 0] ) #where_clause; },
-    };
-    let bits_where = (!matches!(fields, Fields::Unnamed(_))).then_some(where_clause);
+    let bits_fields =
+        members.iter().enumerate().map(|(i, member)| format_ident!("__{i}", span = member.span));
     let gaps = gaps(&name.unraw().to_string(), &members, krate);
     let schema_name = schema_name(input, krate);
-    let check_now = input.generics.params.is_empty().then(|| {
-        quote! { const _: () = <#name as #krate::Message>::CHECKED; }
-    });
-    let (bytemuck, allow) = (crate::bytemuck(input, attributes), allow());
+    let bytemuck = attributes.bytemuck.then(|| quote!(bytemuck));
+    let plain = input.generics.params.is_empty().then(|| quote!(#name #bytemuck));
+    let allow = allow();
 
     Ok(quote! {
         #allow
         const _: () = {
-            #[doc(hidden)]
-            #(#repr)*
-            pub struct #bits #impl_generics #bits_where #bits_body
-
-            impl #impl_generics ::std::clone::Clone for #bits #type_generics #where_clause {
-                #[inline]
-                fn clone(&self) -> Self {
-                    *self
-                }
+            #krate::__private::message_struct! {
+                struct #name #bits
+                plain [#plain]
+                #(#repr)*
+                impl [#impl_generics] for [#type_generics] where [#where_clause]
+                name { #schema_name }
+                gaps { { #gaps } }
+                fields { #(#places #bits_fields #texts #types, #bits_types,)* }
             }
-            impl #impl_generics ::std::marker::Copy for #bits #type_generics #where_clause {}
-            // SAFETY: each field is AnyBitPattern, which includes zero.
-            unsafe impl #impl_generics #krate::__private::bytemuck::Zeroable for #bits #type_generics #where_clause {}
-            // SAFETY: each field is AnyBitPattern.
-            unsafe impl #impl_generics #krate::__private::bytemuck::AnyBitPattern for #bits #type_generics #where_clause {}
-
-            // SAFETY: Bits repeats the repr and has for each field one of equal size and alignment (and one of no
-            // bytes), so it has the same layout; a struct is valid if each field is; CHECKED compiles only if there
-            // is no gap between the fields.
-            unsafe impl #impl_generics #krate::Message for #name #type_generics #where_clause {
-                type Bits = #bits #type_generics;
-                const ANY_BITS: bool = true #(&& <#types as #krate::Message>::ANY_BITS)*;
-                const ZERO_VALID: bool = true #(&& <#types as #krate::Message>::ZERO_VALID)*;
-                const CHECKED: () = {
-                    #(let () = <#types as #krate::Message>::CHECKED;)*
-                    #gaps
-                };
-
-                #[inline]
-                fn is_valid_bits(bits: &Self::Bits) -> bool {
-                    true #(&& <#types as #krate::Message>::is_valid_bits(&bits.#places))*
-                }
-
-                fn schema() -> #krate::Schema {
-                    let () = <Self as #krate::Message>::CHECKED;
-                    #krate::__private::structure::<Self>(
-                        #schema_name,
-                        ::std::vec![#(
-                            #krate::__private::field::<#types>(#texts, ::std::mem::offset_of!(Self, #places))
-                        ),*],
-                    )
-                }
-            }
-
-            #check_now
-            #bytemuck
         };
     })
 }
 
-/// One field.
+/// One field of the struct.
 struct Member<'a> {
-    /// As after a dot: `price`, `0`.
+    /// The field as it follows a dot: `price`, `0`.
     place: TokenStream,
-    /// As in the schema.
+    /// The field's name in the schema.
     text: String,
     ty: &'a Type,
     span: Span,
@@ -128,7 +87,8 @@ fn first_field(fields: &Fields) -> String {
     }
 }
 
-/// Types that can be told by their spelling, for an error that names the field. The others must be messages anyway.
+/// Refuses types that are recognised by their spelling, with an error that names the field. All
+/// other types must implement `Message`.
 fn refuse(name: &syn::Ident, member: &Member<'_>) -> Result<()> {
     let mut ty = member.ty;
     while let Type::Array(array) = ty {
@@ -159,7 +119,7 @@ fn refuse(name: &syn::Ident, member: &Member<'_>) -> Result<()> {
     Err(Error::new(member.span, format!("field `{}` of `{name}` {reason}", member.text)))
 }
 
-/// Every type parameter is a message.
+/// Returns the generics with the bound that every type parameter is a message.
 fn with_bounds(generics: &Generics, krate: &syn::Path) -> Generics {
     let mut generics = generics.clone();
     for param in generics.type_params_mut() {
@@ -168,7 +128,7 @@ fn with_bounds(generics: &Generics, krate: &syn::Path) -> Generics {
     generics
 }
 
-/// The assertions that no byte lies between the fields or behind them.
+/// Returns the assertions that no byte lies between the fields or after them.
 fn gaps(name: &str, members: &[Member<'_>], krate: &syn::Path) -> TokenStream {
     let mut checks = TokenStream::new();
     let mut end = quote!(0);
@@ -206,7 +166,7 @@ fn gaps(name: &str, members: &[Member<'_>], krate: &syn::Path) -> TokenStream {
     checks
 }
 
-/// An expression for the name with its arguments, which are known when the type is used.
+/// Returns an expression for the name with its arguments, which are known when the type is used.
 fn schema_name(input: &DeriveInput, krate: &syn::Path) -> TokenStream {
     let text = input.ident.unraw().to_string();
     if input.generics.params.is_empty() {

@@ -1,4 +1,5 @@
-//! Operations on a dict of bytes and one of numbers beside two `HashMap`s, in a segment that is soon full.
+//! Operations on a dict of bytes and a dict of numbers beside two `HashMap`s, in a segment that is
+//! soon full.
 
 use std::collections::HashMap;
 
@@ -6,7 +7,7 @@ use pagemate::{Dict, ErrorKind, Segment};
 
 use super::Supply;
 
-/// So little that insertions fail now and then, and must then have changed nothing.
+/// So little that some insertions fail, which must then change nothing.
 const SIZE: u64 = 1 << 20;
 
 pub fn run(data: &[u8]) {
@@ -58,7 +59,7 @@ pub fn run(data: &[u8]) {
         }
         assert_eq!(bytes.get(&key).expect("no damage"), bytes_twin.get(&key).cloned());
         assert_eq!(numbers.get(&number).expect("no damage"), numbers_twin.get(&number).copied());
-        assert_eq!(bytes.len().expect("no death"), bytes_twin.len() as u64);
+        assert_eq!(bytes.len().expect("no death"), bytes_twin.len());
     }
     let all: Result<HashMap<_, _>, _> = bytes.iter().collect();
     assert_eq!(all.expect("no damage"), bytes_twin);

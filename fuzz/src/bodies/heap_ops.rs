@@ -1,5 +1,5 @@
-//! Lists of many sizes that come and go in one heap, which is small: the elements are those of `Vec`s, being full is an error
-//! that changes nothing, and when all lists are empty, not a block is in use.
+//! Lists of many sizes that come and go in one small heap. Their elements are those of `Vec`s.
+//! Being full is an error that changes nothing. When all lists are empty, not a block is in use.
 
 use pagemate::{inspect, ErrorKind, Kind, List, Manager, Place};
 
@@ -32,7 +32,7 @@ pub fn run(data: &[u8]) {
         cleared.expect("a sound list");
     }
     let seen = inspect::segment(place).expect("a sound segment");
-    for heap in seen.objects.iter().filter(|object| object.kind == Some(Kind::Heap)) {
+    for heap in seen.objects.iter().filter(|object| object.info.kind == Some(Kind::Heap)) {
         assert_eq!(heap.state[0], ("blocks in use", "0".to_string()));
         assert!(heap.state.contains(&("damaged", "false".to_string())));
     }
@@ -67,5 +67,5 @@ where
             Err(error) => is_full(error),
         },
     }
-    assert_eq!(list.len().expect("a sound list"), twin.len() as u64);
+    assert_eq!(list.len().expect("a sound list"), twin.len());
 }

@@ -27,8 +27,7 @@ where
     while !supply.is_empty() {
         let (operation, number) = (supply.byte() % 10, u64::from(supply.byte()));
         let list = &lists[number as usize % 2];
-        let index = number % (twin.len() as u64 + 2);
-        let at = index as usize;
+        let at = number as usize % (twin.len() + 2);
         next += 7;
         match operation {
             0 | 1 => {
@@ -40,19 +39,19 @@ where
                 twin.extend((0..number % 20).map(value));
             }
             3 => assert_eq!(list.pop().expect("a sound list"), twin.pop()),
-            4 => match list.set(index, value(next)) {
+            4 => match list.set(at, value(next)) {
                 Ok(()) => twin[at] = value(next),
                 Err(error) => assert!(error.kind() == ErrorKind::InvalidInput && at >= twin.len()),
             },
-            5 => match list.insert(index, value(next)) {
+            5 => match list.insert(at, value(next)) {
                 Ok(()) => twin.insert(at, value(next)),
                 Err(error) => assert!(error.kind() == ErrorKind::InvalidInput && at > twin.len()),
             },
             6 => {
                 let removed = (at < twin.len()).then(|| twin.remove(at));
-                assert_eq!(list.remove(index).expect("a sound list"), removed);
+                assert_eq!(list.remove(at).expect("a sound list"), removed);
             }
-            7 => assert_eq!(lists[1].get(index).expect("a sound list"), twin.get(at).cloned()),
+            7 => assert_eq!(lists[1].get(at).expect("a sound list"), twin.get(at).cloned()),
             8 => {
                 list.sort().expect("room");
                 twin.sort();
@@ -62,11 +61,11 @@ where
                 twin.clear();
             }
             _ => assert_eq!(
-                list.slice(1..index).expect("a sound list"),
+                list.slice(1..at).expect("a sound list"),
                 twin.get(1..at.min(twin.len())).unwrap_or(&[])
             ),
         }
-        assert_eq!(lists[0].len().expect("a sound list"), twin.len() as u64);
+        assert_eq!(lists[0].len().expect("a sound list"), twin.len());
     }
     assert_eq!(lists[1].to_vec().expect("a sound list"), twin);
 }

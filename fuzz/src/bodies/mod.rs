@@ -1,4 +1,5 @@
-//! What the fuzz targets do, one file each: a function of bytes. `tests/corpus.rs` runs the same over the stored corpus.
+//! The bodies of the fuzz targets, one file each: a function of bytes. `tests/corpus.rs` runs the
+//! same functions over the stored corpus.
 
 pub mod dict_ops;
 pub mod heap_ops;
@@ -10,7 +11,7 @@ pub mod schema_text;
 pub mod segment_open;
 pub mod spsc_ops;
 
-/// Bytes as a supply of small numbers; zeros when they have run out.
+/// Bytes as a supply of small numbers; zeros when the bytes run out.
 pub struct Supply<'a>(pub &'a [u8]);
 
 impl Supply<'_> {
@@ -28,7 +29,7 @@ impl Supply<'_> {
         self.0.is_empty()
     }
 
-    /// At most `count` bytes.
+    /// Returns at most `count` bytes.
     pub fn bytes(&mut self, count: usize) -> Vec<u8> {
         let (some, rest) = self.0.split_at(count.min(self.0.len()));
         self.0 = rest;

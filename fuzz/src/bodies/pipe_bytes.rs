@@ -1,9 +1,10 @@
-//! Messages of any length through small pipes: boundaries kept, nothing changed, types told apart, end of file at the end.
+//! Messages of any length through small pipes: boundaries are kept, nothing changes, types are
+//! distinguished, and the end of file comes at the end.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use pagemate::{pipe_one_way_with_capacity, PipeError};
+use pagemate::pipe::{pipe_one_way_with_capacity, PipeError};
 
 use super::Supply;
 
@@ -50,13 +51,13 @@ pub fn run(data: &[u8]) {
                 }
             }
             5 => {
-                // Bytes are no message of a type: it is refused, and stays.
+                // Bytes are not a message of a type: they are refused, and stay in the pipe.
                 if !twin.is_empty() {
                     assert!(matches!(reader.try_recv::<u64>(), Err(PipeError::TypeMismatch(_))));
                 }
             }
             6 => assert_eq!(
-                reader.poll(Duration::ZERO).expect("a sound pipe"),
+                reader.wait_readable(Duration::ZERO).expect("a sound pipe"),
                 !twin.is_empty() || writer.is_none()
             ),
             _ => {

@@ -1,7 +1,7 @@
-//! A pool whose words are written over while it works. Whatever stands there, every task comes to an end, with a result or an
-//! error; and where nothing was written over, with the right result.
+//! A pool whose words are overwritten while it works. Every task ends with a result or an error,
+//! whatever the words contain. Where nothing was overwritten, the result is the right one.
 
-use pagemate::pool::Rehearsal;
+use pagemate::PoolRehearsal as Rehearsal;
 
 use super::Supply;
 
@@ -37,14 +37,14 @@ pub fn run(data: &[u8]) {
         match operation {
             0..3 => _ = pool.work(usize::from(operation % 2)),
             3 => _ = pool.done(),
-            4 => _ = pool.late(),
+            4 => _ = pool.overdue(),
             5 => _ = pool.running(),
             // Nobody dies in a task here.
-            _ => pool.bury(usize::from(operation % 2)),
+            _ => pool.reap_worker(usize::from(operation % 2)),
         }
     }
-    // A word that says that a worker has it is believed until that one ends.
-    (0..2).for_each(|worker| pool.bury(worker));
+    // A word that assigns the task to a worker is believed until that worker ends.
+    (0..2).for_each(|worker| pool.reap_worker(worker));
     let results = (0..ROUNDS).find_map(|_| {
         while pool.work(1) {}
         pool.results()

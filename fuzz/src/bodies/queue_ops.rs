@@ -1,8 +1,10 @@
-//! Operations on a queue beside a `VecDeque`: the same messages in the same order, and `Full` only when it may be.
+//! Operations on a queue beside a `VecDeque`: the same messages in the same order, and `Full` only
+//! when it may be.
 
 use std::collections::VecDeque;
 
-use pagemate::{Queue, RecvError, SendError};
+use pagemate::queue::{RecvError, SendError};
+use pagemate::Queue;
 
 use super::Supply;
 
@@ -26,8 +28,8 @@ pub fn run(data: &[u8]) {
                     next += 1;
                 }
                 Err(SendError::Full(value)) => {
-                    // A slot that was given up or held may have missed its turn: the next comes when what was sent meanwhile
-                    // is received.
+                    // A slot that was abandoned or held may have missed its turn. The next one
+                    // comes when everything sent meanwhile has been received.
                     let reachable = room > 0 && (twin.is_empty() || !skipped);
                     assert!(value == next && !reachable && !closed);
                 }
@@ -61,7 +63,7 @@ pub fn run(data: &[u8]) {
                 }
             }
             8 => {
-                // A loan is sent at the position that it took, or given up.
+                // A loan is sent at the position that it claimed, or abandoned.
                 let give_up = supply.byte() % 2 == 0;
                 if give_up || closed {
                     skipped |= loans.pop().is_some();

@@ -1,7 +1,7 @@
-//! Any bytes as a segment: every operation on it gives an answer.
+//! Any bytes as a segment: every operation on it returns.
 //!
-//! Input: byte 0 even: triples (offset low, offset high, value) that damage a sound segment with one object of each kind;
-//! odd: the whole file.
+//! Input: if byte 0 is even, triples (offset low, offset high, value) that damage a sound segment
+//! with one object of each kind; if it is odd, the whole file.
 
 use std::fs;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ struct Sound {
     image: Vec<u8>,
 }
 
-/// A directory for this process, and the bytes of a sound segment.
+/// Returns a directory for this process, and the bytes of a sound segment.
 fn sound() -> &'static Sound {
     static SOUND: OnceLock<Sound> = OnceLock::new();
     SOUND.get_or_init(|| {
@@ -55,7 +55,7 @@ pub fn run(data: &[u8]) {
     fs::write(&path, image).expect("room for a small file");
     use_everything(&Place::in_dir(&sound.dir, "damaged"));
     let _ = fs::remove_file(&path);
-    // The next run makes it again; so nothing is left when the last one ends.
+    // The next run creates it again, so nothing is left when the last run ends.
     let _ = fs::remove_dir(&sound.dir);
     let _ = fs::create_dir(&sound.dir);
 }

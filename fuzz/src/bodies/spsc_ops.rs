@@ -1,8 +1,10 @@
-//! Operations on an SPSC ring beside a `VecDeque`: the same messages in the same order, `Full` and `Empty` when they are.
+//! Operations on an SPSC ring beside a `VecDeque`: the same messages in the same order, `Full` and
+//! `Empty` at the same times.
 
 use std::collections::VecDeque;
 
-use pagemate::{spsc, RecvError, SendError};
+use pagemate::queue::{RecvError, SendError};
+use pagemate::spsc;
 
 use super::Supply;
 
@@ -101,7 +103,7 @@ pub fn run(data: &[u8]) {
             return;
         }
         if consumer.is_none() {
-            // Nobody counts any more: what was sent before stays in the ring, unread.
+            // Nobody counts any more: the messages sent before stay in the ring, unread.
             let producer = producer.as_mut().expect("one of the two");
             assert!(matches!(producer.try_send(0), Err(SendError::Closed(0))));
             return;

@@ -1,196 +1,222 @@
-//! The producers' side of the held-slot ring: claiming a slot, publishing what was written there.
+//! The producers' side of the held-slot ring: claiming a slot and publishing its message.
 //!
 //! See [`ring`](super::ring) for the states, the orderings and the deaths.
 
-use super::ring::{Claim, Late, Losses, Ring, Stop, MOMENT, PICKY};
+use super::backoff::{changes, is_other, Backoff, SPINS};
+use super::descriptor::WAKE_ALL;
+use super::ring::{Claim, Late, Ring};
 use super::slot::{age, Age, Position, Status, Word};
-use crate::fault::{is_planted, Fault};
+use crate::failpoint::{is_planted, Fault};
 use crate::loom::atomic::AtomicU64;
 use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
-use crate::loom::{sc_fence, spin_loop};
-use crate::owner::OwnerId;
+use crate::loom::{Ordered, OrderedChange};
+use crate::queue::blocked::Blocked;
+use crate::segment::owner::OwnerId;
 use crate::sys::clock::Deadline;
 
-/// What a producer finds from a position on.
+/// A send checks its deadline each time it has lost this many positions in a row.
+const REVOKED_MAX: u32 = 1 << 10;
+
+/// The result of a search for room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outlook {
-    /// A slot that can be claimed, perhaps after making holes.
-    Room,
-    /// No slot that can be reached.
+enum Search {
+    /// A slot that can be claimed, perhaps after skipping positions.
+    Room(Position),
+    /// No slot can be reached.
     Full,
-    /// Words that do not go with this position: `tail` has moved on, or memory is corrupted.
-    Other,
+    /// The words do not fit the position: `tail` has moved, or memory is corrupted.
+    Stale,
 }
 
 impl Ring {
-    /// Claims a slot for `me` to write into. A loan that lost its position but not its slot names the slot as
-    /// `own`, and may get it again.
+    /// Claims a slot for `me` to write into. A loan that lost its position but not its slot passes
+    /// the slot as `own`, and may get it again.
     #[inline]
-    pub(crate) fn try_claim(&self, me: OwnerId, own: Option<u32>) -> Result<Claim, Stop> {
-        let mut losses = Losses::default();
-        loop {
+    pub(crate) fn try_claim(&self, me: OwnerId, own: Option<u32>) -> Result<Claim, Blocked> {
+        let (mut backoff, mut steps, mut room) = (Backoff::default(), self.steps(), None);
+        while steps.take() {
             let tail = self.tail(Acquire); // pairs with advance()
             if tail.is_closed() {
-                return Err(Stop::Closed);
+                return Err(Blocked::Closed);
             }
             let slot = self.slot_at(tail)?;
             let word = Word(slot.load(Acquire)); // pairs with free(): its last user is done
             if word == Word::new(tail.lap(), Status::Empty, None) {
                 let mine = Word::new(tail.lap(), Status::Writing, writer(me));
-                // SeqCst: before pass_on() looks at the waiters.
+                // SeqCst: before pass_on() checks the waiters.
                 if slot.compare_exchange(word.0, mine.0, SeqCst, Relaxed).is_ok() {
-                    self.advance(&self.control().tail, tail);
+                    self.advance(&self.descriptor().tail, tail);
                     return Ok(Claim { index: tail.index(), lap: tail.lap() });
                 }
-                losses.stay_away();
+                backoff.spin();
             } else {
                 let own = own.map(|index| (index, me));
-                if let Some(claim) = self.get_past(tail, slot, word, me, own, &mut losses)? {
+                if let Some(claim) = self.skip_or_help(tail, slot, word, me, own, &mut backoff, &mut room)? {
                     return Ok(claim);
                 }
             }
         }
+        Err(self.diagnose())
     }
 
-    /// What to do about a position that is not free: help `tail` on, make a hole, report no room. `Ok(None)`:
-    /// look again.
+    /// Handles a position that is not free: helps `tail` on, skips the position, or reports that
+    /// there is no room. `Ok(None)` means to try again. `room` caches where room was found, so that
+    /// skipping many positions takes one search.
     #[cold]
-    fn get_past(
+    #[allow(clippy::too_many_arguments)]
+    fn skip_or_help(
         &self,
         tail: Position,
         slot: &AtomicU64,
         word: Word,
         me: OwnerId,
         own: Option<(u32, OwnerId)>,
-        losses: &mut Losses,
-    ) -> Result<Option<Claim>, Stop> {
+        backoff: &mut Backoff,
+        room: &mut Option<Position>,
+    ) -> Result<Option<Claim>, Blocked> {
         match (age(word, tail), word.status()) {
-            (Age::Here, Status::Empty) if !is_other(slot, word) => return Err(Stop::Corrupted),
+            (Age::Here, Status::Empty) if !is_other(slot, word) => return Err(Blocked::Corrupted),
             (Age::Here, Status::Empty) => {}
-            (Age::Here | Age::Ahead, _) => self.help(&self.control().tail, tail, word, losses),
+            (Age::Here | Age::Ahead, _) => self.help(&self.descriptor().tail, tail, word, backoff),
             (Age::Behind, Status::Full) => {
-                return if self.is_at_tail(tail) { Err(Stop::Wait) } else { Ok(None) };
+                return if self.is_at_tail(tail) { Err(Blocked::Later) } else { Ok(None) };
             }
             (Age::Behind, Status::Held) if own == Some((tail.index(), me)) && word.names(me) => {
                 let mine = Word::new(tail.lap(), Status::Writing, Some(me));
                 if slot.compare_exchange(word.0, mine.0, SeqCst, Relaxed).is_ok() {
-                    self.advance(&self.control().tail, tail);
+                    self.advance(&self.descriptor().tail, tail);
                     return Ok(Some(Claim { index: tail.index(), lap: tail.lap() }));
                 }
             }
             (Age::Behind, status) => {
-                // Whoever reads or writes is about to be done, most of the time.
-                let looks = match status {
-                    Status::Reading => MOMENT,
-                    Status::Writing => self.patience,
-                    _ => 0,
-                };
-                if changes(slot, word, looks) {
+                let is_known = room.is_some_and(|position| self.is_free(position));
+                // A reader or writer is about to be done, most of the time.
+                let is_at_work = matches!(status, Status::Reading | Status::Writing);
+                if !is_known && is_at_work && changes(slot, word, SPINS) {
                     return Ok(None);
                 }
-                match (self.outlook(tail.next(self.capacity), self.capacity - 1, own), word.hole()) {
-                    (Outlook::Room, Some(hole)) => {
-                        // Positions are not burnt for nothing: there is room behind this one.
-                        if slot.compare_exchange(word.0, hole.0, AcqRel, Relaxed).is_ok() {
-                            self.advance(&self.control().tail, tail);
+                let search = if is_known {
+                    room.map_or(Search::Full, Search::Room)
+                } else {
+                    self.search_room(tail.next(self.capacity), self.capacity - 1, own)
+                };
+                match (search, word.skipped()) {
+                    // Polls longer for a large message, but only with room behind it: without room
+                    // the caller waits by the clock.
+                    (Search::Room(_), Some(_))
+                        if !is_known
+                            && status == Status::Writing
+                            && changes(slot, word, backoff.write_spins(self.write_spins)) => {}
+                    (Search::Room(position), Some(skipped)) => {
+                        *room = Some(position);
+                        // A position is skipped only if there is room behind it.
+                        if slot.compare_exchange(word.0, skipped.0, AcqRel, Relaxed).is_ok() {
+                            self.advance(&self.descriptor().tail, tail);
                         }
                     }
                     _ if !self.is_at_tail(tail) || is_other(slot, word) => {}
-                    (Outlook::Full, Some(_)) => return Err(Stop::Wait),
-                    _ => return Err(Stop::Corrupted),
+                    (Search::Full, Some(_)) => return Err(Blocked::Later),
+                    _ => return Err(Blocked::Corrupted),
                 }
             }
-            (Age::Far, _) if self.is_at_tail(tail) => return Err(Stop::Corrupted),
+            (Age::Far, _) if self.is_at_tail(tail) => return Err(Blocked::Corrupted),
             (Age::Far, _) => {}
         }
         Ok(None)
     }
 
-    /// Whether `tail` still stands there. A closed one does not: producers have to look again.
+    /// Returns whether the slot of this position is free for it.
+    fn is_free(&self, position: Position) -> bool {
+        let word = Word(self.slot(position.index()).load(Acquire)); // pairs with free()
+        word == Word::new(position.lap(), Status::Empty, None)
+    }
+
+    /// Returns whether `tail` is still at `position`. False for a closed one, so producers check
+    /// again.
     fn is_at_tail(&self, position: Position) -> bool {
         self.tail(Acquire) == position
     }
 
-    /// Whether there is a free slot in the next `count` positions from `position` on, with nothing before it
-    /// but what can be made holes.
-    fn outlook(&self, mut position: Position, count: u32, own: Option<(u32, OwnerId)>) -> Outlook {
+    /// Searches the next `count` positions from `position` on for a free slot, with only positions
+    /// that can be skipped before it.
+    fn search_room(&self, mut position: Position, count: u32, own: Option<(u32, OwnerId)>) -> Search {
         for _ in 0..count {
             let index = position.index();
             let word = Word(self.slot(index).load(Acquire)); // pairs with free()
             match (age(word, position), word.status()) {
-                (Age::Here, Status::Empty) => return Outlook::Room,
+                (Age::Here, Status::Empty) => return Search::Room(position),
                 (Age::Behind, Status::Held)
                     if own.is_some_and(|(own, me)| own == index && word.names(me)) =>
                 {
-                    return Outlook::Room;
+                    return Search::Room(position);
                 }
-                (Age::Behind, Status::Full) => return Outlook::Full,
-                (Age::Behind, _) if word.hole().is_some() => position = position.next(self.capacity),
-                _ => return Outlook::Other,
+                (Age::Behind, Status::Full) => return Search::Full,
+                (Age::Behind, _) if word.skipped().is_some() => position = position.next(self.capacity),
+                _ => return Search::Stale,
             }
         }
-        Outlook::Full
+        Search::Full
     }
 
-    /// Whether a producer would find room now.
+    /// Returns whether a producer would find room now.
     pub(crate) fn has_room(&self) -> bool {
         let tail = self.tail(Acquire).open();
-        // Other: `tail` lags, so somebody is at work there.
-        tail.index() < self.capacity && self.outlook(tail, self.capacity, None) != Outlook::Full
+        // Stale: `tail` lags, so another participant is at work there.
+        tail.index() < self.capacity && self.search_room(tail, self.capacity, None) != Search::Full
     }
 
-    /// Like [`try_claim`](Ring::try_claim), and sleeps until there is room or the queue is closed or the
-    /// deadline passes.
+    /// Claims like [`try_claim`](Ring::try_claim), but blocks until there is room, the queue is
+    /// closed, or the deadline passes.
     pub(crate) fn claim(
         &self,
         me: OwnerId,
         own: Option<u32>,
         deadline: Deadline,
         tend: impl FnMut(),
-    ) -> Result<Claim, Stop> {
+    ) -> Result<Claim, Blocked> {
         let attempt = || {
             if own.is_some() {
-                // Before the look, as the announcement of a waiter: pairs with wake_sender().
-                self.control().notices.word.fetch_or(PICKY, SeqCst);
-                sc_fence();
+                // Before the search, as the announcement of a waiter: pairs with wake_sender().
+                self.descriptor().notices.word.fetch_or(WAKE_ALL, SeqCst);
+                Ordered::by_fence();
             }
             match self.try_claim(me, own) {
-                Err(Stop::Wait) => None,
+                Err(Blocked::Later) => None,
                 done => Some(done),
             }
         };
-        let claim = self.senders().wait(deadline, tend, attempt).unwrap_or(Err(Stop::Wait))?;
-        self.pass_on();
+        let claim = self.senders().wait(deadline, tend, attempt).unwrap_or(Err(Blocked::Later))?;
+        self.pass_on(Ordered::by_fence());
         Ok(claim)
     }
 
-    /// Wakes the next producer if there is room for it too. Slots come free in any order, so a producer may
-    /// have been woken for one that it could not reach then, and can now.
+    /// Wakes the next producer if there is room for it too. Slots become free in any order: a
+    /// producer may have been woken for a slot that it could not reach then, and can now.
     #[inline]
-    pub(super) fn pass_on(&self) {
-        sc_fence();
-        if self.senders().is_waited_on() {
-            self.wake_if_room();
+    pub(super) fn pass_on(&self, change: Ordered) {
+        if self.senders().is_waited_on_after(change) {
+            self.wake_if_room(change);
         }
     }
 
     #[cold]
-    fn wake_if_room(&self) {
-        if self.has_room() || self.control().notices.word.load(SeqCst) & PICKY != 0 {
-            self.wake_sender();
+    fn wake_if_room(&self, change: Ordered) {
+        if self.has_room() || self.descriptor().notices.word.load(SeqCst) & WAKE_ALL != 0 {
+            self.wake_sender(change);
         }
     }
 
-    /// Makes what was written into the claimed slot a message.
+    /// Publishes the message of a claimed slot.
     #[inline]
     pub(crate) fn publish(&self, me: OwnerId, claim: Claim) -> Result<(), Late> {
         let mine = Word::new(claim.lap, Status::Writing, writer(me));
         let full = Word::new(claim.lap, Status::Full, None);
-        // Pairs with the Acquire of try_take(): the consumer sees the message. SeqCst: before the look at the
-        // waiters.
-        match self.slot(claim.index).compare_exchange(mine.0, full.0, SeqCst, Acquire) {
-            Ok(_) => {
-                self.receivers().notify_one();
+        // This swap is the publication. It is SeqCst on success (see OrderedChange), so also a
+        // Release: it pairs with the Acquire load of the slot's word in try_take(), and the
+        // consumer sees the message.
+        match self.slot(claim.index).exchange_ordered(mine.0, full.0, Acquire) {
+            Ok(change) => {
+                self.receivers().notify_one(change);
                 Ok(())
             }
             Err(now) if Word(now).names(me) && Word(now).status() == Status::Held => Err(Late::Revoked),
@@ -198,60 +224,66 @@ impl Ring {
         }
     }
 
-    /// Sends what `write` puts into the slot that it is told.
+    /// Sends the message that `write` puts into the slot with the given index.
     #[inline]
-    pub(crate) fn try_send(&self, me: OwnerId, write: impl FnMut(u32)) -> Result<(), Stop> {
-        self.send_by(me, || self.try_claim(me, None), write)
+    pub(crate) fn try_send(&self, me: OwnerId, write: impl FnMut(u32)) -> Result<(), Blocked> {
+        self.send_by(me, Deadline::At(0), || self.try_claim(me, None), write)
     }
 
-    /// Like [`try_send`](Ring::try_send), and sleeps until there is room.
+    /// Sends like [`try_send`](Ring::try_send), but blocks until there is room.
     pub(crate) fn send(
         &self,
         me: OwnerId,
         deadline: Deadline,
         mut tend: impl FnMut(),
         write: impl FnMut(u32),
-    ) -> Result<(), Stop> {
-        self.send_by(me, || self.claim(me, None, deadline, &mut tend), write)
+    ) -> Result<(), Blocked> {
+        self.send_by(me, deadline, || self.claim(me, None, deadline, &mut tend), write)
     }
 
     #[inline]
     fn send_by(
         &self,
         me: OwnerId,
-        mut find: impl FnMut() -> Result<Claim, Stop>,
+        deadline: Deadline,
+        mut find: impl FnMut() -> Result<Claim, Blocked>,
         mut write: impl FnMut(u32),
-    ) -> Result<(), Stop> {
-        loop {
+    ) -> Result<(), Blocked> {
+        // Each turn but the last loses its position to a consumer that skips it.
+        for turn in 1u32.. {
             let claim = find()?;
             let early = is_planted(Fault::PublishBeforeWrite).then(|| self.publish(me, claim));
             write(claim.index);
             match early.unwrap_or_else(|| self.publish(me, claim)) {
                 Ok(()) => return Ok(()),
-                Err(Late::Corrupted) => return Err(Stop::Corrupted),
-                // A consumer went past. Its slot must be free before we look for another, or we might wait
-                // for ourselves.
+                Err(Late::Corrupted) => return Err(Blocked::Corrupted),
+                // A consumer skipped the position. Its slot must be free before the next claim, or
+                // we might wait for ourselves.
                 Err(Late::Revoked) => self.free(me, claim),
             }
+            if turn % REVOKED_MAX == 0 && deadline.has_passed() {
+                break;
+            }
         }
+        Err(Blocked::Later)
     }
 
-    /// Sends what was written into a claimed slot. If the position was lost, `find` claims another for who
-    /// holds this slot, and `copy` copies the message from slot to slot. On failure the slot that is still
-    /// held comes back.
+    /// Sends the message of a claimed slot. If the position was lost, `find` claims another slot,
+    /// and `copy` copies the message there. On failure the slot that is still held is returned.
     pub(crate) fn send_claimed(
         &self,
         me: OwnerId,
         mut claim: Claim,
-        mut find: impl FnMut(u32) -> Result<Claim, Stop>,
+        deadline: Deadline,
+        mut find: impl FnMut(u32) -> Result<Claim, Blocked>,
         mut copy: impl FnMut(u32, u32),
-    ) -> Result<(), (Stop, Claim)> {
-        loop {
+    ) -> Result<(), (Blocked, Claim)> {
+        for turn in 1u32.. {
             match self.publish(me, claim) {
                 Ok(()) => return Ok(()),
-                Err(Late::Corrupted) => return Err((Stop::Corrupted, claim)),
+                Err(Late::Corrupted) => return Err((Blocked::Corrupted, claim)),
                 Err(Late::Revoked) => {
-                    let other = find(claim.index).map_err(|stop| (stop, claim))?;
+                    let other = find(claim.index).map_err(|blocked| (blocked, claim))?;
                     if other.index != claim.index {
                         copy(claim.index, other.index);
                         self.free(me, claim);
@@ -259,25 +291,16 @@ impl Ring {
                     claim = other;
                 }
             }
+            if turn % REVOKED_MAX == 0 && deadline.has_passed() {
+                break;
+            }
         }
+        Err((Blocked::Later, claim))
     }
 }
 
-/// Whom a slot names that `me` claims at `tail`.
+/// Returns the owner that a slot names when `me` claims it.
 #[inline(always)]
 fn writer(me: OwnerId) -> Option<OwnerId> {
     (!is_planted(Fault::ForgetOwner)).then_some(me)
-}
-
-/// Whether the word of `slot` becomes another than `word` in so many looks.
-pub(super) fn changes(slot: &AtomicU64, word: Word, looks: u32) -> bool {
-    (0..looks).any(|_| {
-        spin_loop();
-        is_other(slot, word)
-    })
-}
-
-/// Whether the word of `slot` is another than `word` now.
-pub(super) fn is_other(slot: &AtomicU64, word: Word) -> bool {
-    slot.load(Acquire) != word.0
 }

@@ -1,4 +1,4 @@
-//! Messages in place: a slot that is being filled, and one that is being read.
+//! Guards of messages in place: a slot that is being written, and one that is being read.
 
 use std::fmt;
 use std::mem::ManuallyDrop;
@@ -6,25 +6,30 @@ use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
 use super::handle::Queue;
-use super::ring::{Claim, Stop};
+use super::ring::Claim;
+use crate::error::Refusal;
 use crate::message::{self, Message};
-use crate::owner::OwnerId;
-use crate::queue::error::{Denied, SendError};
+use crate::queue::blocked::Blocked;
+use crate::queue::error::SendError;
+use crate::segment::owner::OwnerId;
 use crate::sys::clock::Deadline;
 use crate::sys::fork;
 
-/// Who holds a slot of which queue. Frees it when dropped, in the process that claimed it.
+/// The hold on a slot. Frees the slot when dropped, in the process that claimed it.
 struct Held<'a, T: Message> {
     queue: &'a Queue<T>,
     claim: Claim,
-    /// Who claimed it. A fork gives the child a copy of this guard, but not the slot.
+    /// The participant that claimed it. A fork gives the child a copy of this guard, but not the
+    /// slot.
     me: OwnerId,
     epoch: u32,
+    /// Whether dropping this abandons a claim and sends nothing.
+    is_loan: bool,
 }
 
 impl<'a, T: Message> Held<'a, T> {
-    fn new(queue: &'a Queue<T>, me: OwnerId, claim: Claim) -> Held<'a, T> {
-        Held { queue, claim, me, epoch: fork::epoch() }
+    fn new(queue: &'a Queue<T>, me: OwnerId, claim: Claim, is_loan: bool) -> Held<'a, T> {
+        Held { queue, claim, me, epoch: fork::epoch(), is_loan }
     }
 
     fn is_mine(&self) -> bool {
@@ -38,7 +43,12 @@ impl<'a, T: Message> Held<'a, T> {
 
 impl<T: Message> Drop for Held<'_, T> {
     fn drop(&mut self) {
-        if self.is_mine() {
+        if !self.is_mine() {
+            return;
+        }
+        if self.is_loan {
+            self.queue.ring.free_unsent(self.me, self.claim);
+        } else {
             self.queue.ring.free(self.me, self.claim);
         }
     }
@@ -46,11 +56,11 @@ impl<T: Message> Drop for Held<'_, T> {
 
 /// A slot of a [`Queue`], to write a message in place.
 ///
-/// [`send`](Loan::send) makes it a message. Dropped without that, nothing is sent and the slot is free again.
+/// [`send`](Loan::send) sends it. Dropping the loan sends nothing and frees the slot.
 ///
-/// The loan has the place in the order that it had when it was taken, unless somebody behind it has sent and
-/// a consumer came: then it gets a new place when it is sent, and the message is copied there. So a process
-/// that stops with a loan in its hands holds up nobody.
+/// The loan keeps the place in the order that it got when it was taken, unless a later message was
+/// sent and a consumer skipped the loan. Then `send` claims a new place and copies the message
+/// there. So a process that stops while it has a loan blocks nobody.
 ///
 /// # Examples
 ///
@@ -69,12 +79,13 @@ pub struct Loan<'a, T: Message> {
 }
 
 impl<'a, T: Message> Loan<'a, T> {
-    /// A claimed slot that holds a valid value. Types without a valid zero are refused at compile time.
+    /// Creates a loan of a claimed slot that holds a valid value. Types whose zeros are not valid
+    /// are refused at compile time.
     pub(super) fn of_any(queue: &'a Queue<T>, me: OwnerId, claim: Claim) -> Loan<'a, T> {
         const {
             assert!(T::ZERO_VALID, "zeros are no valid value of this message: use loan_with(value)");
         }
-        let held = Held::new(queue, me, claim);
+        let held = Held::new(queue, me, claim, true);
         let at = held.message();
         // SAFETY: the slot is ours, so its message can be read and written.
         unsafe {
@@ -85,15 +96,15 @@ impl<'a, T: Message> Loan<'a, T> {
         Loan { held }
     }
 
-    /// A claimed slot with this value in it.
+    /// Creates a loan of a claimed slot and stores `value` in it.
     pub(super) fn of(queue: &'a Queue<T>, me: OwnerId, claim: Claim, value: T) -> Loan<'a, T> {
-        let held = Held::new(queue, me, claim);
+        let held = Held::new(queue, me, claim, true);
         // SAFETY: the slot is ours, so its message can be written.
         unsafe { message::write(held.message().cast(), value) };
         Loan { held }
     }
 
-    /// Sends the message. Waits only if its place was lost (see [`Loan`]) and there is no room.
+    /// Sends the message. Blocks only if its place was lost (see [`Loan`]) and there is no room.
     ///
     /// # Errors
     ///
@@ -102,7 +113,7 @@ impl<'a, T: Message> Loan<'a, T> {
         self.send_until(Deadline::Never)
     }
 
-    /// Sends the message, without waiting.
+    /// Sends the message without blocking.
     ///
     /// # Errors
     ///
@@ -110,10 +121,14 @@ impl<'a, T: Message> Loan<'a, T> {
     /// `Corrupted`.
     pub fn try_send(self) -> Result<(), SendError<Loan<'a, T>>> {
         let queue = self.held.queue;
-        self.send_by(|me, own| queue.ring.try_claim(me, Some(own)))
+        self.send_by(Deadline::At(0), |me, own| {
+            let claim = queue.ring.try_claim(me, Some(own));
+            queue.object.is_hindered(claim == Err(Blocked::Later));
+            claim
+        })
     }
 
-    /// [`send`](Loan::send), for `timeout` at most.
+    /// Calls [`send`](Loan::send), but blocks for at most `timeout`.
     ///
     /// # Errors
     ///
@@ -122,7 +137,7 @@ impl<'a, T: Message> Loan<'a, T> {
         self.send_until(Deadline::after(timeout))
     }
 
-    /// [`send`](Loan::send), until `deadline` at most.
+    /// Calls [`send`](Loan::send), but blocks until `deadline` at the latest.
     ///
     /// # Errors
     ///
@@ -133,26 +148,27 @@ impl<'a, T: Message> Loan<'a, T> {
 
     fn send_until(self, deadline: Deadline) -> Result<(), SendError<Loan<'a, T>>> {
         let queue = self.held.queue;
-        self.send_by(|me, own| queue.ring.claim(me, Some(own), deadline, || queue.object.tend()))
+        self.send_by(deadline, |me, own| queue.ring.claim(me, Some(own), deadline, || queue.object.tend()))
     }
 
     fn send_by(
         self,
-        mut find: impl FnMut(OwnerId, u32) -> Result<Claim, Stop>,
+        deadline: Deadline,
+        mut find: impl FnMut(OwnerId, u32) -> Result<Claim, Blocked>,
     ) -> Result<(), SendError<Loan<'a, T>>> {
         if !self.held.is_mine() {
-            return Err(SendError::NotInThisProcess(self));
+            return Err(SendError::NotInThisProcess(self, Refusal::FORKED));
         }
         let Held { queue, claim, me, .. } = self.held;
-        // From here on the slot may be somebody else's.
+        // From here on the slot may belong to another participant.
         let mut this = ManuallyDrop::new(self);
         let copy = |from, to| {
             // SAFETY: both slots are ours, and they are not the same; no loan of the value is left.
             unsafe { queue.message(from).copy_to_nonoverlapping(queue.message(to), size_of::<T>()) }
         };
-        queue.ring.send_claimed(me, claim, |own| find(me, own), copy).map_err(|(stop, claim)| {
+        queue.ring.send_claimed(me, claim, deadline, |own| find(me, own), copy).map_err(|(blocked, claim)| {
             this.held.claim = claim;
-            Denied::from(stop).sending(ManuallyDrop::into_inner(this))
+            blocked.into_send_error(ManuallyDrop::into_inner(this))
         })
     }
 }
@@ -162,8 +178,8 @@ impl<T: Message> Deref for Loan<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: the slot is ours until we free it, which needs `self`; it holds a valid T (of_any, of),
-        // aligned.
+        // SAFETY: the slot is ours until we free it, which needs `self`; it holds a valid T
+        // (of_any, of), aligned.
         unsafe { &*self.held.message() }
     }
 }
@@ -176,18 +192,18 @@ impl<T: Message> DerefMut for Loan<'_, T> {
     }
 }
 
-/// A message of a [`Queue`], received in place: its slot is free again when this is dropped.
+/// A message of a [`Queue`], received in place. Its slot is freed when this is dropped.
 ///
-/// May be kept as long as one likes: the queue has one slot less meanwhile, nothing else. What another
-/// process that does not keep to the rules writes there shows here; [`Queue::recv`] copies.
+/// May be kept for any time: the queue has one slot less meanwhile. A process that breaks the rules
+/// and writes into the slot changes what is read here; [`Queue::recv`] returns a copy.
 pub struct Received<'a, T: Message> {
     held: Held<'a, T>,
 }
 
 impl<'a, T: Message> Received<'a, T> {
-    /// A taken slot, if what is in it is a valid message.
+    /// Creates a guard of a taken slot, if its message is valid.
     pub(super) fn new(queue: &'a Queue<T>, me: OwnerId, claim: Claim) -> Option<Received<'a, T>> {
-        let held = Held::new(queue, me, claim);
+        let held = Held::new(queue, me, claim, false);
         // SAFETY: the slot is ours, so its message can be read.
         unsafe { message::is_valid::<T>(held.message().cast()) }.then_some(Received { held })
     }
@@ -198,8 +214,8 @@ impl<T: Message> Deref for Received<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: the slot is ours until we free it, which needs `self`; it holds a valid T (see new),
-        // aligned.
+        // SAFETY: the slot is ours until we free it, which needs `self`; it holds a valid T (see
+        // new), aligned.
         unsafe { &*self.held.message() }
     }
 }
@@ -216,7 +232,7 @@ impl<T: Message + fmt::Debug> fmt::Debug for Received<'_, T> {
     }
 }
 
-// SAFETY: messages are Send and Sync, and the slot is its owner process's, not a thread's.
+// SAFETY: messages are Send and Sync, and the slot belongs to the process, not to a thread.
 unsafe impl<T: Message> Send for Held<'_, T> {}
 // SAFETY: as above; through a shared reference the message can only be read.
 unsafe impl<T: Message> Sync for Held<'_, T> {}

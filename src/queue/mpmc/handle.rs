@@ -1,31 +1,34 @@
-//! The handle: `Queue<T>`, what it is created with, and what can be seen of it.
+//! The handle of a queue, `Queue<T>`, and its builder.
 
+use crate::loom::atomic::{AtomicU32, Ordering::Relaxed};
 use std::fmt;
 use std::marker::PhantomData;
 
-use super::layout::Layout;
-use super::ring::{Ring, Stop};
-use crate::kind::Kind;
+use super::layout::{Layout, SLOTS};
+use super::ring::Ring;
 use crate::message::Message;
-use crate::object::ObjectRef;
-use crate::owner::OwnerId;
-use crate::place::{Origin, Place};
-use crate::queue::error::Denied;
+use crate::queue::blocked::Blocked;
+use crate::registry::Kind;
+use crate::segment::object::{Object, ObjectRef};
+use crate::segment::owner::OwnerId;
+use crate::segment::place::{Origin, Place};
 use crate::{Error, ErrorKind, Result};
 
 /// A bounded queue between any number of producers and consumers, in any number of processes.
 ///
-/// One order for all: who sends after another's `send` has returned is received after it. A `send` that
-/// returned can be received at once by anybody. Each message goes to exactly one consumer, in place if one
-/// likes. Any process may be killed or stopped at any moment: the others go on. What it had not sent is not
-/// sent; what it was reading is counted as [`lost`](Queue::lost), or delivered again, as the
-/// [options](Queue::options) say.
+/// All participants see one order: a message sent after another `send` has returned is received
+/// after that message. Once `send` has returned, any consumer can receive the message at once. Each
+/// message goes to exactly one consumer, who may read it in place. Any process may be killed or
+/// stopped at any moment, and the others go on. A message that it had not finished sending is not
+/// sent. A message that it was reading is counted as [`lost`](Queue::lost), or delivered again, as
+/// the [builder](Queue::builder) says.
 ///
-/// Not fair: who waits longest is not served first. Has no priorities and no broadcast. Between one producer
-/// and one consumer [`spsc`](crate::spsc()) is faster.
+/// Unfair: the longest waiter is not served first. Has no priorities and no broadcast. Between one
+/// producer and one consumer [`spsc`](crate::spsc()) is faster.
 ///
-/// Clone it for threads (or share it: it is `Sync`), give it to a child process, or open it by name.
-/// `try_send` and `try_recv` allocate nothing, and make a system call only if somebody sleeps.
+/// Clone the handle for threads (or share it: it is `Sync`), pass it to a child process, or open it
+/// by name. `try_send` and `try_recv` do not allocate, and make a system call only if a waiter
+/// sleeps.
 ///
 /// # Examples
 ///
@@ -35,17 +38,17 @@ use crate::{Error, ErrorKind, Result};
 /// # fn main() -> pagemate::Result<()> {
 /// let queue = Queue::<u64>::new(8)?;
 /// let jobs = queue.clone();
-/// let worker = std::thread::spawn(move || jobs.iter().sum::<u64>());
+/// let worker = std::thread::spawn(move || jobs.iter().sum::<Result<u64, _>>());
 /// for n in 0..100 {
 ///     queue.send(n)?;
 /// }
 /// queue.close();
-/// assert_eq!(worker.join().unwrap(), 4950);
+/// assert_eq!(worker.join().unwrap()?, 4950);
 /// # Ok(())
 /// # }
 /// ```
 ///
-/// By name, between processes that know nothing of each other:
+/// By name, between unrelated processes:
 ///
 /// ```
 /// use pagemate::Queue;
@@ -63,98 +66,130 @@ use crate::{Error, ErrorKind, Result};
 /// ```
 pub struct Queue<T: Message> {
     pub(super) ring: Ring,
-    /// Keeps mapped what `ring` points to.
+    /// Keeps the memory of `ring` mapped.
     pub(super) object: ObjectRef,
+    /// The last user of this handle that was registered as one that may hold slots. 0: nobody.
+    enlisted: AtomicU32,
     _messages: PhantomData<fn(T) -> T>,
 }
 
-/// What a queue is created with: see [`Queue::options`].
-pub struct QueueOptions<T: Message> {
+/// The options of a new queue: see [`Queue::builder`].
+pub struct QueueBuilder<T: Message> {
     capacity: usize,
     redeliver: bool,
     _messages: PhantomData<fn(T) -> T>,
 }
 
-impl<T: Message> QueueOptions<T> {
-    /// Whether a message that a consumer held when it died is delivered again, to whoever asks next. False
-    /// unless said.
+impl<T: Message> QueueBuilder<T> {
+    /// Sets whether the message of a consumer that dies is delivered again, to the next receiver.
+    /// The default is false.
     ///
-    /// With it, dropping a [`Received`](crate::Received) (or the return of [`Queue::recv`]) is the acknowledgement, and
-    /// delivery is at least once: a consumer may have done its work and died before it said so. Such a
-    /// message comes before all others, and may come after a consumer was told that the queue is closed.
-    pub fn redeliver(mut self, redeliver: bool) -> QueueOptions<T> {
+    /// With `true`, dropping a [`Received`](crate::queue::Received) acknowledges the message, and
+    /// so does the return of [`Queue::recv`]. Delivery is at least once: a consumer may finish its
+    /// work and die before the acknowledgement. A redelivered message comes before all others. It
+    /// may also come after a consumer was told that the queue is closed.
+    pub fn redeliver(mut self, redeliver: bool) -> QueueBuilder<T> {
         self.redeliver = redeliver;
         self
     }
 
-    /// As [`Queue::new`].
+    /// Creates a queue like [`Queue::new`].
     ///
     /// # Errors
     ///
     /// As [`Queue::new`].
-    #[allow(clippy::new_ret_no_self)] // The same verbs as a queue's own.
-    pub fn new(self) -> Result<Queue<T>> {
-        Queue::from_object(Place::anonymous(&Layout::<T>::shape(self.capacity)?, self.init())?)
+    pub fn build(self) -> Result<Queue<T>> {
+        Object::new(self)
     }
 
-    /// As [`Queue::create`].
+    /// Creates a queue like [`Queue::create`].
     ///
     /// # Errors
     ///
     /// As [`Queue::create`].
     pub fn create(self, place: impl Into<Place>) -> Result<Queue<T>> {
-        Queue::from_object(place.into().create(&Layout::<T>::shape(self.capacity)?, self.init())?)
+        Object::create(place, self)
     }
 
-    /// As [`Queue::open_or_create`]. A queue that is there already keeps its own options.
+    /// Opens or creates a queue like [`Queue::open_or_create`]. An existing queue keeps its own
+    /// options.
     ///
     /// # Errors
     ///
     /// As [`Queue::open_or_create`].
     pub fn open_or_create(self, place: impl Into<Place>) -> Result<(Queue<T>, Origin)> {
-        let shape = Layout::<T>::shape(self.capacity)?;
-        let (object, origin) = place.into().open_or_create(&shape, self.init())?;
-        Ok((Queue::from_object(object)?, origin))
+        Object::open_or_create(place, self)
+    }
+}
+
+impl<T: Message> Object for Queue<T> {
+    const KIND: Kind = Kind::Queue;
+    const LEN: usize = SLOTS;
+    type Initial = QueueBuilder<T>;
+
+    fn schema() -> String {
+        T::schema().to_string()
     }
 
-    fn init(&self) -> impl Fn(*mut u8) {
-        let (capacity, redeliver) = (self.capacity, self.redeliver);
-        // SAFETY: an object of this shape, zeroed and aligned, that nobody else can see.
-        move |base| unsafe { Layout::<T>::init(base, capacity, redeliver) }
+    fn len_for(builder: &QueueBuilder<T>) -> Result<usize> {
+        Layout::<T>::len(builder.capacity)
+    }
+
+    unsafe fn init(base: *mut u8, builder: &QueueBuilder<T>) {
+        // SAFETY: as the caller promises.
+        unsafe { Layout::<T>::init(base, builder.capacity, builder.redeliver) }
+    }
+
+    fn attach(object: ObjectRef) -> Result<Queue<T>> {
+        let () = T::CHECKED;
+        // SAFETY: the object is aligned to 128, and `object`, which is stored beside the ring,
+        // keeps it mapped.
+        match unsafe { Layout::<T>::check(object.base(), object.len()) } {
+            Some(ring) => Ok(Queue { ring, object, enlisted: AtomicU32::new(0), _messages: PhantomData }),
+            None => Err(Error::new(
+                ErrorKind::Corrupted,
+                "the queue's geometry does not fit its size or its type",
+            )),
+        }
+    }
+
+    fn object(&self) -> &ObjectRef {
+        &self.object
     }
 }
 
 impl<T: Message> Queue<T> {
-    /// What the queue is to be created with, beside its capacity.
+    /// Returns a builder for a queue of this capacity with further options.
     ///
     /// ```
     /// # fn main() -> pagemate::Result<()> {
-    /// let tasks = pagemate::Queue::<u32>::options(64).redeliver(true).new()?;
+    /// let tasks = pagemate::Queue::<u32>::builder(64).redeliver(true).build()?;
     /// # Ok(())
     /// # }
     /// ```
-    pub fn options(capacity: usize) -> QueueOptions<T> {
-        QueueOptions { capacity, redeliver: false, _messages: PhantomData }
+    pub fn builder(capacity: usize) -> QueueBuilder<T> {
+        QueueBuilder { capacity, redeliver: false, _messages: PhantomData }
     }
 
-    /// A queue with room for `capacity` messages that only handles lead to: clone it, or give it to a child
-    /// process.
+    /// Creates an anonymous queue with room for `capacity` messages. Clone the handle, or pass it
+    /// to a child process.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` (a capacity of 0, or too large), `OutOfMemory`, `System` (too many open files).
+    /// `InvalidInput` (a capacity of 0, or too large), `OutOfMemory`, `System` (too many open
+    /// files).
     pub fn new(capacity: usize) -> Result<Queue<T>> {
-        Queue::options(capacity).new()
+        Queue::builder(capacity).build()
     }
 
-    /// Creates the queue. Fails if something is there already.
+    /// Creates a named queue with room for `capacity` messages.
     ///
     /// # Errors
     ///
-    /// `AlreadyExists`, `InvalidInput` (the name or the capacity), `OutOfMemory`, `PermissionDenied`,
-    /// `Unsupported`.
+    /// `AlreadyExists`, `InvalidInput` (the name or the capacity), `OutOfMemory`,
+    /// `PermissionDenied`, `Unsupported`.
     pub fn create(place: impl Into<Place>, capacity: usize) -> Result<Queue<T>> {
-        Queue::options(capacity).create(place)
+        Queue::builder(capacity).create(place)
     }
 
     /// Opens an existing queue.
@@ -164,117 +199,105 @@ impl<T: Message> Queue<T> {
     /// `NotFound`, `TypeMismatch` (it is something else, or of other messages), `PermissionDenied`,
     /// `VersionMismatch`, `Corrupted`.
     pub fn open(place: impl Into<Place>) -> Result<Queue<T>> {
-        Queue::from_object(place.into().open(Kind::Queue, &T::schema().to_string())?)
+        Object::open(place)
     }
 
-    /// Opens the queue or, if there is none, creates it with room for `capacity` messages; says which.
+    /// Opens the queue, or creates it with room for `capacity` messages if there is none. Also
+    /// returns which of the two happened.
     ///
     /// # Errors
     ///
     /// Those of [`open`](Queue::open) and [`create`](Queue::create), and `Busy`.
     pub fn open_or_create(place: impl Into<Place>, capacity: usize) -> Result<(Queue<T>, Origin)> {
-        Queue::options(capacity).open_or_create(place)
-    }
-
-    pub(crate) fn from_object(object: ObjectRef) -> Result<Queue<T>> {
-        let () = T::CHECKED;
-        // SAFETY: the object is aligned to 128 and mapped as long as `object` lives, which stays beside the
-        // ring.
-        match unsafe { Layout::<T>::check(object.base(), object.len()) } {
-            Some(ring) => Ok(Queue { ring, object, _messages: PhantomData }),
-            None => Err(Error::new(
-                ErrorKind::Corrupted,
-                "the queue's geometry does not fit its size or its type",
-            )),
-        }
-    }
-
-    pub(crate) fn object(&self) -> &ObjectRef {
-        &self.object
+        Queue::builder(capacity).open_or_create(place)
     }
 
     pub(crate) fn ring(&self) -> Ring {
         self.ring
     }
 
-    /// Where the message of a slot is. A pointer only: who uses it says why it may.
+    /// Returns the address of a slot's message. Its users say why they may access it.
     #[inline(always)]
     pub(super) fn message(&self, index: u32) -> *mut u8 {
         self.ring.message(index, Layout::<T>::OFFSET)
     }
 
     #[inline]
-    pub(super) fn me(&self) -> Result<OwnerId, Denied> {
-        self.object.owner().map_err(|_| Denied::NotInThisProcess)
+    pub(super) fn me(&self) -> Result<OwnerId, Blocked> {
+        let me = self.object.owner().map_err(|error| Blocked::NotInThisProcess(error.refusal()))?;
+        // Relaxed: a thread that sees another thread's mark may see the bit in memory later, but
+        // before it dies.
+        if self.enlisted.load(Relaxed) != me.bits() {
+            self.ring.enlist(me);
+            self.enlisted.store(me.bits(), Relaxed);
+        }
+        Ok(me)
     }
 
-    /// Why an attempt came to nothing. Who only ever tries must notice deaths too.
+    /// Counts a failed attempt: callers that poll without blocking must notice deaths too.
     #[inline]
-    pub(super) fn denied(&self, stop: Stop) -> Denied {
-        if stop == Stop::Wait {
+    pub(super) fn note(&self, blocked: Blocked) -> Blocked {
+        if blocked == Blocked::Later {
             self.object.miss();
         }
-        Denied::from(stop)
+        blocked
     }
 
-    /// For how many messages the queue was created.
+    /// Returns the number of messages that the queue has room for.
     pub fn capacity(&self) -> usize {
         self.ring.capacity() as usize
     }
 
-    /// How many messages can be received: sent, and not received. Looks at every slot.
+    /// Returns the number of messages that can be received. Reads every slot.
     ///
-    /// Exact while nobody sends or receives. Otherwise it may count too few (sent meanwhile, behind the look)
-    /// or too many (received meanwhile), by as many as were in the time of the call.
+    /// Exact while nobody sends or receives. Otherwise it may be too small by the messages sent
+    /// during the call, or too large by those received during the call.
     pub fn len(&self) -> usize {
         self.ring.count(usize::MAX)
     }
 
-    /// Whether there is nothing to receive. May change at any moment: true goes wrong when somebody sends,
-    /// false when somebody receives.
+    /// Returns whether there is nothing to receive. Stale at once: true can turn false when
+    /// somebody sends, false can turn true when somebody receives.
     pub fn is_empty(&self) -> bool {
-        self.ring.count(1) == 0
+        self.object.is_hindered(self.ring.is_empty())
     }
 
-    /// Whether there is no room: messages, loans and messages being read take it. True goes wrong when
-    /// somebody receives or gives up a slot, false when somebody sends.
+    /// Returns whether there is no room. Messages, loans and messages being read occupy slots.
+    /// Stale at once: true can turn false when a slot is freed, false can turn true when somebody
+    /// sends.
     pub fn is_full(&self) -> bool {
-        !self.ring.has_room()
+        self.object.is_hindered(!self.ring.has_room())
     }
 
-    /// No more messages, from anybody: sending gives `Closed` and the message back from now on; who receives
-    /// gets everything that was sent, and then `Closed`. Wakes everybody who waits. Cannot be undone.
+    /// Closes the queue for good. From now on sends fail with `Closed` and return the message.
+    /// Receivers get everything that was sent, and then `Closed`. Wakes all waiters.
     ///
-    /// A `send` that runs at this moment either returns `Ok`, and then its message is received, or `Closed`.
+    /// A `send` that runs at this moment returns either `Ok`, and its message is received, or
+    /// `Closed`.
     pub fn close(&self) {
         self.ring.close();
     }
 
-    /// Whether the queue was closed. Once true always true; there may still be messages.
+    /// Returns whether the queue was closed. Once true, always true. There may still be messages.
     pub fn is_closed(&self) -> bool {
         self.ring.is_closed()
     }
 
-    /// How many messages were being read by processes that died, and were not delivered again.
+    /// Returns the number of messages that were being read by processes that died, and were not
+    /// delivered again.
     pub fn lost(&self) -> u64 {
         self.ring.lost()
     }
 }
 
-impl From<Stop> for Denied {
-    #[inline(always)]
-    fn from(stop: Stop) -> Denied {
-        match stop {
-            Stop::Wait => Denied::Later,
-            Stop::Closed => Denied::Closed,
-            Stop::Corrupted => Denied::Corrupted,
-        }
-    }
-}
-
 impl<T: Message> Clone for Queue<T> {
     fn clone(&self) -> Queue<T> {
-        Queue { ring: self.ring, object: self.object.clone(), _messages: PhantomData }
+        Queue {
+            ring: self.ring,
+            object: self.object.clone(),
+            enlisted: AtomicU32::new(0),
+            _messages: PhantomData,
+        }
     }
 }
 
@@ -286,9 +309,9 @@ impl<T: Message> fmt::Debug for Queue<T> {
     }
 }
 
-impl<T: Message> fmt::Debug for QueueOptions<T> {
+impl<T: Message> fmt::Debug for QueueBuilder<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut out = f.debug_struct("QueueOptions");
+        let mut out = f.debug_struct("QueueBuilder");
         out.field("capacity", &self.capacity).field("redeliver", &self.redeliver).finish()
     }
 }

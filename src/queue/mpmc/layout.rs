@@ -1,31 +1,30 @@
-//! Where everything of a queue is in memory: made once, checked once, and what can be done without knowing
-//! the type.
+//! The layout of a queue in memory, checked once for each handle; and the functions that work
+//! without the type.
 
+use crate::loom::atomic::Ordering::{Acquire, Relaxed};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
-use super::ring::{Control, Geometry, Ring};
-use crate::kind::Kind;
+use super::descriptor::{Descriptor, Geometry};
+use super::ring::Ring;
 use crate::message::Message;
-use crate::owner::OwnerId;
-use crate::place::Shape;
+use crate::segment::owner::OwnerId;
 use crate::{Error, ErrorKind, Result};
 
-const SLOTS: usize = size_of::<Control>();
-/// Where a message can be at the earliest: behind the word.
+pub(super) const SLOTS: usize = size_of::<Descriptor>();
+/// The smallest offset of a message: after the word.
 const WORD: usize = 8;
-/// The only option: what dead consumers held is delivered again.
+/// The only option: messages of dead consumers are delivered again.
 const REDELIVER: u64 = 1;
-/// A peek that finds its message gone tries again so often.
+/// Attempts of a peek whose message is received meanwhile.
 const PEEKS: usize = 8;
 
-/// Slots for messages of one type.
+/// The layout of slots for messages of one type.
 #[derive(Debug)]
 pub(super) struct Layout<T>(PhantomData<T>);
 
 impl<T: Message> Layout<T> {
-    /// Where in a slot the message is.
+    /// The offset of the message in its slot.
     pub(super) const OFFSET: usize = {
         assert!(align_of::<T>() <= 128, "messages aligned to more than 128 bytes do not fit into objects");
         if align_of::<T>() > WORD {
@@ -36,28 +35,32 @@ impl<T: Message> Layout<T> {
     };
     const STRIDE: usize = (Self::OFFSET + size_of::<T>()).next_multiple_of(128);
 
-    pub(super) fn shape(capacity: usize) -> Result<Shape> {
-        let len = Self::STRIDE.checked_mul(capacity).and_then(|len| len.checked_add(SLOTS));
-        match (u32::try_from(capacity), len) {
-            (Ok(1..), Some(len)) => Ok(Shape { kind: Kind::Queue, schema: T::schema().to_string(), len }),
-            _ => Err(Error::new(
-                ErrorKind::InvalidInput,
-                format!(
-                    "a queue of {capacity} messages is not possible: 1 to {} are, if there is memory",
-                    u32::MAX
-                ),
-            )),
+    /// Returns the length in bytes of a queue of this capacity.
+    pub(super) fn len(capacity: usize) -> Result<usize> {
+        let is_countable = u32::try_from(capacity).is_ok_and(|capacity| capacity > 0);
+        if !is_countable {
+            let text = format!("a queue has room for 1 to {} messages, not for {capacity}", u32::MAX);
+            return Err(Error::new(ErrorKind::InvalidInput, text));
         }
+        let len = Self::STRIDE.checked_mul(capacity).and_then(|len| len.checked_add(SLOTS));
+        len.filter(|len| *len <= isize::MAX as usize).ok_or_else(|| {
+            let text = format!(
+                "a queue of {capacity} messages of {} bytes each is larger than the address space",
+                Self::STRIDE
+            );
+            Error::new(ErrorKind::InvalidInput, text)
+        })
     }
 
-    /// Writes down the geometry of a queue that nobody else can see yet. The rest is fresh if it is zero.
+    /// Writes the geometry of a queue that no other process can see yet. The rest is fresh if it is
+    /// zero.
     ///
     /// # Safety
     ///
-    /// `base` is aligned to 128, and the bytes of a [`shape`](Layout::shape) are there.
+    /// `base` is aligned to 128 and points to an object of this [`len`](Layout::len).
     pub(super) unsafe fn init(base: *mut u8, capacity: usize, redeliver: bool) {
-        // SAFETY: promised by the caller; any bytes are a Control.
-        let geometry: &Geometry = unsafe { &(*base.cast::<Control>()).geometry };
+        // SAFETY: promised by the caller; any bytes are a Descriptor.
+        let geometry: &Geometry = unsafe { &(*base.cast::<Descriptor>()).geometry };
         geometry.capacity.store(capacity as u64, Relaxed);
         geometry.stride.store(Self::STRIDE as u64, Relaxed);
         geometry.offset.store(Self::OFFSET as u64, Relaxed);
@@ -65,11 +68,11 @@ impl<T: Message> Layout<T> {
         geometry.options.store(if redeliver { REDELIVER } else { 0 }, Relaxed);
     }
 
-    /// The ring at `base`, if it is one for messages of this type.
+    /// Returns the ring at `base`, if it is one for messages of this type.
     ///
     /// # Safety
     ///
-    /// As [`Any::check`].
+    /// As for [`Any::check`].
     pub(super) unsafe fn check(base: *mut u8, len: usize) -> Option<Ring> {
         // SAFETY: promised by the caller.
         let found = unsafe { Any::check(base, len) }?;
@@ -87,20 +90,20 @@ struct Any {
 }
 
 impl Any {
-    /// Reads the geometry and holds it against `len`.
+    /// Reads the geometry and checks it against `len`.
     ///
     /// # Safety
     ///
-    /// `base` is aligned to 128; `len` bytes from it on are mapped, as long as the result or anything made of
-    /// it is used.
+    /// `base` is aligned to 128, and `len` bytes from there stay mapped while the result or
+    /// anything made of it is used.
     unsafe fn check(base: *mut u8, len: usize) -> Option<Any> {
         if len < SLOTS {
             return None;
         }
-        let control = NonNull::new(base)?.cast::<Control>();
-        // SAFETY: mapped, aligned and long enough; any bytes are a Control.
-        let geometry: &Geometry = unsafe { &(*control.as_ptr()).geometry };
-        let read = |word: &std::sync::atomic::AtomicU64| usize::try_from(word.load(Relaxed)).ok();
+        let descriptor = NonNull::new(base)?.cast::<Descriptor>();
+        // SAFETY: mapped, aligned and long enough; any bytes are a Descriptor.
+        let geometry: &Geometry = unsafe { &(*descriptor.as_ptr()).geometry };
+        let read = |word: &crate::loom::atomic::AtomicU64| usize::try_from(word.load(Relaxed)).ok();
         let (stride, offset, size) =
             (read(&geometry.stride)?, read(&geometry.offset)?, read(&geometry.size)?);
         let options = geometry.options.load(Relaxed);
@@ -114,11 +117,11 @@ impl Any {
         if !fits {
             return None;
         }
-        // SAFETY: the control is there, and so are `capacity` slots of `stride` bytes behind it, each of
-        // which begins with a word at a multiple of 128; messages begin behind the word.
+        // SAFETY: `len` covers the descriptor and `capacity` slots of `stride` bytes after it. Each
+        // slot begins with a word at a multiple of 128; its message follows the word.
         let ring = unsafe {
-            let slots = control.byte_add(SLOTS).cast::<u8>();
-            Ring::new(control, slots, stride, capacity, options & REDELIVER != 0)
+            let slots = descriptor.byte_add(SLOTS).cast::<u8>();
+            Ring::new(descriptor, slots, stride, capacity, options & REDELIVER != 0)
         };
         Some(Any { ring, stride, offset, size })
     }
@@ -126,15 +129,15 @@ impl Any {
 
 /// Takes every slot from `dead`.
 pub(crate) fn recover(base: *mut u8, len: usize, dead: OwnerId) {
-    // SAFETY: objects are mapped as long as somebody looks at them, and aligned to 128.
+    // SAFETY: the caller keeps the object mapped during the call; objects are aligned to 128.
     if let Some(found) = unsafe { Any::check(base, len) } {
         found.ring.recover(dead);
     }
 }
 
-/// What `pagemate show` says about a queue.
+/// Returns what `pagemate show` prints about a queue.
 pub(crate) fn describe(base: *const u8, len: usize) -> Vec<(&'static str, String)> {
-    // SAFETY: as in `recover`. Nothing below writes, so a mapping for reading does.
+    // SAFETY: as in `recover`. Nothing below writes, so a read-only mapping is enough.
     let Some(found) = (unsafe { Any::check(base.cast_mut(), len) }) else {
         return vec![("damaged", "the geometry contradicts the size".to_string())];
     };
@@ -153,18 +156,18 @@ pub(crate) fn describe(base: *const u8, len: usize) -> Vec<(&'static str, String
     ]
 }
 
-/// The bytes of the message that would be received next. `None`: there is none, or it is being received all
-/// the time.
+/// Returns the bytes of the message that is next in order. `None`: there is no message, or each is
+/// received at once.
 pub(crate) fn peek(base: *const u8, len: usize) -> Option<Vec<u8>> {
     // SAFETY: as in `describe`.
     let found = unsafe { Any::check(base.cast_mut(), len) }?;
     for _ in 0..PEEKS {
         let (index, word) = found.ring.peek()?;
         let at = found.ring.message(index, found.offset).cast_const();
-        // SAFETY: within the slot. A producer may write there only after the word has changed, which shows
-        // below; volatile, so that the bytes are read now.
+        // SAFETY: within the slot. A producer may write there only after the word has changed,
+        // which is checked below. Volatile, so that the bytes are read now.
         let bytes = (0..found.size).map(|i| unsafe { at.add(i).read_volatile() }).collect();
-        std::sync::atomic::fence(Acquire); // the reads above, then the look at the word
+        crate::loom::atomic::fence(Acquire); // the reads above, then the check of the word
         if found.ring.is_still(index, word) {
             return Some(bytes);
         }

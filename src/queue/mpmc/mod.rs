@@ -1,35 +1,40 @@
-//! The queue of many producers and many consumers: the held-slot ring, and the handles to it.
+//! The queue of many producers and many consumers: the held-slot ring, and its handles.
 //!
 //! # State
 //!
 //! | bytes | meaning |
 //! |---|---|
-//! | 0..640 | [`Control`](ring::Control): geometry, positions, sleepers, notices; 128 bytes for each |
-//! | 640.. | `capacity` slots of `stride` bytes: a word, then the message, at `offset` in the slot |
+//! | 0..640 | [`Descriptor`](descriptor::Descriptor): five parts of 128 bytes each |
+//! | 640.. | `capacity` slots of `stride` bytes: a word, then at `offset` the message |
 //!
-//! The stride is a multiple of 128, so no two slots share a line.
+//! The stride is a multiple of 128, so no two slots share a cache line.
+//!
+//! # Files
+//!
+//! | file | what |
+//! |---|---|
+//! | `handle`, `sending`, `receiving`, `guard` | `Queue`, its verbs, and its two guards |
+//! | `descriptor`, `slot`, `layout` | the words in memory, and their geometry |
+//! | `ring` | the algorithm: states, orderings, deaths, and what both sides share |
+//! | `claim` | producers: claim a slot, publish its message |
+//! | `take` | consumers: receive, skip, end |
+//! | `recover`, `bound`, `backoff` | after a death; bounds of steps and laps; spinning |
 
+mod backoff;
+mod bound;
 mod claim;
-#[cfg(not(loom))]
+pub(crate) mod descriptor;
 mod guard;
-#[cfg(not(loom))]
 mod handle;
-#[cfg(not(loom))]
 mod layout;
-#[cfg(not(loom))]
 mod receiving;
 mod recover;
 pub(crate) mod ring;
-#[cfg(not(loom))]
 mod sending;
 mod slot;
 mod take;
 
-#[cfg(not(loom))]
 pub use guard::{Loan, Received};
-#[cfg(not(loom))]
-pub use handle::{Queue, QueueOptions};
-#[cfg(not(loom))]
+pub use handle::{Queue, QueueBuilder};
 pub(crate) use layout::{describe, peek, recover};
-#[cfg(not(loom))]
 pub use receiving::{Iter, TryIter};

@@ -1,13 +1,14 @@
-//! The receiving half of the handle: messages by value, in place, and one after the other.
+//! The receiving half of the handle: messages by value, in place, and through iterators.
 
 use std::time::{Duration, Instant};
 
 use super::guard::Received;
 use super::handle::Queue;
-use super::ring::{Claim, Stop};
+use super::ring::Claim;
 use crate::message::{self, Message};
-use crate::owner::OwnerId;
-use crate::queue::error::{Denied, RecvError};
+use crate::queue::blocked::Blocked;
+use crate::queue::error::{item, RecvError};
+use crate::segment::owner::OwnerId;
 use crate::sys::clock::Deadline;
 
 impl<T: Message> Queue<T> {
@@ -15,15 +16,16 @@ impl<T: Message> Queue<T> {
     ///
     /// # Errors
     ///
-    /// [`RecvError`]: `Empty`, `Closed` once everything that was sent has been received, `Corrupted`.
+    /// [`RecvError`]: `Empty`, `Closed` once everything that was sent has been received,
+    /// `Corrupted`.
     #[inline]
     pub fn try_recv(&self) -> Result<T, RecvError> {
-        let me = self.me().map_err(Denied::receiving)?;
-        let claim = self.ring.try_take(me).map_err(|stop| self.denied(stop).receiving())?;
+        let me = self.me().map_err(Blocked::into_recv_error)?;
+        let claim = self.ring.try_take(me).map_err(|blocked| self.note(blocked).into_recv_error())?;
         self.copy_out(me, claim)
     }
 
-    /// Receives a message; waits while there is none.
+    /// Receives a message. Blocks while there is none.
     ///
     /// # Errors
     ///
@@ -36,7 +38,7 @@ impl<T: Message> Queue<T> {
         }
     }
 
-    /// Receives a message; waits while there is none, for `timeout` at most.
+    /// Receives a message. Blocks while there is none, for at most `timeout`.
     ///
     /// # Errors
     ///
@@ -48,7 +50,7 @@ impl<T: Message> Queue<T> {
         }
     }
 
-    /// Receives a message; waits while there is none, until `deadline` at most.
+    /// Receives a message. Blocks while there is none, until `deadline` at the latest.
     ///
     /// # Errors
     ///
@@ -62,11 +64,12 @@ impl<T: Message> Queue<T> {
 
     #[cold]
     fn recv_until(&self, deadline: Deadline) -> Result<T, RecvError> {
-        let (me, claim) = self.take(Some(deadline)).map_err(Denied::receiving)?;
+        let me = self.me().map_err(Blocked::into_recv_error)?;
+        let claim = self.ring.take(me, deadline, || self.object.tend()).map_err(Blocked::into_recv_error)?;
         self.copy_out(me, claim)
     }
 
-    /// Copies the message of a taken slot and frees it.
+    /// Copies the message of a taken slot and frees the slot.
     #[inline]
     fn copy_out(&self, me: OwnerId, claim: Claim) -> Result<T, RecvError> {
         // SAFETY: the slot is ours to read.
@@ -75,18 +78,18 @@ impl<T: Message> Queue<T> {
         value.ok_or(RecvError::Corrupted)
     }
 
-    /// Takes a message in place; without a deadline only if there is one now.
-    fn take(&self, deadline: Option<Deadline>) -> Result<(OwnerId, Claim), Denied> {
+    /// Takes a message in place. Without a deadline it does not block.
+    fn take(&self, deadline: Option<Deadline>) -> Result<(OwnerId, Claim), Blocked> {
         let me = self.me()?;
         let claim = match (self.ring.try_take(me), deadline) {
-            (Err(Stop::Wait), Some(deadline)) => self.ring.take(me, deadline, || self.object.tend())?,
-            (claim, _) => claim.map_err(|stop| self.denied(stop))?,
+            (Err(Blocked::Later), Some(deadline)) => self.ring.take(me, deadline, || self.object.tend())?,
+            (claim, _) => claim.map_err(|blocked| self.note(blocked))?,
         };
         Ok((me, claim))
     }
 
     fn receive(&self, deadline: Option<Deadline>) -> Result<Received<'_, T>, RecvError> {
-        let (me, claim) = self.take(deadline).map_err(Denied::receiving)?;
+        let (me, claim) = self.take(deadline).map_err(Blocked::into_recv_error)?;
         Received::new(self, me, claim).ok_or(RecvError::Corrupted)
     }
 
@@ -99,7 +102,7 @@ impl<T: Message> Queue<T> {
         self.receive(None)
     }
 
-    /// Receives a message in place; waits while there is none.
+    /// Receives a message in place. Blocks while there is none.
     ///
     /// # Errors
     ///
@@ -108,7 +111,7 @@ impl<T: Message> Queue<T> {
         self.receive(Some(Deadline::Never))
     }
 
-    /// [`recv_ref`](Queue::recv_ref), for `timeout` at most.
+    /// Calls [`recv_ref`](Queue::recv_ref), but blocks for at most `timeout`.
     ///
     /// # Errors
     ///
@@ -117,7 +120,7 @@ impl<T: Message> Queue<T> {
         self.receive(Some(Deadline::after(timeout)))
     }
 
-    /// [`recv_ref`](Queue::recv_ref), until `deadline` at most.
+    /// Calls [`recv_ref`](Queue::recv_ref), but blocks until `deadline` at the latest.
     ///
     /// # Errors
     ///
@@ -126,19 +129,49 @@ impl<T: Message> Queue<T> {
         self.receive(Some(Deadline::at(deadline)))
     }
 
-    /// Receives messages, waiting for each, until the queue is closed and empty (or corrupted).
+    /// Returns an iterator that receives messages, blocking for each, until the queue is closed and
+    /// empty.
+    ///
+    /// Only `Closed` ends it without an item, so its end means that everything sent has been
+    /// received. Every other error is an item, after which the iterator ends. A new call of `iter`
+    /// continues after it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> pagemate::Result<()> {
+    /// let queue = pagemate::Queue::<u64>::new(4)?;
+    /// (1..=3).try_for_each(|n| queue.send(n))?;
+    /// queue.close();
+    /// assert_eq!(queue.iter().sum::<Result<u64, _>>()?, 6);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The items are those of [`recv`](Queue::recv) without `Closed`: a message, `Corrupted` or
+    /// `NotInThisProcess`.
     pub fn iter(&self) -> Iter<'_, T> {
-        Iter { queue: self }
+        Iter { queue: self, has_failed: false }
     }
 
-    /// Receives the messages that are there.
+    /// Returns an iterator that receives the messages that are there now, without blocking.
+    ///
+    /// Both `Empty` and `Closed` end it without an item. Every other error is an item, after which
+    /// the iterator ends. Use [`is_closed`](Queue::is_closed) to tell a closed queue from one that
+    /// is empty for the moment.
+    ///
+    /// # Errors
+    ///
+    /// The items are those of [`iter`](Queue::iter).
     pub fn try_iter(&self) -> TryIter<'_, T> {
-        TryIter { queue: self }
+        TryIter { queue: self, has_failed: false }
     }
 }
 
 impl<'a, T: Message> IntoIterator for &'a Queue<T> {
-    type Item = T;
+    type Item = Result<T, RecvError>;
     type IntoIter = Iter<'a, T>;
 
     fn into_iter(self) -> Iter<'a, T> {
@@ -146,30 +179,36 @@ impl<'a, T: Message> IntoIterator for &'a Queue<T> {
     }
 }
 
-/// Receives until the queue is closed: see [`Queue::iter`].
+/// A blocking iterator over messages, which ends when the queue is closed and empty: see
+/// [`Queue::iter`].
 #[derive(Debug)]
 pub struct Iter<'a, T: Message> {
     queue: &'a Queue<T>,
+    has_failed: bool,
 }
 
 impl<T: Message> Iterator for Iter<'_, T> {
-    type Item = T;
+    type Item = Result<T, RecvError>;
 
-    fn next(&mut self) -> Option<T> {
-        self.queue.recv().ok()
+    #[inline]
+    fn next(&mut self) -> Option<Result<T, RecvError>> {
+        item(&mut self.has_failed, || self.queue.recv())
     }
 }
 
-/// Receives what is there: see [`Queue::try_iter`].
+/// A non-blocking iterator over messages, which ends when the queue is empty: see
+/// [`Queue::try_iter`].
 #[derive(Debug)]
 pub struct TryIter<'a, T: Message> {
     queue: &'a Queue<T>,
+    has_failed: bool,
 }
 
 impl<T: Message> Iterator for TryIter<'_, T> {
-    type Item = T;
+    type Item = Result<T, RecvError>;
 
-    fn next(&mut self) -> Option<T> {
-        self.queue.try_recv().ok()
+    #[inline]
+    fn next(&mut self) -> Option<Result<T, RecvError>> {
+        item(&mut self.has_failed, || self.queue.try_recv())
     }
 }

@@ -1,27 +1,40 @@
-//! The held-slot ring after a death: what the dead one held is freed, or comes back.
+//! Recovery of the held-slot ring: the slots of a dead participant are freed, or their messages
+//! come back.
 //!
-//! Everything is a compare-and-swap from a word that names the dead, so any number of reapers may be at it,
-//! and one that wakes up late changes nothing. See [`ring`](super::ring) for the states.
+//! Every change is a compare-and-swap from a word that names the dead. So any number of reapers may
+//! run at once, and one that wakes up late changes nothing. See [`ring`](super::ring) for the
+//! states.
 
-use super::ring::{Ring, RETURN, RETURNS};
+use super::bound::SWAPS_MAX;
+use super::descriptor::{RETURN, RETURNS};
+use super::ring::Ring;
 use super::slot::{Status, Word};
-use crate::fault::{is_planted, Fault};
+use crate::failpoint::{is_planted, Fault};
 use crate::loom::atomic::Ordering::{Acquire, Relaxed, SeqCst};
-use crate::owner::OwnerId;
+use crate::loom::Ordered;
+use crate::segment::owner::OwnerId;
 
 impl Ring {
-    /// Takes every slot from `dead`. Idempotent.
+    /// Takes every slot from `dead`. Idempotent. One step if `dead` has never used the queue, else
+    /// one for each slot.
     pub(crate) fn recover(&self, dead: OwnerId) {
+        if !self.may_hold(dead) {
+            return;
+        }
         for index in 0..self.capacity {
             let slot = self.slot(index);
             let mut word = Word(slot.load(Acquire));
-            while word.names(dead) {
+            for _ in 0..SWAPS_MAX {
+                if !word.names(dead) {
+                    break;
+                }
                 let next = if word.is_producers() {
                     word.freed()
                 } else if !word.is_consumers() || is_planted(Fault::KeepReading) {
                     break;
                 } else if self.redeliver {
-                    // Before the swap, so that it is known if we die after it, and again below.
+                    // Before the swap, so that the notice is there if we die after it; and again
+                    // below.
                     if !is_planted(Fault::ReturnUnheard) {
                         self.announce_return();
                     }
@@ -29,12 +42,12 @@ impl Ring {
                 } else {
                     word.freed()
                 };
-                // Pairs with the Acquire of try_claim() and take_returned(). SeqCst: before the looks at the
-                // waiters.
+                // Pairs with the Acquire of try_claim() and take_returned(). SeqCst: before the
+                // checks of the waiters.
                 match slot.compare_exchange(word.0, next.0, SeqCst, Acquire) {
                     Ok(_) => {
                         if word.is_consumers() && !self.redeliver {
-                            self.control().notices.lost.fetch_add(1, Relaxed);
+                            self.descriptor().notices.lost.fetch_add(1, Relaxed);
                         }
                         word = next;
                         if is_planted(Fault::ReturnUnheard) {
@@ -45,20 +58,24 @@ impl Ring {
                     Err(now) => word = Word(now),
                 }
             }
-            // Ours, or that of a reaper that may not have come to say so: a consumer that looked between the
-            // announcement before the swap and the swap has cleared the notice.
+            // The slot was returned by us, or by a reaper that may have died before it announced
+            // that. A consumer that scanned between the first announcement and the swap has cleared
+            // the notice.
             if word.status() == Status::Returned && !is_planted(Fault::ReturnUnheard) {
                 self.announce_return();
             }
         }
-        self.receivers().notify_all();
-        self.senders().notify_all();
+        let changes = Ordered::by_fence();
+        self.receivers().notify_all(changes);
+        self.senders().notify_all(changes);
     }
 
-    /// Has consumers look for RETURNED slots.
+    /// Makes consumers scan for RETURNED slots.
     fn announce_return(&self) {
-        let word = &self.control().notices.word;
-        // The count makes a consumer that began to look before this fail to clear the notice.
-        let _ = word.fetch_update(SeqCst, Relaxed, |seen| Some(seen.wrapping_add(RETURN) | RETURNS));
+        let word = &self.descriptor().notices.word;
+        // The count makes a consumer fail to clear the notice if its scan began before this. A
+        // reaper that dies between the two steps is not done, so another one does both.
+        word.fetch_add(RETURN, SeqCst);
+        word.fetch_or(RETURNS, SeqCst);
     }
 }

@@ -1,244 +1,150 @@
 //! The held-slot ring: many producers, many consumers, one order, messages in place.
 //!
-//! Refuses nothing but more than 2^32 - 1 slots. Lock-free: whoever stops or dies between any two
-//! instructions blocks nobody who does not need the slot it holds. This file has what both sides share;
-//! producers are in [`claim`](super::claim), consumers in [`take`](super::take), the dead in
-//! [`recover`](super::recover), and the words in [`slot`](super::slot).
+//! Holds up to 2^32 - 1 slots. Lock-free: a participant that stops or dies between any two
+//! instructions blocks only those who need the slot that it holds. This file has what both sides
+//! share. Producers are in [`claim`](super::claim), consumers in [`take`](super::take), recovery in
+//! [`recover`](super::recover), the shared words in [`descriptor`](super::descriptor) and
+//! [`slot`](super::slot).
+//!
+//! # Origin
+//!
+//! The ring is Dmitry Vyukov's bounded MPMC queue, with a sequence number in each slot. His
+//! producers and consumers reserve a position by moving `tail` or `head` and touch the slot
+//! afterwards, so one that dies in between blocks the ring for good. Here the swap of the slot's
+//! word is the reservation, the word names the owner, and anybody may then move `tail` or `head`. A
+//! slot that is still held when its next lap comes is skipped, and the owner's id lets a reaper
+//! free the slots of the dead. SCQ (Nikolaev, 2019) also skips slots, by a flag in the entry, but
+//! its two rings of indices do not say who holds an index, so an index held by a dead process would
+//! be lost.
 //!
 //! # State
 //!
-//! `tail` is the next position to claim, `head` the next to receive. A position is claimed, and a message is
-//! received, by a swap of its *slot's* word; `tail` and `head` follow, and anybody helps them on. So:
+//! `tail` is the next position to claim, `head` the next to receive. Swapping the word of a *slot*
+//! claims a position or receives a message. `tail` and `head` follow, and any participant may move
+//! them. The invariants:
 //!
-//! 1. `tail` stands beyond a position only if that position is not free any more (and never comes back);
-//! 2. `head` stands beyond a position only if nothing can be received there any more;
-//! 3. a slot is claimed only for the position where `tail` stands;
-//! 4. a slot has one holder at a time, and its word names it. Only the holder frees it; what others do to the
-//!    word of a slot that is held keeps the owner and moves status or lap: a consumer makes WRITING to HELD,
-//!    to go past a producer that has messages behind it; a producer gives a held slot the next lap, to go
-//!    past its position, and one that is WRITING loses the position that it had.
+//! 1. `tail` is beyond a position only if that position is not free, and never will be again.
+//! 2. `head` is beyond a position only if nothing can be received there any more.
+//! 3. A slot is claimed only for the position that `tail` has.
+//! 4. A slot has one owner at a time, and its word names it. Only the owner frees the slot. Others
+//!    keep the owner in the word and change status or lap: a consumer turns WRITING into HELD, to
+//!    skip a producer that has messages behind it; a producer stores the next lap in a held slot,
+//!    to skip its position. A producer that was WRITING loses its position in both cases.
 //!
-//! So the word of a slot is at most a lap ahead of `tail`. It may be many ahead of `head`: where nothing is
-//! sent, slots are claimed and given up round and round, and nobody comes to receive. `head` catches up in
-//! leaps ([`Position::beyond`]).
+//! So the word of a slot is at most one lap ahead of `tail`. It may be many laps ahead of `head`:
+//! if nothing is sent, slots are claimed and abandoned round and round, and nobody receives. `head`
+//! catches up in jumps ([`Position::beyond`]), long before laps can no longer express the distance:
+//! see [`bound`](super::bound), also for the maximum number of steps of a call.
 //!
-//! A closed `tail` never moves again, so all claimed positions are before it, or it.
+//! A closed `tail` never moves again, so every claimed position is before it or equal to it.
 //!
 //! # Memory ordering
 //!
-//! `head` and `tail` are loaded Acquire and moved AcqRel: who sees a position beyond some slot sees that
-//! slot's word as it was found when the position moved, or a later one. Slot words are loaded Acquire and
-//! swapped AcqRel at least, which hands the message from the producer ([`publish`](Ring::publish)) to the
-//! consumer, and the slot back from the consumer ([`free`](Ring::free)) to the next producer. Swaps that
-//! somebody may be asleep for are SeqCst, because of the waiter words: see [`crate::sync::wait`].
+//! `head` and `tail` are loaded Acquire and moved AcqRel: a participant that sees a position beyond
+//! some slot also sees the word of that slot at the time of the move, or a later one. Slot words
+//! are loaded Acquire and swapped AcqRel at least. This passes the message from the producer
+//! ([`publish`](Ring::publish)) to the consumer, and the slot from the consumer
+//! ([`free`](Ring::free)) to the next producer. Swaps that a sleeper may wait for are SeqCst,
+//! because of the waiter words: see [`crate::wait`].
 //!
 //! # Death
 //!
 //! | window | noticed by | repaired by | lost |
 //! |---|---|---|---|
 //! | slot claimed, `tail` not moved | the next producer | it moves `tail` | nothing |
-//! | WRITING, or HELD | consumers with something behind it go past; reapers | `recover` frees the slot | what was not sent |
+//! | WRITING or HELD | consumers, reapers | skipped; freed by `recover` | what was not sent |
 //! | FULL, nobody woken | a sleeper at the end of its slice | itself | up to 50 ms |
 //! | slot taken, `head` not moved | the next consumer | it moves `head` | nothing |
-//! | READING, or KEPT | reapers; producers go past | `recover` frees the slot, or gives the message to another | one message, counted; or nothing |
-//! | closing, before `tail` is marked | nobody needs to | the queue stays open | nothing |
-//! | reaper between two of its swaps | another reaper, of either dead | starts over | the count of one lost message, at most |
+//! | READING or KEPT | producers, reapers | skipped; freed or returned by `recover` | a message |
+//! | closing, `tail` not marked | nobody | nobody: the queue stays open | nothing |
+//! | reaper between two swaps | reapers of either dead | they start over | a count of a lost one |
+//!
+//! A consumer skips a WRITING slot only if there is a message behind it or the queue is closed. A
+//! message lost with its consumer is counted; with redelivery it is returned and none is lost.
 
 use std::ptr::NonNull;
 
+use super::backoff::{spins_for, Backoff};
+use super::bound::SWAPS_MAX;
+use super::descriptor::{Descriptor, CLOSING, RETURNS, USERS, WAKE_ALL};
 use super::slot::{age, Age, Position, Status, Word};
 use crate::loom::atomic::AtomicU64;
-use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
-use crate::message::CachePadded;
-use crate::owner::OwnerId;
-use crate::sync::wait::Waiters;
+use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use crate::loom::{Ordered, OrderedChange};
+use crate::queue::blocked::Blocked;
+use crate::segment::owner::OwnerId;
+use crate::wait::Waiters;
 
-/// How often one looks again before making somebody else's step, or going past somebody who is about to be
-/// done.
-pub(super) const MOMENT: u32 = if cfg!(loom) { 0 } else { 64 };
-
-/// Somewhere there may be a RETURNED slot.
-pub(super) const RETURNS: u64 = 1;
-/// The queue is closed, or about to be: look at `tail`.
-pub(super) const CLOSING: u64 = 2;
-/// A producer sleeps that has a slot of its own. What is room for it need not be room for others, so all must
-/// be woken.
-pub(super) const PICKY: u64 = 4;
-/// One more time that RETURNS was set.
-pub(super) const RETURN: u64 = 8;
-
-/// Everything of a queue but its slots. Zero is the fresh state, but for the geometry.
-#[derive(Debug)]
-#[repr(C)]
-pub(crate) struct Control {
-    /// Read once, when a handle is made.
-    pub(crate) geometry: CachePadded<Geometry>,
-    pub(super) head: CachePadded<AtomicU64>,
-    pub(super) tail: CachePadded<AtomicU64>,
-    /// Consumers that wait for messages.
-    pub(super) receivers: CachePadded<Waiters>,
-    pub(super) notices: CachePadded<Notices>,
-}
-
-/// What is seldom written and looked at by consumers all the time.
-#[derive(Debug)]
-#[repr(C)]
-pub(super) struct Notices {
-    /// Producers that wait for room.
-    pub(super) senders: Waiters,
-    _reserved: u32,
-    /// RETURNS, CLOSING, PICKY, and a count of RETURN.
-    pub(super) word: AtomicU64,
-    /// Messages that went with their consumers.
-    pub(super) lost: AtomicU64,
-}
-
-/// What the creator of a queue has decided.
-#[derive(Debug)]
-#[repr(C)]
-pub(crate) struct Geometry {
-    pub(crate) capacity: AtomicU64,
-    pub(crate) stride: AtomicU64,
-    /// Where in a slot the message is.
-    pub(crate) offset: AtomicU64,
-    /// How long a message is.
-    pub(crate) size: AtomicU64,
-    pub(crate) options: AtomicU64,
-}
-
-#[cfg(not(loom))]
-const _: () = assert!(size_of::<Control>() == 5 * 128 && align_of::<Control>() == 128);
-
-/// Why an attempt gave nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stop {
-    /// No room, or no message; or the deadline has passed.
-    Wait,
-    /// The queue is closed, and empty for who receives.
-    Closed,
-    /// The words contradict each other.
-    Corrupted,
-}
-
-/// Why a message could not be published.
+/// The reason why a message could not be published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Late {
-    /// A consumer went past the position. The slot is still held.
+    /// A consumer skipped the position. The slot is still held.
     Revoked,
-    /// The slot is not held any more: somebody wrote over its word.
+    /// The slot is not held any more: its word was overwritten.
     Corrupted,
 }
 
-/// A slot that is held, and since which lap.
+/// A held slot, and the lap of its claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Claim {
     pub(crate) index: u32,
     pub(crate) lap: u32,
 }
 
-/// How often one has come second. The longer it lasts the longer one stays away, some microseconds at most,
-/// so that the winner can run on in its own cache: two who take turns pay for moving the lines each time.
-#[derive(Debug, Default)]
-pub(super) struct Losses(u32);
-
-/// A producer that found no room leaves the consumers alone for a moment (a microsecond at most): one that
-/// polls would take the lines from them again and again.
-pub(super) fn leave_alone() {
-    (0..MOMENT).for_each(|_| crate::loom::spin_loop());
-}
-
-impl Losses {
-    pub(super) fn stay_away(&mut self) {
-        if cfg!(loom) {
-            return;
-        }
-        (0..1 << self.0).for_each(|_| crate::loom::spin_loop());
-        self.0 = (self.0 + 1).min(6);
-    }
-}
-
-/// Control and slots, wherever they are: in a mapping, or in an `Arc` of a model.
+/// A view of a queue's descriptor and slots, in a mapping or in an `Arc` of a model.
 #[derive(Clone, Copy)]
 pub(crate) struct Ring {
-    pub(super) control: NonNull<Control>,
+    pub(super) descriptor: NonNull<Descriptor>,
     slots: NonNull<u8>,
     stride: usize,
     pub(super) capacity: u32,
-    /// How often a consumer looks again before it goes past a producer: the longer the message, the longer.
-    pub(super) patience: u32,
-    /// What a dead consumer held is delivered again.
+    /// Polls before a producer that is writing is skipped: more for larger messages.
+    pub(super) write_spins: u32,
+    /// Whether the messages that a dead consumer held are delivered again.
     pub(super) redeliver: bool,
 }
 
-// SAFETY: the pointers are to atomics that any thread may use (promised to Ring::new); the rest is plain
-// values.
+// SAFETY: the pointers are to atomics that any thread may use (promised to Ring::new); the rest is
+// plain values.
 unsafe impl Send for Ring {}
 // SAFETY: as above.
 unsafe impl Sync for Ring {}
 
-impl Control {
-    /// The fresh state outside of shared memory, for models.
-    #[cfg(test)]
-    pub(crate) fn new() -> Control {
-        let word = || AtomicU64::new(0);
-        Control {
-            geometry: CachePadded::new(Geometry {
-                capacity: word(),
-                stride: word(),
-                offset: word(),
-                size: word(),
-                options: word(),
-            }),
-            head: CachePadded::new(word()),
-            tail: CachePadded::new(word()),
-            receivers: CachePadded::new(Waiters::new()),
-            notices: CachePadded::new(Notices {
-                senders: Waiters::new(),
-                _reserved: 0,
-                word: word(),
-                lost: word(),
-            }),
-        }
-    }
-}
-
 impl Ring {
-    /// A view of a queue.
+    /// Creates a view of a queue.
     ///
     /// # Safety
     ///
-    /// As long as this value or a copy of it is used: `control` points to a `Control`; for each `i` below
-    /// `capacity`, `slots + i * stride` points to an `AtomicU64`, with nobody's plain reads or writes
-    /// overlapping it.
+    /// As long as this value or a copy of it is used, `descriptor` points to a `Descriptor`, and
+    /// for each `i` below `capacity`, `slots + i * stride` points to an `AtomicU64` that no plain
+    /// read or write overlaps.
     pub(crate) unsafe fn new(
-        control: NonNull<Control>,
+        descriptor: NonNull<Descriptor>,
         slots: NonNull<u8>,
         stride: usize,
         capacity: u32,
         redeliver: bool,
     ) -> Ring {
-        // A write of 32 bytes is quicker than a look, so a producer that runs is done by then.
-        let patience = if cfg!(loom) { 0 } else { MOMENT + (stride / 32).min(1 << 16) as u32 };
-        Ring { control, slots, stride, capacity, patience, redeliver }
+        Ring { descriptor, slots, stride, capacity, write_spins: spins_for(stride), redeliver }
     }
 
     #[inline(always)]
-    pub(super) fn control(&self) -> &Control {
-        // SAFETY: promised to Ring::new. Any bytes are a Control, which is atomics only.
-        unsafe { self.control.as_ref() }
+    pub(super) fn descriptor(&self) -> &Descriptor {
+        // SAFETY: promised to Ring::new. Any bytes are a Descriptor, which is atomics only.
+        unsafe { self.descriptor.as_ref() }
     }
 
-    /// The slot of a position that was read from memory.
+    /// Returns the slot of a position that was read from shared memory.
     #[inline(always)]
-    pub(super) fn slot_at(&self, position: Position) -> Result<&AtomicU64, Stop> {
+    pub(super) fn slot_at(&self, position: Position) -> Result<&AtomicU64, Blocked> {
         if position.index() < self.capacity {
             Ok(self.slot(position.index()))
         } else {
-            Err(Stop::Corrupted)
+            Err(Blocked::Corrupted)
         }
     }
 
-    /// The slot `index`, which must be below the capacity.
+    /// Returns the slot `index`, which is below the capacity.
     #[inline(always)]
     pub(super) fn slot(&self, index: u32) -> &AtomicU64 {
         debug_assert!(index < self.capacity);
@@ -251,15 +157,15 @@ impl Ring {
     }
 
     pub(crate) fn senders(&self) -> &Waiters {
-        &self.control().notices.senders
+        &self.descriptor().notices.senders
     }
 
     pub(crate) fn receivers(&self) -> &Waiters {
-        &self.control().receivers
+        &self.descriptor().receivers
     }
 
-    /// Moves `head` or `tail` past a position whose slot one has just swapped. Losing means that somebody
-    /// helped.
+    /// Moves `head` or `tail` past a position whose slot the caller has just swapped. A lost
+    /// compare-and-swap means that another participant has done it.
     #[inline]
     pub(super) fn advance(&self, cell: &AtomicU64, from: Position) {
         self.move_on(cell, from, from.next(self.capacity));
@@ -269,13 +175,16 @@ impl Ring {
     fn move_on(&self, cell: &AtomicU64, from: Position, to: Position) {
         // Pairs with the Acquire of try_claim() and try_take().
         let _ = cell.compare_exchange(from.0, to.0, AcqRel, Relaxed);
+        if to.is_boundary() {
+            self.catch_up();
+        }
     }
 
-    /// Moves `head` or `tail` past a position that is over, as `word` of its slot shows, unless somebody else
-    /// is about to.
-    pub(super) fn help(&self, cell: &AtomicU64, from: Position, word: Word, losses: &mut Losses) {
+    /// Moves `head` or `tail` past a position that is over, as `word` of its slot shows, unless
+    /// another participant is about to.
+    pub(super) fn help(&self, cell: &AtomicU64, from: Position, word: Word, backoff: &mut Backoff) {
         if matches!(word.status(), Status::Writing | Status::Full | Status::Reading) {
-            losses.stay_away();
+            backoff.spin();
             if cell.load(Relaxed) != from.0 {
                 return;
             }
@@ -283,72 +192,84 @@ impl Ring {
         self.move_on(cell, from, from.beyond(word, self.capacity));
     }
 
-    /// Ends what `me` does in a slot: a message was read, or will not be sent. The slot is free for its next
-    /// lap.
+    /// Moves `head` past a position that is over, as `word` of its slot shows.
+    pub(super) fn pass(&self, head: Position, word: Word) {
+        self.move_on(&self.descriptor().head, head, head.beyond(word, self.capacity));
+    }
+
+    /// Frees the slot for its next lap: its message was read, or will not be sent.
     #[inline]
     pub(crate) fn free(&self, me: OwnerId, claim: Claim) {
         let slot = self.slot(claim.index);
         let mut seen = Word::new(claim.lap, Status::Reading, Some(me));
-        // A failed swap shows a word of a later lap, or the one of a producer: others move it on, but only we
-        // leave. A word that does not name us was written over by somebody.
-        while seen.names(me) && (seen.is_consumers() || seen.is_producers()) {
-            // Pairs with the Acquire of try_claim(): the next producer writes after we have read. SeqCst:
-            // before the look at the waiters.
-            match slot.compare_exchange(seen.0, seen.freed().0, SeqCst, Acquire) {
-                Ok(_) => return self.wake_sender(),
+        // A failed swap shows a word of a later lap, or that of a producer: others move it on, but
+        // only the owner leaves. A word that does not name `me` was overwritten.
+        for _ in 0..SWAPS_MAX {
+            if !seen.names(me) || !(seen.is_consumers() || seen.is_producers()) {
+                return;
+            }
+            // Pairs with the Acquire of try_claim(): the next producer writes after we have read.
+            // SeqCst: before the check of the waiters.
+            match slot.exchange_ordered(seen.0, seen.freed().0, Acquire) {
+                Ok(change) => return self.wake_sender(change),
                 Err(now) => seen = Word(now),
             }
         }
     }
 
-    /// Wakes a producer that waits for room. After a SeqCst swap that may have made some.
+    /// Frees a slot that was claimed and in which nothing is sent.
+    pub(crate) fn free_unsent(&self, me: OwnerId, claim: Claim) {
+        self.free(me, claim);
+        self.catch_up();
+    }
+
+    /// Wakes a producer that waits for room, after a change that may have made some.
     #[inline]
-    pub(super) fn wake_sender(&self) {
-        crate::loom::sc_fence();
+    pub(super) fn wake_sender(&self, change: Ordered) {
         // Pairs with the announcement in claim().
-        if self.control().notices.word.load(SeqCst) & PICKY != 0 {
+        if self.descriptor().notices.word.load(SeqCst) & WAKE_ALL != 0 {
             return self.wake_senders();
         }
-        self.senders().notify_one();
+        self.senders().notify_one(change);
     }
 
     #[cold]
     fn wake_senders(&self) {
-        // Those who still find no room say so again before they sleep.
-        self.control().notices.word.fetch_and(!PICKY, SeqCst);
-        self.senders().notify_all();
+        // Producers that still find no room set the bit again before they sleep.
+        self.descriptor().notices.word.fetch_and(!WAKE_ALL, SeqCst);
+        self.senders().notify_all(Ordered::by_fence());
     }
 
-    /// No more messages: producers get Closed from now on, consumers as soon as what was sent has been
-    /// received.
+    /// Closes the queue: producers get `Closed` from now on, consumers once everything sent has
+    /// been received.
     pub(crate) fn close(&self) {
-        // First, so that a consumer that finds nothing knows when to look at `tail`.
-        self.control().notices.word.fetch_or(CLOSING, AcqRel);
-        self.control().tail.fetch_or(Position::CLOSED, SeqCst); // before the looks at the waiters
-        self.receivers().notify_all();
-        self.senders().notify_all();
+        // First, so that a consumer that finds nothing knows when to check `tail`.
+        self.descriptor().notices.word.fetch_or(CLOSING, AcqRel);
+        let change = self.descriptor().tail.set_ordered(Position::CLOSED);
+        self.receivers().notify_all(change);
+        self.senders().notify_all(change);
     }
 
     pub(crate) fn is_closed(&self) -> bool {
         self.tail(Acquire).is_closed() // pairs with close()
     }
 
-    /// Messages that went with their consumers.
+    /// Returns the number of messages lost with their consumers.
     pub(crate) fn lost(&self) -> u64 {
-        self.control().notices.lost.load(Relaxed)
+        self.descriptor().notices.lost.load(Relaxed)
     }
 
     #[inline(always)]
     pub(super) fn tail(&self, order: crate::loom::atomic::Ordering) -> Position {
-        Position(self.control().tail.load(order))
+        Position(self.descriptor().tail.load(order))
     }
 
     #[inline(always)]
     pub(super) fn head(&self, order: crate::loom::atomic::Ordering) -> Position {
-        Position(self.control().head.load(order))
+        Position(self.descriptor().head.load(order))
     }
 
-    /// Messages that somebody could receive, slot by slot; stops counting at `enough`.
+    /// Counts the receivable messages, slot by slot, up to `enough`.
     pub(crate) fn count(&self, enough: usize) -> usize {
         let waits = |index: &u32| {
             let word = Word(self.slot(*index).load(Acquire)); // pairs with publish()
@@ -357,7 +278,7 @@ impl Ring {
         (0..self.capacity).filter(waits).take(enough).count()
     }
 
-    /// Slots in which somebody is at work.
+    /// Counts the slots that have an owner.
     pub(crate) fn held(&self) -> usize {
         let held = |index: &u32| {
             let word = Word(self.slot(*index).load(Relaxed));
@@ -366,36 +287,80 @@ impl Ring {
         (0..self.capacity).filter(held).count()
     }
 
+    fn user(&self, id: OwnerId) -> (&AtomicU64, u64) {
+        let bit = id.index() % USERS;
+        (&self.descriptor().geometry.users[bit / 64], 1 << (bit % 64))
+    }
+
+    /// Registers `me` as a participant that may hold slots. Call it before the first claim or take.
+    #[cold]
+    pub(crate) fn enlist(&self, me: OwnerId) {
+        let (word, bit) = self.user(me);
+        word.fetch_or(bit, Release); // pairs with may_hold()
+    }
+
+    /// Returns whether `dead` may hold slots. The kernel reports a death after everything the dead
+    /// did.
+    pub(super) fn may_hold(&self, dead: OwnerId) -> bool {
+        let (word, bit) = self.user(dead);
+        word.load(Acquire) & bit != 0 // pairs with enlist()
+    }
+
     pub(crate) fn redelivers(&self) -> bool {
         self.redeliver
     }
 
-    /// Where the message of a slot is, `offset` bytes from its word.
+    /// Returns the address of a slot's message, `offset` bytes from its word.
     #[inline(always)]
     pub(crate) fn message(&self, index: u32, offset: usize) -> *mut u8 {
         debug_assert!(index < self.capacity && offset < self.stride);
         self.slots.as_ptr().wrapping_add(index as usize * self.stride + offset)
     }
 
-    /// Whether a consumer would not have to wait now: for a message, or to be told of the end or of damage.
+    /// Returns whether a message of a dead consumer has come back.
+    pub(super) fn has_returned(&self) -> bool {
+        let notice = self.descriptor().notices.word.load(Acquire); // pairs with announce_return()
+        notice & RETURNS != 0 && self.search_returned(notice)
+    }
+
+    /// Scans all slots for a RETURNED one. Clears the notice if there is none, so that repeated
+    /// calls of `is_empty` do not scan again.
+    #[cold]
+    fn search_returned(&self, notice: u64) -> bool {
+        // Pairs with recover().
+        let is_returned = |index| Word(self.slot(index).load(Acquire)).status() == Status::Returned;
+        let is_any = (0..self.capacity).any(is_returned);
+        if !is_any {
+            self.clear_notice(notice);
+        }
+        is_any
+    }
+
+    /// Clears the notice after a scan in vain. Fails if a message may have come back since `notice`
+    /// was read.
+    pub(super) fn clear_notice(&self, notice: u64) {
+        let _ = self.descriptor().notices.word.compare_exchange(notice, notice & !RETURNS, AcqRel, Relaxed);
+    }
+
+    /// Returns whether a receive would not block now: for a message, the end, or damage.
     pub(crate) fn is_receivable(&self) -> bool {
-        let notice = self.control().notices.word.load(Acquire); // pairs with close() and announce_return()
+        let notice = self.descriptor().notices.word.load(Acquire); // pairs with close() and announce_return()
         notice & CLOSING != 0 && self.is_closed()
-            || notice & RETURNS != 0 && self.count(1) > 0
+            || notice & RETURNS != 0 && self.search_returned(notice)
             || self.slot_at(self.head(Acquire)).is_err()
             || self.peek().is_some()
     }
 
-    /// Whether a producer would not have to wait now: for room, or to be told of the end or of damage.
+    /// Returns whether a send would not block now: for room, the end, or damage.
     pub(crate) fn is_sendable(&self) -> bool {
         let tail = self.tail(Acquire); // pairs with close()
         tail.is_closed() || self.slot_at(tail).is_err() || self.has_room()
     }
 
-    /// The message that would be received next, if there is one, and its word; for looking only.
+    /// Returns the slot and word of the message that is next in order, without receiving it.
     pub(crate) fn peek(&self) -> Option<(u32, u64)> {
         let mut position = self.head(Acquire);
-        // `head` may lag; from the first jump on by two laps at most.
+        // `head` may lag: after the first jump by two laps at most.
         for _ in 0..3 * u64::from(self.capacity) {
             let word = Word(self.slot_at(position).ok()?.load(Acquire)); // pairs with publish()
             match (age(word, position), word.status()) {
@@ -407,7 +372,7 @@ impl Ring {
         None
     }
 
-    /// Whether the word of a slot is this one now.
+    /// Returns whether the word of a slot is unchanged.
     pub(crate) fn is_still(&self, index: u32, word: u64) -> bool {
         self.slot(index).load(Acquire) == word
     }

@@ -1,13 +1,15 @@
-//! The sending half of the handle: messages by value, and slots to write them in place.
+//! The sending half of the handle: messages by value, and slots to write messages in place.
 
 use std::time::{Duration, Instant};
 
+use super::backoff::pause;
 use super::guard::Loan;
 use super::handle::Queue;
-use super::ring::{leave_alone, Claim, Stop};
+use super::ring::Claim;
 use crate::message::{self, Message};
-use crate::owner::OwnerId;
-use crate::queue::error::{Denied, SendError};
+use crate::queue::blocked::Blocked;
+use crate::queue::error::SendError;
+use crate::segment::owner::OwnerId;
 use crate::sys::clock::Deadline;
 
 impl<T: Message> Queue<T> {
@@ -21,7 +23,7 @@ impl<T: Message> Queue<T> {
         let done = self.send_now(value);
         if let Err(SendError::Full(_)) = done {
             self.object.miss();
-            leave_alone();
+            pause();
         }
         done
     }
@@ -31,15 +33,15 @@ impl<T: Message> Queue<T> {
         // SAFETY: the ring names slots that are ours to write.
         let write = |index| unsafe { message::write(self.message(index), value) };
         match self.me() {
-            Ok(me) => self.ring.try_send(me, write).map_err(|stop| Denied::from(stop).sending(value)),
-            Err(denied) => Err(denied.sending(value)),
+            Ok(me) => self.ring.try_send(me, write).map_err(|blocked| blocked.into_send_error(value)),
+            Err(blocked) => Err(blocked.into_send_error(value)),
         }
     }
 
-    /// Sends a message; waits while there is no room.
+    /// Sends a message. Blocks while there is no room.
     ///
-    /// By value: a message of a megabyte stands on the stack once or twice. Write such a one in place, with
-    /// [`loan`](Queue::loan).
+    /// The value is passed on the stack and may be copied there. Write a message of a megabyte in
+    /// place instead, with [`loan`](Queue::loan).
     ///
     /// # Errors
     ///
@@ -52,7 +54,7 @@ impl<T: Message> Queue<T> {
         }
     }
 
-    /// Sends a message; waits while there is no room, for `timeout` at most.
+    /// Sends a message. Blocks while there is no room, for at most `timeout`.
     ///
     /// # Errors
     ///
@@ -64,7 +66,7 @@ impl<T: Message> Queue<T> {
         }
     }
 
-    /// Sends a message; waits while there is no room, until `deadline` at most.
+    /// Sends a message. Blocks while there is no room, until `deadline` at the latest.
     ///
     /// # Errors
     ///
@@ -83,26 +85,27 @@ impl<T: Message> Queue<T> {
         let tend = || self.object.tend();
         match self.me() {
             Ok(me) => {
-                self.ring.send(me, deadline, tend, write).map_err(|stop| Denied::from(stop).sending(value))
+                self.ring.send(me, deadline, tend, write).map_err(|blocked| blocked.into_send_error(value))
             }
-            Err(denied) => Err(denied.sending(value)),
+            Err(blocked) => Err(blocked.into_send_error(value)),
         }
     }
 
-    /// A slot to write a message in place, if there is room now.
+    /// Returns a slot to write a message in place, if there is room now.
     ///
-    /// What is in it is a valid message, some earlier one or all zeros. Types for which not even zeros are
-    /// valid are refused at compile time; for them there is [`loan_with`](Queue::loan_with).
+    /// The slot holds a valid message at first: an earlier one, or all zeros. Types for which zeros
+    /// are not valid are refused at compile time; use [`loan_with`](Queue::loan_with) for them.
     ///
     /// # Errors
     ///
     /// `Full`, `Closed`, `Corrupted`.
     pub fn try_loan(&self) -> Result<Loan<'_, T>, SendError<()>> {
-        let (me, claim) = self.claim(None).map_err(|denied| denied.sending(()))?;
+        let (me, claim) = self.claim(None).map_err(|blocked| blocked.into_send_error(()))?;
         Ok(Loan::of_any(self, me, claim))
     }
 
-    /// A slot to write a message in place; waits while there is no room. See [`try_loan`](Queue::try_loan).
+    /// Returns a slot to write a message in place. Blocks while there is no room. See
+    /// [`try_loan`](Queue::try_loan).
     ///
     /// # Errors
     ///
@@ -111,7 +114,7 @@ impl<T: Message> Queue<T> {
         self.loan_until(Deadline::Never)
     }
 
-    /// [`loan`](Queue::loan), for `timeout` at most.
+    /// Calls [`loan`](Queue::loan), but blocks for at most `timeout`.
     ///
     /// # Errors
     ///
@@ -120,7 +123,7 @@ impl<T: Message> Queue<T> {
         self.loan_until(Deadline::after(timeout))
     }
 
-    /// [`loan`](Queue::loan), until `deadline` at most.
+    /// Calls [`loan`](Queue::loan), but blocks until `deadline` at the latest.
     ///
     /// # Errors
     ///
@@ -130,11 +133,12 @@ impl<T: Message> Queue<T> {
     }
 
     fn loan_until(&self, deadline: Deadline) -> Result<Loan<'_, T>, SendError<()>> {
-        let (me, claim) = self.claim(Some(deadline)).map_err(|denied| denied.sending(()))?;
+        let (me, claim) = self.claim(Some(deadline)).map_err(|blocked| blocked.into_send_error(()))?;
         Ok(Loan::of_any(self, me, claim))
     }
 
-    /// [`loan`](Queue::loan) with a value to begin with; for every type of message.
+    /// Returns a slot that holds `value`, to be changed in place. Blocks while there is no room.
+    /// Works for every message type.
     ///
     /// # Errors
     ///
@@ -142,11 +146,11 @@ impl<T: Message> Queue<T> {
     pub fn loan_with(&self, value: T) -> Result<Loan<'_, T>, SendError<T>> {
         match self.claim(Some(Deadline::Never)) {
             Ok((me, claim)) => Ok(Loan::of(self, me, claim, value)),
-            Err(denied) => Err(denied.sending(value)),
+            Err(blocked) => Err(blocked.into_send_error(value)),
         }
     }
 
-    /// [`loan_with`](Queue::loan_with), if there is room now.
+    /// Calls [`loan_with`](Queue::loan_with), if there is room now.
     ///
     /// # Errors
     ///
@@ -154,18 +158,18 @@ impl<T: Message> Queue<T> {
     pub fn try_loan_with(&self, value: T) -> Result<Loan<'_, T>, SendError<T>> {
         match self.claim(None) {
             Ok((me, claim)) => Ok(Loan::of(self, me, claim, value)),
-            Err(denied) => Err(denied.sending(value)),
+            Err(blocked) => Err(blocked.into_send_error(value)),
         }
     }
 
-    /// Claims a slot; without a deadline only if there is one now.
-    fn claim(&self, deadline: Option<Deadline>) -> Result<(OwnerId, Claim), Denied> {
+    /// Claims a slot. Without a deadline it does not block.
+    fn claim(&self, deadline: Option<Deadline>) -> Result<(OwnerId, Claim), Blocked> {
         let me = self.me()?;
         let claim = match (self.ring.try_claim(me, None), deadline) {
-            (Err(Stop::Wait), Some(deadline)) => {
+            (Err(Blocked::Later), Some(deadline)) => {
                 self.ring.claim(me, None, deadline, || self.object.tend())?
             }
-            (claim, _) => claim.map_err(|stop| self.denied(stop))?,
+            (claim, _) => claim.map_err(|blocked| self.note(blocked))?,
         };
         Ok((me, claim))
     }

@@ -1,27 +1,28 @@
-//! The words of the held-slot ring: what a slot's word and a position say, as plain integers.
+//! The words of the held-slot ring: a slot's word and a position, as plain integers.
 //!
 //! # State of a slot
 //!
 //! | bits | meaning |
 //! |---|---|
-//! | 0..30 | owner: who is at work in the slot; 0 for nobody |
+//! | 0..30 | owner: the participant that uses the slot; 0: nobody |
 //! | 30..33 | status |
 //! | 33..64 | lap, wrapping |
 //!
-//! | status at lap L | of position (L, i) it says | of the slot | owner |
+//! | status at lap L | position (L, i) is | the slot holds | owner |
 //! |---|---|---|---|
-//! | EMPTY | free | free | 0 |
-//! | WRITING | claimed | its producer fills it | producer |
+//! | EMPTY | free | nothing | 0 |
+//! | WRITING | claimed | a message that its producer writes | producer |
 //! | FULL | sent | a message | 0 |
-//! | READING | received | its consumer uses the message | consumer |
-//! | HELD | a hole: skipped | a producer that claimed it at L or earlier is still in it | producer |
-//! | KEPT | a hole: skipped | a consumer that received from it at an earlier lap still uses the message | consumer |
-//! | RETURNED | received, or a hole | a message whose consumer died, for anybody to take | 0 |
-//! | SEALED | can never be claimed | the queue was closed here | 0 |
+//! | READING | received | a message that its consumer uses | consumer |
+//! | HELD | skipped | a producer that claimed it at lap L or earlier | producer |
+//! | KEPT | skipped | a message of an earlier lap that its consumer uses | consumer |
+//! | RETURNED | received or skipped | a message whose consumer died; anybody may take it | 0 |
+//! | SEALED | never to be claimed | nothing: the queue was closed here | 0 |
 //!
-//! The word of a slot only moves forward: its lap never falls, and within a lap the status goes EMPTY,
-//! WRITING, FULL, READING, RETURNED, or any part of that ends in a hole. Zero is the fresh state: free for
-//! lap 0.
+//! The word of a slot only moves forward: its lap never falls. Within a lap the status goes EMPTY,
+//! WRITING, FULL, READING, RETURNED. WRITING can become HELD instead, and EMPTY can become SEALED.
+//! A lap whose position is skipped begins with HELD, KEPT or RETURNED. Zero is the fresh state:
+//! free for lap 0.
 //!
 //! # State of a position
 //!
@@ -31,36 +32,36 @@
 //! | 32..63 | lap, wrapping |
 //! | 63 | closed (in `tail` only) |
 
-use crate::owner::OwnerId;
+use crate::segment::owner::OwnerId;
 
 const LAP_BITS: u32 = 31;
-const LAP_MASK: u32 = (1 << LAP_BITS) - 1;
+pub(super) const LAP_MASK: u32 = (1 << LAP_BITS) - 1;
 const STATUS_SHIFT: u32 = OwnerId::BITS;
 const LAP_SHIFT: u32 = 64 - LAP_BITS;
 const OWNER_MASK: u64 = (1 << OwnerId::BITS) - 1;
-/// So many laps ahead count as ahead; more, as behind.
-const AHEAD_MAX: u32 = LAP_MASK / 2;
+/// Up to this distance a lap counts as ahead, beyond it as behind.
+pub(super) const AHEAD_MAX: u32 = LAP_MASK / 2;
 const CLOSED: u64 = 1 << 63;
 
-/// What goes on in a slot. All eight values of the three bits mean something.
+/// The status of a slot. All eight values of the three bits are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Status {
     /// Free for this lap.
     Empty = 0,
-    /// Being filled by the owner.
+    /// The owner writes its message.
     Writing = 1,
-    /// A message.
+    /// Holds a message.
     Full = 2,
-    /// Received; the owner uses it in place.
+    /// Received; the owner uses the message in place.
     Reading = 3,
-    /// A hole; the owner is a producer that was too late.
+    /// Skipped; the owner is a producer that was too late.
     Held = 4,
-    /// A hole; the owner uses a message of an earlier lap.
+    /// Skipped; the owner uses a message of an earlier lap.
     Kept = 5,
-    /// A message outside of the order.
+    /// Holds a message that is delivered outside of the order.
     Returned = 6,
-    /// Nobody can claim this position any more.
+    /// Nobody can claim this position.
     Sealed = 7,
 }
 
@@ -89,26 +90,26 @@ impl Word {
         ALL[(self.0 >> STATUS_SHIFT) as usize & 7]
     }
 
-    /// Whether the slot is `id`'s at the moment.
+    /// Returns whether `id` owns the slot.
     #[inline]
     pub(crate) fn names(self, id: OwnerId) -> bool {
         self.0 & OWNER_MASK == u64::from(id.bits())
     }
 
-    /// The owner's bits.
+    /// Returns the owner's bits.
     pub(crate) fn owner_bits(self) -> u32 {
         (self.0 & OWNER_MASK) as u32
     }
 
-    /// The same work with another status.
+    /// Returns the same lap and owner with another status.
     #[inline]
     pub(crate) fn with(self, status: Status) -> Word {
         Word(self.0 & !(7 << STATUS_SHIFT) | (status as u64) << STATUS_SHIFT)
     }
 
-    /// What makes the position at the slot's next lap a hole, if that is possible now: whoever is in the slot
-    /// stays. A producer that has not published loses its position with it.
-    pub(crate) fn hole(self) -> Option<Word> {
+    /// Returns the word that skips the position at the slot's next lap, if it can be skipped now.
+    /// The owner stays in the slot. A producer that has not published loses its position.
+    pub(crate) fn skipped(self) -> Option<Word> {
         let status = match self.status() {
             Reading | Kept => Kept,
             Writing | Held => Held,
@@ -119,18 +120,18 @@ impl Word {
         Some(Word(next.0 | self.0 & OWNER_MASK))
     }
 
-    /// Free for the next lap.
+    /// Returns the word of a slot that is free for the next lap.
     #[inline]
     pub(crate) fn freed(self) -> Word {
         Word::new(self.lap().wrapping_add(1), Empty, None)
     }
 
-    /// Whether a producer is at work in the slot, so that its death leaves nothing behind.
+    /// Returns whether a producer owns the slot, so that its death leaves no message.
     pub(crate) fn is_producers(self) -> bool {
         matches!(self.status(), Writing | Held)
     }
 
-    /// Whether a consumer is at work in the slot, so that its death leaves a message behind.
+    /// Returns whether a consumer owns the slot, so that its death leaves a message.
     pub(crate) fn is_consumers(self) -> bool {
         matches!(self.status(), Reading | Kept)
     }
@@ -142,7 +143,7 @@ impl std::fmt::Debug for Word {
     }
 }
 
-/// A position of the ring: where `head` or `tail` stands.
+/// A position of the ring: the value of `head` or `tail`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub(crate) struct Position(pub(crate) u64);
@@ -170,30 +171,31 @@ impl Position {
     /// The bit that closes a queue.
     pub(crate) const CLOSED: u64 = CLOSED;
 
-    /// The position without that bit.
+    /// Returns the position without the closing bit.
     pub(crate) fn open(self) -> Position {
         Position(self.0 & !CLOSED)
     }
 
-    /// How many positions lie before this one, holes counted; begins anew when the laps have gone round.
-    #[cfg(not(loom))]
+    /// Returns the number of positions before this one, skipped ones included. Starts again at 0
+    /// when the laps wrap.
     pub(crate) fn passed(self, capacity: u32) -> u64 {
         u64::from(self.lap()) * u64::from(capacity) + u64::from(self.index())
     }
 
-    /// Where `head` may go from here, in a ring of so many slots, when `word` of this slot shows that the
-    /// position is over.
+    /// Returns where `head` may move from here in a ring of `capacity` slots, when `word` of this
+    /// slot shows that the position is over.
     ///
-    /// If the slot is further ahead than the next lap, nobody has received for long, and what was claimed
-    /// meanwhile was given up. Then `tail` is beyond (lap - 1, index), so it is beyond every position of lap
-    /// - 2, and those before (lap - 2, index) are over: their slots are a lap further.
+    /// If the slot is further ahead than the next lap, nothing was received for long, and the
+    /// claims of that time were abandoned. Then `tail` is beyond (lap - 1, index), so it is beyond
+    /// every position of lap - 2. Positions before (lap - 2, index) are over, because their slots
+    /// are a lap further.
     pub(crate) fn beyond(self, word: Word, capacity: u32) -> Position {
         let ahead = word.lap().wrapping_sub(self.lap()) & LAP_MASK;
         let here = if ahead > 2 { Position::new(word.lap().wrapping_sub(2), self.index()) } else { self };
         here.next(capacity)
     }
 
-    /// The position that follows in a ring of so many slots.
+    /// Returns the position that follows in a ring of `capacity` slots.
     #[inline]
     pub(crate) fn next(self, capacity: u32) -> Position {
         let index = self.index();
@@ -204,20 +206,20 @@ impl Position {
     }
 }
 
-/// Where a slot's word stands as seen from a position of the same index.
+/// The lap of a slot's word, relative to a position of the same index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Age {
     /// One lap behind: the position has not been claimed.
     Behind,
     /// At the position's lap.
     Here,
-    /// A lap or more ahead: the position is over.
+    /// One lap or more ahead: the position is over.
     Ahead,
-    /// Further behind than it can be.
+    /// Impossibly old: the words are corrupted, or the position is stale.
     Far,
 }
 
-/// The age of `word` at `position`.
+/// Compares the lap of `word` with that of `position`.
 #[inline]
 pub(crate) fn age(word: Word, position: Position) -> Age {
     match word.lap().wrapping_sub(position.lap()) & LAP_MASK {
@@ -252,14 +254,14 @@ mod tests {
     }
 
     #[test]
-    fn holes() {
+    fn skipped_positions() {
         let at = |lap, status| Word::new(lap, status, Some(id(1)));
-        assert_eq!(at(LAST, Reading).hole(), Some(at(0, Kept)));
-        assert_eq!(at(4, Kept).hole(), Some(at(5, Kept)));
-        assert_eq!(at(4, Held).hole(), Some(at(5, Held)));
-        assert_eq!(Word::new(4, Returned, None).hole(), Some(Word::new(5, Returned, None)));
-        assert_eq!(at(4, Writing).hole(), Some(at(5, Held)));
-        assert!([Empty, Full, Sealed].into_iter().all(|status| at(4, status).hole().is_none()));
+        assert_eq!(at(LAST, Reading).skipped(), Some(at(0, Kept)));
+        assert_eq!(at(4, Kept).skipped(), Some(at(5, Kept)));
+        assert_eq!(at(4, Held).skipped(), Some(at(5, Held)));
+        assert_eq!(Word::new(4, Returned, None).skipped(), Some(Word::new(5, Returned, None)));
+        assert_eq!(at(4, Writing).skipped(), Some(at(5, Held)));
+        assert!([Empty, Full, Sealed].into_iter().all(|status| at(4, status).skipped().is_none()));
     }
 
     #[test]

@@ -1,168 +1,201 @@
-//! The consumers' side of the held-slot ring: receiving in place, going past what is not sent, the end of a
-//! closed queue.
+//! The consumers' side of the held-slot ring: receiving in place, skipping, the end of a queue.
 //!
 //! See [`ring`](super::ring) for the states, the orderings and the deaths.
 
-use super::claim::{changes, is_other};
-use super::ring::{Claim, Losses, Ring, Stop, CLOSING, RETURNS};
+use super::backoff::{changes, is_other, Backoff};
+use super::bound::SWAPS_MAX;
+use super::descriptor::{CLOSING, RETURNS};
+use super::ring::{Claim, Ring};
 use super::slot::{age, Age, Position, Status, Word};
 use crate::loom::atomic::AtomicU64;
-use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
-use crate::owner::OwnerId;
+use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use crate::loom::OrderedChange;
+use crate::queue::blocked::Blocked;
+use crate::segment::owner::OwnerId;
 use crate::sys::clock::Deadline;
 
 impl Ring {
-    /// Receives the next message: the slot is `me`'s to read until [`free`](Ring::free).
+    /// Receives the next message. The slot is `me`'s to read until [`free`](Ring::free).
     #[inline]
-    pub(crate) fn try_take(&self, me: OwnerId) -> Result<Claim, Stop> {
-        let notice = self.control().notices.word.load(Acquire); // pairs with close() and announce_return()
+    pub(crate) fn try_take(&self, me: OwnerId) -> Result<Claim, Blocked> {
+        let notice = self.descriptor().notices.word.load(Acquire); // pairs with close() and announce_return()
         if notice & RETURNS != 0 {
             if let Some(claim) = self.take_returned(me, notice) {
                 return Ok(claim);
             }
         }
-        let mut losses = Losses::default();
-        loop {
+        let (mut backoff, mut steps, mut behind) = (Backoff::default(), self.steps(), None);
+        while steps.take() {
             let head = self.head(Acquire); // pairs with advance()
             let slot = self.slot_at(head)?;
             let word = Word(slot.load(Acquire)); // pairs with publish()
             if word == Word::new(head.lap(), Status::Full, None) {
                 let mine = Word::new(head.lap(), Status::Reading, Some(me));
-                // This is the receive. SeqCst: before pass_on() looks at the waiters.
-                if slot.compare_exchange(word.0, mine.0, SeqCst, Relaxed).is_ok() {
-                    self.advance(&self.control().head, head);
-                    // A slot that producers could not get past they can now.
-                    self.pass_on();
+                // This swap is the receive.
+                if let Ok(change) = slot.exchange_ordered(word.0, mine.0, Relaxed) {
+                    self.advance(&self.descriptor().head, head);
+                    // Producers blocked by this slot can now skip it.
+                    self.pass_on(change);
                     return Ok(Claim { index: head.index(), lap: head.lap() });
                 }
-                losses.stay_away();
+                backoff.spin();
             } else {
-                self.look_beyond(head, slot, word, notice & CLOSING != 0, &mut losses)?;
+                let closing = notice & CLOSING != 0;
+                self.skip_or_stop(head, slot, word, closing, &mut backoff, &mut behind)?;
             }
         }
+        Err(self.diagnose())
     }
 
-    /// What to do about a position without a message: help `head` on, go past a producer, report that there
-    /// is nothing. `Ok`: look again.
+    /// Handles a position without a message: helps `head` on, skips a producer, or reports that
+    /// nothing is there. `Ok` means to try again. `behind` caches where a message was found, so
+    /// that skipping many producers takes one search.
     #[cold]
-    fn look_beyond(
+    fn skip_or_stop(
         &self,
         head: Position,
         slot: &AtomicU64,
         word: Word,
         closing: bool,
-        losses: &mut Losses,
-    ) -> Result<(), Stop> {
+        backoff: &mut Backoff,
+        behind: &mut Option<Position>,
+    ) -> Result<(), Blocked> {
         match (age(word, head), word.status()) {
-            (Age::Here, Status::Writing) => return self.meet_writer(head, slot, word, closing),
+            (Age::Here, Status::Writing) => return self.revoke_writer(head, slot, word, closing, behind),
             (Age::Here, Status::Empty | Status::Sealed) if word.owner_bits() == 0 => {}
-            // Somebody is still in the slot, so the position has not been claimed.
-            (Age::Behind, _) if word.hole().is_some() => {}
+            // The slot still has an owner, so the position has not been claimed.
+            (Age::Behind, _) if word.skipped().is_some() => {}
             (Age::Here, Status::Empty | Status::Full | Status::Sealed) | (Age::Behind | Age::Far, _) => {
-                let settled = self.is_at_head(head) && !is_other(slot, word);
-                return if settled { Err(Stop::Corrupted) } else { Ok(()) };
+                let is_stable = self.is_at_head(head) && !is_other(slot, word);
+                return if is_stable { Err(Blocked::Corrupted) } else { Ok(()) };
             }
             (Age::Here | Age::Ahead, _) => {
-                self.help(&self.control().head, head, word, losses);
+                self.help(&self.descriptor().head, head, word, backoff);
                 return Ok(());
             }
         }
-        // The position was not claimed when its word was read, and everything before it was over: there was
-        // no message.
+        // The position was not claimed when its word was read, and everything before it was over,
+        // so there was no message.
         if closing {
             self.end(head, slot, word)
         } else {
-            Err(Stop::Wait)
+            Err(Blocked::Later)
         }
     }
 
-    /// A producer has claimed the position and not published. If others behind it have, it is gone past.
-    fn meet_writer(&self, head: Position, slot: &AtomicU64, word: Word, closing: bool) -> Result<(), Stop> {
+    /// Skips a producer that has claimed the position and not published, if there is a message
+    /// behind it or the queue is closed.
+    fn revoke_writer(
+        &self,
+        head: Position,
+        slot: &AtomicU64,
+        word: Word,
+        closing: bool,
+        behind: &mut Option<Position>,
+    ) -> Result<(), Blocked> {
         let closed = closing && self.is_closed();
-        if !closed && !self.is_message_behind(head) {
-            return if self.is_at_head(head) { Err(Stop::Wait) } else { Ok(()) };
+        // The first skipped producer was given time to publish; the others had the same time.
+        let is_known = behind.is_some_and(|position| self.is_sent(position));
+        if !closed && !is_known {
+            *behind = self.message_after(head);
+            if behind.is_none() {
+                return if self.is_at_head(head) { Err(Blocked::Later) } else { Ok(()) };
+            }
         }
-        if !changes(slot, word, self.patience) {
-            // Its publish fails, and it finds another position, or that the queue is closed.
+        if is_known || !changes(slot, word, self.write_spins) {
+            // Its publish fails, and it claims another position or finds the queue closed.
             let _ = slot.compare_exchange(word.0, word.with(Status::Held).0, AcqRel, Relaxed);
         }
         Ok(())
     }
 
-    /// Whether there is a message at a position after `head`. If not, there was none when `head`'s slot was
-    /// read either, or `head` has moved since.
-    fn is_message_behind(&self, head: Position) -> bool {
+    /// Returns whether the message of this position can be received.
+    fn is_sent(&self, position: Position) -> bool {
+        let word = Word(self.slot(position.index()).load(Acquire)); // pairs with publish()
+        word == Word::new(position.lap(), Status::Full, None)
+    }
+
+    /// Returns the first position after `head` with a message. `None` means that there was none
+    /// when `head`'s slot was read either, or that `head` has moved since.
+    pub(super) fn message_after(&self, head: Position) -> Option<Position> {
         let mut position = head;
         for _ in 1..self.capacity {
             position = position.next(self.capacity);
             let word = Word(self.slot(position.index()).load(Acquire)); // pairs with publish()
             match (age(word, position), word.status()) {
-                (Age::Here, Status::Full) => return true,
-                // Not claimed, so nothing after it is.
-                (Age::Here, Status::Empty | Status::Sealed) | (Age::Behind | Age::Far, _) => return false,
+                (Age::Here, Status::Full) => return Some(position),
+                // Not claimed, so no later position is.
+                (Age::Here, Status::Empty | Status::Sealed) | (Age::Behind | Age::Far, _) => return None,
                 (Age::Here | Age::Ahead, _) => {}
             }
         }
-        false
+        None
     }
 
     fn is_at_head(&self, position: Position) -> bool {
         self.head(Acquire) == position
     }
 
-    /// There is nothing at `head`, and the queue may be closed. It is over when nobody can claim the position
-    /// any more: a producer that read `tail` before it was closed could.
+    /// Decides whether the queue has ended, when nothing is at `head`. It has when nobody can claim
+    /// the position any more; a producer that read `tail` before the close still could.
     #[cold]
-    fn end(&self, head: Position, slot: &AtomicU64, word: Word) -> Result<(), Stop> {
+    fn end(&self, head: Position, slot: &AtomicU64, word: Word) -> Result<(), Blocked> {
         let tail = self.tail(Acquire); // pairs with close()
         if !tail.is_closed() {
-            return Err(Stop::Wait);
+            return Err(Blocked::Later);
         }
         let last = tail.open();
         self.slot_at(last)?;
         if head == last.next(self.capacity) || word.status() == Status::Sealed {
-            return Err(Stop::Closed);
+            return Err(Blocked::Closed);
         }
         if head != last {
-            // Then a position before `tail` would be free.
+            // Otherwise a position before `tail` would be free.
             return if self.is_at_head(head) && !is_other(slot, word) {
-                Err(Stop::Corrupted)
+                Err(Blocked::Corrupted)
             } else {
                 Ok(())
             };
         }
-        let over = word.hole().unwrap_or(Word::new(head.lap(), Status::Sealed, None));
+        let over = word.skipped().unwrap_or(Word::new(head.lap(), Status::Sealed, None));
         match slot.compare_exchange(word.0, over.0, AcqRel, Relaxed) {
-            Ok(_) => Err(Stop::Closed),
+            Ok(_) => Err(Blocked::Closed),
             Err(_) => Ok(()),
         }
     }
 
-    /// Looks through all slots for a message that came back. Clears the notice if there is none.
+    /// Takes a message that came back from a dead consumer, from any slot. Clears the notice if
+    /// there is none.
     #[cold]
     fn take_returned(&self, me: OwnerId, notice: u64) -> Option<Claim> {
         for index in 0..self.capacity {
             let slot = self.slot(index);
             let mut word = Word(slot.load(Acquire)); // pairs with recover()
-            while word.status() == Status::Returned {
+            for _ in 0..SWAPS_MAX {
+                if word.status() != Status::Returned {
+                    break;
+                }
                 let mine = Word::new(word.lap(), Status::Reading, Some(me));
                 match slot.compare_exchange(word.0, mine.0, AcqRel, Acquire) {
                     Ok(_) => return Some(Claim { index, lap: word.lap() }),
                     Err(now) => word = Word(now),
                 }
             }
+            if word.status() == Status::Returned {
+                return None; // its word keeps changing: the notice stays
+            }
         }
-        // Fails if a message may have come back since `notice` was read.
-        let _ = self.control().notices.word.compare_exchange(notice, notice & !RETURNS, AcqRel, Relaxed);
+        self.clear_notice(notice);
         None
     }
 
-    /// Like [`try_take`](Ring::try_take), and sleeps until there is a message or the end or the deadline.
-    pub(crate) fn take(&self, me: OwnerId, deadline: Deadline, tend: impl FnMut()) -> Result<Claim, Stop> {
+    /// Receives like [`try_take`](Ring::try_take), but blocks until a message, the end, or the
+    /// deadline.
+    pub(crate) fn take(&self, me: OwnerId, deadline: Deadline, tend: impl FnMut()) -> Result<Claim, Blocked> {
         let attempt = || match self.try_take(me) {
-            Err(Stop::Wait) => None,
+            Err(Blocked::Later) => None,
             done => Some(done),
         };
-        self.receivers().wait(deadline, tend, attempt).unwrap_or(Err(Stop::Wait))
+        self.receivers().wait(deadline, tend, attempt).unwrap_or(Err(Blocked::Later))
     }
 }

@@ -1,43 +1,47 @@
-//! The receiving handle.
+//! The receiving handle of a ring.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::{check_role, damaged_positions, hand_over, take_role, Frame, RecvChunk, RecvSlot};
+use crate::error::Refusal;
 use crate::message::{self, Message};
-use crate::object::ObjectRef;
-use crate::owner::OwnerId;
-use crate::place::{Origin, Place};
-use crate::queue::error::{Denied, RecvError};
-use crate::queue::ring::{Control, ReadCursor, Stuck};
+use crate::queue::blocked::Blocked;
+use crate::queue::error::{item, RecvError};
+use crate::queue::spsc::cursor::{Control, ReadCursor};
+use crate::queue::spsc::endpoint::{check_role, damaged_positions, hand_over, take_role, Endpoint};
+use crate::queue::spsc::{Received, RecvChunk};
+use crate::segment::object::{Object, ObjectRef};
+use crate::segment::owner::OwnerId;
+use crate::segment::place::{Origin, Place};
 use crate::sys::clock::Deadline;
 use crate::Result;
 
 /// The only receiver of a ring. See [`spsc`](crate::spsc).
 ///
-/// Not `Clone`: a second consumer needs a [`Queue`](crate::Queue). Dropping it closes the ring for the
-/// producer. `try_recv` makes no system call unless the producer sleeps, and never allocates.
+/// Not `Clone`: a second consumer needs a [`Queue`](crate::Queue). Dropping it closes the ring for
+/// the producer. `try_recv` does not allocate, and makes a system call only if the producer sleeps.
+/// In a child made by `fork` its calls return `NotInThisProcess`, because it stays with the parent.
 pub struct Consumer<T: Message> {
     pub(super) cursor: ReadCursor,
     /// The slot of the cursor's position.
     pub(super) slot: usize,
-    pub(super) frame: Frame<T>,
+    pub(super) endpoint: Endpoint<T>,
 }
 
-// SAFETY: the pointers inside of the frame lead to shared memory, which belongs to no thread; messages are
-// Send.
+// SAFETY: the pointers inside of the endpoint lead to shared memory, which belongs to no thread;
+// messages are Send.
 unsafe impl<T: Message> Send for Consumer<T> {}
 
 impl<T: Message> Consumer<T> {
-    /// Creates the ring with room for `capacity` messages and becomes its consumer. The producer's role is
-    /// vacant.
+    /// Creates the ring with room for `capacity` messages and becomes its consumer. The role of the
+    /// producer is vacant.
     ///
     /// # Errors
     ///
-    /// `AlreadyExists`, `InvalidInput` (the name or the capacity), `OutOfMemory`, `PermissionDenied`,
-    /// `Unsupported`, `RoleTaken` (somebody opened it as consumer at once).
+    /// `AlreadyExists`, `InvalidInput` (the name or the capacity), `OutOfMemory`,
+    /// `PermissionDenied`, `Unsupported`, `RoleTaken` (somebody opened it as consumer at once).
     pub fn create(place: impl Into<Place>, capacity: usize) -> Result<Consumer<T>> {
-        Consumer::join(Frame::create(place.into(), capacity)?)
+        Consumer::join(Endpoint::create(place, capacity)?)
     }
 
     /// Opens the ring and becomes its consumer.
@@ -47,110 +51,111 @@ impl<T: Message> Consumer<T> {
     /// `NotFound`, `RoleTaken` (it has a consumer), `Closed` (it had one), `TypeMismatch`,
     /// `PermissionDenied`, `VersionMismatch`, `Corrupted`.
     pub fn open(place: impl Into<Place>) -> Result<Consumer<T>> {
-        Consumer::join(Frame::open(place.into())?)
+        Consumer::join(Endpoint::open(place)?)
     }
 
-    /// Opens the ring or, if there is none, creates it with room for `capacity` messages; says which.
+    /// Opens the ring, or creates it with room for `capacity` messages if there is none. Also
+    /// returns which of the two happened.
     ///
     /// # Errors
     ///
     /// Those of [`open`](Consumer::open) and [`create`](Consumer::create), and `Busy`.
     pub fn open_or_create(place: impl Into<Place>, capacity: usize) -> Result<(Consumer<T>, Origin)> {
-        let (frame, origin) = Frame::open_or_create(place.into(), capacity)?;
-        Ok((Consumer::join(frame)?, origin))
+        let (endpoint, origin) = Endpoint::open_or_create(place, capacity)?;
+        Ok((Consumer::join(endpoint)?, origin))
     }
 
-    pub(super) fn join(frame: Frame<T>) -> Result<Consumer<T>> {
-        take_role(&frame.object, frame.control().consumer(), frame.me, "consumer")?;
-        Consumer::resume(frame)
+    pub(super) fn join(endpoint: Endpoint<T>) -> Result<Consumer<T>> {
+        take_role(&endpoint.object, endpoint.control().consumer(), endpoint.me, "consumer")?;
+        Consumer::resume(endpoint)
     }
 
-    /// The handle of who has the role already.
-    pub(super) fn resume(frame: Frame<T>) -> Result<Consumer<T>> {
-        let Some(cursor) = ReadCursor::start(frame.control(), frame.capacity as u64) else {
-            frame.control().close_consumer(frame.me);
+    /// Creates the handle of a process that holds the role already.
+    pub(super) fn resume(endpoint: Endpoint<T>) -> Result<Consumer<T>> {
+        let Some(cursor) = ReadCursor::start(endpoint.control(), endpoint.capacity as u64) else {
+            endpoint.control().close_consumer(endpoint.me);
             return Err(damaged_positions());
         };
-        let slot = (cursor.position() % frame.capacity as u64) as usize;
-        Ok(Consumer { cursor, slot, frame })
+        let slot = (cursor.position() % endpoint.capacity as u64) as usize;
+        Ok(Consumer { cursor, slot, endpoint })
     }
 
-    /// What somebody who waits for the ring without the handle looks at: the object, its control block.
+    /// Returns what a waiter without the handle needs: the object and its control block.
     pub(crate) fn parts(&self) -> (&ObjectRef, &Control) {
-        (&self.frame.object, self.frame.control())
+        (&self.endpoint.object, self.endpoint.control())
     }
 
-    /// Gives the role to the process that `seat` finds a place for.
-    pub(crate) fn into_child(self, seat: impl FnOnce(&ObjectRef) -> Result<OwnerId>) -> Result<()> {
-        let child = seat(&self.frame.object)?;
-        hand_over(self.frame.control().consumer(), self.frame.me, child, "consumer")
+    /// Hands the role to the child process that `register` adds.
+    pub(crate) fn into_child(self, register: impl FnOnce(&ObjectRef) -> Result<OwnerId>) -> Result<()> {
+        let child = register(&self.endpoint.object)?;
+        hand_over(self.endpoint.control().consumer(), self.endpoint.me, child, "consumer")
     }
 
-    /// In a child: the role that its parent handed over.
-    pub(crate) fn from_parent(object: ObjectRef) -> Result<Consumer<T>> {
-        let frame = Frame::new(object)?;
-        check_role(frame.control().consumer(), frame.me, "consumer")?;
-        Consumer::resume(frame)
+    /// Creates, in a child, the handle of the role that its parent handed over.
+    pub(crate) fn from_parent(endpoint: Endpoint<T>) -> Result<Consumer<T>> {
+        check_role(endpoint.control().consumer(), endpoint.me, "consumer")?;
+        Consumer::resume(endpoint)
     }
 
-    /// Whether at least `want` messages are there, and how many are known to be. Not nothing.
+    /// Returns the known number of messages: at least `want`, or all there are, but not 0.
     #[inline(always)]
-    pub(super) fn ready(&mut self, want: u64) -> Result<u64, Denied> {
-        if !self.frame.is_mine() {
-            return Err(Denied::NotInThisProcess);
+    pub(super) fn ready(&mut self, want: u64) -> Result<u64, Blocked> {
+        if !self.endpoint.is_mine() {
+            return Err(Blocked::NotInThisProcess(Refusal::FORKED));
         }
-        self.cursor.ready(self.frame.control(), want).map_err(|stuck| self.frame.denied(stuck))
+        self.cursor.ready(self.endpoint.control(), want).map_err(|blocked| self.endpoint.note(blocked))
     }
 
-    /// Gives back the current slot, which `ready` has granted.
+    /// Releases the current slot, which `ready` has granted.
     #[inline(always)]
     pub(super) fn release_one(&mut self) {
         self.slot += 1;
-        if self.slot == self.frame.capacity {
+        if self.slot == self.endpoint.capacity {
             self.slot = 0;
         }
-        self.cursor.release(self.frame.control(), 1);
+        self.cursor.release(self.endpoint.control(), 1);
     }
 
-    /// Gives back `count` slots, which `ready` has granted: no more than the capacity.
+    /// Releases `count` slots, which `ready` has granted. `count` is at most the capacity.
     #[inline]
     pub(super) fn release(&mut self, count: usize) {
         self.slot += count;
-        if self.slot >= self.frame.capacity {
-            self.slot -= self.frame.capacity;
+        if self.slot >= self.endpoint.capacity {
+            self.slot -= self.endpoint.capacity;
         }
-        self.cursor.release(self.frame.control(), count as u64);
+        self.cursor.release(self.endpoint.control(), count as u64);
     }
 
-    /// Copies the message out of the current slot, which `ready` has granted, and gives the slot back.
+    /// Copies the message out of the current slot, which `ready` has granted, and releases the
+    /// slot.
     #[inline(always)]
     fn take(&mut self) -> Result<T, RecvError> {
         // SAFETY: the slot is the consumer's until it is released.
-        let value = unsafe { message::read::<T>(self.frame.slot(self.slot).cast()) };
-        match value {
-            Some(value) => {
-                self.release_one();
-                Ok(value)
-            }
-            None => Err(RecvError::Corrupted),
-        }
+        let value = unsafe { message::read::<T>(self.endpoint.slot(self.slot).cast()) };
+        self.release_one();
+        value.ok_or(RecvError::Corrupted)
     }
 
     /// Receives a message if there is one now.
     ///
     /// # Errors
     ///
-    /// [`RecvError`]: `Empty`; `Closed` if the producer has closed or died and everything it sent was
-    /// received; `Corrupted` if the bytes are no valid message, which then stays.
+    /// [`RecvError`]:
+    ///
+    /// - `Empty`: there is no message.
+    /// - `Closed`: the producer has closed or died, and everything it sent was received.
+    /// - `Corrupted`: the bytes are no valid message. It is dropped, so the next call receives the
+    ///   message after it. Or the positions of the ring contradict each other; then every later
+    ///   call fails as well.
     #[inline]
     pub fn try_recv(&mut self) -> Result<T, RecvError> {
         match self.ready(1) {
             Ok(_) => self.take(),
-            Err(denied) => Err(denied.receiving()),
+            Err(blocked) => Err(blocked.into_recv_error()),
         }
     }
 
-    /// Receives a message; waits for one.
+    /// Receives a message. Blocks until there is one.
     ///
     /// # Errors
     ///
@@ -160,7 +165,7 @@ impl<T: Message> Consumer<T> {
         self.recv_until(Deadline::Never)
     }
 
-    /// Receives a message; waits for one, for `timeout` at most.
+    /// Receives a message. Blocks until there is one, for at most `timeout`.
     ///
     /// # Errors
     ///
@@ -172,7 +177,7 @@ impl<T: Message> Consumer<T> {
         }
     }
 
-    /// Receives a message; waits for one, until `deadline` at most.
+    /// Receives a message. Blocks until there is one, until `deadline` at the latest.
     ///
     /// # Errors
     ///
@@ -188,93 +193,98 @@ impl<T: Message> Consumer<T> {
     fn recv_until(&mut self, deadline: Deadline) -> Result<T, RecvError> {
         match self.wait_for_message(deadline) {
             Ok(()) => self.take(),
-            Err(denied) => Err(denied.receiving()),
+            Err(blocked) => Err(blocked.into_recv_error()),
         }
     }
 
-    /// `Ok`: at least one message is there.
+    /// Blocks until there is at least one message.
     #[inline]
-    fn wait_for_message(&mut self, deadline: Deadline) -> Result<(), Denied> {
+    fn wait_for_message(&mut self, deadline: Deadline) -> Result<(), Blocked> {
         match self.ready(1) {
             Ok(_) => Ok(()),
-            Err(Denied::Later) => self.wait_contended(deadline),
-            Err(denied) => Err(denied),
+            Err(Blocked::Later) => self.wait_contended(deadline),
+            Err(blocked) => Err(blocked),
         }
     }
 
     #[cold]
-    fn wait_contended(&mut self, deadline: Deadline) -> Result<(), Denied> {
-        let Consumer { frame, cursor, .. } = self;
-        let control = frame.control();
+    fn wait_contended(&mut self, deadline: Deadline) -> Result<(), Blocked> {
+        let Consumer { endpoint, cursor, .. } = self;
+        let control = endpoint.control();
         let attempt = || match cursor.ready(control, 1) {
-            Err(Stuck::Later) => None,
+            Err(Blocked::Later) => None,
             other => Some(other),
         };
-        match control.wait_for_items(deadline, || frame.object.tend(), attempt) {
+        match control.wait_for_items(deadline, || endpoint.object.tend(), attempt) {
             Some(Ok(_)) => Ok(()),
-            Some(Err(stuck)) => Err(stuck.into()),
-            None => Err(Denied::Later),
+            Some(Err(blocked)) => Err(blocked),
+            None => Err(Blocked::Later),
         }
     }
 
-    /// The next message in place, if there is one now. Its slot is given back when the guard is dropped.
+    /// Returns the next message in place, if there is one now. Dropping the guard releases its
+    /// slot.
     ///
     /// # Errors
     ///
     /// As [`try_recv`](Consumer::try_recv).
     #[inline]
-    pub fn try_recv_ref(&mut self) -> Result<RecvSlot<'_, T>, RecvError> {
+    pub fn try_recv_ref(&mut self) -> Result<Received<'_, T>, RecvError> {
         match self.ready(1) {
             Ok(_) => self.show(),
-            Err(denied) => Err(denied.receiving()),
+            Err(blocked) => Err(blocked.into_recv_error()),
         }
     }
 
-    /// The next message in place; waits for one. Its slot is given back when the guard is dropped.
+    /// Returns the next message in place. Blocks until there is one. Dropping the guard releases
+    /// its slot.
     ///
     /// # Errors
     ///
     /// As [`try_recv`](Consumer::try_recv), but not `Empty`.
-    pub fn recv_ref(&mut self) -> Result<RecvSlot<'_, T>, RecvError> {
+    pub fn recv_ref(&mut self) -> Result<Received<'_, T>, RecvError> {
         self.recv_ref_until(Deadline::Never)
     }
 
-    /// [`recv_ref`](Consumer::recv_ref), for `timeout` at most.
+    /// Calls [`recv_ref`](Consumer::recv_ref), but blocks for at most `timeout`.
     ///
     /// # Errors
     ///
     /// As [`try_recv`](Consumer::try_recv).
-    pub fn recv_ref_timeout(&mut self, timeout: Duration) -> Result<RecvSlot<'_, T>, RecvError> {
+    pub fn recv_ref_timeout(&mut self, timeout: Duration) -> Result<Received<'_, T>, RecvError> {
         self.recv_ref_until(Deadline::after(timeout))
     }
 
-    /// [`recv_ref`](Consumer::recv_ref), until `deadline` at most.
+    /// Calls [`recv_ref`](Consumer::recv_ref), but blocks until `deadline` at the latest.
     ///
     /// # Errors
     ///
     /// As [`try_recv`](Consumer::try_recv).
-    pub fn recv_ref_deadline(&mut self, deadline: Instant) -> Result<RecvSlot<'_, T>, RecvError> {
+    pub fn recv_ref_deadline(&mut self, deadline: Instant) -> Result<Received<'_, T>, RecvError> {
         self.recv_ref_until(Deadline::at(deadline))
     }
 
-    fn recv_ref_until(&mut self, deadline: Deadline) -> Result<RecvSlot<'_, T>, RecvError> {
+    fn recv_ref_until(&mut self, deadline: Deadline) -> Result<Received<'_, T>, RecvError> {
         match self.wait_for_message(deadline) {
             Ok(()) => self.show(),
-            Err(denied) => Err(denied.receiving()),
+            Err(blocked) => Err(blocked.into_recv_error()),
         }
     }
 
     #[inline]
-    fn show(&mut self) -> Result<RecvSlot<'_, T>, RecvError> {
+    fn show(&mut self) -> Result<Received<'_, T>, RecvError> {
         // SAFETY: the slot is the consumer's until it is released.
-        match unsafe { message::is_valid::<T>(self.frame.slot(self.slot).cast()) } {
-            true => Ok(RecvSlot { consumer: self }),
-            false => Err(RecvError::Corrupted),
+        let is_valid = unsafe { message::is_valid::<T>(self.endpoint.slot(self.slot).cast()) };
+        if is_valid {
+            Ok(Received { consumer: self })
+        } else {
+            self.release_one();
+            Err(RecvError::Corrupted)
         }
     }
 
-    /// Appends to `into` the messages that are there now, `most` at most; says how many: at least one, unless
-    /// `most` is 0. Allocates only if `into` has no room for them.
+    /// Appends to `into` the messages that are there now, at most `most`. Returns their number: at
+    /// least one, unless `most` is 0. Allocates only if `into` has no room for them.
     ///
     /// # Errors
     ///
@@ -290,20 +300,21 @@ impl<T: Message> Consumer<T> {
         Ok(chunk.len())
     }
 
-    /// Like [`try_recv_batch`](Consumer::try_recv_batch), but waits for the first message.
+    /// Receives like [`try_recv_batch`](Consumer::try_recv_batch), but blocks until the first
+    /// message.
     ///
     /// # Errors
     ///
     /// As [`try_recv`](Consumer::try_recv), but not `Empty`.
     pub fn recv_batch(&mut self, into: &mut Vec<T>, most: usize) -> Result<usize, RecvError> {
         if most > 0 {
-            self.wait_for_message(Deadline::Never).map_err(Denied::receiving)?;
+            self.wait_for_message(Deadline::Never).map_err(Blocked::into_recv_error)?;
         }
         self.try_recv_batch(into, most)
     }
 
-    /// Up to `count` messages in place: as many as there are now, at least one. Their slots are given back
-    /// when the chunk is dropped.
+    /// Returns up to `count` messages in place: those that are there now, at least one. Dropping
+    /// the chunk releases their slots.
     ///
     /// # Errors
     ///
@@ -317,47 +328,59 @@ impl<T: Message> Consumer<T> {
         assert!(count > 0, "a chunk of no messages");
         match self.ready(count as u64) {
             Ok(ready) => RecvChunk::new(self, count.min(ready as usize)),
-            Err(denied) => Err(denied.receiving()),
+            Err(blocked) => Err(blocked.into_recv_error()),
         }
     }
 
-    /// The messages, each waited for, until the ring is closed and empty, or turns out to be damaged.
-    pub fn iter(&mut self) -> impl Iterator<Item = T> + use<'_, T> {
-        std::iter::from_fn(|| self.recv().ok())
+    /// Returns an iterator that receives messages, blocking for each, until the ring is closed and
+    /// empty.
+    ///
+    /// Only `Closed` ends it without an item, so its end means that everything sent has been
+    /// received. Every other error is an item, after which the iterator ends. A new call of `iter`
+    /// continues after it.
+    ///
+    /// # Errors
+    ///
+    /// The items are those of [`recv`](Consumer::recv) without `Closed`: a message, `Corrupted` or
+    /// `NotInThisProcess`.
+    pub fn iter(&mut self) -> impl Iterator<Item = Result<T, RecvError>> + use<'_, T> {
+        let mut has_failed = false;
+        std::iter::from_fn(move || item(&mut has_failed, || self.recv()))
     }
 
-    /// How many messages the ring has room for.
+    /// Returns the number of messages that the ring has room for.
     pub fn capacity(&self) -> usize {
-        self.frame.capacity
+        self.endpoint.capacity
     }
 
-    /// How many messages are in the ring. By the time it is looked at there may be more; there are not fewer.
+    /// Returns the number of messages in the ring. The producer may make it larger at any moment,
+    /// nobody can make it smaller.
     pub fn len(&self) -> usize {
-        self.frame.len()
+        self.endpoint.len()
     }
 
-    /// Whether the ring is empty. May be false the moment after; if false, it stays so until this consumer
-    /// receives.
+    /// Returns whether the ring is empty. True can turn false at once. False stays false until this
+    /// consumer receives.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether the ring is full. If true, it stays so until this consumer receives.
+    /// Returns whether the ring is full. True stays true until this consumer receives.
     pub fn is_full(&self) -> bool {
-        self.len() == self.frame.capacity
+        self.len() == self.endpoint.capacity
     }
 
-    /// Whether the producer has closed or died; there may be messages left. Stays true; false may be wrong
-    /// the moment after.
+    /// Returns whether the producer has closed or died. There may still be messages. True stays
+    /// true. False can turn true at once.
     pub fn is_closed(&self) -> bool {
-        self.frame.control().producer().is_gone()
+        !self.endpoint.object.is_hindered(!self.endpoint.control().producer().is_gone())
     }
 }
 
 impl<T: Message> Drop for Consumer<T> {
     fn drop(&mut self) {
-        if self.frame.is_mine() {
-            self.frame.control().close_consumer(self.frame.me);
+        if self.endpoint.is_mine() {
+            self.endpoint.control().close_consumer(self.endpoint.me);
         }
     }
 }

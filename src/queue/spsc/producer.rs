@@ -1,37 +1,41 @@
-//! The sending handle.
+//! The sending handle of a ring.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::in_place::make_valid;
-use super::{check_role, damaged_positions, hand_over, take_role, Frame, SendChunk, SendSlot};
+use crate::error::Refusal;
 use crate::message::{self, Message};
-use crate::object::ObjectRef;
-use crate::owner::OwnerId;
-use crate::place::{Origin, Place};
-use crate::queue::error::{Denied, SendError};
-use crate::queue::ring::{Control, Stuck, WriteCursor};
+use crate::queue::blocked::Blocked;
+use crate::queue::error::SendError;
+use crate::queue::spsc::cursor::{Control, WriteCursor};
+use crate::queue::spsc::endpoint::{check_role, damaged_positions, hand_over, take_role, Endpoint};
+use crate::queue::spsc::{Loan, SendChunk};
+use crate::segment::object::{Object, ObjectRef};
+use crate::segment::owner::OwnerId;
+use crate::segment::place::{Origin, Place};
 use crate::sys::clock::Deadline;
 use crate::Result;
 
 /// The only sender of a ring. See [`spsc`](crate::spsc).
 ///
-/// Not `Clone`: a second producer needs a [`Queue`](crate::Queue). Dropping it closes the ring for the
-/// consumer, which first receives everything that was sent. `try_send` makes no system call unless the
-/// consumer sleeps, and never allocates.
+/// Not `Clone`: a second producer needs a [`Queue`](crate::Queue). Dropping it closes the ring for
+/// the consumer, which first receives everything that was sent. `try_send` does not allocate, and
+/// makes a system call only if the consumer sleeps. In a child made by `fork` its calls return
+/// `NotInThisProcess`, because it stays with the parent.
 ///
 /// # Examples
 ///
 /// Unrelated processes, by name:
 ///
 /// ```
-/// use pagemate::{Consumer, Producer};
+/// use pagemate::queue::spsc::{Consumer, Producer};
 ///
 /// # fn main() -> pagemate::Result<()> {
 /// # let name = format!("doc-producer-{}", std::process::id());
 /// # let name = name.as_str();
 /// let mut producer = Producer::<u64>::create(name, 64)?;
-/// producer.send(7)?; // there need be no consumer yet
+/// producer.send(7)?; // needs no consumer yet
 ///
 /// let mut consumer = Consumer::<u64>::open(name)?; // elsewhere
 /// assert_eq!(consumer.recv()?, 7);
@@ -42,23 +46,23 @@ pub struct Producer<T: Message> {
     pub(super) cursor: WriteCursor,
     /// The slot of the cursor's position.
     pub(super) slot: usize,
-    pub(super) frame: Frame<T>,
+    pub(super) endpoint: Endpoint<T>,
 }
 
-// SAFETY: the pointers inside of the frame lead to shared memory, which belongs to no thread; messages are
-// Send.
+// SAFETY: the pointers inside of the endpoint lead to shared memory, which belongs to no thread;
+// messages are Send.
 unsafe impl<T: Message> Send for Producer<T> {}
 
 impl<T: Message> Producer<T> {
-    /// Creates the ring with room for `capacity` messages and becomes its producer. The consumer's role is
-    /// vacant.
+    /// Creates the ring with room for `capacity` messages and becomes its producer. The role of the
+    /// consumer is vacant.
     ///
     /// # Errors
     ///
-    /// `AlreadyExists`, `InvalidInput` (the name or the capacity), `OutOfMemory`, `PermissionDenied`,
-    /// `Unsupported`, `RoleTaken` (somebody opened it as producer at once).
+    /// `AlreadyExists`, `InvalidInput` (the name or the capacity), `OutOfMemory`,
+    /// `PermissionDenied`, `Unsupported`, `RoleTaken` (somebody opened it as producer at once).
     pub fn create(place: impl Into<Place>, capacity: usize) -> Result<Producer<T>> {
-        Producer::join(Frame::create(place.into(), capacity)?)
+        Producer::join(Endpoint::create(place, capacity)?)
     }
 
     /// Opens the ring and becomes its producer.
@@ -68,86 +72,87 @@ impl<T: Message> Producer<T> {
     /// `NotFound`, `RoleTaken` (it has a producer), `Closed` (it had one), `TypeMismatch`,
     /// `PermissionDenied`, `VersionMismatch`, `Corrupted`.
     pub fn open(place: impl Into<Place>) -> Result<Producer<T>> {
-        Producer::join(Frame::open(place.into())?)
+        Producer::join(Endpoint::open(place)?)
     }
 
-    /// Opens the ring or, if there is none, creates it with room for `capacity` messages; says which.
+    /// Opens the ring, or creates it with room for `capacity` messages if there is none. Also
+    /// returns which of the two happened.
     ///
     /// # Errors
     ///
     /// Those of [`open`](Producer::open) and [`create`](Producer::create), and `Busy`.
     pub fn open_or_create(place: impl Into<Place>, capacity: usize) -> Result<(Producer<T>, Origin)> {
-        let (frame, origin) = Frame::open_or_create(place.into(), capacity)?;
-        Ok((Producer::join(frame)?, origin))
+        let (endpoint, origin) = Endpoint::open_or_create(place, capacity)?;
+        Ok((Producer::join(endpoint)?, origin))
     }
 
-    pub(super) fn join(frame: Frame<T>) -> Result<Producer<T>> {
-        take_role(&frame.object, frame.control().producer(), frame.me, "producer")?;
-        Producer::resume(frame)
+    pub(super) fn join(endpoint: Endpoint<T>) -> Result<Producer<T>> {
+        take_role(&endpoint.object, endpoint.control().producer(), endpoint.me, "producer")?;
+        Producer::resume(endpoint)
     }
 
-    /// The handle of who has the role already.
-    pub(super) fn resume(frame: Frame<T>) -> Result<Producer<T>> {
-        let Some(cursor) = WriteCursor::start(frame.control(), frame.capacity as u64) else {
-            frame.control().close_producer(frame.me);
+    /// Creates the handle of a process that holds the role already.
+    pub(super) fn resume(endpoint: Endpoint<T>) -> Result<Producer<T>> {
+        let Some(cursor) = WriteCursor::start(endpoint.control(), endpoint.capacity as u64) else {
+            endpoint.control().close_producer(endpoint.me);
             return Err(damaged_positions());
         };
-        let slot = (cursor.position() % frame.capacity as u64) as usize;
-        Ok(Producer { cursor, slot, frame })
+        let slot = (cursor.position() % endpoint.capacity as u64) as usize;
+        Ok(Producer { cursor, slot, endpoint })
     }
 
-    /// What somebody who waits for the ring without the handle looks at: the object, its control block, the capacity.
+    /// Returns what a waiter without the handle needs: the object, its control block, the capacity.
     pub(crate) fn parts(&self) -> (&ObjectRef, &Control, u64) {
-        (&self.frame.object, self.frame.control(), self.frame.capacity as u64)
+        (&self.endpoint.object, self.endpoint.control(), self.endpoint.capacity as u64)
     }
 
-    /// Gives the role to the process that `seat` finds a place for.
-    pub(crate) fn into_child(self, seat: impl FnOnce(&ObjectRef) -> Result<OwnerId>) -> Result<()> {
-        let child = seat(&self.frame.object)?;
-        hand_over(self.frame.control().producer(), self.frame.me, child, "producer")
+    /// Hands the role to the child process that `register` adds.
+    pub(crate) fn into_child(self, register: impl FnOnce(&ObjectRef) -> Result<OwnerId>) -> Result<()> {
+        let child = register(&self.endpoint.object)?;
+        hand_over(self.endpoint.control().producer(), self.endpoint.me, child, "producer")
     }
 
-    /// In a child: the role that its parent handed over.
-    pub(crate) fn from_parent(object: ObjectRef) -> Result<Producer<T>> {
-        let frame = Frame::new(object)?;
-        check_role(frame.control().producer(), frame.me, "producer")?;
-        Producer::resume(frame)
+    /// Creates, in a child, the handle of the role that its parent handed over.
+    pub(crate) fn from_parent(endpoint: Endpoint<T>) -> Result<Producer<T>> {
+        check_role(endpoint.control().producer(), endpoint.me, "producer")?;
+        Producer::resume(endpoint)
     }
 
-    /// Whether at least `want` slots are free, and how many are known to be. Not nothing.
+    /// Returns the known number of free slots: at least `want`, or all there are, but not 0.
     #[inline(always)]
-    pub(super) fn room(&mut self, want: u64) -> Result<u64, Denied> {
-        if !self.frame.is_mine() {
-            return Err(Denied::NotInThisProcess);
+    pub(super) fn room(&mut self, want: u64) -> Result<u64, Blocked> {
+        if !self.endpoint.is_mine() {
+            return Err(Blocked::NotInThisProcess(Refusal::FORKED));
         }
-        self.cursor.room(self.frame.control(), want).map_err(|stuck| self.frame.denied(stuck))
+        self.cursor.room(self.endpoint.control(), want).map_err(|blocked| self.endpoint.note(blocked))
     }
 
     /// Sends the message in the current slot, which `room` has granted.
     #[inline(always)]
     pub(super) fn publish_one(&mut self) {
         self.slot += 1;
-        if self.slot == self.frame.capacity {
+        if self.slot == self.endpoint.capacity {
             self.slot = 0;
         }
-        self.cursor.publish(self.frame.control(), 1);
+        self.cursor.publish(self.endpoint.control(), 1);
     }
 
-    /// Sends the messages in `count` slots, which `room` has granted: no more than the capacity.
+    /// Sends the messages in `count` slots, which `room` has granted. `count` is at most the
+    /// capacity.
     #[inline]
     pub(super) fn publish(&mut self, count: usize) {
         self.slot += count;
-        if self.slot >= self.frame.capacity {
-            self.slot -= self.frame.capacity;
+        if self.slot >= self.endpoint.capacity {
+            self.slot -= self.endpoint.capacity;
         }
-        self.cursor.publish(self.frame.control(), count as u64);
+        self.cursor.publish(self.endpoint.control(), count as u64);
     }
 
     /// Writes `value` to the current slot, which `room` has granted, and sends it.
     #[inline(always)]
     fn put(&mut self, value: T) {
         // SAFETY: the slot is the producer's until it is published.
-        unsafe { message::write(self.frame.slot(self.slot).cast(), value) };
+        unsafe { message::write(self.endpoint.slot(self.slot).cast(), value) };
         self.publish_one();
     }
 
@@ -163,11 +168,11 @@ impl<T: Message> Producer<T> {
                 self.put(value);
                 Ok(())
             }
-            Err(denied) => Err(denied.sending(value)),
+            Err(blocked) => Err(blocked.into_send_error(value)),
         }
     }
 
-    /// Sends a message; waits while there is no room.
+    /// Sends a message. Blocks while there is no room.
     ///
     /// # Errors
     ///
@@ -177,7 +182,7 @@ impl<T: Message> Producer<T> {
         self.send_until(value, Deadline::Never)
     }
 
-    /// Sends a message; waits while there is no room, for `timeout` at most.
+    /// Sends a message. Blocks while there is no room, for at most `timeout`.
     ///
     /// # Errors
     ///
@@ -189,7 +194,7 @@ impl<T: Message> Producer<T> {
         }
     }
 
-    /// Sends a message; waits while there is no room, until `deadline` at most.
+    /// Sends a message. Blocks while there is no room, until `deadline` at the latest.
     ///
     /// # Errors
     ///
@@ -208,39 +213,39 @@ impl<T: Message> Producer<T> {
                 self.put(value);
                 Ok(())
             }
-            Err(denied) => Err(denied.sending(value)),
+            Err(blocked) => Err(blocked.into_send_error(value)),
         }
     }
 
-    /// `Ok`: at least one slot is free.
+    /// Blocks until at least one slot is free.
     #[inline]
-    pub(super) fn wait_for_room(&mut self, deadline: Deadline) -> Result<(), Denied> {
+    pub(super) fn wait_for_room(&mut self, deadline: Deadline) -> Result<(), Blocked> {
         match self.room(1) {
             Ok(_) => Ok(()),
-            Err(Denied::Later) => self.wait_contended(deadline),
-            Err(denied) => Err(denied),
+            Err(Blocked::Later) => self.wait_contended(deadline),
+            Err(blocked) => Err(blocked),
         }
     }
 
     #[cold]
-    fn wait_contended(&mut self, deadline: Deadline) -> Result<(), Denied> {
-        let Producer { frame, cursor, .. } = self;
-        let control = frame.control();
+    fn wait_contended(&mut self, deadline: Deadline) -> Result<(), Blocked> {
+        let Producer { endpoint, cursor, .. } = self;
+        let control = endpoint.control();
         let attempt = || match cursor.room(control, 1) {
-            Err(Stuck::Later) => None,
+            Err(Blocked::Later) => None,
             other => Some(other),
         };
-        match control.wait_for_space(deadline, || frame.object.tend(), attempt) {
+        match control.wait_for_space(deadline, || endpoint.object.tend(), attempt) {
             Some(Ok(_)) => Ok(()),
-            Some(Err(stuck)) => Err(stuck.into()),
-            None => Err(Denied::Later),
+            Some(Err(blocked)) => Err(blocked),
+            None => Err(Blocked::Later),
         }
     }
 
-    /// The next slot, to write the message in place, if there is room now.
+    /// Returns the next slot, to write the message in place, if there is room now.
     ///
-    /// What is in it is a valid message, either an earlier one or all zeros. Types for which not even zeros
-    /// are valid are refused at compile time.
+    /// The slot holds a valid message at first: an earlier one, or all zeros. Types for which zeros
+    /// are not valid are refused at compile time.
     ///
     /// # Examples
     ///
@@ -273,61 +278,62 @@ impl<T: Message> Producer<T> {
     ///
     /// `Full`, `Closed` if the consumer has closed or died.
     #[inline]
-    pub fn try_loan(&mut self) -> Result<SendSlot<'_, T>, SendError<()>> {
+    pub fn try_loan(&mut self) -> Result<Loan<'_, T>, SendError<()>> {
         match self.room(1) {
             Ok(_) => Ok(self.lend()),
-            Err(denied) => Err(denied.sending(())),
+            Err(blocked) => Err(blocked.into_send_error(())),
         }
     }
 
-    /// The next slot, to write the message in place; waits while there is no room. See
+    /// Returns the next slot, to write the message in place. Blocks while there is no room. See
     /// [`try_loan`](Producer::try_loan).
     ///
     /// # Errors
     ///
     /// `Closed` if the consumer has closed or died.
-    pub fn loan(&mut self) -> Result<SendSlot<'_, T>, SendError<()>> {
+    pub fn loan(&mut self) -> Result<Loan<'_, T>, SendError<()>> {
         self.loan_until(Deadline::Never)
     }
 
-    /// [`loan`](Producer::loan), for `timeout` at most.
+    /// Calls [`loan`](Producer::loan), but blocks for at most `timeout`.
     ///
     /// # Errors
     ///
     /// As [`try_loan`](Producer::try_loan).
-    pub fn loan_timeout(&mut self, timeout: Duration) -> Result<SendSlot<'_, T>, SendError<()>> {
+    pub fn loan_timeout(&mut self, timeout: Duration) -> Result<Loan<'_, T>, SendError<()>> {
         self.loan_until(Deadline::after(timeout))
     }
 
-    /// [`loan`](Producer::loan), until `deadline` at most.
+    /// Calls [`loan`](Producer::loan), but blocks until `deadline` at the latest.
     ///
     /// # Errors
     ///
     /// As [`try_loan`](Producer::try_loan).
-    pub fn loan_deadline(&mut self, deadline: Instant) -> Result<SendSlot<'_, T>, SendError<()>> {
+    pub fn loan_deadline(&mut self, deadline: Instant) -> Result<Loan<'_, T>, SendError<()>> {
         self.loan_until(Deadline::at(deadline))
     }
 
-    fn loan_until(&mut self, deadline: Deadline) -> Result<SendSlot<'_, T>, SendError<()>> {
+    fn loan_until(&mut self, deadline: Deadline) -> Result<Loan<'_, T>, SendError<()>> {
         match self.wait_for_room(deadline) {
             Ok(()) => Ok(self.lend()),
-            Err(denied) => Err(denied.sending(())),
+            Err(blocked) => Err(blocked.into_send_error(())),
         }
     }
 
     #[inline]
-    fn lend(&mut self) -> SendSlot<'_, T> {
+    fn lend(&mut self) -> Loan<'_, T> {
         // SAFETY: `room` has granted the slot.
-        unsafe { make_valid(self.frame.slot(self.slot)) };
-        SendSlot { producer: self }
+        unsafe { make_valid(self.endpoint.slot(self.slot)) };
+        Loan { producer: self }
     }
 
-    /// Sends as many of `values` as there is room for, from the first on, all at once; says how many: at
-    /// least one, unless there are none.
+    /// Sends the first messages of `values` that there is room for, in one publication. Returns
+    /// their number: at least one, unless `values` is empty.
     ///
     /// # Errors
     ///
-    /// `Full` if there is no room for a single one, `Closed` if the consumer has closed or died.
+    /// `Full` if there is no room for a single message, `Closed` if the consumer has closed or
+    /// died.
     pub fn try_send_batch(&mut self, values: &[T]) -> Result<usize, SendError<()>> {
         if values.is_empty() {
             return Ok(0);
@@ -338,28 +344,31 @@ impl<T: Message> Producer<T> {
         Ok(count)
     }
 
-    /// Sends all of `values`; waits while there is no room.
+    /// Sends all of `values`. Blocks while there is no room.
     ///
     /// # Errors
     ///
-    /// `Closed` if the consumer has closed or died: with the number of those that had been sent, not all of
-    /// which were received.
+    /// `Closed` if the consumer has closed or died, with the number of messages sent until then.
+    /// The consumer may not have received all of those.
     pub fn send_batch(&mut self, values: &[T]) -> Result<(), SendError<usize>> {
         let mut sent = 0;
         while sent < values.len() {
-            self.wait_for_room(Deadline::Never).map_err(|denied| denied.sending(sent))?;
+            self.wait_for_room(Deadline::Never).map_err(|blocked| blocked.into_send_error(sent))?;
             match self.try_send_batch(&values[sent..]) {
                 Ok(count) => sent += count,
                 Err(SendError::Full(())) => {}
                 Err(SendError::Closed(())) => return Err(SendError::Closed(sent)),
                 Err(SendError::Corrupted(())) => return Err(SendError::Corrupted(sent)),
-                Err(SendError::NotInThisProcess(())) => return Err(SendError::NotInThisProcess(sent)),
+                Err(SendError::NotInThisProcess((), refusal)) => {
+                    return Err(SendError::NotInThisProcess(sent, refusal))
+                }
             }
         }
         Ok(())
     }
 
-    /// Up to `count` free slots at once, to write messages in place: as many as there are now, at least one.
+    /// Returns up to `count` free slots, to write messages in place: those that are free now, at
+    /// least one.
     ///
     /// # Examples
     ///
@@ -385,41 +394,43 @@ impl<T: Message> Producer<T> {
         assert!(count > 0, "a chunk of no slots");
         match self.room(count as u64) {
             Ok(room) => Ok(SendChunk::new(self, count.min(room as usize))),
-            Err(denied) => Err(denied.sending(())),
+            Err(blocked) => Err(blocked.into_send_error(())),
         }
     }
 
-    /// How many messages the ring has room for.
+    /// Returns the number of messages that the ring has room for.
     pub fn capacity(&self) -> usize {
-        self.frame.capacity
+        self.endpoint.capacity
     }
 
-    /// How many messages are in the ring. By the time it is looked at there may be fewer; there are not more.
+    /// Returns the number of messages in the ring. The consumer may make it smaller at any moment,
+    /// nobody can make it larger.
     pub fn len(&self) -> usize {
-        self.frame.len()
+        self.endpoint.len()
     }
 
-    /// Whether the ring is empty. If true, it stays so until this producer sends.
+    /// Returns whether the ring is empty. True stays true until this producer sends.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether the ring is full. May be false the moment after; if false, it stays so until this producer
-    /// sends.
+    /// Returns whether the ring is full. True can turn false at once. False stays false until this
+    /// producer sends.
     pub fn is_full(&self) -> bool {
-        self.len() == self.frame.capacity
+        self.len() == self.endpoint.capacity
     }
 
-    /// Whether the consumer has closed or died. Stays true; false may be wrong the moment after.
+    /// Returns whether the consumer has closed or died. True stays true. False can turn true at
+    /// once.
     pub fn is_closed(&self) -> bool {
-        self.frame.control().consumer().is_gone()
+        !self.endpoint.object.is_hindered(!self.endpoint.control().consumer().is_gone())
     }
 }
 
 impl<T: Message> Drop for Producer<T> {
     fn drop(&mut self) {
-        if self.frame.is_mine() {
-            self.frame.control().close_producer(self.frame.me);
+        if self.endpoint.is_mine() {
+            self.endpoint.control().close_producer(self.endpoint.me);
         }
     }
 }

@@ -1,22 +1,24 @@
-//! Why a wait at a barrier ended without all having arrived.
+//! Why a wait at a barrier ended before all parties had arrived.
 
 use std::fmt;
 
+use crate::error::{said, Refusal};
 use crate::{Error, ErrorKind};
 
-/// A wait at a [`Barrier`](crate::Barrier) ended without all having arrived.
+/// The error of a wait at a [`Barrier`](crate::Barrier) that ended before all parties had arrived.
 ///
 /// Converts into [`Error`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BarrierError {
-    /// The barrier is broken, or was reset: somebody's time was over, somebody called `abort` or `reset`, or an action
-    /// panicked or died.
+    /// The barrier is broken, or was reset. A party timed out, called `abort` or `reset`, or the
+    /// action panicked or its process died.
     Broken,
-    /// The time of this call was over. If it had arrived, the barrier is broken now.
+    /// This call timed out. If it had arrived, the barrier is broken now.
     TimedOut,
-    /// The handle was made in another process, of which this one is a `fork`.
-    NotInThisProcess,
+    /// This process is a `fork` of the one that made the handle and cannot use it; the reason is
+    /// inside.
+    NotInThisProcess(Refusal),
 }
 
 impl fmt::Display for BarrierError {
@@ -24,9 +26,7 @@ impl fmt::Display for BarrierError {
         f.write_str(match self {
             BarrierError::Broken => "the barrier is broken: it can be used again after a reset",
             BarrierError::TimedOut => "not all have arrived in time, and the barrier is broken now",
-            BarrierError::NotInThisProcess => {
-                "the handle belongs to the process that this one was forked from: give it to a child as an argument"
-            }
+            BarrierError::NotInThisProcess(refusal) => refusal.sentence(),
         })
     }
 }
@@ -38,8 +38,8 @@ impl From<BarrierError> for Error {
         let kind = match error {
             BarrierError::Broken => ErrorKind::Broken,
             BarrierError::TimedOut => ErrorKind::TimedOut,
-            BarrierError::NotInThisProcess => ErrorKind::NotInThisProcess,
+            BarrierError::NotInThisProcess(refusal) => refusal.kind(),
         };
-        Error::new(kind, error.to_string())
+        said(kind, &error)
     }
 }

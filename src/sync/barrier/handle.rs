@@ -1,37 +1,43 @@
 //! The handle of a barrier.
 
+use crate::loom::atomic::{AtomicU64, Ordering::Relaxed};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::words::PARTIES_MAX;
-use super::{BarrierError, Head, Rendezvous};
-use crate::kind::Kind;
-use crate::object::ObjectRef;
-use crate::owner::OwnerId;
-use crate::place::{Origin, Place, Shape};
+use crate::registry::Kind;
+use crate::segment::object::{Object, ObjectRef};
+use crate::segment::owner::OwnerId;
+use crate::segment::verbs::verbs;
+use crate::sync::barrier::state::{Head, Rendezvous};
+use crate::sync::barrier::BarrierError;
 use crate::sys::clock::Deadline;
 use crate::{Error, ErrorKind, Result};
 
-/// Where the arrivals' words begin: not in the lines that those look at who wait.
+/// Offset of the arrivals' words. Not in the cache lines that waiters read.
 const WORDS_AT: usize = 128;
 
-/// A place where a fixed number of parties wait for each other, again and again.
+/// A barrier at which a fixed number of parties wait for each other, again and again.
 ///
-/// A party is a call of [`wait`](Barrier::wait), of whichever process or thread. When as many have arrived as the barrier has
-/// parties, all of them go on; each is told an index of its own, and exactly one gets 0. The barrier can be used again at
-/// once, also while some have not yet come to leave the round before.
+/// A party is one call of [`wait`](Barrier::wait), in any process or thread. When all parties have
+/// arrived, all of them go on. Each gets a different index, and exactly one gets 0. The next round
+/// can begin at once, even if some parties have not yet left the previous one.
 ///
-/// A party whose time is over, or that calls [`abort`](Barrier::abort), breaks the barrier: all who wait, and all who come
-/// later, get [`BarrierError::Broken`], until somebody calls [`reset`](Barrier::reset).
+/// A party that times out, or calls [`abort`](Barrier::abort), breaks the barrier. All waiters, and
+/// all later callers, get [`BarrierError::Broken`] until somebody calls [`reset`](Barrier::reset).
 ///
-/// A party that arrived and died does not count any more once its death has been noticed: within 100 ms if anybody waits, and
-/// when a round is completed, if that is more than 40 ms after it. So somebody else can take its place. A party that is
-/// stopped is not dead: it counts, and if it is missing the others wait.
+/// A party that arrived and died no longer counts once its death has been noticed, and another
+/// party can take its place. A death is noticed within 100 ms if anybody waits. It is also noticed
+/// when a round is completed more than 40 ms after it. A party that is stopped is not dead. It
+/// counts if it has arrived, and if it has not, the others wait for it.
 ///
-/// There is no `try_wait`: an arrival cannot be taken back. `wait_timeout(Duration::ZERO)` passes if all others are there
-/// and breaks the barrier otherwise; [`waiting`](Barrier::waiting) says how many are.
+/// There is no `try_wait`, because an arrival cannot be withdrawn. `wait_timeout(Duration::ZERO)`
+/// passes if all others have arrived, and breaks the barrier otherwise.
+/// [`waiting`](Barrier::waiting) returns the number that have arrived.
+///
+/// The smallest program is `examples/barrier.rs`.
 ///
 /// # Examples
 ///
@@ -50,7 +56,7 @@ const WORDS_AT: usize = 128;
 /// # }
 /// ```
 ///
-/// An action that one of them runs before any goes on:
+/// With an action, which one of the parties runs before any of them goes on:
 ///
 /// ```
 /// use pagemate::{Barrier, Semaphore};
@@ -63,7 +69,7 @@ const WORDS_AT: usize = 128;
 ///     for _ in 0..2 {
 ///         scope.spawn(|| {
 ///             line.wait().unwrap();
-///             assert_eq!(laps.permits(), 1);
+///             assert_eq!(laps.available(), 1);
 ///         });
 ///     }
 /// });
@@ -74,71 +80,39 @@ const WORDS_AT: usize = 128;
 pub struct Barrier {
     object: ObjectRef,
     parties: u32,
-    action: Option<Arc<dyn Fn() + Send + Sync>>,
+    /// Unwind-safe: a panic of the action breaks the barrier, so no party goes on with what the
+    /// action left.
+    action: Option<Arc<AssertUnwindSafe<Action>>>,
 }
 
-fn shape(parties: u32) -> Result<Shape> {
-    if !(1..=PARTIES_MAX).contains(&parties) {
-        return Err(Error::new(
-            ErrorKind::InvalidInput,
-            format!("a barrier of {parties} parties is not possible: 1 to {PARTIES_MAX} are"),
-        ));
-    }
-    Ok(Shape { kind: Kind::Barrier, schema: String::new(), len: len(parties) })
-}
+type Action = Box<dyn Fn() + Send + Sync>;
 
 fn len(parties: u32) -> usize {
     WORDS_AT + size_of::<AtomicU64>() * parties as usize
 }
 
-fn init(parties: u32) -> impl Fn(*mut u8) {
-    move |base| {
-        // SAFETY: the bytes of a shape() are at `base`, aligned to 128, and any bytes are a Head.
+impl Object for Barrier {
+    const KIND: Kind = Kind::Barrier;
+    const LEN: usize = WORDS_AT;
+    type Initial = u32;
+
+    fn len_for(parties: &u32) -> Result<usize> {
+        if !(1..=PARTIES_MAX).contains(parties) {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!("a barrier of {parties} parties is not possible: 1 to {PARTIES_MAX} are"),
+            ));
+        }
+        Ok(len(*parties))
+    }
+
+    unsafe fn init(base: *mut u8, parties: &u32) {
+        // SAFETY: as the caller promises; any bytes are a Head.
         let head = unsafe { &*base.cast::<Head>() };
-        head.parties.store(parties, Relaxed); // published with the object
-    }
-}
-
-impl Barrier {
-    /// A barrier of so many parties that only handles lead to: clone it, or give it to a child process.
-    ///
-    /// # Errors
-    ///
-    /// `InvalidInput` (no parties, or more than 4,096), `OutOfMemory`, `System` (too many open files).
-    pub fn new(parties: u32) -> Result<Barrier> {
-        Barrier::from_object(Place::anonymous(&shape(parties)?, init(parties))?)
+        head.parties.store(*parties, Relaxed); // published with the object
     }
 
-    /// Creates the barrier. Fails if something is there already.
-    ///
-    /// # Errors
-    ///
-    /// `AlreadyExists`, `InvalidInput` (the name, the number), `OutOfMemory`, `PermissionDenied`, `Unsupported`.
-    pub fn create(place: impl Into<Place>, parties: u32) -> Result<Barrier> {
-        Barrier::from_object(place.into().create(&shape(parties)?, init(parties))?)
-    }
-
-    /// Opens an existing barrier.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound`, `TypeMismatch` (it is something else), `PermissionDenied`, `VersionMismatch`, `Corrupted`.
-    pub fn open(place: impl Into<Place>) -> Result<Barrier> {
-        Barrier::from_object(place.into().open(Kind::Barrier, "")?)
-    }
-
-    /// Opens the barrier or, if there is none, creates it for so many parties; says which. One that is there already keeps
-    /// its own number.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`open`](Barrier::open) and [`create`](Barrier::create), and `Busy`.
-    pub fn open_or_create(place: impl Into<Place>, parties: u32) -> Result<(Barrier, Origin)> {
-        let (object, origin) = place.into().open_or_create(&shape(parties)?, init(parties))?;
-        Ok((Barrier::from_object(object)?, origin))
-    }
-
-    pub(crate) fn from_object(object: ObjectRef) -> Result<Barrier> {
+    fn attach(object: ObjectRef) -> Result<Barrier> {
         match parts(object.base(), object.len()) {
             Some(Rendezvous { words, .. }) => {
                 let parties = words.len() as u32; // at most PARTIES_MAX
@@ -148,40 +122,51 @@ impl Barrier {
         }
     }
 
-    pub(crate) fn object(&self) -> &ObjectRef {
+    fn object(&self) -> &ObjectRef {
         &self.object
     }
+}
+
+impl Barrier {
+    verbs!(
+        Barrier: "a" "barrier" (parties: u32),
+        with "for `parties` parties",
+        refuses "no parties, or more than 4,096",
+        keeps "its number of parties"
+    );
 
     #[inline]
     fn rendezvous(&self) -> Rendezvous<'_> {
-        // SAFETY: from_object has found `parties` words behind the head in the object, which is aligned to 128 and stays mapped
-        // as long as `object` lives.
+        // SAFETY: attach() has found `parties` words behind the head in the object. It is
+        // aligned to 128 and stays mapped as long as `object` lives.
         unsafe { rendezvous_at(self.object.base(), self.parties) }
     }
 
-    /// This handle with an action: when all have arrived, the one of them that finds this out runs the action of the handle
-    /// that it waits with, and then all go on. So each party gives the same; a closure does not cross from one process to
-    /// another, and a barrier that was given to a child has none there yet.
+    /// Sets the action of this handle. When all parties have arrived, the party that detects this
+    /// runs the action of its own handle, and then all go on. So every party sets the same action.
+    /// A closure does not cross from one process to another: a barrier that was passed to a child
+    /// has no action there until the child sets one.
     ///
-    /// If the action panics, or its process dies in it, the barrier is broken: nobody runs it a second time in the same
-    /// round. The action must not use the barrier itself, but for [`abort`](Barrier::abort) and [`reset`](Barrier::reset).
+    /// If the action panics, or its process dies in it, the barrier breaks: the action never runs
+    /// twice in a round. The action must not use the barrier itself, except for
+    /// [`abort`](Barrier::abort) and [`reset`](Barrier::reset).
     pub fn with_action(mut self, action: impl Fn() + Send + Sync + 'static) -> Barrier {
-        self.action = Some(Arc::new(action));
+        self.action = Some(Arc::new(AssertUnwindSafe(Box::new(action))));
         self
     }
 
-    /// Waits until all have arrived. Gives the index of this arrival, below [`parties`](Barrier::parties); exactly one of a
-    /// round gets 0.
+    /// Blocks until all parties have arrived. Returns the index of this arrival, which is less than
+    /// [`parties`](Barrier::parties). Exactly one party of a round gets 0.
     ///
     /// # Errors
     ///
-    /// `Broken`, `NotInThisProcess`. One that has passed, but then was stopped until the barrier was reset and more than a dozen
-    /// rounds had gone by without it, gets `Broken` too.
+    /// `Broken`, `NotInThisProcess`. A party also gets `Broken` if its round passed, but the party
+    /// was stopped until the barrier was reset and more than a dozen rounds had gone by.
     pub fn wait(&self) -> Result<usize, BarrierError> {
         self.wait_until(Deadline::Never)
     }
 
-    /// [`wait`](Barrier::wait), for `timeout` at most; then the barrier breaks.
+    /// Like [`wait`](Barrier::wait), but blocks for at most `timeout`; then the barrier breaks.
     ///
     /// # Errors
     ///
@@ -190,7 +175,8 @@ impl Barrier {
         self.wait_until(Deadline::after(timeout))
     }
 
-    /// [`wait`](Barrier::wait), until `deadline` at most; then the barrier breaks.
+    /// Like [`wait`](Barrier::wait), but blocks until `deadline` at the latest; then the barrier
+    /// breaks.
     ///
     /// # Errors
     ///
@@ -200,9 +186,9 @@ impl Barrier {
     }
 
     fn wait_until(&self, deadline: Deadline) -> Result<usize, BarrierError> {
-        let me = self.object.owner().map_err(|_| BarrierError::NotInThisProcess)?;
+        let me = self.object.owner().map_err(|error| BarrierError::NotInThisProcess(error.refusal()))?;
         let rendezvous = self.rendezvous();
-        let action = self.action.as_deref().map(|action| action as &dyn Fn());
+        let action = self.action.as_ref().map(|action| &****action as &dyn Fn());
         // Processes begin at different words.
         let hint = me.index() % self.parties as usize;
         let tend = |thoroughly: bool| {
@@ -214,27 +200,29 @@ impl Barrier {
         rendezvous.wait(me, hint, deadline, &tend, action)
     }
 
-    /// Breaks the barrier: who waits, and who comes until the next [`reset`](Barrier::reset), gets `Broken`. Never waits.
+    /// Breaks the barrier. Waiters, and callers until the next [`reset`](Barrier::reset), get
+    /// `Broken`. Never blocks.
     pub fn abort(&self) {
         self.rendezvous().abort();
     }
 
-    /// Makes the barrier as new: who waits gets `Broken`, who comes from now on begins a round. Never waits.
+    /// Resets the barrier. Waiters get `Broken`; later arrivals begin a new round. Never blocks.
     pub fn reset(&self) {
         self.rendezvous().reset();
     }
 
-    /// Whether the barrier is broken. May change at any moment.
+    /// Returns true if the barrier is broken. The answer may be out of date at once.
     pub fn is_broken(&self) -> bool {
         self.rendezvous().is_broken()
     }
 
-    /// How many have arrived and wait: may be more or fewer the moment after. Counts the dead until their deaths are noticed.
+    /// Returns the number of parties that have arrived and wait. The answer may be out of date at
+    /// once. Counts the dead until their deaths are noticed.
     pub fn waiting(&self) -> usize {
         self.rendezvous().waiting()
     }
 
-    /// How many make a round.
+    /// Returns the number of parties.
     pub fn parties(&self) -> u32 {
         self.parties
     }
@@ -248,40 +236,43 @@ impl fmt::Debug for Barrier {
     }
 }
 
-/// The memory side at `base`.
+/// Returns the memory side at `base`.
 ///
 /// # Safety
 ///
-/// Behind a Head and up to WORDS_AT at `base`, which is aligned to 128, there are `parties` words, mapped for `'a`.
+/// `base` is aligned to 128. A Head is stored there, and `parties` words at WORDS_AT, all mapped
+/// for `'a`.
 #[inline]
 unsafe fn rendezvous_at<'a>(base: *const u8, parties: u32) -> Rendezvous<'a> {
-    // SAFETY: as the caller promises; any bytes are a Head and atomic words, which are aligned behind it.
+    // SAFETY: as the caller promises. Any bytes are a Head and atomic words, which are aligned
+    // behind it.
     unsafe {
         let words = base.add(WORDS_AT).cast::<AtomicU64>();
         Rendezvous { head: &*base.cast::<Head>(), words: std::slice::from_raw_parts(words, parties as usize) }
     }
 }
 
-/// The barrier at `base`, if its number of parties is possible and it is as long as that.
+/// Returns the barrier at `base`, if its number of parties is possible and fits into `object_len`.
 fn parts<'a>(base: *const u8, object_len: usize) -> Option<Rendezvous<'a>> {
     if object_len < WORDS_AT {
         return None;
     }
-    // SAFETY: objects are mapped as long as somebody looks at them, and aligned to 128; any bytes are a Head.
+    // SAFETY: objects are mapped while they are inspected, and aligned to 128; any bytes are a
+    // Head.
     let parties = unsafe { &*base.cast::<Head>() }.parties.load(Relaxed);
     let is_possible = (1..=PARTIES_MAX).contains(&parties) && object_len >= len(parties);
-    // SAFETY: it is so long; the rest as above.
+    // SAFETY: the object is long enough for `parties` words; the rest as above.
     is_possible.then(|| unsafe { rendezvous_at(base, parties) })
 }
 
-/// Takes back the arrivals of `dead`.
+/// Withdraws the arrivals of `dead`.
 pub(crate) fn recover(base: *mut u8, len: usize, dead: OwnerId) {
     if let Some(rendezvous) = parts(base, len) {
         rendezvous.recover(dead);
     }
 }
 
-/// What `pagemate show` says about a barrier.
+/// Returns what `pagemate show` prints about a barrier.
 pub(crate) fn describe(base: *const u8, len: usize) -> Vec<(&'static str, String)> {
     let Some(rendezvous) = parts(base, len) else { return Vec::new() };
     vec![

@@ -1,7 +1,11 @@
-//! The words, and what one thread alone can see of a barrier.
+//! The words, and what one thread alone can observe of a barrier.
 
 use super::words::*;
-use super::*;
+use super::BarrierError;
+use crate::loom::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::segment::owner::OwnerId;
+use crate::sync::barrier::state::*;
+use crate::sys::clock::Deadline;
 
 fn id(index: usize) -> OwnerId {
     OwnerId::new(index, 1).unwrap()
@@ -51,7 +55,7 @@ fn outcomes() {
     assert_eq!((outcome(5, 0, 5), outcome(5 | BROKEN, 0, 5)), (None, BROKE));
     let state = next(next(5, true), false);
     assert_eq!((outcome(state, EVER | 6, 5), outcome(state, EVER | 6, 6)), (PASSED, BROKE));
-    // Too long ago for the history.
+    // Older than the history.
     let late = (0..100).fold(0, |state, _| next(state, true));
     assert_eq!((outcome(late, 0, 0), outcome(late, EVER | 3, 4)), (PASSED, PASSED));
     assert_eq!((outcome(late, EVER | 3, 3), outcome(late, EVER | 3, 2)), (BROKE, BROKE));

@@ -1,41 +1,47 @@
-//! The handle: `Condvar`, and how a waiter gives up its lock and gets it back.
+//! The handle: `Condvar`, and how a waiter releases its lock and acquires it again.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::relock::Relock;
-use super::Roster;
-use crate::kind::Kind;
-use crate::object::ObjectRef;
-use crate::owner::OwnerId;
-use crate::place::{Origin, Place, Shape};
+use crate::registry::Kind;
+use crate::segment::object::{Object, ObjectRef};
+use crate::segment::owner::OwnerId;
+use crate::segment::verbs::verbs;
+use crate::sync::condvar::state::Roster;
 use crate::sync::error::LockError;
 use crate::sys::clock::Deadline;
-use crate::{Error, ErrorKind, Result};
+use crate::Result;
 
-/// How long who finds no place among the waiters sleeps before it looks for itself.
+/// How long a waiter sleeps that finds the table full, before it returns to check its condition.
 const CROWDED: Duration = Duration::from_millis(1);
 
-/// A timed wait: the guard, and whether the waiter was notified or what its condition said last.
+/// The result of a timed wait: the guard, and whether the waiter was notified, or the last value of
+/// its condition.
 type Timed<G> = Result<(G, bool), LockError<(G, bool)>>;
 
-/// Where processes wait for something to become true that a lock guards, and tell each other that it may be.
+/// A condition variable: processes wait until something that a lock guards becomes true.
 ///
-/// A waiter gives up its lock, sleeps until it is notified, and has the lock again when its wait returns; between its look at
-/// what the lock guards and its sleep no notification can be missed. Any locks may be used with it, also of other segments,
-/// and of different ones at once.
+/// A waiter releases its lock, sleeps until it is notified, and holds the lock again when its wait
+/// returns. No notification is missed between its check of the condition and its sleep. Any lock
+/// can be used, also one in another segment, and different waiters can use different locks at once.
 ///
-/// [`notify_one`](Condvar::notify_one) wakes one waiter, the one who has waited longest; [`notify`](Condvar::notify)`(n)` wakes
-/// `n` or, if fewer wait, all. A notification to nobody is not stored. Notifying never waits, whatever has become of
-/// the waiters, needs no lock, and makes a system call only for waiters who sleep. There are no spurious wake-ups,
-/// but for two: a notification whose receiver dies before it has its lock again goes to another waiter, in rare
-/// cases to two; and who finds 1,024 waiting already wakes every millisecond to look for itself.
+/// [`notify_one`](Condvar::notify_one) wakes the waiter that has waited longest.
+/// [`notify`](Condvar::notify)`(n)` wakes the `n` oldest waiters, or all if there are fewer. A
+/// notification without a waiter is not stored. Notifying never blocks, whatever has become of the
+/// waiters. It needs no lock, and makes a system call only for waiters that sleep.
 ///
-/// A dead waiter is nobody. One that dies when it has its lock again, but before it has done what it was notified for, is the
-/// lock's business: whoever gets [`OwnerDied`](LockError::OwnerDied) repairs the data, and looks whether others must be
-/// notified. A waiter that is stopped waits, and may be who is notified.
+/// There are no spurious wake-ups, with two exceptions. If a notified waiter dies before it holds
+/// its lock again, its notification goes to another waiter, in rare cases to two. And a waiter that
+/// finds 1,024 others waiting wakes every millisecond to check its condition.
 ///
-/// Clone it for threads (or share it: it is `Sync`), give it to a child process, or open it by name.
+/// A dead waiter no longer counts. If a waiter dies after it has locked again, but before it has
+/// done what it was notified for, the lock reports it: the caller that gets
+/// [`OwnerDied`](LockError::OwnerDied) repairs the data, and checks whether others must be
+/// notified. A waiter that is stopped still waits, and can be the one that is notified.
+///
+/// Share it between threads by reference or by cloning it, pass it to a child process, or open it
+/// by name. The smallest program is `examples/condvar.rs`.
 ///
 /// # Examples
 ///
@@ -61,74 +67,40 @@ pub struct Condvar {
     object: ObjectRef,
 }
 
-fn shape() -> Shape {
-    Shape { kind: Kind::Condvar, schema: String::new(), len: size_of::<Roster>() }
-}
+impl Object for Condvar {
+    const KIND: Kind = Kind::Condvar;
+    const LEN: usize = size_of::<Roster>();
+    type Initial = ();
 
-impl Condvar {
-    /// A condition variable that only handles lead to: clone it, or give it to a child process.
-    ///
-    /// # Errors
-    ///
-    /// `OutOfMemory`, `System` (too many open files).
-    pub fn new() -> Result<Condvar> {
-        Condvar::from_object(Place::anonymous(&shape(), |_| ())?)
-    }
-
-    /// Creates the condition variable. Fails if something is there already.
-    ///
-    /// # Errors
-    ///
-    /// `AlreadyExists`, `InvalidInput` (the name), `OutOfMemory`, `PermissionDenied`, `Unsupported`.
-    pub fn create(place: impl Into<Place>) -> Result<Condvar> {
-        Condvar::from_object(place.into().create(&shape(), |_| ())?)
-    }
-
-    /// Opens an existing condition variable.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound`, `TypeMismatch` (it is something else), `PermissionDenied`, `VersionMismatch`, `Corrupted`.
-    pub fn open(place: impl Into<Place>) -> Result<Condvar> {
-        Condvar::from_object(place.into().open(Kind::Condvar, "")?)
-    }
-
-    /// Opens the condition variable or, if there is none, creates it; says which.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`open`](Condvar::open) and [`create`](Condvar::create), and `Busy`.
-    pub fn open_or_create(place: impl Into<Place>) -> Result<(Condvar, Origin)> {
-        let (object, origin) = place.into().open_or_create(&shape(), |_| ())?;
-        Ok((Condvar::from_object(object)?, origin))
-    }
-
-    pub(crate) fn from_object(object: ObjectRef) -> Result<Condvar> {
-        if object.len() < size_of::<Roster>() {
-            return Err(Error::new(ErrorKind::Corrupted, "the condition variable's record is too short"));
-        }
+    fn attach(object: ObjectRef) -> Result<Condvar> {
         Ok(Condvar { object })
     }
 
-    pub(crate) fn object(&self) -> &ObjectRef {
+    fn object(&self) -> &ObjectRef {
         &self.object
     }
+}
+
+impl Condvar {
+    verbs!(Condvar: "a" "condition variable" ());
 
     #[inline]
     fn roster(&self) -> &Roster {
-        // SAFETY: the object is aligned to 128 and at least as long as a Roster (checked in from_object), stays mapped as long
-        // as `object` lives, and any bytes are a Roster, which is atomics.
+        // SAFETY: the object is aligned to 128 and at least as long as a Roster (checked in
+        // from_object). It stays mapped as long as `object` lives, and any bytes are a Roster,
+        // which consists of atomics.
         unsafe { &*self.object.base().cast::<Roster>() }
     }
 
-    /// Gives up the lock until notified.
+    /// Releases the lock, blocks until notified, and acquires the lock again.
     ///
-    /// Look at what you wait for before and after, with the lock: somebody else may have been quicker. So does
-    /// [`wait_while`](Condvar::wait_while).
+    /// Check the condition before and after, while you hold the lock, because another participant
+    /// may have been quicker. [`wait_while`](Condvar::wait_while) does this.
     ///
     /// # Errors
     ///
-    /// What locking again gives: with the guard `OwnerDied`, `Poisoned`; without `Corrupted`, `NotInThisProcess`.
+    /// Those of locking again. With the guard: `OwnerDied`, `Poisoned`. Without it: `Corrupted`,
+    /// `NotInThisProcess`.
     pub fn wait<G: Relock>(&self, guard: G) -> Result<G, LockError<G>> {
         match self.wait_until(guard, Deadline::Never) {
             Ok((guard, _)) => Ok(guard),
@@ -136,12 +108,12 @@ impl Condvar {
         }
     }
 
-    /// [`wait`](Condvar::wait), for `timeout` at most; then it takes as long as locking again does. True with the guard: it
-    /// was notified.
+    /// Like [`wait`](Condvar::wait), but blocks for at most `timeout`, plus the time to lock again.
+    /// Returns true with the guard if the waiter was notified.
     ///
     /// # Errors
     ///
-    /// As [`wait`](Condvar::wait).
+    /// Those of [`wait`](Condvar::wait).
     pub fn wait_timeout<G: Relock>(
         &self,
         guard: G,
@@ -150,12 +122,12 @@ impl Condvar {
         self.wait_until(guard, Deadline::after(timeout))
     }
 
-    /// [`wait`](Condvar::wait), until `deadline` at most; then it takes as long as locking again does. True with the guard: it
-    /// was notified.
+    /// Like [`wait`](Condvar::wait), but blocks until `deadline` at the latest, plus the time to
+    /// lock again. Returns true with the guard if the waiter was notified.
     ///
     /// # Errors
     ///
-    /// As [`wait`](Condvar::wait).
+    /// Those of [`wait`](Condvar::wait).
     pub fn wait_deadline<G: Relock>(
         &self,
         guard: G,
@@ -165,7 +137,7 @@ impl Condvar {
     }
 
     fn wait_until<G: Relock>(&self, guard: G, deadline: Deadline) -> Timed<G> {
-        let me = self.object.owner().map_err(|_| LockError::NotInThisProcess)?;
+        let me = self.object.owner().map_err(|error| LockError::NotInThisProcess(error.refusal()))?;
         let (relocked, notified) = self.give_up(me, guard, deadline);
         match relocked {
             Ok(guard) => Ok((guard, notified)),
@@ -173,7 +145,7 @@ impl Condvar {
         }
     }
 
-    /// Waits without the lock, and gets it back.
+    /// Releases the lock, waits, and acquires it again.
     fn give_up<G: Relock>(
         &self,
         me: OwnerId,
@@ -194,17 +166,19 @@ impl Condvar {
         let notified = roster.wait(&spot, deadline, || self.object.tend());
         let relocked = G::relock(lock);
         if notified {
-            // Only now: had we died before, the notification would have gone to somebody else.
+            // Only now. If we had died before, the notification would have gone to another waiter.
             roster.leave(&spot);
         }
         (relocked, notified)
     }
 
-    /// Waits as long as `condition` says true of what the lock guards. Not at all, if it is false at once.
+    /// Waits while `condition` returns true for the data that the lock guards. Returns at once if
+    /// it is false at the first check.
     ///
     /// # Errors
     ///
-    /// As [`wait`](Condvar::wait); at once, whatever the condition.
+    /// Those of [`wait`](Condvar::wait). They are returned at once, without another check of the
+    /// condition.
     pub fn wait_while<G: Relock>(
         &self,
         mut guard: G,
@@ -216,8 +190,8 @@ impl Condvar {
         Ok(guard)
     }
 
-    /// [`wait_while`](Condvar::wait_while), for `timeout` at most. With the guard comes what the condition said last: false
-    /// if that is over what was waited out, true if the time was over first.
+    /// Like [`wait_while`](Condvar::wait_while), but blocks for at most `timeout`. Returns the last
+    /// value of the condition with the guard: true means that the wait timed out.
     ///
     /// ```
     /// # fn main() -> pagemate::Result<()> {
@@ -225,7 +199,7 @@ impl Condvar {
     /// let (ready, changed) = (Mutex::new(false)?, Condvar::new()?);
     /// let guard = ready.lock()?;
     /// let (guard, still_waiting) = changed
-    ///     .wait_while_timeout(guard, Duration::from_millis(5), |ready| !*ready)
+    ///     .wait_timeout_while(guard, Duration::from_millis(5), |ready| !*ready)
     ///     .map_err(|error| error.map(|(guard, _)| guard))?;
     /// assert!(still_waiting && !*guard);
     /// # Ok(())
@@ -234,8 +208,8 @@ impl Condvar {
     ///
     /// # Errors
     ///
-    /// As [`wait_while`](Condvar::wait_while).
-    pub fn wait_while_timeout<G: Relock>(
+    /// Those of [`wait_while`](Condvar::wait_while).
+    pub fn wait_timeout_while<G: Relock>(
         &self,
         guard: G,
         timeout: Duration,
@@ -244,12 +218,13 @@ impl Condvar {
         self.wait_while_until(guard, Deadline::after(timeout), condition)
     }
 
-    /// [`wait_while_timeout`](Condvar::wait_while_timeout), until `deadline` at most.
+    /// Like [`wait_timeout_while`](Condvar::wait_timeout_while), but blocks until `deadline` at the
+    /// latest.
     ///
     /// # Errors
     ///
-    /// As [`wait_while`](Condvar::wait_while).
-    pub fn wait_while_deadline<G: Relock>(
+    /// Those of [`wait_while`](Condvar::wait_while).
+    pub fn wait_deadline_while<G: Relock>(
         &self,
         guard: G,
         deadline: Instant,
@@ -270,54 +245,57 @@ impl Condvar {
             if !last || !in_time {
                 return Ok((guard, last));
             }
-            // Who was not notified looks a last time.
+            // A waiter that was not notified checks one last time.
             (guard, in_time) =
                 self.wait_until(guard, deadline).map_err(|error| error.map(|(g, _)| (g, true)))?;
         }
     }
 
-    /// Wakes the one who has waited longest, if anybody waits.
+    /// Wakes the waiter that has waited longest, if there is one.
     pub fn notify_one(&self) {
         self.roster().notify(1);
     }
 
-    /// Wakes the `count` who have waited longest, or all if fewer wait. Those who come while it runs are not woken.
+    /// Wakes the `count` oldest waiters, or all if there are fewer. Waiters that arrive while it
+    /// runs are not woken.
     pub fn notify(&self, count: usize) {
         self.roster().notify(count);
     }
 
-    /// Wakes all who wait.
+    /// Wakes all waiters.
     pub fn notify_all(&self) {
         self.roster().notify(usize::MAX);
     }
 
-    /// How many wait and are not notified, of all processes. May change at any moment, unless all who wait and notify do so
-    /// with the caller's lock; may count some that have died.
-    pub fn waiter_count(&self) -> usize {
+    /// Returns the number of waiters in all processes that have not been notified. The answer may
+    /// be out of date at once, unless all waits and notifications use the lock that the caller
+    /// holds. May include waiters that have died.
+    pub fn waiting(&self) -> usize {
         self.roster().count()
     }
 }
 
 impl fmt::Debug for Condvar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Condvar").field("waiters", &self.waiter_count()).finish_non_exhaustive()
+        f.debug_struct("Condvar").field("waiters", &self.waiting()).finish_non_exhaustive()
     }
 }
 
-/// The memory side of the condition variable at `base`, if it is long enough for one.
+/// Returns the memory side of the condition variable at `base`, if `len` is long enough for one.
 fn roster_at<'a>(base: *const u8, len: usize) -> Option<&'a Roster> {
-    // SAFETY: objects are mapped as long as somebody looks at them, and aligned to 128; any bytes are a Roster.
+    // SAFETY: objects are mapped while they are inspected, and aligned to 128; any bytes are a
+    // Roster.
     (len >= size_of::<Roster>()).then(|| unsafe { &*base.cast::<Roster>() })
 }
 
-/// Takes `dead` from the waiters.
+/// Removes `dead` from the waiters.
 pub(crate) fn recover(base: *mut u8, len: usize, dead: OwnerId) {
     if let Some(roster) = roster_at(base, len) {
         roster.recover(dead);
     }
 }
 
-/// What `pagemate show` says about a condition variable.
+/// Returns what `pagemate show` prints about a condition variable.
 pub(crate) fn describe(base: *const u8, len: usize) -> Vec<(&'static str, String)> {
     roster_at(base, len).map_or_else(Vec::new, |roster| vec![("waiters", roster.count().to_string())])
 }

@@ -1,29 +1,31 @@
-//! Locks that a condition variable can be waited on with: given up as a whole, and had again as they were.
+//! Locks that a condition variable can release completely, and acquire again in the same state.
 
 use crate::message::Message;
 use crate::sync::error::LockError;
 use crate::sync::lock::{Lock, LockGuard};
 use crate::sync::mutex::{Mutex, MutexGuard};
-use crate::sync::rlock::{RLock, RLockGuard};
+use crate::sync::reentrant::handle::{ReentrantLock, ReentrantLockGuard};
 
-/// A guard that a [`Condvar`](crate::Condvar) can be waited on with: that of a [`Mutex`], of a [`Lock`], or of an [`RLock`],
-/// which is given up however often the thread holds it, and had again as often. The trait is sealed.
+/// A guard that [`Condvar`](crate::Condvar) can wait with.
+///
+/// Implemented for the guards of a [`Mutex`], a [`Lock`] and a [`ReentrantLock`]. A reentrant lock
+/// is released completely, and acquired again to the same depth. The trait is sealed.
 pub trait Relock: Sized + sealed::Sealed {
-    /// What the lock guards, for conditions to look at.
+    /// The data that the lock guards, passed to conditions.
     type Data;
 
-    /// What is left of the guard while the lock is given up.
+    /// The remains of the guard while the lock is released.
     #[doc(hidden)]
     type Lock;
 
     #[doc(hidden)]
     fn data(&mut self) -> &mut Self::Data;
 
-    /// Gives the lock up, however often this thread has acquired it.
+    /// Releases the lock completely, to any depth.
     #[doc(hidden)]
     fn unlock(self) -> Self::Lock;
 
-    /// Acquires it as often as before.
+    /// Acquires the lock again, to the same depth.
     #[doc(hidden)]
     fn relock(lock: Self::Lock) -> Result<Self, LockError<Self>>;
 }
@@ -34,7 +36,7 @@ mod sealed {
 
 impl<T: Message> sealed::Sealed for MutexGuard<'_, T> {}
 impl sealed::Sealed for LockGuard<'_> {}
-impl sealed::Sealed for RLockGuard<'_> {}
+impl sealed::Sealed for ReentrantLockGuard<'_> {}
 
 impl<'a, T: Message> Relock for MutexGuard<'a, T> {
     type Data = T;
@@ -70,24 +72,26 @@ impl<'a> Relock for LockGuard<'a> {
     }
 }
 
-impl<'a> Relock for RLockGuard<'a> {
+impl<'a> Relock for ReentrantLockGuard<'a> {
     type Data = ();
-    type Lock = (&'a RLock, u32);
+    type Lock = (&'a ReentrantLock, u32);
 
     fn data(&mut self) -> &mut () {
         nothing()
     }
 
-    fn unlock(self) -> (&'a RLock, u32) {
+    fn unlock(self) -> (&'a ReentrantLock, u32) {
         self.release_all()
     }
 
-    fn relock((lock, depth): (&'a RLock, u32)) -> Result<RLockGuard<'a>, LockError<RLockGuard<'a>>> {
+    fn relock(
+        (lock, depth): (&'a ReentrantLock, u32),
+    ) -> Result<ReentrantLockGuard<'a>, LockError<ReentrantLockGuard<'a>>> {
         lock.restore(depth)
     }
 }
 
-/// What a lock without data guards. A box of nothing is no allocation.
+/// Returns the data of a lock without data. A box of a zero-sized value does not allocate.
 fn nothing() -> &'static mut () {
     Box::leak(Box::new(()))
 }

@@ -1,26 +1,28 @@
-//! The handle of a once, and the right to initialise that it gives.
+//! The handle of a once, and the right to initialise that it grants.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::{Begun, State};
-use crate::kind::Kind;
-use crate::object::ObjectRef;
-use crate::owner::OwnerId;
-use crate::place::{Origin, Place, Shape};
+use crate::error::{said, Refusal};
+use crate::registry::Kind;
+use crate::segment::object::{Object, ObjectRef};
+use crate::segment::owner::OwnerId;
+use crate::segment::verbs::verbs;
+use crate::sync::once::state::{Begun, State};
 use crate::sys::clock::Deadline;
 use crate::sys::fork;
 use crate::{Error, ErrorKind, Result};
 
-/// Something is initialised once, by one of many processes and threads; all others wait for it.
+/// A one-time initialisation, done by one of many processes and threads while all others wait.
 ///
-/// If the initialiser dies, panics or gives up, the next one begins: of those who wait, or who comes then. It is told, since what
-/// the one before did by half may be there ([`Initialiser::is_after_failure`]). One that is stopped is not dead: the
-/// others wait.
+/// If the initialiser dies, panics or is dropped, the next caller begins: one of the waiters, or a
+/// later one. [`Initialiser::is_after_failure`] tells it so, because the previous initialiser may
+/// have left partial results. An initialiser that is stopped is not dead, and the others wait.
 ///
-/// Once it is complete it stays so, as long as the object lives; looking is one load.
+/// A completed once stays completed as long as the object lives. Checking it is one load.
+/// [`OnceValue`](crate::OnceValue) also stores a value; `examples/once.rs` shows it.
 ///
-/// Not recursive: who begins again in the middle of it waits for itself.
+/// Not reentrant: an initialiser that begins the same once again deadlocks.
 ///
 /// # Examples
 ///
@@ -38,7 +40,7 @@ use crate::{Error, ErrorKind, Result};
 /// # }
 /// ```
 ///
-/// What may fail, and what must be cleaned up if somebody failed before:
+/// An initialisation that can fail, and that must clean up after an earlier failure:
 ///
 /// ```
 /// use pagemate::Once;
@@ -62,28 +64,27 @@ pub struct Once {
     object: ObjectRef,
 }
 
-/// Something is not initialised yet, and cannot be here and now.
+/// The error of an attempt to initialise, or to wait for the initialisation.
 ///
 /// Converts into [`Error`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnceError {
-    /// Somebody else is at it: now, or until the deadline.
+    /// Another participant was initialising: at the time of the call, or until the deadline.
     NotCompleted,
-    /// The shared bytes are no valid value.
+    /// The shared bytes are not a valid value.
     Corrupted,
-    /// The handle was made in another process, of which this one is a `fork`.
-    NotInThisProcess,
+    /// This process is a `fork` of the one that made the handle and cannot use it; the reason is
+    /// inside.
+    NotInThisProcess(Refusal),
 }
 
 impl fmt::Display for OnceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             OnceError::NotCompleted => "the initialisation was not completed in time",
-            OnceError::Corrupted => "the shared bytes are no valid value",
-            OnceError::NotInThisProcess => {
-                "the handle belongs to the process that this one was forked from: give it to a child as an argument"
-            }
+            OnceError::Corrupted => "the shared bytes are not a valid value",
+            OnceError::NotInThisProcess(refusal) => refusal.sentence(),
         })
     }
 }
@@ -95,75 +96,41 @@ impl From<OnceError> for Error {
         let kind = match error {
             OnceError::NotCompleted => ErrorKind::TimedOut,
             OnceError::Corrupted => ErrorKind::Corrupted,
-            OnceError::NotInThisProcess => ErrorKind::NotInThisProcess,
+            OnceError::NotInThisProcess(refusal) => refusal.kind(),
         };
-        Error::new(kind, error.to_string())
+        said(kind, &error)
     }
 }
 
-fn shape() -> Shape {
-    Shape { kind: Kind::Once, schema: String::new(), len: size_of::<State>() }
-}
+impl Object for Once {
+    const KIND: Kind = Kind::Once;
+    const LEN: usize = size_of::<State>();
+    type Initial = ();
 
-impl Once {
-    /// A once that only handles lead to: clone it, or give it to a child process.
-    ///
-    /// # Errors
-    ///
-    /// `OutOfMemory`, `System` (too many open files).
-    pub fn new() -> Result<Once> {
-        Once::from_object(Place::anonymous(&shape(), |_| ())?)
-    }
-
-    /// Creates the once. Fails if something is there already.
-    ///
-    /// # Errors
-    ///
-    /// `AlreadyExists`, `InvalidInput` (the name), `OutOfMemory`, `PermissionDenied`, `Unsupported`.
-    pub fn create(place: impl Into<Place>) -> Result<Once> {
-        Once::from_object(place.into().create(&shape(), |_| ())?)
-    }
-
-    /// Opens an existing once.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound`, `TypeMismatch` (it is something else), `PermissionDenied`, `VersionMismatch`, `Corrupted`.
-    pub fn open(place: impl Into<Place>) -> Result<Once> {
-        Once::from_object(place.into().open(Kind::Once, "")?)
-    }
-
-    /// Opens the once or, if there is none, creates it; says which.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`open`](Once::open) and [`create`](Once::create), and `Busy`.
-    pub fn open_or_create(place: impl Into<Place>) -> Result<(Once, Origin)> {
-        let (object, origin) = place.into().open_or_create(&shape(), |_| ())?;
-        Ok((Once::from_object(object)?, origin))
-    }
-
-    pub(crate) fn from_object(object: ObjectRef) -> Result<Once> {
-        if object.len() < size_of::<State>() {
-            return Err(Error::new(ErrorKind::Corrupted, "the once's record is too short"));
-        }
+    fn attach(object: ObjectRef) -> Result<Once> {
         Ok(Once { object })
     }
 
-    pub(crate) fn object(&self) -> &ObjectRef {
+    fn object(&self) -> &ObjectRef {
         &self.object
     }
+}
+
+impl Once {
+    verbs!(Once: "a" "once" ());
 
     #[inline]
     fn state(&self) -> &State {
-        // SAFETY: the object is aligned to 128 and at least as long as a State (checked in from_object), stays mapped as
-        // long as `object` lives, and any bytes are a State, which is one atomic.
+        // SAFETY: the object is aligned to 128 and at least as long as a State (checked in
+        // from_object). It stays mapped as long as `object` lives, and any bytes are a State, which
+        // is one atomic.
         unsafe { &*self.object.base().cast::<State>() }
     }
 
-    /// Calls `f` if that has not been done yet; waits if somebody else is doing it. True: this call did it.
+    /// Calls `f` unless the once is completed. Blocks while another participant initialises.
+    /// Returns true if this call ran `f`.
     ///
-    /// If `f` panics the next one may try.
+    /// If `f` panics, the next caller may try.
     ///
     /// # Errors
     ///
@@ -172,29 +139,31 @@ impl Once {
         self.call_until(Deadline::Never, f)
     }
 
-    /// Calls `f` if that has not been done yet, and nobody else is doing it. True: this call did it.
+    /// Calls `f` unless the once is completed or another participant initialises. Returns true if
+    /// this call ran `f`.
     ///
     /// # Errors
     ///
-    /// `NotCompleted` (somebody else is at it), `NotInThisProcess`.
+    /// `NotCompleted` (another participant initialises), `NotInThisProcess`.
     pub fn try_call_once(&self, f: impl FnOnce()) -> Result<bool, OnceError> {
         Ok(self.try_begin()?.is_some_and(|initialiser| initialiser.call(f)))
     }
 
-    /// [`call_once`](Once::call_once), waiting for others for `timeout` at most. How long `f` takes is its own affair.
+    /// Like [`call_once`](Once::call_once), but blocks for others for at most `timeout`. The time
+    /// that `f` takes is not limited.
     ///
     /// # Errors
     ///
-    /// As [`try_call_once`](Once::try_call_once).
+    /// Those of [`try_call_once`](Once::try_call_once).
     pub fn call_once_timeout(&self, timeout: Duration, f: impl FnOnce()) -> Result<bool, OnceError> {
         self.call_until(Deadline::after(timeout), f)
     }
 
-    /// [`call_once`](Once::call_once), waiting for others until `deadline` at most.
+    /// Like [`call_once`](Once::call_once), but blocks for others until `deadline` at the latest.
     ///
     /// # Errors
     ///
-    /// As [`try_call_once`](Once::try_call_once).
+    /// Those of [`try_call_once`](Once::try_call_once).
     pub fn call_once_deadline(&self, deadline: Instant, f: impl FnOnce()) -> Result<bool, OnceError> {
         self.call_until(Deadline::at(deadline), f)
     }
@@ -207,7 +176,8 @@ impl Once {
         Ok(self.begin_until(deadline)?.is_some_and(|initialiser| initialiser.call(f)))
     }
 
-    /// The right to initialise, or `None` if that has been done; waits if somebody else is doing it.
+    /// Returns the right to initialise, or `None` if the once is completed. Blocks while another
+    /// participant initialises.
     ///
     /// # Errors
     ///
@@ -216,13 +186,13 @@ impl Once {
         self.begin_until(Deadline::Never)
     }
 
-    /// The right to initialise, or `None` if that has been done.
+    /// Returns the right to initialise, or `None` if the once is completed. Never blocks.
     ///
     /// # Errors
     ///
-    /// `NotCompleted` (somebody else is at it), `NotInThisProcess`.
+    /// `NotCompleted` (another participant initialises), `NotInThisProcess`.
     pub fn try_begin(&self) -> Result<Option<Initialiser<'_>>, OnceError> {
-        let me = self.object.owner().map_err(|_| OnceError::NotInThisProcess)?;
+        let me = self.object.owner().map_err(|error| OnceError::NotInThisProcess(error.refusal()))?;
         match self.state().try_begin(me) {
             Some(begun) => Ok(Initialiser::new(self.state(), me, begun)),
             None => {
@@ -232,20 +202,20 @@ impl Once {
         }
     }
 
-    /// [`begin`](Once::begin), for `timeout` at most.
+    /// Like [`begin`](Once::begin), but blocks for at most `timeout`.
     ///
     /// # Errors
     ///
-    /// As [`try_begin`](Once::try_begin).
+    /// Those of [`try_begin`](Once::try_begin).
     pub fn begin_timeout(&self, timeout: Duration) -> Result<Option<Initialiser<'_>>, OnceError> {
         self.begin_until(Deadline::after(timeout))
     }
 
-    /// [`begin`](Once::begin), until `deadline` at most.
+    /// Like [`begin`](Once::begin), but blocks until `deadline` at the latest.
     ///
     /// # Errors
     ///
-    /// As [`try_begin`](Once::try_begin).
+    /// Those of [`try_begin`](Once::try_begin).
     pub fn begin_deadline(&self, deadline: Instant) -> Result<Option<Initialiser<'_>>, OnceError> {
         self.begin_until(Deadline::at(deadline))
     }
@@ -254,32 +224,35 @@ impl Once {
         begin_in(self.state(), &self.object, deadline)
     }
 
-    /// Whether it has been done. If so, it stays so, and what the initialiser wrote is there to be read.
+    /// Returns true if the once is completed. It then stays completed, and the caller sees
+    /// everything that the initialiser wrote.
     #[inline]
     pub fn is_completed(&self) -> bool {
-        self.state().is_complete()
+        !self.object.is_hindered(!self.state().is_complete())
     }
 
-    /// Waits until it has been done, by whomever: this one does not begin.
+    /// Blocks until the once is completed by any other participant. Does not initialise itself.
     pub fn wait(&self) {
         wait_in(self.state(), &self.object, Deadline::Never);
     }
 
-    /// [`wait`](Once::wait), for `timeout` at most. False: it has not been done by then.
+    /// Like [`wait`](Once::wait), but blocks for at most `timeout`. Returns false if it timed out.
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         wait_in(self.state(), &self.object, Deadline::after(timeout))
     }
 
-    /// [`wait`](Once::wait), until `deadline` at most. False: it has not been done by then.
+    /// Like [`wait`](Once::wait), but blocks until `deadline` at the latest. Returns false if it
+    /// timed out.
     pub fn wait_deadline(&self, deadline: Instant) -> bool {
         wait_in(self.state(), &self.object, Deadline::at(deadline))
     }
 }
 
-/// The end of a waiter's slice: whether the initialiser is alive.
+/// Runs at the end of a waiter's slice: checks whether the initialiser is alive.
 fn tend(state: &State, object: &ObjectRef, initialiser: Option<OwnerId>) {
     object.tend();
-    // Not only when it is the segment's turn: so one slice is enough, and an id that nobody has ever had goes.
+    // Not only when the segment is due. So one slice is enough, and an id that no participant ever
+    // had is removed.
     if let Some(initialiser) = initialiser.filter(|initialiser| !object.is_alive(*initialiser)) {
         state.recover(initialiser);
     }
@@ -290,9 +263,10 @@ pub(super) fn begin_in<'a>(
     object: &ObjectRef,
     deadline: Deadline,
 ) -> Result<Option<Initialiser<'a>>, OnceError> {
-    let me = object.owner().map_err(|_| OnceError::NotInThisProcess)?;
+    let me = object.owner().map_err(|error| OnceError::NotInThisProcess(error.refusal()))?;
     let tend = |initialiser| tend(state, object, initialiser);
     let begun = state.try_begin(me).or_else(|| state.begin(me, deadline, tend));
+    object.is_hindered(begun.is_none());
     begun.map(|begun| Initialiser::new(state, me, begun)).ok_or(OnceError::NotCompleted)
 }
 
@@ -300,10 +274,10 @@ pub(super) fn wait_in(state: &State, object: &ObjectRef, deadline: Deadline) -> 
     state.is_complete() || state.wait(deadline, |initialiser| tend(state, object, initialiser))
 }
 
-/// The right to initialise: others wait for who has it. Dropped without [`complete`](Initialiser::complete), as by a `?` or
-/// a panic, it goes to the next one.
+/// The right to initialise a [`Once`]; all others wait for its holder.
 ///
-/// A forked child that has a copy of it has no such right.
+/// If it is dropped without [`complete`](Initialiser::complete), for example by a `?` or a panic,
+/// the next caller begins. A copy in a forked child has no such right.
 #[must_use = "the next one initialises when this is dropped"]
 pub struct Initialiser<'a> {
     state: &'a State,
@@ -322,15 +296,15 @@ impl<'a> Initialiser<'a> {
         }
     }
 
-    /// Whether somebody has begun before and died, panicked or given up.
+    /// Returns true if an earlier initialiser died, panicked or was dropped.
     pub fn is_after_failure(&self) -> bool {
         self.after_failure
     }
 
-    /// It is done: for everybody and for good.
+    /// Marks the once as completed, for all participants and for good.
     pub fn complete(self) {
         if self.epoch == fork::epoch() {
-            // False only if somebody writes into the memory.
+            // False only if another program writes into the memory.
             let _ = self.state.complete(self.me);
         }
         std::mem::forget(self);
@@ -364,20 +338,21 @@ impl fmt::Debug for Once {
     }
 }
 
-/// The state of the once or once value at `base`, if it is long enough for one.
+/// Returns the state of the once or once value at `base`, if `len` is long enough for one.
 fn state_at<'a>(base: *const u8, len: usize) -> Option<&'a State> {
-    // SAFETY: objects are mapped as long as somebody looks at them, and aligned to 128; any bytes are a State.
+    // SAFETY: objects are mapped while they are inspected, and aligned to 128; any bytes are a
+    // State.
     (len >= size_of::<State>()).then(|| unsafe { &*base.cast::<State>() })
 }
 
-/// Lets somebody else begin if `dead` has. Of a once, and of a once value.
+/// Lets another participant begin if `dead` has begun. For a once and a once value.
 pub(crate) fn recover(base: *mut u8, len: usize, dead: OwnerId) {
     if let Some(state) = state_at(base, len) {
         state.recover(dead);
     }
 }
 
-/// What `pagemate show` says about a once and a once value.
+/// Returns what `pagemate show` prints about a once and a once value.
 pub(crate) fn describe(base: *const u8, len: usize) -> Vec<(&'static str, String)> {
     let Some(state) = state_at(base, len) else { return Vec::new() };
     let initialiser =

@@ -1,39 +1,44 @@
-//! A value that is written once: the once's word, and the value behind it.
+//! A value that is written once: the word of a once, and the value behind it.
 //!
 //! # State
 //!
 //! | bytes | meaning |
 //! |---|---|
 //! | 0..4 | the word of [`once`](super) |
-//! | 8, or the value's alignment | the value: belongs to the initialiser until the word says complete, then to nobody |
+//! | 8, or the value's alignment | the value: the initialiser's until complete, then read-only |
 //!
 //! # Memory ordering, death
 //!
-//! Those of the word. An initialiser that dies while it writes has not completed: the next one writes all of it again.
+//! Those of the word. An initialiser that dies while it writes has not completed. The next one
+//! writes the whole value again.
 
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
 use super::handle::{begin_in, wait_in, OnceError};
-use super::State;
-use crate::kind::Kind;
+use crate::error::{said, Refusal};
 use crate::message::{self, Message};
-use crate::object::ObjectRef;
-use crate::place::{Origin, Place, Shape};
+use crate::registry::Kind;
+use crate::segment::object::{Object, ObjectRef};
+use crate::segment::verbs::verbs;
+use crate::sync::once::state::State;
 use crate::sys::clock::Deadline;
 use crate::{Error, ErrorKind, Result};
 
-/// Bytes before the value.
+/// Number of bytes before the value.
 const HEAD: usize = 8;
+#[cfg(not(loom))]
 const _: () = assert!(size_of::<State>() <= HEAD);
 
 /// A value that is written once, by one of many processes, and then read in place by all.
 ///
-/// Reading takes no lock: one load, and the value is there for good. If the process dies that makes the value, the next one
-/// makes it. It is never replaced: for that there are [`Mutex`](crate::Mutex) and [`RwLock`](crate::RwLock).
+/// Reading takes no lock: one load tells that the value is there for good. If a process dies while
+/// it makes the value, the next one makes it. The value is never replaced; for that use
+/// [`Mutex`](crate::Mutex) or [`RwLock`](crate::RwLock).
 ///
-/// Not recursive: a closure that initialises the same value waits for itself.
+/// Not reentrant: a closure that initialises the same value deadlocks. [`Once`](crate::Once) is the
+/// same without a value. The smallest program is `examples/once.rs`.
 ///
 /// # Examples
 ///
@@ -58,36 +63,39 @@ pub struct OnceValue<T: Message> {
     _value: PhantomData<fn(T) -> T>,
 }
 
-/// A [`OnceValue`] was not set. The value comes back.
+/// The error of an attempt to set a [`OnceValue`]. It returns the value.
 ///
 /// Converts into [`Error`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SetError<T> {
-    /// It has a value already.
+    /// The value has been set already.
     AlreadySet(T),
-    /// Somebody else was setting it: now, or until the deadline.
+    /// Another participant was setting it: at the time of the call, or until the deadline.
     Busy(T),
-    /// The handle was made in another process, of which this one is a `fork`.
-    NotInThisProcess(T),
+    /// This process is a `fork` of the one that made the handle and cannot use it; the reason is
+    /// inside.
+    NotInThisProcess(T, Refusal),
 }
 
 impl<T> SetError<T> {
-    /// The value that was not set.
+    /// Returns the value that was not set.
     pub fn into_value(self) -> T {
         match self {
-            SetError::AlreadySet(value) | SetError::Busy(value) | SetError::NotInThisProcess(value) => value,
+            SetError::AlreadySet(value) | SetError::Busy(value) | SetError::NotInThisProcess(value, _) => {
+                value
+            }
         }
     }
 }
 
-// Not derived: what matters is why.
+// Not derived: only the reason matters.
 impl<T> fmt::Debug for SetError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             SetError::AlreadySet(_) => "AlreadySet(..)",
             SetError::Busy(_) => "Busy(..)",
-            SetError::NotInThisProcess(_) => "NotInThisProcess(..)",
+            SetError::NotInThisProcess(..) => "NotInThisProcess(..)",
         })
     }
 }
@@ -95,11 +103,9 @@ impl<T> fmt::Debug for SetError<T> {
 impl<T> fmt::Display for SetError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            SetError::AlreadySet(_) => "the value has been set already, and is written only once",
-            SetError::Busy(_) => "somebody else was setting the value all the time",
-            SetError::NotInThisProcess(_) => {
-                "the handle belongs to the process that this one was forked from: give it to a child as an argument"
-            }
+            SetError::AlreadySet(_) => "the value has been set already, and can be set only once",
+            SetError::Busy(_) => "another thread or process was setting the value",
+            SetError::NotInThisProcess(_, refusal) => refusal.sentence(),
         })
     }
 }
@@ -111,9 +117,28 @@ impl<T> From<SetError<T>> for Error {
         let kind = match error {
             SetError::AlreadySet(_) => ErrorKind::AlreadyExists,
             SetError::Busy(_) => ErrorKind::TimedOut,
-            SetError::NotInThisProcess(_) => ErrorKind::NotInThisProcess,
+            SetError::NotInThisProcess(_, refusal) => refusal.kind(),
         };
-        Error::new(kind, error.to_string())
+        said(kind, &error)
+    }
+}
+
+impl<T: Message> Object for OnceValue<T> {
+    const KIND: Kind = Kind::OnceValue;
+    const LEN: usize = Self::OFFSET + size_of::<T>();
+    type Initial = ();
+
+    fn schema() -> String {
+        T::schema().to_string()
+    }
+
+    fn attach(object: ObjectRef) -> Result<OnceValue<T>> {
+        let () = T::CHECKED;
+        Ok(OnceValue { object, _value: PhantomData })
+    }
+
+    fn object(&self) -> &ObjectRef {
+        &self.object
     }
 }
 
@@ -127,92 +152,42 @@ impl<T: Message> OnceValue<T> {
         }
     };
 
-    fn shape() -> Shape {
-        Shape { kind: Kind::OnceValue, schema: T::schema().to_string(), len: Self::OFFSET + size_of::<T>() }
-    }
-
-    /// An empty one that only handles lead to: clone it, or give it to a child process.
-    ///
-    /// # Errors
-    ///
-    /// `OutOfMemory`, `System` (too many open files).
-    pub fn new() -> Result<OnceValue<T>> {
-        OnceValue::from_object(Place::anonymous(&Self::shape(), |_| ())?)
-    }
-
-    /// Creates an empty one. Fails if something is there already.
-    ///
-    /// # Errors
-    ///
-    /// `AlreadyExists`, `InvalidInput` (the name), `OutOfMemory`, `PermissionDenied`, `Unsupported`.
-    pub fn create(place: impl Into<Place>) -> Result<OnceValue<T>> {
-        OnceValue::from_object(place.into().create(&Self::shape(), |_| ())?)
-    }
-
-    /// Opens an existing one.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound`, `TypeMismatch` (it is something else, or of another value), `PermissionDenied`, `VersionMismatch`,
-    /// `Corrupted`.
-    pub fn open(place: impl Into<Place>) -> Result<OnceValue<T>> {
-        OnceValue::from_object(place.into().open(Kind::OnceValue, &T::schema().to_string())?)
-    }
-
-    /// Opens it or, if there is none, creates an empty one; says which.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`open`](OnceValue::open) and [`create`](OnceValue::create), and `Busy`.
-    pub fn open_or_create(place: impl Into<Place>) -> Result<(OnceValue<T>, Origin)> {
-        let (object, origin) = place.into().open_or_create(&Self::shape(), |_| ())?;
-        Ok((OnceValue::from_object(object)?, origin))
-    }
-
-    pub(crate) fn from_object(object: ObjectRef) -> Result<OnceValue<T>> {
-        let () = T::CHECKED;
-        if object.len() < Self::OFFSET + size_of::<T>() {
-            return Err(Error::new(ErrorKind::Corrupted, "the once value's record is too short"));
-        }
-        Ok(OnceValue { object, _value: PhantomData })
-    }
-
-    pub(crate) fn object(&self) -> &ObjectRef {
-        &self.object
-    }
+    verbs!(OnceValue<T>: "an empty" "once value" (), mismatch "another type of value");
 
     #[inline]
     fn state(&self) -> &State {
-        // SAFETY: the object is aligned to 128 and longer than a State (checked in from_object), stays mapped as long as
-        // `object` lives, and any bytes are a State, which is one atomic.
+        // SAFETY: the object is aligned to 128 and longer than a State (checked in from_object). It
+        // stays mapped as long as `object` lives, and any bytes are a State, which is one atomic.
         unsafe { &*self.object.base().cast::<State>() }
     }
 
-    /// Where the value is. A pointer only: who uses it says why it may.
+    /// Returns where the value is stored. Only a pointer: each use says why it is allowed.
     #[inline]
     fn value(&self) -> *mut T {
         self.object.base().wrapping_add(Self::OFFSET).cast()
     }
 
-    /// The value, if it has been set. `None` too if its bytes are damaged, which [`get_or_init`](OnceValue::get_or_init) tells
-    /// apart.
+    /// Returns the value, if it has been set. Also returns `None` if its bytes are damaged;
+    /// [`get_or_init`](OnceValue::get_or_init) distinguishes the two.
     #[inline]
     pub fn get(&self) -> Option<&T> {
         self.state().is_complete().then(|| self.there().ok())?
     }
 
-    /// The value, after it has been set.
+    /// Returns the value. Call it only after the value has been set.
     #[inline]
     fn there(&self) -> Result<&T, OnceError> {
-        // SAFETY: the object is long enough (checked in from_object), and nobody writes a value that is complete.
+        // SAFETY: the object is long enough (checked in from_object), and a complete value is never
+        // written.
         if !unsafe { message::is_valid::<T>(self.value().cast()) } {
             return Err(OnceError::Corrupted);
         }
-        // SAFETY: a valid T, aligned, that nobody writes any more; mapped as long as `self` lives.
+        // SAFETY: a valid, aligned T that is never written again. It is mapped as long as `self`
+        // lives.
         Ok(unsafe { &*self.value() })
     }
 
-    /// Waits until the value has been set, by whomever.
+    /// Blocks until the value has been set by any participant.
     ///
     /// # Errors
     ///
@@ -221,20 +196,20 @@ impl<T: Message> OnceValue<T> {
         self.wait_until(Deadline::Never)
     }
 
-    /// [`wait`](OnceValue::wait), for `timeout` at most.
+    /// Like [`wait`](OnceValue::wait), but blocks for at most `timeout`.
     ///
     /// # Errors
     ///
-    /// `NotCompleted` (not set by then), `Corrupted`.
+    /// `NotCompleted` (timed out), `Corrupted`.
     pub fn wait_timeout(&self, timeout: Duration) -> Result<&T, OnceError> {
         self.wait_until(Deadline::after(timeout))
     }
 
-    /// [`wait`](OnceValue::wait), until `deadline` at most.
+    /// Like [`wait`](OnceValue::wait), but blocks until `deadline` at the latest.
     ///
     /// # Errors
     ///
-    /// As [`wait_timeout`](OnceValue::wait_timeout).
+    /// Those of [`wait_timeout`](OnceValue::wait_timeout).
     pub fn wait_deadline(&self, deadline: Instant) -> Result<&T, OnceError> {
         self.wait_until(Deadline::at(deadline))
     }
@@ -246,7 +221,8 @@ impl<T: Message> OnceValue<T> {
         self.there()
     }
 
-    /// The value; sets it to what `f` gives if nobody has. Waits if somebody else is doing that.
+    /// Returns the value. If it has not been set, sets it to the result of `f`. Blocks while
+    /// another participant does that.
     ///
     /// # Errors
     ///
@@ -256,7 +232,8 @@ impl<T: Message> OnceValue<T> {
         self.get_or_try_init(|| Ok(f()))
     }
 
-    /// Likewise, with an `f` that may fail: then the value is not set, and the next one may try.
+    /// Like [`get_or_init`](OnceValue::get_or_init), with an `f` that can fail. Then the value is
+    /// not set, and the next caller may try.
     ///
     /// # Errors
     ///
@@ -266,30 +243,32 @@ impl<T: Message> OnceValue<T> {
         self.init_until(Deadline::Never, f)
     }
 
-    /// [`get_or_init`](OnceValue::get_or_init) without waiting for others.
+    /// Like [`get_or_init`](OnceValue::get_or_init), but does not block for others.
     ///
     /// # Errors
     ///
-    /// `NotCompleted` (somebody else is at it), and those of [`get_or_init`](OnceValue::get_or_init).
+    /// `NotCompleted` (another participant is setting it), and those of
+    /// [`get_or_init`](OnceValue::get_or_init).
     pub fn try_get_or_init(&self, f: impl FnOnce() -> T) -> Result<&T, OnceError> {
         self.init_until(Deadline::At(0), || Ok(f()))
     }
 
-    /// [`get_or_init`](OnceValue::get_or_init), waiting for others for `timeout` at most. How long `f` takes is its own
-    /// affair.
+    /// Like [`get_or_init`](OnceValue::get_or_init), but blocks for others for at most `timeout`.
+    /// The time that `f` takes is not limited.
     ///
     /// # Errors
     ///
-    /// As [`try_get_or_init`](OnceValue::try_get_or_init).
+    /// Those of [`try_get_or_init`](OnceValue::try_get_or_init).
     pub fn get_or_init_timeout(&self, timeout: Duration, f: impl FnOnce() -> T) -> Result<&T, OnceError> {
         self.init_until(Deadline::after(timeout), || Ok(f()))
     }
 
-    /// [`get_or_init`](OnceValue::get_or_init), waiting for others until `deadline` at most.
+    /// Like [`get_or_init`](OnceValue::get_or_init), but blocks for others until `deadline` at the
+    /// latest.
     ///
     /// # Errors
     ///
-    /// As [`try_get_or_init`](OnceValue::try_get_or_init).
+    /// Those of [`try_get_or_init`](OnceValue::try_get_or_init).
     pub fn get_or_init_deadline(&self, deadline: Instant, f: impl FnOnce() -> T) -> Result<&T, OnceError> {
         self.init_until(Deadline::at(deadline), || Ok(f()))
     }
@@ -303,7 +282,8 @@ impl<T: Message> OnceValue<T> {
         if !self.state().is_complete() {
             if let Some(initialiser) = begin_in(self.state(), &self.object, deadline)? {
                 let value = f()?;
-                // SAFETY: the object is long enough, and the value belongs to the initialiser, which we are.
+                // SAFETY: the object is long enough, and the value belongs to the initialiser,
+                // which we are.
                 unsafe { message::write(self.value().cast(), value) };
                 initialiser.complete();
             }
@@ -311,7 +291,7 @@ impl<T: Message> OnceValue<T> {
         Ok(self.there()?)
     }
 
-    /// Sets the value. Waits if somebody else is setting it: that one may fail.
+    /// Sets the value. Blocks while another participant is setting it, because that one may fail.
     ///
     /// # Errors
     ///
@@ -320,47 +300,46 @@ impl<T: Message> OnceValue<T> {
         self.set_until(Deadline::Never, value)
     }
 
-    /// Sets the value without waiting for others.
+    /// Sets the value without blocking for others.
     ///
     /// # Errors
     ///
-    /// With the value: `Busy` (somebody else is setting it), and those of [`set`](OnceValue::set).
+    /// With the value: `Busy` (another participant is setting it), and those of
+    /// [`set`](OnceValue::set).
     pub fn try_set(&self, value: T) -> Result<(), SetError<T>> {
         self.set_until(Deadline::At(0), value)
     }
 
-    /// [`set`](OnceValue::set), waiting for others for `timeout` at most.
+    /// Like [`set`](OnceValue::set), but blocks for others for at most `timeout`.
     ///
     /// # Errors
     ///
-    /// As [`try_set`](OnceValue::try_set).
-    pub fn set_timeout(&self, timeout: Duration, value: T) -> Result<(), SetError<T>> {
+    /// Those of [`try_set`](OnceValue::try_set).
+    pub fn set_timeout(&self, value: T, timeout: Duration) -> Result<(), SetError<T>> {
         self.set_until(Deadline::after(timeout), value)
     }
 
-    /// [`set`](OnceValue::set), waiting for others until `deadline` at most.
+    /// Like [`set`](OnceValue::set), but blocks for others until `deadline` at the latest.
     ///
     /// # Errors
     ///
-    /// As [`try_set`](OnceValue::try_set).
-    pub fn set_deadline(&self, deadline: Instant, value: T) -> Result<(), SetError<T>> {
+    /// Those of [`try_set`](OnceValue::try_set).
+    pub fn set_deadline(&self, value: T, deadline: Instant) -> Result<(), SetError<T>> {
         self.set_until(Deadline::at(deadline), value)
     }
 
     fn set_until(&self, deadline: Deadline, value: T) -> Result<(), SetError<T>> {
         match begin_in(self.state(), &self.object, deadline) {
             Ok(Some(initialiser)) => {
-                // SAFETY: the object is long enough, and the value belongs to the initialiser, which we are.
+                // SAFETY: the object is long enough, and the value belongs to the initialiser,
+                // which we are.
                 unsafe { message::write(self.value().cast(), value) };
                 initialiser.complete();
                 Ok(())
             }
             Ok(None) => Err(SetError::AlreadySet(value)),
-            Err(OnceError::NotInThisProcess) => Err(SetError::NotInThisProcess(value)),
-            Err(_) => {
-                self.object.miss();
-                Err(SetError::Busy(value))
-            }
+            Err(OnceError::NotInThisProcess(refusal)) => Err(SetError::NotInThisProcess(value, refusal)),
+            Err(_) => Err(SetError::Busy(value)),
         }
     }
 }

@@ -1,16 +1,17 @@
-//! The value of a readers-writer lock, for those who are in.
+//! The guards of a readers-writer lock.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 use super::handle::RwLock;
 use crate::message::Message;
-use crate::owner::OwnerId;
+use crate::segment::owner::OwnerId;
 use crate::sys::fork;
 
-/// The value of a [`RwLock`], for one of many readers; they keep writers out until it is dropped.
+/// The guard of a reader of a [`RwLock`]. It dereferences to the value and keeps writers out until
+/// it is dropped.
 ///
-/// A forked child that has a copy of it holds nothing: there, dropping it does nothing.
+/// A copy in a forked child holds nothing, and dropping it there does nothing.
 #[must_use = "the lock is released when the guard is dropped"]
 pub struct RwLockReadGuard<'a, T: Message> {
     lock: &'a RwLock<T>,
@@ -24,7 +25,7 @@ impl<'a, T: Message> RwLockReadGuard<'a, T> {
         RwLockReadGuard { lock, me, epoch: fork::epoch() }
     }
 
-    /// The lock that it is of.
+    /// Returns the lock of the guard.
     pub fn lock(guard: &RwLockReadGuard<'a, T>) -> &'a RwLock<T> {
         guard.lock
     }
@@ -44,20 +45,22 @@ impl<T: Message> Deref for RwLockReadGuard<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: nobody writes until we leave, which needs `self`; the lock guards a valid T (see RwLock::reading), aligned.
+        // SAFETY: nobody writes until we leave, which needs `self`. The lock guards a valid,
+        // aligned T (see RwLock::reading).
         unsafe { &*self.lock.value() }
     }
 }
 
-/// The value of a [`RwLock`], for the only one who is in; everybody is kept out until it is dropped.
+/// The guard of the writer of a [`RwLock`]. It dereferences to the value and keeps readers and
+/// other writers out until it is dropped.
 ///
-/// A forked child that has a copy of it holds nothing: there, dropping it does nothing.
+/// A copy in a forked child holds nothing, and dropping it there does nothing.
 #[must_use = "the lock is released when the guard is dropped"]
 pub struct RwLockWriteGuard<'a, T: Message> {
     lock: &'a RwLock<T>,
     me: OwnerId,
     epoch: u32,
-    /// A panic that was going on before does not poison.
+    /// A panic that was already under way does not poison.
     was_panicking: bool,
 }
 
@@ -67,13 +70,13 @@ impl<'a, T: Message> RwLockWriteGuard<'a, T> {
         RwLockWriteGuard { lock, me, epoch: fork::epoch(), was_panicking: std::thread::panicking() }
     }
 
-    /// Says that the value is consistent, whatever a writer before did when it died: from now on nobody gets `OwnerDied` for
-    /// that any more.
+    /// Marks the value as consistent after a death. From now on no caller gets `OwnerDied` for that
+    /// death.
     pub fn mark_consistent(guard: &mut RwLockWriteGuard<'a, T>) {
         guard.lock.shared().mark_consistent();
     }
 
-    /// The lock that it is of.
+    /// Returns the lock of the guard.
     pub fn lock(guard: &RwLockWriteGuard<'a, T>) -> &'a RwLock<T> {
         guard.lock
     }
@@ -98,8 +101,8 @@ impl<T: Message> Deref for RwLockWriteGuard<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: nobody else is in until we leave, which needs `self`; the lock guards a valid T (see RwLock::writing and
-        // reset), aligned.
+        // SAFETY: nobody else is in until we leave, which needs `self`. The lock guards a valid,
+        // aligned T (see RwLock::writing and reset).
         unsafe { &*self.lock.value() }
     }
 }

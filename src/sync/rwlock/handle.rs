@@ -1,47 +1,51 @@
-//! The handle: `RwLock<T>`, the value behind the lock, and what can be seen of it.
+//! The handle: `RwLock<T>`, the value behind the lock, and the observers.
 
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
 use super::guard::{RwLockReadGuard, RwLockWriteGuard};
-use super::{Admitted, Shared};
-use crate::kind::Kind;
 use crate::message::{self, Message};
-use crate::object::ObjectRef;
-use crate::owner::OwnerId;
-use crate::place::{Origin, Place, Shape};
+use crate::registry::Kind;
+use crate::segment::object::{Object, ObjectRef};
+use crate::segment::owner::OwnerId;
+use crate::segment::verbs::verbs;
 use crate::sync::error::LockError;
+use crate::sync::rwlock::state::{Admitted, Shared};
 use crate::sys::clock::Deadline;
-use crate::{Error, ErrorKind, Result};
+use crate::Result;
 
-/// What reading gives.
+/// The result of locking for reading.
 type Reading<'a, T> = Result<RwLockReadGuard<'a, T>, LockError<RwLockReadGuard<'a, T>>>;
-/// What writing gives.
+/// The result of locking for writing.
 type Writing<'a, T> = Result<RwLockWriteGuard<'a, T>, LockError<RwLockWriteGuard<'a, T>>>;
 
-/// A value that many may look at, or one at a time may change, of any number of processes and threads.
+/// A readers-writer lock around a value, shared by any number of processes and threads.
 ///
-/// For what is read much more often than written: readers of different processes share no memory that any of them writes, so
-/// they do not slow each other down, and a writer looks at one cache line of each process that ever read. The lock takes 64
-/// KiB of memory for that, beside the value. Otherwise a [`Mutex`](crate::Mutex) is smaller, and faster to change.
+/// It is for values that are read much more often than written. Readers of different processes
+/// write to different cache lines, so they do not slow each other down. A writer reads one cache
+/// line of each process that ever read. This takes 64 KiB of memory per lock, beside the value.
+/// Otherwise a [`Mutex`](crate::Mutex) is smaller, and faster to change.
 ///
-/// Writers come first: as soon as one asks, no new reader gets in, and it waits only for those inside. So an endless stream
-/// of writers can starve readers, but readers never a writer. When a writer leaves, one waiting writer and all waiting
-/// readers are woken, and who comes first is in: there is no queue.
+/// Writers come first. As soon as a writer asks for the lock, no new reader gets in, and the writer
+/// only waits for the readers inside. So an endless stream of writers can starve readers, but
+/// readers never starve a writer. When a writer leaves, it wakes one waiting writer and all waiting
+/// readers. Unfair: there is no queue, and the first to arrive gets the lock.
 ///
-/// Not recursive: a thread that asks to write while it reads waits for itself; and one that asks to read while it reads may
-/// do so too, namely if somebody asked to write in between. Guards may be sent to other threads; an upgrade from reading
-/// to writing does not exist.
+/// Not reentrant. A thread that locks for writing while it reads deadlocks. A thread that locks for
+/// reading while it reads deadlocks too if a writer asked for the lock in between. A read lock
+/// cannot be upgraded to a write lock. Guards may be sent to other threads.
 ///
-/// Poisoned by the panic of a writer as std's. A reader that dies leaves nothing behind. A writer that dies may leave the
-/// value half-written: all who come after it, readers too, get their guard inside of [`LockError::OwnerDied`], until a
-/// writer has repaired the value and [said so](RwLockWriteGuard::mark_consistent). A process that is stopped is not dead,
-/// and keeps what it has; one that is stopped while it asks counts as one who waits, and a writer who waits keeps
-/// new readers out.
+/// A panic of a writer poisons it, as in std. A reader that dies leaves nothing behind. A writer
+/// that dies may leave the value half-written: all later readers and writers get their guard inside
+/// [`LockError::OwnerDied`], until a writer has repaired the value and
+/// [marked it consistent](RwLockWriteGuard::mark_consistent). A process that is stopped is not
+/// dead, and keeps the lock. A process that is stopped while it asks for the lock is a waiter, and
+/// a waiting writer keeps new readers out.
 ///
-/// Reading and writing without contention makes no system call. Clone it for threads (or share it: it is `Sync`), give
-/// it to a child process, or open it by name.
+/// Locking without contention makes no system call. Share it between threads by reference or by
+/// cloning it, pass it to a child process, or open it by name. The smallest program is
+/// `examples/rwlock.rs`.
 ///
 /// # Examples
 ///
@@ -61,7 +65,7 @@ type Writing<'a, T> = Result<RwLockWriteGuard<'a, T>, LockError<RwLockWriteGuard
 /// # }
 /// ```
 ///
-/// By name, between processes that know nothing of each other:
+/// By name, between unrelated processes:
 ///
 /// ```
 /// use pagemate::RwLock;
@@ -81,108 +85,77 @@ pub struct RwLock<T: Message> {
     _value: PhantomData<fn(T) -> T>,
 }
 
+impl<T: Message> Object for RwLock<T> {
+    const KIND: Kind = Kind::RwLock;
+    const LEN: usize = Self::OFFSET + size_of::<T>();
+    type Initial = T;
+
+    fn schema() -> String {
+        T::schema().to_string()
+    }
+
+    unsafe fn init(base: *mut u8, value: &T) {
+        // SAFETY: as the caller promises; the value has room at its offset.
+        unsafe { message::write(base.add(Self::OFFSET), *value) }
+    }
+
+    fn attach(object: ObjectRef) -> Result<RwLock<T>> {
+        let () = T::CHECKED;
+        Ok(RwLock { object, _value: PhantomData })
+    }
+
+    fn object(&self) -> &ObjectRef {
+        &self.object
+    }
+}
+
 impl<T: Message> RwLock<T> {
     const OFFSET: usize = {
         assert!(align_of::<T>() <= 128, "values aligned to more than 128 bytes do not fit into objects");
         size_of::<Shared>()
     };
 
-    fn shape() -> Shape {
-        Shape { kind: Kind::RwLock, schema: T::schema().to_string(), len: Self::OFFSET + size_of::<T>() }
-    }
-
-    fn init(value: T) -> impl Fn(*mut u8) {
-        // SAFETY: an object of this shape, zeroed and aligned, that nobody else can see.
-        move |base| unsafe { message::write(base.add(Self::OFFSET), value) }
-    }
-
-    /// A lock that only handles lead to: clone it, or give it to a child process.
-    ///
-    /// # Errors
-    ///
-    /// `OutOfMemory`, `System` (too many open files).
-    pub fn new(value: T) -> Result<RwLock<T>> {
-        RwLock::from_object(Place::anonymous(&Self::shape(), Self::init(value))?)
-    }
-
-    /// Creates the lock. Fails if something is there already.
-    ///
-    /// # Errors
-    ///
-    /// `AlreadyExists`, `InvalidInput` (the name), `OutOfMemory`, `PermissionDenied`, `Unsupported`.
-    pub fn create(place: impl Into<Place>, value: T) -> Result<RwLock<T>> {
-        RwLock::from_object(place.into().create(&Self::shape(), Self::init(value))?)
-    }
-
-    /// Opens an existing lock.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound`, `TypeMismatch` (it is something else, or of another value), `PermissionDenied`, `VersionMismatch`,
-    /// `Corrupted`.
-    pub fn open(place: impl Into<Place>) -> Result<RwLock<T>> {
-        RwLock::from_object(place.into().open(Kind::RwLock, &T::schema().to_string())?)
-    }
-
-    /// Opens the lock or, if there is none, creates it with `value`; says which.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`open`](RwLock::open) and [`create`](RwLock::create), and `Busy`.
-    pub fn open_or_create(place: impl Into<Place>, value: T) -> Result<(RwLock<T>, Origin)> {
-        let (object, origin) = place.into().open_or_create(&Self::shape(), Self::init(value))?;
-        Ok((RwLock::from_object(object)?, origin))
-    }
-
-    pub(crate) fn from_object(object: ObjectRef) -> Result<RwLock<T>> {
-        let () = T::CHECKED;
-        if object.len() < Self::OFFSET + size_of::<T>() {
-            return Err(Error::new(ErrorKind::Corrupted, "the readers-writer lock's record is too short"));
-        }
-        Ok(RwLock { object, _value: PhantomData })
-    }
-
-    pub(crate) fn object(&self) -> &ObjectRef {
-        &self.object
-    }
+    verbs!(RwLock<T>: "a" "lock" (value: T), with "around `value`", mismatch "another type of value");
 
     #[inline]
     pub(super) fn shared(&self) -> &Shared {
-        // SAFETY: the object is aligned to 128 and longer than a Shared (checked in from_object), stays mapped as long as
-        // `object` lives, and any bytes are a Shared, which is atomics.
+        // SAFETY: the object is aligned to 128 and longer than a Shared (checked in from_object).
+        // It stays mapped as long as `object` lives, and any bytes are a Shared, which consists of
+        // atomics.
         unsafe { &*self.object.base().cast::<Shared>() }
     }
 
-    /// Where the value is. A pointer only: who uses it says why it may.
+    /// Returns where the value is stored. Only a pointer: each use says why it is allowed.
     #[inline]
     pub(super) fn value(&self) -> *mut T {
         self.object.base().wrapping_add(Self::OFFSET).cast()
     }
 
-    /// Whether those who are in the way are alive: the end of a waiter's slice.
+    /// Runs at the end of a waiter's slice: checks whether the participants in the way are alive.
     fn tend(&self) {
         self.object.tend();
         self.shared().expel(|id| self.object.is_alive(id));
     }
 
-    /// Waits until no writer is in or asks to be, and reads.
+    /// Blocks until no writer is in or asks to be, and locks for reading.
     ///
     /// # Errors
     ///
-    /// With the guard: `OwnerDied`, `Poisoned`. Without: `Corrupted` (see [`reset`](RwLock::reset)), `NotInThisProcess`.
+    /// With the guard: `OwnerDied`, `Poisoned`. Without: `Corrupted` (see
+    /// [`reset`](RwLock::reset)), `NotInThisProcess`.
     #[inline]
     pub fn read(&self) -> Result<RwLockReadGuard<'_, T>, LockError<RwLockReadGuard<'_, T>>> {
         self.read_until(Deadline::Never)
     }
 
-    /// Reads, if no writer is in or asks to be.
+    /// Locks for reading, if no writer is in or asks to be. Never blocks.
     ///
     /// # Errors
     ///
     /// `NotAcquired`, and those of [`read`](RwLock::read).
     #[inline]
     pub fn try_read(&self) -> Result<RwLockReadGuard<'_, T>, LockError<RwLockReadGuard<'_, T>>> {
-        let me = self.object.owner().map_err(|_| LockError::NotInThisProcess)?;
+        let me = self.object.owner().map_err(|error| LockError::NotInThisProcess(error.refusal()))?;
         match self.shared().try_read(me) {
             Some(admitted) => self.reading(me, admitted),
             None => {
@@ -192,11 +165,11 @@ impl<T: Message> RwLock<T> {
         }
     }
 
-    /// [`read`](RwLock::read), for `timeout` at most.
+    /// Like [`read`](RwLock::read), but blocks for at most `timeout`.
     ///
     /// # Errors
     ///
-    /// As [`try_read`](RwLock::try_read).
+    /// Those of [`try_read`](RwLock::try_read).
     pub fn read_timeout(
         &self,
         timeout: Duration,
@@ -204,11 +177,11 @@ impl<T: Message> RwLock<T> {
         self.read_until(Deadline::after(timeout))
     }
 
-    /// [`read`](RwLock::read), until `deadline` at most.
+    /// Like [`read`](RwLock::read), but blocks until `deadline` at the latest.
     ///
     /// # Errors
     ///
-    /// As [`try_read`](RwLock::try_read).
+    /// Those of [`try_read`](RwLock::try_read).
     pub fn read_deadline(
         &self,
         deadline: Instant,
@@ -218,7 +191,7 @@ impl<T: Message> RwLock<T> {
 
     #[inline]
     fn read_until(&self, deadline: Deadline) -> Reading<'_, T> {
-        let me = self.object.owner().map_err(|_| LockError::NotInThisProcess)?;
+        let me = self.object.owner().map_err(|error| LockError::NotInThisProcess(error.refusal()))?;
         let shared = self.shared();
         match shared.try_read(me).or_else(|| shared.read(me, deadline, || self.tend())) {
             Some(admitted) => self.reading(me, admitted),
@@ -232,24 +205,26 @@ impl<T: Message> RwLock<T> {
         self.verdict(admitted, guard)
     }
 
-    /// Waits until nobody else is in, and writes.
+    /// Blocks until nobody else is in, and locks for writing.
     ///
     /// # Errors
     ///
-    /// With the guard: `OwnerDied`, `Poisoned`. Without: `Corrupted` (see [`reset`](RwLock::reset)), `NotInThisProcess`.
+    /// With the guard: `OwnerDied`, `Poisoned`. Without: `Corrupted` (see
+    /// [`reset`](RwLock::reset)), `NotInThisProcess`.
     #[inline]
     pub fn write(&self) -> Result<RwLockWriteGuard<'_, T>, LockError<RwLockWriteGuard<'_, T>>> {
         self.write_until(Deadline::Never)
     }
 
-    /// Writes, if nobody is in, and nobody looks at this moment whether it may read.
+    /// Locks for writing, if nobody is in. Never blocks. Can also fail while a reader checks at the
+    /// same moment whether it may enter.
     ///
     /// # Errors
     ///
     /// `NotAcquired`, and those of [`write`](RwLock::write).
     #[inline]
     pub fn try_write(&self) -> Result<RwLockWriteGuard<'_, T>, LockError<RwLockWriteGuard<'_, T>>> {
-        let me = self.object.owner().map_err(|_| LockError::NotInThisProcess)?;
+        let me = self.object.owner().map_err(|error| LockError::NotInThisProcess(error.refusal()))?;
         match self.shared().try_write(me) {
             Some(admitted) => self.writing(me, admitted),
             None => {
@@ -259,11 +234,11 @@ impl<T: Message> RwLock<T> {
         }
     }
 
-    /// [`write`](RwLock::write), for `timeout` at most.
+    /// Like [`write`](RwLock::write), but blocks for at most `timeout`.
     ///
     /// # Errors
     ///
-    /// As [`try_write`](RwLock::try_write).
+    /// Those of [`try_write`](RwLock::try_write).
     pub fn write_timeout(
         &self,
         timeout: Duration,
@@ -271,11 +246,11 @@ impl<T: Message> RwLock<T> {
         self.write_until(Deadline::after(timeout))
     }
 
-    /// [`write`](RwLock::write), until `deadline` at most.
+    /// Like [`write`](RwLock::write), but blocks until `deadline` at the latest.
     ///
     /// # Errors
     ///
-    /// As [`try_write`](RwLock::try_write).
+    /// Those of [`try_write`](RwLock::try_write).
     pub fn write_deadline(
         &self,
         deadline: Instant,
@@ -285,7 +260,7 @@ impl<T: Message> RwLock<T> {
 
     #[inline]
     fn write_until(&self, deadline: Deadline) -> Writing<'_, T> {
-        let me = self.object.owner().map_err(|_| LockError::NotInThisProcess)?;
+        let me = self.object.owner().map_err(|error| LockError::NotInThisProcess(error.refusal()))?;
         let shared = self.shared();
         match shared.try_write(me).or_else(|| shared.write(me, deadline, || self.tend())) {
             Some(admitted) => self.writing(me, admitted),
@@ -299,10 +274,10 @@ impl<T: Message> RwLock<T> {
         self.verdict(admitted, guard)
     }
 
-    /// The guard, and what there is to know about the value.
+    /// Returns the guard, with what is known about the value.
     #[inline]
     fn verdict<G>(&self, admitted: Admitted, guard: G) -> Result<G, LockError<G>> {
-        // SAFETY: whoever has a guard is in, so the value can be read.
+        // SAFETY: the holder of a guard is in, so the value can be read.
         if !unsafe { message::is_valid::<T>(self.value().cast()) } {
             return Err(LockError::Corrupted);
         }
@@ -315,8 +290,11 @@ impl<T: Message> RwLock<T> {
         Ok(guard)
     }
 
-    /// Waits until nobody else is in and puts `value` in the place of whatever is there, valid or not; forgets deaths and
-    /// panics. What helps when a process died while it wrote a value of which not every bit pattern is valid.
+    /// Locks for writing and overwrites the value, whether it is valid or not. Also clears the mark
+    /// of a death and the poison.
+    ///
+    /// Use it after [`LockError::Corrupted`]: a process died while it wrote a value of a type for
+    /// which not every bit pattern is valid.
     ///
     /// ```
     /// # fn main() -> pagemate::Result<()> {
@@ -330,7 +308,7 @@ impl<T: Message> RwLock<T> {
     ///
     /// `NotInThisProcess`.
     pub fn reset(&self, value: T) -> Result<RwLockWriteGuard<'_, T>, LockError<RwLockWriteGuard<'_, T>>> {
-        let me = self.object.owner().map_err(|_| LockError::NotInThisProcess)?;
+        let me = self.object.owner().map_err(|error| LockError::NotInThisProcess(error.refusal()))?;
         let Some(_) = self.shared().write(me, Deadline::Never, || self.tend()) else {
             return Err(LockError::NotAcquired);
         };
@@ -342,23 +320,26 @@ impl<T: Message> RwLock<T> {
         Ok(guard)
     }
 
-    /// Whether a writer is in, or asks to be. May change at any moment, but if the caller is in.
+    /// Returns true if a writer is in, or asks to be. The answer may be out of date at once, unless
+    /// the caller is in.
     pub fn is_write_locked(&self) -> bool {
-        self.shared().writer().is_some()
+        self.object.is_hindered(self.shared().writer().is_some())
     }
 
-    /// How many readers are in, of all processes. May count some that only look whether they may; may change at any moment.
+    /// Returns the number of readers inside, in all processes. May include readers that only check
+    /// whether they may enter. The answer may be out of date at once.
     pub fn reader_count(&self) -> u64 {
         self.shared().reader_count()
     }
 
-    /// Whether a thread panicked while it wrote, and nobody has [cleared](RwLock::clear_poison) that.
+    /// Returns true if a thread panicked while it wrote, and nobody has
+    /// [cleared the poison](RwLock::clear_poison) since.
     #[inline]
     pub fn is_poisoned(&self) -> bool {
         self.shared().is_poisoned()
     }
 
-    /// Says that the panic has left nothing behind that matters. Call it while you write, or are sure without.
+    /// Clears the poison. Call it while you write, or if you are sure that the value is consistent.
     pub fn clear_poison(&self) {
         self.shared().set_poisoned(false);
     }
@@ -378,20 +359,21 @@ impl<T: Message> fmt::Debug for RwLock<T> {
     }
 }
 
-/// The memory side of the lock at `base`, if it is long enough for one.
+/// Returns the memory side of the lock at `base`, if `len` is long enough for one.
 fn shared_at<'a>(base: *const u8, len: usize) -> Option<&'a Shared> {
-    // SAFETY: objects are mapped as long as somebody looks at them, and aligned to 128; any bytes are a Shared.
+    // SAFETY: objects are mapped while they are inspected, and aligned to 128; any bytes are a
+    // Shared.
     (len >= size_of::<Shared>()).then(|| unsafe { &*base.cast::<Shared>() })
 }
 
-/// Takes the lock from `dead`.
+/// Frees the lock from `dead`.
 pub(crate) fn recover(base: *mut u8, len: usize, dead: OwnerId) {
     if let Some(shared) = shared_at(base, len) {
         shared.recover(dead);
     }
 }
 
-/// What `pagemate show` says about a readers-writer lock.
+/// Returns what `pagemate show` prints about a readers-writer lock.
 pub(crate) fn describe(base: *const u8, len: usize) -> Vec<(&'static str, String)> {
     let Some(shared) = shared_at(base, len) else { return Vec::new() };
     let writer =

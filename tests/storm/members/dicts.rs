@@ -1,14 +1,16 @@
-//! Dicts and namespaces: nobody reads half of a value, what was inserted is there, and what was removed is not.
+//! Dicts and namespaces: nobody reads half of a value, inserted keys are present, and removed keys
+//! are not.
 //!
-//! Of a dict all change some keys together, and each worker some alone, of which it so knows what is there:
+//! All workers change the common keys of a dict. Each worker also has keys of its own, so it knows
+//! their values:
 //!
 //! | words | meaning |
 //! |---|---|
-//! | [`DONE`] and key | how often a common key surely was counted up |
-//! | [`DOUBTFUL`] and key | deaths in counting it |
-//! | [`AT`] and slot | which common key the worker is counting up, plus 1 |
-//! | [`OWN`] and slot | for each of its own keys the number that it has, 0: none |
-//! | [`NEW`] and slot | the own key that it is changing, plus 1, and the number that it will have |
+//! | [`DONE`] and key | how often a common key surely was incremented |
+//! | [`DOUBTFUL`] and key | deaths in an increment of it |
+//! | [`AT`] and slot | the common key that the worker is incrementing, plus 1 |
+//! | [`OWN`] and slot | the number of each of its own keys, 0: none |
+//! | [`NEW`] and slot | the own key that it is changing, plus 1, and the new number |
 
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -19,9 +21,9 @@ use crate::desk::{mix, Desk};
 use crate::member::{Member, Recipe};
 use crate::PATIENCE;
 
-/// Keys that all have in common.
+/// The number of common keys.
 const COMMON: usize = 6;
-/// Keys that a worker has alone.
+/// The number of a worker's own keys.
 const KEYS: usize = 8;
 
 const DONE: usize = 0;
@@ -37,7 +39,7 @@ fn whole(key: u64, number: u64) -> Whole {
     std::array::from_fn(|word| if word == 0 { number } else { mix(number ^ mix(key ^ (word as u64) << 56)) })
 }
 
-/// Values of many sizes, so that they change their places.
+/// Returns values of many sizes, so that they move to other blocks.
 fn text(key: u64, number: u64) -> String {
     let word = format!("{number} {:x} ", mix(key ^ number << 20));
     word.repeat(1 + number as usize % 7)
@@ -58,7 +60,7 @@ struct Entries {
     last: [u64; COMMON],
 }
 
-/// Whether it was done. `TimedOut`: somebody in the same part was stopped.
+/// Returns the result, or `None` after `TimedOut`: another writer of the same shard was stopped.
 fn done<T>(desk: &Desk, result: pagemate::Result<T>) -> Option<T> {
     match result {
         Ok(done) => Some(done),
@@ -89,7 +91,7 @@ impl Entries {
         let next = |value: Option<&Whole>| Some(whole(key as u64, value.map_or(0, |value| value[0]) + 1));
         let made = match desk.random.below(4) {
             0 => desk.patient("update", || dict.update(&(key as u64), next)),
-            _ => desk.timed("update", |time| dict.write_timeout(time).update(&(key as u64), next)),
+            _ => desk.timed("update", |time| dict.with_write_timeout(time).update(&(key as u64), next)),
         };
         if let Some(value) = done(desk, made) {
             words[DONE + key].fetch_add(1, SeqCst);
@@ -98,7 +100,7 @@ impl Entries {
         at.store(0, SeqCst);
     }
 
-    /// Changes one of its own keys, or looks whether it has what it should.
+    /// Changes one of its own keys, or checks it.
     fn own(&mut self, desk: &mut Desk) {
         let index = desk.random.below(KEYS as u64) as usize;
         let (key, dict) = (own_key(desk.slot, index), self.texts.clone());
@@ -112,17 +114,17 @@ impl Entries {
         new.store((index as u64 + 1) << 32 | after, SeqCst);
         let found = match (desk.random.below(3), after) {
             (0, 0) => desk.patient("remove", || dict.remove(&key)).map(Some),
-            (_, 0) => desk.timed("remove", |time| dict.write_timeout(time).remove(&key)).map(Some),
+            (_, 0) => desk.timed("remove", |time| dict.with_write_timeout(time).remove(&key)).map(Some),
             (0, _) => desk.patient("insert", || dict.insert(&key, &text(key, after))).map(|is_new| {
                 is_fresh(desk, key, before, is_new);
                 None
             }),
-            _ => desk.timed("insert", |time| dict.write_timeout(time).insert(&key, &text(key, after))).map(
-                |is_new| {
+            _ => desk
+                .timed("insert", |time| dict.with_write_timeout(time).insert(&key, &text(key, after)))
+                .map(|is_new| {
                     is_fresh(desk, key, before, is_new);
                     None
-                },
-            ),
+                }),
         };
         if let Some(found) = done(desk, found) {
             if found.is_some() {
@@ -133,7 +135,7 @@ impl Entries {
         new.store(0, SeqCst);
     }
 
-    /// Its own keys come exactly once while nobody changes them, whatever others do.
+    /// Checks that an iteration returns each of its own keys exactly once, whatever others do.
     fn walk(&mut self, desk: &mut Desk) {
         let texts = self.texts.clone();
         let all = desk.act("iter", || texts.iter().collect::<pagemate::Result<Vec<_>>>());
@@ -159,7 +161,7 @@ fn is_fresh(desk: &Desk, key: u64, before: u64, is_new: bool) {
     }
 }
 
-/// Whether `key` has the number that it must have.
+/// Checks that `key` has its number.
 fn check(desk: &Desk, key: u64, number: u64, found: Option<Option<String>>) {
     let expected = (number != 0).then(|| text(key, number));
     match found {
@@ -194,7 +196,7 @@ impl Member for Entries {
         if let Some(key) = words[AT + slot].swap(0, SeqCst).checked_sub(1) {
             words[DOUBTFUL + key as usize].fetch_add(1, SeqCst);
         }
-        // What it was changing has been changed or not, and stays as it is.
+        // The key that it was changing has its old number or the new one, and keeps it.
         let new = words[NEW + slot].swap(0, SeqCst);
         let Some(index) = (new >> 32).checked_sub(1) else { return };
         let number = &words[OWN + KEYS * slot + index as usize];
@@ -229,23 +231,23 @@ impl Member for Entries {
         for slot in 0..WORKERS {
             for index in 0..KEYS {
                 let (key, number) = (own_key(slot, index), words[OWN + KEYS * slot + index].load(SeqCst));
-                count += u64::from(number != 0);
+                count += usize::from(number != 0);
                 check(desk, key, number, self.texts.get(&key).ok());
             }
         }
-        let (len, walked) = (self.texts.len(), self.texts.iter().count() as u64);
+        let (len, walked) = (self.texts.len(), self.texts.iter().count());
         if walked != count || !len.as_ref().is_ok_and(|len| *len == count) {
             desk.fault(Fault::Broken, format!("{count} entries, {walked} in a walk, and a count of {len:?}"));
         }
-        let emptied = self.texts.write_timeout(PATIENCE).clear();
-        let has_room = emptied.and_then(|()| self.texts.write_timeout(PATIENCE).insert(&1, "one"));
+        let emptied = self.texts.with_write_timeout(PATIENCE).clear();
+        let has_room = emptied.and_then(|()| self.texts.with_write_timeout(PATIENCE).insert(&1, "one"));
         if !has_room.as_ref().is_ok_and(|is_new| *is_new) || self.texts.len().ok() != Some(1) {
             desk.fault(Fault::Stuck, format!("cleared, and an entry inserted: {has_room:?}"));
         }
     }
 }
 
-/// Names that have now a number and now a text; never one with the type of the other.
+/// Names whose values change between a number and a text, and never have the type of the other.
 struct Names(Namespace);
 
 impl Member for Names {

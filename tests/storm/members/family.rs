@@ -1,14 +1,16 @@
-//! Children of the workers, and theirs: each gives what it should, and none outlives a parent that it belongs to.
+//! Children of the workers, and their children: each returns the right result, and no daemon
+//! outlives its parent.
 //!
 //! | words | meaning |
 //! |---|---|
 //! | [`NEXT`] | the next line |
-//! | [`LINES`] and line | the process id of a daemon that may still be there |
+//! | [`LINES`] and line | the process id of a daemon that may still exist |
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
-use pagemate::{Event, JoinError, Process, WaitSet};
+use pagemate::process::JoinError;
+use pagemate::{Event, Process, WaitSet};
 
 use crate::board::{Board, Fault, MEMBER_WORDS};
 use crate::desk::{mix, Desk};
@@ -18,23 +20,23 @@ use crate::PATIENCE;
 const NEXT: usize = 0;
 const LINES: usize = 64;
 
-/// What a child does.
+/// The tasks of a child.
 const GIVE: u64 = 0;
 const EXIT: u64 = 1;
 const ASK_A_CHILD: u64 = 2;
 const WAIT: u64 = 3;
 const WAYS: u64 = 4;
 
-/// A child that exits does so with this code.
+/// The exit code of a child that exits.
 const CODE: i32 = 43;
 
 struct Family(Event);
 
-/// The board, the member, the line, what to do, a number, and what to wait for.
+/// The board, the member, the line, the task, a number, and an event to wait for.
 type Errand = (String, u64, u64, u64, u64, Event);
 
 fn errand((board, member, line, way, number, go): Errand) -> u64 {
-    // A daemon's line says that it is there before it does anything else.
+    // A daemon first records its process id in its line.
     let Some(open) = Board::open(&board) else { return 0 };
     if let Some(line) = open.member(member as usize).get(line as usize) {
         line.store(u64::from(std::process::id()), SeqCst);
@@ -56,17 +58,17 @@ fn errand((board, member, line, way, number, go): Errand) -> u64 {
 
 impl Member for Family {
     fn step(&mut self, desk: &mut Desk) {
-        // Costly, and steps come several in a row.
+        // This is costly, and several steps follow each other.
         if !desk.random.one_in(8) {
             return;
         }
         let (way, number) = (desk.random.below(WAYS), desk.random.below(1 << 40));
-        // Two lines: a child may have a child.
+        // Two lines, because a child may have a child.
         let line = LINES + desk.words()[NEXT].fetch_add(2, SeqCst) as usize;
         if line + 1 >= MEMBER_WORDS {
             return;
         }
-        // One that is given by its name, or one that has none.
+        // An event that the child opens by its name, or one without a name.
         let go = if way == WAIT { Event::new() } else { Ok(self.0.clone()) };
         let Ok(go) = go else { return desk.fault(Fault::Broken, format!("an event: {go:?}")) };
         let here =
@@ -77,7 +79,7 @@ impl Member for Family {
             Err(error) => return desk.fault(Fault::Broken, format!("spawn: {error}")),
         };
         if desk.random.one_in(4) {
-            // Dropped, it ends by itself, or with this process.
+            // When it is dropped, the child ends by itself or with this process.
             return;
         }
         let is_killed = way == WAIT && desk.random.one_in(2);
@@ -126,7 +128,7 @@ fn is_right(way: u64, is_killed: bool, number: u64, result: &Result<u64, JoinErr
     }
 }
 
-/// Whether the process is there and runs this program.
+/// Returns whether the process exists and runs this program.
 fn is_one_of_us(pid: u64) -> bool {
     let program = |pid: &str| std::fs::read_link(format!("/proc/{pid}/exe")).ok();
     pid != 0 && program(&pid.to_string()).is_some_and(|other| Some(other) == program("self"))

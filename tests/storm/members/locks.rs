@@ -1,18 +1,20 @@
-//! Locks: one holder at a time, who is told if the one before died; and what they guard is whole.
+//! Locks: one holder at a time, an error that reports the death of the holder before, and whole
+//! data.
 
 use std::time::Instant;
 
-use pagemate::{Lock, LockError, Mutex, MutexGuard, RLock, RwLock, RwLockWriteGuard};
+use pagemate::sync::{LockError, MutexGuard, RwLockWriteGuard};
+use pagemate::{Lock, Mutex, ReentrantLock, RwLock};
 
 use crate::board::Fault;
 use crate::desk::Desk;
 use crate::member::{Member, Recipe, Site};
 use crate::PATIENCE;
 
-/// Who holds it, on the board.
+/// The word of the board with the holder.
 const SOLE: usize = 0;
 
-/// A value, and the same in another way: not so while somebody is writing it.
+/// A value and its complement, which agree except while a writer changes them.
 type Pair = [u64; 2];
 const FRESH: Pair = [0, !0];
 
@@ -30,7 +32,7 @@ fn look(desk: &mut Desk, pair: &Pair) {
     }
 }
 
-/// The guard and whether a holder died; nothing if it was not acquired.
+/// Returns the guard and whether a holder died, or `None` if the lock was not acquired.
 fn taken<G>(desk: &Desk, result: Result<G, LockError<G>>) -> Option<(G, bool)> {
     match result {
         Ok(guard) => Some((guard, false)),
@@ -43,7 +45,8 @@ fn taken<G>(desk: &Desk, result: Result<G, LockError<G>>) -> Option<(G, bool)> {
     }
 }
 
-/// At the end every lock can be had, within the time of a slice and a look at who is alive.
+/// Checks at the end that the lock can be acquired, within the time of a slice and a check for the
+/// dead.
 fn can_be_had<G>(
     desk: &mut Desk,
     lock: impl FnOnce(std::time::Duration) -> Result<G, LockError<G>>,
@@ -71,7 +74,7 @@ impl Member for Guarded {
         if !owner_died {
             look(desk, &guard);
         } else if desk.random.one_in(4) {
-            // Leaves the repair to the next one, who must be told as well.
+            // Leaves the repair to the next holder, which must be told as well.
             drop(sole);
             return;
         } else {
@@ -121,7 +124,7 @@ impl Member for Plain {
     }
 }
 
-struct Recursive(RLock);
+struct Recursive(ReentrantLock);
 
 impl Member for Recursive {
     fn step(&mut self, desk: &mut Desk) {
@@ -216,8 +219,8 @@ pub const RECIPES: &[Recipe] = &[
         join: |site, name| Ok(Box::new(Plain(Lock::open_or_create(site.segment.at(name))?.0))),
     },
     Recipe {
-        name: "recursive lock",
-        join: |site, name| Ok(Box::new(Recursive(RLock::open_or_create(site.segment.at(name))?.0))),
+        name: "reentrant lock",
+        join: |site, name| Ok(Box::new(Recursive(ReentrantLock::open_or_create(site.segment.at(name))?.0))),
     },
     Recipe {
         name: "readers-writer lock",

@@ -1,16 +1,17 @@
-//! Bounded semaphores, barriers, and what is initialised once.
+//! Bounded semaphores, barriers, and objects that initialise once.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use pagemate::{Barrier, BarrierError, BoundedSemaphore, LockError, Once, OnceError, OnceValue, Permit};
+use pagemate::sync::{BarrierError, LockError, OnceError, Permit};
+use pagemate::{Barrier, BoundedSemaphore, Once, OnceValue};
 
 use crate::board::{Fault, WORKERS};
 use crate::desk::{mix, Desk};
 use crate::member::{Member, Recipe, Site};
 use crate::PATIENCE;
 
-/// Permits that come back from the dead. The board says who surely holds one.
+/// Permits that come back from the dead. The board has the workers that surely hold one.
 struct Permits(BoundedSemaphore);
 
 const PERMITS: u32 = 3;
@@ -71,7 +72,7 @@ impl Member for Permits {
     }
 }
 
-/// A barrier of two, which breaks whenever one does not come in time.
+/// A barrier of two, which breaks whenever a party is late.
 struct Door(Barrier);
 
 impl Member for Door {
@@ -106,7 +107,7 @@ impl Member for Door {
     }
 }
 
-/// A number that one of all decides, and all others find.
+/// A number that one worker decides and all others read.
 struct Fixed {
     value: OnceValue<[u64; 3]>,
     seen: Option<u64>,
@@ -144,7 +145,8 @@ impl Member for Fixed {
     }
 }
 
-/// Something is done once, and then the next thing. The board has for each thing who is at it, and how often it was done.
+/// Jobs that are each done once, one after the other. The board has for each job the worker that
+/// does it, and how often it was done.
 struct Works {
     site: Site,
     name: &'static str,
@@ -152,7 +154,7 @@ struct Works {
     once: Once,
 }
 
-/// Things that are done in a round, at most.
+/// The largest number of jobs in a round.
 const WORKS: usize = 200;
 const AT_IT: usize = 1;
 const DONE: usize = AT_IT + WORKS;
@@ -162,7 +164,7 @@ impl Works {
         Ok(Once::open_or_create(site.segment.at(format!("{name}.{number}")))?.0)
     }
 
-    /// Has the thing of this number.
+    /// Turns to the job of this number.
     fn turn_to(&mut self, desk: &Desk, number: usize) {
         match Works::open(&self.site, self.name, number) {
             Ok(once) => (self.once, self.number) = (once, number),
@@ -170,7 +172,7 @@ impl Works {
         }
     }
 
-    /// It is complete, says the library.
+    /// Checks a job that is complete, as the library says.
     fn look(&self, desk: &Desk) {
         if desk.words()[DONE + self.number].load(SeqCst) == 0 {
             desk.fault(Fault::Broken, format!("{} is complete, and nobody has done it", self.number));
@@ -197,7 +199,7 @@ impl Member for Works {
                 let sole = desk.hold(&words[AT_IT + self.number], is_after_failure);
                 desk.dawdle();
                 if !desk.random.one_in(64) {
-                    // It gives up, and the next one is told.
+                    // It abandons, and the next worker is told.
                     drop(sole);
                     return desk.act("give up", || drop(initialiser));
                 }
@@ -209,7 +211,7 @@ impl Member for Works {
             }
             Ok(None) => {
                 self.look(desk);
-                // Some stay behind for a while, and look at what is complete already.
+                // Some workers stay at the old job for a while, and check it again.
                 if desk.random.one_in(256) && self.number + 1 < WORKS {
                     self.turn_to(desk, self.number + 1);
                 }
@@ -227,7 +229,8 @@ impl Member for Works {
             self.turn_to(desk, number);
             match self.once.begin_timeout(PATIENCE) {
                 Ok(None) => self.look(desk),
-                // Its last doer died between the line on the board and the end.
+                // The last worker died after it had recorded the job as done and before it
+                // completed it.
                 Ok(Some(initialiser)) if initialiser.is_after_failure() => initialiser.complete(),
                 Ok(Some(_)) => desk.fault(Fault::Lost, format!("{number} was done, and is to be done again")),
                 Err(error) => desk.fault(Fault::Stuck, format!("{number}: {error}")),

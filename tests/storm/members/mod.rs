@@ -1,4 +1,4 @@
-//! All that takes part: a line for each file.
+//! All members of the storm, one line for each file.
 
 mod dicts;
 mod family;

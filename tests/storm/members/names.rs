@@ -1,37 +1,43 @@
-//! Names that come and go: rings and pipes of their own, which one process creates and another one opens.
+//! Names that come and go: rings and pipes of their own, which one process creates and another one
+//! opens.
 //!
-//! Every worker has one name for a ring and one for a pipe. It creates what it may, sends, and drops it; others open it and
-//! receive. Who dies leaves its name behind, for the next one to replace or open.
+//! Every worker has one name for a ring and one for a pipe. It creates what it may, sends, and
+//! drops it; others open it and receive. A worker that dies leaves its name behind, for the next
+//! one to replace or open.
 
-use pagemate::{Connection, Consumer, ErrorKind, Event, PipeError, Place, Producer, RecvError, SendError};
+use pagemate::pipe::{Connection, PipeError};
+use pagemate::queue::spsc::{Consumer, Producer};
+use pagemate::queue::{RecvError, SendError};
+use pagemate::{ErrorKind, Event, Place};
 
 use crate::board::Fault;
 use crate::desk::{mix, Desk};
 use crate::member::{Member, Recipe, Site};
 use crate::PATIENCE;
 
-/// Which of a sender's messages it is, who the sender is, and a word that both determine.
+/// The number of the message, its sender, and a word that both determine.
 type Note = [u64; 3];
 
 fn note(number: u64, from: u64) -> Note {
     [number, from, mix(number ^ from << 32)]
 }
 
-/// Workers that have names.
+/// The number of workers that have names.
 const NAMES: u64 = 4;
-/// The one name that all have in common.
+/// The name that all workers share.
 const COMMON: &str = "common";
 
 struct Names {
     site: Site,
     producer: Option<(Producer<Note>, u64)>,
-    /// With the last message: the next one has the next number.
+    /// The consumer and the last message, whose successor has the next number.
     consumer: Option<(Consumer<Note>, Option<Note>)>,
     sender: Option<(Connection, u64)>,
     receiver: Option<(Connection, Option<Note>)>,
 }
 
-/// What may happen to who opens or creates a name that others use as well.
+/// Returns whether this error may occur when a process opens or creates a name that others use as
+/// well.
 fn is_expected(kind: ErrorKind) -> bool {
     use ErrorKind::{AlreadyExists, Busy, Closed, NotFound, RoleTaken};
     matches!(kind, NotFound | AlreadyExists | Busy | RoleTaken | Closed)
@@ -48,7 +54,7 @@ fn there<T>(desk: &Desk, result: pagemate::Result<T>) -> Option<T> {
     }
 }
 
-/// Looks at the message after `last` on one way.
+/// Checks the message that follows `last` in one direction.
 fn follow(desk: &Desk, last: &mut Option<Note>, message: Note) {
     let [number, from, _] = message;
     if message != note(number, from) {
@@ -125,7 +131,7 @@ impl Names {
             return;
         };
         let message = note(*next, from);
-        // A deadline, since nobody may be there to receive.
+        // With a deadline, because there may be no receiver.
         match desk.timed("pipe: send", |time| sender.send_timeout(&message, time)) {
             Ok(()) => *next += 1,
             Err(PipeError::TimedOut) => {}
@@ -155,7 +161,7 @@ impl Names {
         }
     }
 
-    /// Whoever comes first creates it, and whoever leaves last removes it.
+    /// Opens or creates the common name. The first process creates it, and the last one removes it.
     fn common(&self, desk: &Desk) {
         let place = self.site.file(COMMON);
         let result = desk.act("name: open", || Event::open_or_create(place));
@@ -180,7 +186,7 @@ impl Member for Names {
     }
 
     fn verdict(&mut self, desk: &mut Desk) {
-        // Whatever the dead have left there, a new one can be had.
+        // Whatever the dead have left there, a new one can be created.
         let begin = std::time::Instant::now();
         while self.producer.is_none() && begin.elapsed() < PATIENCE {
             let created = Producer::create(self.place("ring", 0), 1);

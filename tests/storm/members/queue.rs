@@ -1,19 +1,20 @@
-//! Queues: a ledger has a line for each message, and says in the end what became of it.
+//! Queues: a ledger has a line for each message, which tells at the end what became of it.
 //!
 //! | words | meaning |
 //! |---|---|
 //! | [`NEXT`] | the next ticket: the number of a message, and of its line |
-//! | [`GENERATION`] | which queue it is by now, of those that are closed one after another |
-//! | [`MISSING`] | deaths between a receive and the line that says so: so many messages may be missing |
-//! | [`HELD`] | messages that were held at a death: so many may count as lost |
+//! | [`GENERATION`] | the number of the present queue, of those that are closed one after another |
+//! | [`MISSING`] | deaths between a receive and its line: messages that may be missing |
+//! | [`HELD`] | messages that were held at a death: the number that may count as lost |
 //! | [`TAKING`] and slot | not 0: that worker is between a receive and the line |
 //! | [`HOLDING`] and slot | up to [`HOLDS`] tickets plus one that the worker holds in place |
-//! | [`LEDGER`] and ticket | [`BEGUN`], [`SENT`], [`REFUSED`]; how often [`RECEIVED`], and how often it may be [`AGAIN`] |
+//! | [`LEDGER`] and ticket | [`BEGUN`], [`SENT`], [`REFUSED`]; counts of [`RECEIVED`], [`AGAIN`] |
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use pagemate::{Queue, Received, RecvError, SendError};
+use pagemate::queue::{Received, RecvError, SendError};
+use pagemate::Queue;
 
 use crate::board::{Fault, MEMBER_WORDS, WORKERS};
 use crate::desk::{mix, Desk};
@@ -35,7 +36,7 @@ const REFUSED: u64 = 4;
 const RECEIVED: u64 = 1 << 8;
 const AGAIN: u64 = 1 << 32;
 
-/// So many queues are closed in a round, at most.
+/// The largest number of queues that are closed in a round.
 const GENERATIONS: u64 = 100;
 
 /// Ticket, sender, and words that both determine.
@@ -54,7 +55,7 @@ struct Traffic {
     name: &'static str,
     capacity: usize,
     redeliver: bool,
-    /// The queue is closed now and then, and another one takes its place.
+    /// Whether the queue is sometimes closed and replaced by another one.
     closes: bool,
     generation: u64,
     queue: Queue<Letter>,
@@ -76,7 +77,7 @@ impl Traffic {
         Ok(Box::new(Traffic { site, name, capacity, redeliver, closes, generation: 0, queue, last }))
     }
 
-    /// Has the queue of this generation.
+    /// Turns to the queue of this generation.
     fn turn_to(&mut self, desk: &Desk, generation: u64) {
         if generation != self.generation {
             match open(&self.site, self.name, self.capacity, self.redeliver, generation) {
@@ -129,7 +130,7 @@ impl Traffic {
         };
     }
 
-    /// Looks at a message that has been received, and enters it into the ledger.
+    /// Checks a received message, and enters it into the ledger.
     fn enter(&mut self, desk: &Desk, message: &Letter) {
         let [ticket, from, ..] = *message;
         if *message != letter(ticket, from) || from >= WORKERS as u64 {
@@ -153,7 +154,8 @@ impl Traffic {
         let words = desk.words();
         let taking = &words[TAKING + desk.slot];
         let queue = self.queue.clone();
-        // What was received by value is nobody's any more; what is held in place comes back where that was chosen.
+        // A message received by value belongs to nobody any more. One that is held in place comes
+        // back if the queue has redelivery.
         taking.store(1, SeqCst);
         let received = match desk.random.below(5) {
             0 | 1 => desk.act("try_recv", || queue.try_recv()),
@@ -223,12 +225,13 @@ impl Traffic {
         }
     }
 
-    /// Receives what is left, until everything is accounted for; then the queue must take as many messages as it has room for.
+    /// Receives the rest, until everything is accounted for. Then the queue must take `capacity`
+    /// messages.
     fn drain(&mut self, desk: &mut Desk) {
         let begin = Instant::now();
         let mut quiet = 0;
         while quiet < 3 && begin.elapsed() < PATIENCE {
-            // Longer than a slice: what a dead one held comes back meanwhile.
+            // Longer than a slice, so the messages of dead workers come back meanwhile.
             match self.queue.recv_timeout(Duration::from_millis(60)) {
                 Ok(message) => {
                     self.enter(desk, &message);
@@ -258,7 +261,7 @@ fn open(
     generation: u64,
 ) -> pagemate::Result<Queue<Letter>> {
     let place = site.segment.at(format!("{name}.{generation}"));
-    Ok(Queue::options(capacity).redeliver(redeliver).open_or_create(place)?.0)
+    Ok(Queue::builder(capacity).redeliver(redeliver).open_or_create(place)?.0)
 }
 
 /// An error without the message.
@@ -271,7 +274,7 @@ impl<T> Unit for SendError<T> {
         match self {
             SendError::Full(_) => SendError::Full(()),
             SendError::Closed(_) => SendError::Closed(()),
-            SendError::NotInThisProcess(_) => SendError::NotInThisProcess(()),
+            SendError::NotInThisProcess(_, refusal) => SendError::NotInThisProcess((), refusal),
             _ => SendError::Corrupted(()),
         }
     }
@@ -286,7 +289,7 @@ impl Member for Traffic {
                 self.queue.close();
             }
         }
-        // Slightly more receives: empty queues are as interesting as full ones.
+        // Slightly more receives, because empty queues are as interesting as full ones.
         match desk.random.below(100) {
             0..48 => self.send(desk),
             _ => self.receive(desk),

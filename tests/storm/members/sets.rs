@@ -1,16 +1,18 @@
-//! Sets: whoever waits for several things at once is told of each that is ready, and takes nothing that plain waiters miss.
+//! Sets: a process that waits for several things at once learns of each that is ready, and takes no
+//! wake-up from plain waiters.
 //!
-//! A queue, an event and a semaphore, which some make ready, and others wait for in a set or plainly.
+//! Some workers make a queue, an event and a semaphore ready. Others wait for them, in a set or
+//! without one.
 //!
 //! | words | meaning |
 //! |---|---|
 //! | [`NEXT`] | the next ticket: the number of a message, and of its line |
-//! | [`SENT`] | messages that surely were sent |
+//! | [`SENT`] | messages that were surely sent |
 //! | [`TAKES`] | receives that have begun, without those that found nothing |
-//! | [`MISSING`] | deaths in a receive: so many messages may be missing |
-//! | [`RELEASED`], [`ACQUIRED`] | permits that surely were |
+//! | [`MISSING`] | deaths in a receive: the number of messages that may be missing |
+//! | [`RELEASED`], [`ACQUIRED`] | permits that were surely released or acquired |
 //! | [`DOUBTFUL`] | deaths in a release or an acquire |
-//! | [`AT`] and slot | what the worker is at just now: [`TAKING`], [`ACQUIRING`], [`RELEASING`] |
+//! | [`AT`] and slot | the worker's present step: [`TAKING`], [`ACQUIRING`], [`RELEASING`] |
 //! | [`BEGUN`], [`ENDED`] of the event or of the semaphore, and slot | the worker's clears or acquires |
 //! | [`LEDGER`] and ticket | 1: sent; and how often received, times 2 |
 
@@ -18,7 +20,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use pagemate::{Event, Queue, RecvError, Semaphore, SendError, WaitSet};
+use pagemate::queue::{RecvError, SendError};
+use pagemate::{Event, Queue, Semaphore, WaitSet};
 
 use crate::board::{Fault, MEMBER_WORDS, WORKERS};
 use crate::desk::{mix, Desk};
@@ -41,7 +44,7 @@ const TAKING: u64 = 1;
 const ACQUIRING: u64 = 2;
 const RELEASING: u64 = 3;
 
-/// The tokens; those of event and semaphore say which words are theirs.
+/// The tokens. Those of event and semaphore are also the index of their words.
 const EVENT: usize = 0;
 const SEMAPHORE: usize = 1;
 const QUEUE: usize = 7;
@@ -56,21 +59,22 @@ struct Several {
     event: Event,
     semaphore: Semaphore,
     set: WaitSet,
-    /// The other end of a file that is in the set.
+    /// The other end of a socket that is in the set.
     _far: Option<UnixStream>,
 }
 
-/// What was ready before a wait, and must be reported by it if nobody has touched it.
+/// Members that were ready before a wait. The wait must report them if nobody has touched them.
 struct Ready {
     sent: u64,
-    /// The clears and acquires that had begun, if all had ended and it was ready then.
+    /// The number of clears or acquires that had begun, if all of them had ended and the member was
+    /// ready then.
     begun: [Option<u64>; 2],
 }
 
 impl Several {
     fn join(site: &Site, name: &str, has_file: bool) -> pagemate::Result<Box<dyn Member>> {
         let at = |what| site.segment.at(format!("{name}.{what}"));
-        let queue = Queue::options(4).open_or_create(at("queue"))?.0;
+        let queue = Queue::builder(4).open_or_create(at("queue"))?.0;
         let event = Event::open_or_create(at("event"))?.0;
         let semaphore = Semaphore::open_or_create(at("semaphore"), 0)?.0;
         let mut set = WaitSet::new();
@@ -143,8 +147,8 @@ impl Several {
     }
 
     fn release(&self, desk: &mut Desk) {
-        // So many that nobody has come for are enough.
-        if self.semaphore.permits() > 3 {
+        // Three permits that nobody has acquired are enough.
+        if self.semaphore.available() > 3 {
             return;
         }
         let (words, at) = (desk.words(), &desk.words()[AT + desk.slot]);
@@ -162,12 +166,12 @@ impl Several {
             sent: words[SENT].load(SeqCst),
             begun: [
                 event.filter(|_| self.event.is_set()),
-                semaphore.filter(|_| self.semaphore.permits() > 0),
+                semaphore.filter(|_| self.semaphore.available() > 0),
             ],
         }
     }
 
-    /// Waits in the set, looks at what it says, and takes it or leaves it to others.
+    /// Waits in the set, checks the result, and takes what is ready or leaves it to others.
     fn wait(&mut self, desk: &mut Desk) {
         let words = desk.words();
         let before = self.ready(words);
@@ -211,7 +215,7 @@ impl Several {
     }
 }
 
-/// How many clears or acquires have begun; nothing if one has not ended.
+/// Returns the number of clears or acquires that have begun, or `None` if one has not ended.
 fn begun(words: &[AtomicU64], token: usize) -> Option<u64> {
     let counts = words[BEGUN[token]..][..WORKERS].iter().zip(&words[ENDED[token]..][..WORKERS]);
     counts
@@ -219,7 +223,7 @@ fn begun(words: &[AtomicU64], token: usize) -> Option<u64> {
         .try_fold(0, |sum, (begun, ended)| (begun == ended).then_some(sum + begun))
 }
 
-/// Looks at a message that has been received, and enters it into the ledger.
+/// Checks a received message, and enters it into the ledger.
 fn enter(desk: &Desk, note: Note) {
     let line = desk.words()[LEDGER..].get(note[0] as usize);
     match line {
@@ -260,7 +264,7 @@ impl Member for Several {
     }
 
     fn relieve(&mut self, _desk: &mut Desk) {
-        // Whoever waits without a deadline waits for all of them.
+        // A worker that waits without a deadline waits for all of them.
         self.event.set();
     }
 
@@ -269,7 +273,7 @@ impl Member for Several {
         let begin = Instant::now();
         let mut quiet = 0;
         while quiet < 3 && begin.elapsed() < PATIENCE {
-            // Longer than a slice: what the dead held is free then.
+            // Longer than a slice, so that the messages of the dead are free.
             match self.queue.recv_timeout(Duration::from_millis(60)) {
                 Ok(note) => enter(desk, note),
                 Err(_) => quiet += 1,
@@ -283,7 +287,7 @@ impl Member for Several {
             desk.fault(Fault::Lost, format!("messages {missing:?}, with {deaths} deaths while receiving"));
         }
         let [released, acquired, doubt] = [RELEASED, ACQUIRED, DOUBTFUL].map(|word| words[word].load(SeqCst));
-        let left = u64::from(self.semaphore.permits());
+        let left = u64::from(self.semaphore.available());
         if (left + acquired).abs_diff(released) > doubt {
             let fault = if left + acquired < released { Fault::Lost } else { Fault::Doubled };
             desk.fault(
@@ -291,7 +295,7 @@ impl Member for Several {
                 format!("{released} released, {acquired} acquired, {left} left, {doubt} deaths"),
             );
         }
-        // And whatever became of the others, it can be waited for.
+        // Whatever became of the others, the set can wait.
         self.event.clear();
         while self.semaphore.try_acquire() {}
         if self.set.try_wait().is_ok_and(|ready| ready.is_empty()) {

@@ -1,9 +1,10 @@
-//! Events, semaphores and condition variables: signals that come, and counts that stay within their bounds.
+//! Events, semaphores and condition variables: signals arrive, and counts stay within their bounds.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use pagemate::{Condvar, Event, LockError, Mutex, MutexGuard, Semaphore};
+use pagemate::sync::{LockError, MutexGuard};
+use pagemate::{Condvar, Event, Mutex, Semaphore};
 
 use crate::board::{Fault, WORKERS};
 use crate::desk::Desk;
@@ -35,12 +36,12 @@ impl Member for Bell {
     }
 }
 
-/// Permits have no owners, so those of the dead are gone. The board has, for each worker, how many it surely holds, and whether it
-/// is just acquiring or releasing one.
+/// Permits have no owners, so those of the dead are gone. The board has, for each worker, the
+/// number that it surely holds, and whether it is just acquiring or releasing one.
 struct Permits(Semaphore);
 
 const PERMITS: u32 = 4;
-/// Permits that may have gone with somebody who was acquiring or releasing.
+/// Permits that may have been lost with a worker that was acquiring or releasing.
 const GONE: usize = 0;
 const HELD: usize = 64;
 const BETWEEN: usize = HELD + WORKERS;
@@ -75,7 +76,8 @@ impl Member for Permits {
     }
 
     fn bury(&mut self, desk: &mut Desk, slot: usize) {
-        // What it surely held comes back by this process's hand, as a supervisor would do.
+        // This process releases the permits that the dead worker surely held, as a supervisor would
+        // do.
         if desk.words()[HELD + slot].swap(0, SeqCst) != 0 {
             let _ = self.0.release();
         }
@@ -84,7 +86,7 @@ impl Member for Permits {
 
     fn verdict(&mut self, desk: &mut Desk) {
         let (left, gone, held) =
-            (self.0.permits(), desk.words()[GONE].load(SeqCst) as u32, self.held(desk) as u32);
+            (self.0.available(), desk.words()[GONE].load(SeqCst) as u32, self.held(desk) as u32);
         if left + gone < PERMITS {
             desk.fault(Fault::Lost, format!("{left} of {PERMITS} permits, {gone} deaths around one"));
         }
@@ -94,7 +96,7 @@ impl Member for Permits {
     }
 }
 
-/// Tokens that some put down and others wait for.
+/// Tokens that some workers add and others wait for.
 struct Tokens {
     tokens: Mutex<u64>,
     changed: Condvar,
@@ -131,9 +133,9 @@ impl Member for Tokens {
             return;
         }
         let time = Duration::from_micros(desk.random.below(5_000));
-        // Patient: the lock itself is had again without a deadline.
+        // Patient, because the wait acquires the lock again without a deadline.
         let result = desk
-            .patient("wait_while", || self.changed.wait_while_timeout(guard, time, |tokens| *tokens == 0));
+            .patient("wait_while", || self.changed.wait_timeout_while(guard, time, |tokens| *tokens == 0));
         let Some(((mut guard, still_none), owner_died)) = self.taken(desk, result) else { return };
         if owner_died {
             MutexGuard::mark_consistent(&mut guard);

@@ -1,8 +1,10 @@
-//! Values, arrays and lists: nobody reads half of a change, and what was changed stays so.
+//! Values, arrays and lists: nobody reads half of a change, and no change is undone.
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use pagemate::{Array, ArrayGuard, List, LockError, Value, ValueError};
+use pagemate::collections::{ArrayGuard, ValueError};
+use pagemate::sync::LockError;
+use pagemate::{Array, List, Value};
 
 use crate::board::{Fault, WORKERS};
 use crate::desk::{mix, Desk};
@@ -20,15 +22,15 @@ fn is_whole(value: &Whole) -> bool {
     *value == whole(value[0])
 }
 
-/// A number that is counted up, in a value too large for one store. The board has how often each worker has surely done so, and
-/// whether it is just at it.
+/// A number that workers increment, in a value too large for one store. The board has for each
+/// worker the number of its increments, and whether it is in one.
 struct Counter {
     value: Value<Whole>,
     /// The largest number seen here.
     last: u64,
 }
 
-/// Changes that may or may not have been made when their makers died.
+/// Changes in which a worker died, so that they may have been made or not.
 const DOUBTFUL: usize = 0;
 const DONE: usize = 64;
 const AT_IT: usize = DONE + WORKERS;
@@ -94,7 +96,7 @@ impl Member for Counter {
     }
 }
 
-/// Elements that are all the same, outside of the lock.
+/// Elements that are all equal, except under the lock.
 struct Row(Array<u64>);
 
 impl Row {
@@ -143,7 +145,7 @@ impl Member for Row {
     }
 }
 
-/// A list that everybody changes at all its ends.
+/// A list that all workers change anywhere.
 struct Series(List<Whole>);
 
 impl Series {
@@ -160,9 +162,9 @@ impl Member for Series {
     fn step(&mut self, desk: &mut Desk) {
         let list = &self.0;
         let len = list.len().unwrap_or(0);
-        let index = desk.random.below(len + 1);
+        let index = desk.random.below(len as u64 + 1) as usize;
         let new = whole(desk.random.below(1 << 40));
-        // Patient: who changes it waits for who is changing it, without a deadline.
+        // Patient, because a writer waits for other writers without a deadline.
         let changed = match desk.random.below(8) {
             0 | 1 => return self.look(desk, desk.act("get", || list.get(index))),
             2 if len < 200 => desk.patient("push", || list.push(new)),
@@ -172,7 +174,7 @@ impl Member for Series {
             6 if len < 200 => desk.patient("extend", || list.extend([new; 3])),
             _ => return self.look(desk, desk.patient("pop", || list.pop())),
         };
-        // The place may be gone by the time that it is this one's turn.
+        // The element may be gone by the time of the change.
         if let Err(error) = changed {
             if error.kind() != pagemate::ErrorKind::InvalidInput {
                 desk.fault(Fault::Broken, format!("{error}"));

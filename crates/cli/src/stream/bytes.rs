@@ -1,45 +1,48 @@
-//! Bytes from one sender to one receiver, through a ring of chunks: read(2) puts them there, write(2) takes them out.
+//! Bytes from one sender to one receiver, through a ring of chunks: read(2) writes into the ring,
+//! write(2) reads from it.
 //!
-//! # How it ends
+//! # End
 //!
-//! The sender marks the last chunk. The receiver writes everything up to there and acknowledges it, and the sender waits for
-//! that: either both end well, or both know that they have not. Whoever dies or gives up has a role in the rings, which the
-//! other sees ending. The roles cannot be taken a second time, so nobody continues in the middle of a stream.
+//! The sender marks the last chunk. The receiver writes everything up to it and acknowledges it,
+//! and the sender waits for that. So either both succeed, or both know that they failed. A process
+//! that dies or gives up has a role in the rings, and the other side sees that role end. A role
+//! cannot be taken a second time, so no other process continues in the middle of a stream.
 
-use pagemate::{
-    inspect, Consumer, ErrorKind, Message, Origin, Producer, RecvError, RecvSlot, SendError, SendSlot,
-};
+use pagemate::queue::spsc::{self, Consumer, Producer};
+use pagemate::queue::{RecvError, SendError};
+use pagemate::{inspect, ErrorKind, Message, Origin};
 
-use super::stdio::{Input, Output, Written};
 use super::{join, Mode, DAMAGED, TICK};
+use crate::location::Location;
 use crate::progress::Progress;
-use crate::site::Site;
+use crate::stdio::{Input, Output, Written};
 use crate::{interrupt, Failure, Outcome};
 
 const DATA: &str = "bytes";
 const RECEIPT: &str = "receipt";
-/// The names of its objects.
+/// The names of the stream's objects.
 pub(super) const OBJECTS: [&str; 2] = [DATA, RECEIPT];
 
-/// Bytes in a chunk, and chunks in the ring: together they fit into the second-level caches of two cores, where both sides
-/// find them again; larger chunks gain nothing, smaller ones cost system calls.
+/// The bytes of a chunk, and the chunks of the ring. Together they fit into the second-level caches
+/// of two cores, where both sides find them again. Larger chunks gain nothing, smaller ones cost
+/// system calls.
 const CHUNK: usize = 256 << 10;
 const CHUNKS: usize = 8;
 
-/// What is known of the length of the stream when that is not known.
+/// The total length while it is unknown.
 const UNKNOWN: u64 = u64::MAX;
 
 /// A part of the stream.
 #[derive(Clone, Copy, Message)]
 #[repr(C)]
 struct Chunk {
-    /// Where in the stream it stands.
+    /// The offset of this part in the stream.
     offset: u64,
-    /// How long the stream will be, as far as its sender knows.
+    /// The length of the stream, if its sender knows it.
     total: u64,
-    /// How many of the bytes count.
+    /// The number of bytes in use.
     len: u32,
-    /// 1: this is the end of the stream.
+    /// 1: the end of the stream.
     last: u32,
     _pad: [u8; 40],
     bytes: [u8; CHUNK],
@@ -49,11 +52,11 @@ const SENDER_GONE: &str =
     "the sender died or gave up before the end of the stream: what has come is not all of it";
 const RECEIVER_GONE: &str = "the receiver died or gave up before the end of the stream";
 
-pub(crate) fn send(name: &str, site: &Site, progress: bool) -> Outcome {
+pub(crate) fn send(name: &str, location: &Location, progress: bool) -> Outcome {
     let mut input = Input::open()?;
     let total = input.len();
     let mut progress = Progress::new(progress, total);
-    let (mut data, mut receipt) = join(name, site, Mode::Bytes, |segment| {
+    let (mut data, mut receipt) = join(name, location, Mode::Bytes, |segment| {
         let data = role(name, "sender", Producer::open_or_create(segment.at(DATA), CHUNKS))?;
         let receipt = role(name, "sender", Consumer::open_or_create(segment.at(RECEIPT), 1))?;
         Ok(data.zip(receipt))
@@ -61,7 +64,7 @@ pub(crate) fn send(name: &str, site: &Site, progress: bool) -> Outcome {
     let mut offset = 0;
     loop {
         let mut chunk = next_free(&mut data, &receipt)?;
-        let count = input.read(&mut chunk.bytes, || look_for_receiver(&mut receipt, name, site))?;
+        let count = input.read(&mut chunk.bytes, || check_receiver(&mut receipt, name, location))?;
         chunk.offset = offset;
         chunk.total = total.unwrap_or(UNKNOWN);
         chunk.len = count as u32;
@@ -73,18 +76,17 @@ pub(crate) fn send(name: &str, site: &Site, progress: bool) -> Outcome {
             break;
         }
     }
-    // Whoever comes now finds a stream that has ended, and waits until it is gone.
+    // A process that arrives now finds a stream that has ended, and waits until it is gone.
     drop(data);
     wait_for_receipt(&mut receipt, offset)?;
-    progress.finish();
-    Ok(())
+    progress.finish()
 }
 
-pub(crate) fn receive(name: &str, site: &Site, progress: bool) -> Outcome {
+pub(crate) fn receive(name: &str, location: &Location, progress: bool) -> Outcome {
     let mut output = Output::open()?;
     let mut progress = Progress::new(progress, None);
-    let (mut data, mut receipt) = join(name, site, Mode::Bytes, |segment| {
-        // In this order: a sender that sees no receiver any more looks at the receipt.
+    let (mut data, mut receipt) = join(name, location, Mode::Bytes, |segment| {
+        // In this order: a sender that sees no receiver any more checks the receipt.
         let receipt = role(name, "receiver", Producer::open_or_create(segment.at(RECEIPT), 1))?;
         let data = role(name, "receiver", Consumer::open_or_create(segment.at(DATA), CHUNKS))?;
         Ok(data.zip(receipt))
@@ -92,7 +94,7 @@ pub(crate) fn receive(name: &str, site: &Site, progress: bool) -> Outcome {
     let mut offset = 0;
     loop {
         interrupt::check()?;
-        let chunk: RecvSlot<'_, Chunk> = match data.recv_ref_timeout(TICK) {
+        let chunk: spsc::Received<'_, Chunk> = match data.recv_ref_timeout(TICK) {
             Ok(chunk) => chunk,
             Err(RecvError::Empty) => continue,
             Err(RecvError::Closed) => return Err(SENDER_GONE.into()),
@@ -115,13 +117,13 @@ pub(crate) fn receive(name: &str, site: &Site, progress: bool) -> Outcome {
         }
     }
     drop(data);
-    // All is there; whether the sender is still there to hear of it is its business.
+    output.finish()?;
+    // Everything is written, whether or not the sender still reads the receipt.
     let _ = receipt.try_send(offset);
-    progress.finish();
-    Ok(())
+    progress.finish()
 }
 
-/// A role in a ring of the stream; `None`: the role is over, and the stream with it.
+/// Takes a role in a ring of the stream. `None`: the role is over, and so is the stream.
 fn role<R>(name: &str, role: &str, taken: pagemate::Result<(R, Origin)>) -> Result<Option<R>, Failure> {
     match taken {
         Ok((ring, _)) => Ok(Some(ring)),
@@ -136,13 +138,13 @@ fn role<R>(name: &str, role: &str, taken: pagemate::Result<(R, Origin)>) -> Resu
 fn next_free<'a>(
     data: &'a mut Producer<Chunk>,
     receipt: &Consumer<u64>,
-) -> Result<SendSlot<'a, Chunk>, Failure> {
-    // Once there is room it stays, since there is no other producer.
+) -> Result<spsc::Loan<'a, Chunk>, Failure> {
+    // Once there is room it stays, because there is no other producer.
     while data.is_full() {
         interrupt::check()?;
         match data.loan_timeout(TICK) {
             Err(error) if !error.is_full() => return Err(refused(error)),
-            // It may have died on its way in.
+            // It may have died while it joined.
             Err(_) if receipt.is_closed() => return Err(RECEIVER_GONE.into()),
             _ => {}
         }
@@ -157,13 +159,13 @@ fn refused(error: SendError<()>) -> Failure {
     }
 }
 
-/// For a sender that waits for its standard input.
-fn look_for_receiver(receipt: &mut Consumer<u64>, name: &str, site: &Site) -> Outcome {
+/// Checks, for a sender that waits for its input, that the receiver is alive.
+fn check_receiver(receipt: &mut Consumer<u64>, name: &str, location: &Location) -> Outcome {
     if receipt.is_closed() {
         return Err(RECEIVER_GONE.into());
     }
-    // A wait is what finds the dead; but it would keep input waiting, if there are none.
-    let stream = inspect::segment(site.place(name));
+    // Only a wait finds the dead, but it would delay the input if there are none.
+    let stream = inspect::segment(location.place(name));
     let is_death_possible = stream.map_or(true, |stream| stream.participants.iter().any(|seen| !seen.alive));
     if is_death_possible && receipt.recv_timeout(TICK) == Err(RecvError::Closed) {
         return Err(RECEIVER_GONE.into());

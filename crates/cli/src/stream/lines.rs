@@ -1,30 +1,35 @@
-//! Lines from any number of senders to any number of receivers, each line to exactly one, through a queue of batches.
+//! Lines from any number of senders to any number of receivers, each line to exactly one, through a
+//! queue of batches.
 //!
-//! # How it ends
+//! # End
 //!
-//! Whoever finds that senders have been there and none is alive any more closes the queue: the last sender when it leaves,
-//! or a receiver that has waited in vain for a moment, if that sender was killed. Receivers end when the queue is closed and
-//! empty; with an error if a sender has begun and not come to its end. Senders end when receivers have been there and
-//! the queue was empty; with an error if all receivers have left before that, or one of them was killed.
+//! A process that finds that there were senders and none is alive ends the stream and closes the
+//! queue. That is the last sender when it leaves or, if that one was killed, a receiver that has
+//! waited in vain for a moment. Receivers end when the queue is closed and empty; with an error if
+//! a sender has begun and not reached its end. A sender ends when receivers have written all of its
+//! lines; with an error if all receivers have left before that, or one of them was killed.
 
-use pagemate::{Message, Queue, RecvError, Segment};
+use pagemate::queue::RecvError;
+use pagemate::{Message, Queue, Segment};
 
-use super::roster::Roster;
-use super::stdio::{Input, Output, Written};
+use super::presence::{Census, Presence, Side};
 use super::{join, Mode, DAMAGED, TICK};
+use crate::location::Location;
 use crate::progress::Progress;
-use crate::site::Site;
+use crate::stdio::{Input, Output, Written};
 use crate::{interrupt, Failure, Outcome};
 
-/// The names of its objects.
-pub(super) const OBJECTS: [&str; 5] =
-    ["lines", Roster::SENDERS[0], Roster::SENDERS[1], Roster::RECEIVERS[0], Roster::RECEIVERS[1]];
+/// The names of the stream's objects.
+pub(super) const OBJECTS: [&str; 4] =
+    ["lines", Presence::OBJECTS[0], Presence::OBJECTS[1], Presence::OBJECTS[2]];
 
-/// The longest line, with its newline.
+/// The longest line, without its newline.
 const LINE_MAX: usize = 1 << 20;
-/// So many bytes make a batch, if there are so many: large enough to cost little each, small enough to spread.
+/// The room of a batch: the longest line with its newline, in whole words.
+const ROOM: usize = LINE_MAX + 4;
+/// The bytes of a batch of shorter lines: enough to make each cheap, few enough to spread them.
 const BATCH: usize = 64 << 10;
-/// How many batches may be under way.
+/// The number of batches in flight.
 const BATCHES: usize = 8;
 
 /// Whole lines.
@@ -32,42 +37,36 @@ const BATCHES: usize = 8;
 #[repr(C)]
 struct Batch {
     len: u32,
-    bytes: [u8; LINE_MAX],
+    /// The number of senders that began before this one.
+    sender: u32,
+    bytes: [u8; ROOM],
 }
 
-/// A stream as its members see it.
+/// A stream as one of its members sees it.
 struct Stream {
     lines: Queue<Batch>,
-    senders: Roster,
-    receivers: Roster,
+    presence: Presence,
+    /// The number of members of the same side that began before this process.
+    me: usize,
 }
 
 impl Stream {
-    fn open(segment: &Segment, name: &str, site: &Site) -> Result<Stream, Failure> {
-        let (lines, _) = Queue::open_or_create(segment.at("lines"), BATCHES)?;
-        let senders = Roster::senders(segment, name, site)?;
-        Ok(Stream { lines, senders, receivers: Roster::receivers(segment, name, site)? })
-    }
-
-    /// Joins the stream; the segment is what says that this process is alive.
-    fn join(name: &str, site: &Site, side: fn(&Stream) -> &Roster) -> Result<(Stream, Segment), Failure> {
-        join(name, site, Mode::Lines, |segment| {
-            let stream = Stream::open(segment, name, site)?;
-            let alive = side(&stream).begin()?;
-            if stream.lines.is_closed() {
-                side(&stream).finish()?;
-                return Ok(None);
-            }
-            Ok(Some((stream, alive)))
+    fn join(name: &str, location: &Location, side: Side) -> Result<Stream, Failure> {
+        join(name, location, Mode::Lines, |segment: &Segment| {
+            let (lines, _) = Queue::open_or_create(segment.at("lines"), BATCHES)?;
+            let presence = Presence::open(segment, name)?;
+            let me = presence.begin(side)?;
+            Ok(me.map(|me| Stream { lines, presence, me }))
         })
     }
 
-    /// For senders that wait: fails if nobody will receive any more.
-    fn look_for_receivers(&self) -> Result<(), Failure> {
+    /// Fails if nobody will receive any more, for senders that wait.
+    fn check_receivers(&self) -> Result<Census, Failure> {
         interrupt::check()?;
-        match self.receivers.census()?.is_over() {
+        let receivers = self.presence.census(Side::Receivers)?;
+        match receivers.is_over() {
             true => Err("all receivers have ended before the end of the stream".into()),
-            false => Ok(()),
+            false => Ok(receivers),
         }
     }
 
@@ -77,6 +76,7 @@ impl Stream {
             match self.lines.loan_timeout(TICK) {
                 Ok(mut batch) => {
                     batch.len = lines.len() as u32;
+                    batch.sender = self.me as u32;
                     batch.bytes[..lines.len()].copy_from_slice(lines);
                     match batch.send_timeout(TICK) {
                         Ok(()) => return Ok(()),
@@ -87,51 +87,62 @@ impl Stream {
                 Err(error) if error.is_full() => {}
                 Err(error) => return Err(error.into()),
             }
-            self.look_for_receivers()?;
+            self.check_receivers()?;
         }
+    }
+
+    /// Waits until there were receivers and they have written everything that this sender has sent,
+    /// or until one that died may have lost some of it.
+    fn wait_until_written(&self, sent: u64) -> Outcome {
+        // In this order: a receiver leaves after it has written.
+        while self.presence.census(Side::Receivers)?.begun == 0 || self.presence.written(self.me)? < sent {
+            let receivers = self.check_receivers()?;
+            if receivers.dead() > 0 && self.lines.is_empty() {
+                break;
+            }
+            // Nothing signals that a batch is written.
+            std::thread::sleep(TICK / 20);
+        }
+        Ok(())
     }
 }
 
-pub(crate) fn send(name: &str, site: &Site, progress: bool) -> Outcome {
+pub(crate) fn send(name: &str, location: &Location, progress: bool) -> Outcome {
     let mut input = Input::open()?;
     let mut progress = Progress::new(progress, input.len());
-    let (stream, alive) = Stream::join(name, site, |stream| &stream.senders)?;
-    let mut cutter = Cutter::new();
+    let stream = Stream::join(name, location, Side::Senders)?;
+    let (mut cutter, mut sent) = (Cutter::new(), 0);
     loop {
-        let count = input.read(cutter.room(), || stream.look_for_receivers())?;
+        let count = input.read(cutter.room(), || stream.check_receivers().map(drop))?;
         progress.add(count);
         let lines = if count == 0 { cutter.rest() } else { cutter.take(count)? };
         if !lines.is_empty() {
             stream.send(lines)?;
+            sent += 1;
         }
         if count == 0 {
             break;
         }
     }
-    // Whoever joins meanwhile joins the same stream: it lives as long as there is something to receive.
-    while !stream.lines.is_empty() || stream.receivers.census()?.begun == 0 {
-        stream.look_for_receivers()?;
-        // Nothing tells when a queue is empty.
-        std::thread::sleep(TICK / 20);
-    }
-    // Before this sender ends: as long as the queue is not closed, receivers that live have not finished.
-    let dead = stream.receivers.census()?.dead;
-    stream.senders.finish()?;
-    drop(alive);
-    if stream.senders.census()?.alive == 0 {
+    stream.wait_until_written(sent)?;
+    // Before this sender ends: living receivers do not finish before the stream ends.
+    let dead = stream.presence.census(Side::Receivers)?.dead();
+    if stream.presence.finish(Side::Senders)? {
         stream.lines.close();
     }
-    progress.finish();
-    match dead {
-        0 => Ok(()),
-        _ => Err("a receiver died, or stopped reading: lines that it had taken may be lost".into()),
+    drop(stream);
+    if dead == 0 {
+        return progress.finish();
     }
+    // The sent bytes are known; the bytes that the dead receiver has written are not.
+    progress.finish_at_most()?;
+    Err("a receiver died, or stopped reading: lines that it had taken may be lost".into())
 }
 
-pub(crate) fn receive(name: &str, site: &Site, progress: bool) -> Outcome {
+pub(crate) fn receive(name: &str, location: &Location, progress: bool) -> Outcome {
     let mut output = Output::open()?;
     let mut progress = Progress::new(progress, None);
-    let (stream, alive) = Stream::join(name, site, |stream| &stream.receivers)?;
+    let stream = Stream::join(name, location, Side::Receivers)?;
     loop {
         interrupt::check()?;
         match stream.lines.recv_ref_timeout(TICK) {
@@ -140,10 +151,11 @@ pub(crate) fn receive(name: &str, site: &Site, progress: bool) -> Outcome {
                 if output.write(lines)? == Written::BrokenPipe {
                     return Ok(());
                 }
+                stream.presence.note_written(batch.sender as usize)?;
                 progress.add(lines.len());
             }
             Err(RecvError::Empty) => {
-                if stream.senders.census()?.is_over() {
+                if stream.presence.end()? {
                     stream.lines.close();
                 }
             }
@@ -151,60 +163,63 @@ pub(crate) fn receive(name: &str, site: &Site, progress: bool) -> Outcome {
             Err(error) => return Err(error.into()),
         }
     }
-    stream.receivers.finish()?;
-    drop(alive);
-    progress.finish();
-    match stream.senders.census()?.unfinished {
+    output.finish()?;
+    stream.presence.finish(Side::Receivers)?;
+    let unfinished = stream.presence.census(Side::Senders)?.unfinished;
+    drop(stream);
+    progress.finish()?;
+    match unfinished {
         0 => Ok(()),
         1 => Err("a sender ended before the end of its lines".into()),
         more => Err(format!("{more} senders ended before the end of their lines").into()),
     }
 }
 
-/// Cuts what is read into whole lines.
+/// Splits the input into whole lines.
 struct Cutter {
     buffer: Vec<u8>,
-    /// How much of the buffer is the beginning of a line.
+    /// The number of bytes in the buffer that begin an incomplete line.
     begun: usize,
-    /// How much of it has been given away.
+    /// The number of bytes that were returned.
     taken: usize,
-    /// How many lines have been given away.
+    /// The number of lines that were returned.
     lines: usize,
 }
 
 impl Cutter {
     fn new() -> Cutter {
-        Cutter { buffer: vec![0; LINE_MAX], begun: 0, taken: 0, lines: 0 }
+        Cutter { buffer: vec![0; LINE_MAX + 1], begun: 0, taken: 0, lines: 0 }
     }
 
-    /// Where to read into.
+    /// Returns the part of the buffer to read into.
     fn room(&mut self) -> &mut [u8] {
         self.buffer.copy_within(self.taken..self.begun, 0);
         self.begun -= self.taken;
         self.taken = 0;
-        let end = LINE_MAX.min(self.begun + BATCH);
+        let end = self.buffer.len().min(self.begun + BATCH);
         &mut self.buffer[self.begun..end]
     }
 
-    /// The whole lines after `count` more bytes.
+    /// Returns the whole lines after `count` more bytes.
     fn take(&mut self, count: usize) -> Result<&[u8], Failure> {
         let read = &self.buffer[self.begun..self.begun + count];
         let newline = read.iter().rposition(|byte| *byte == b'\n');
         self.lines += read.iter().filter(|byte| **byte == b'\n').count();
         self.taken = newline.map_or(0, |newline| self.begun + newline + 1);
         self.begun += count;
-        if self.taken == 0 && self.begun == LINE_MAX {
+        if self.taken == 0 && self.begun > LINE_MAX {
             return Err(format!("line {} of standard input is longer than 1 MiB", self.lines + 1).into());
         }
         Ok(&self.buffer[..self.taken])
     }
 
-    /// The last line, with the newline that it lacks.
+    /// Returns the last line, with the newline that it lacks.
     fn rest(&mut self) -> &[u8] {
         match self.begun {
             0 => &[],
             begun => {
-                self.buffer[begun] = b'\n'; // a line that has begun is shorter than the buffer, or take() has refused it
+                // An incomplete line is shorter than the buffer, or take() has refused it.
+                self.buffer[begun] = b'\n';
                 self.begun = 0;
                 &self.buffer[..=begun]
             }
@@ -216,7 +231,7 @@ impl Cutter {
 mod tests {
     use super::*;
 
-    /// What the cutter makes of `text` when it is read so many bytes at a time.
+    /// Returns the output of the cutter for `text`, read in steps of `step` bytes.
     fn cut(text: &[u8], step: usize) -> Result<Vec<Vec<u8>>, String> {
         let (mut cutter, mut rest, mut batches) = (Cutter::new(), text, Vec::new());
         loop {
@@ -248,10 +263,10 @@ mod tests {
     fn the_longest_line() {
         let line = |len: usize| [vec![b'x'; len], vec![b'\n']].concat();
         for step in [1000, BATCH, usize::MAX] {
-            let whole = line(LINE_MAX - 1);
+            let whole = line(LINE_MAX);
             assert_eq!(cut(&whole, step).unwrap(), std::slice::from_ref(&whole));
-            assert_eq!(cut(&whole[..LINE_MAX - 1], step).unwrap(), [whole]);
-            let text = [b"a\n".to_vec(), line(LINE_MAX)].concat();
+            assert_eq!(cut(&whole[..LINE_MAX], step).unwrap(), [whole]);
+            let text = [b"a\n".to_vec(), line(LINE_MAX + 1)].concat();
             assert!(cut(&text, step).unwrap_err().starts_with("line 2 of standard input is longer"));
         }
     }

@@ -1,30 +1,30 @@
-//! Streams between processes that know only a name: the segment behind it, and how one joins it.
+//! Streams between processes that know only a name: the segment behind it, and how a process joins
+//! it.
 //!
-//! A stream is a segment with objects of fixed names; it is good for one transmission. Who comes when one has just ended
-//! waits until its last participant is gone, so that the name can be used again at once.
+//! A stream is a segment with objects of fixed names, for one transmission. A process that arrives
+//! when a stream has just ended waits until its last participant is gone, so that the name can be
+//! used again at once.
 
 pub(crate) mod bytes;
 pub(crate) mod lines;
-mod roster;
-mod stdio;
+mod presence;
 
 use std::time::{Duration, Instant};
 
 use pagemate::Segment;
 
-use crate::site::Site;
+use crate::location::Location;
+use crate::stdio::TICK;
 use crate::{interrupt, Failure};
 
-/// How often those who wait look around: whether the others are alive, whether somebody asks for an end.
-const TICK: Duration = Duration::from_millis(100);
-/// How long somebody waits for those who are leaving an earlier stream of this name.
+/// The longest wait for the participants of an earlier stream of this name.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Reserved for a stream; less is committed.
 const SEGMENT_SIZE: u64 = 64 << 20;
 
 const DAMAGED: &str = "the stream is damaged: somebody else has written to its memory";
 
-/// What a stream carries: which objects are in its segment.
+/// The mode of a stream: which objects are in its segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Bytes,
@@ -39,13 +39,16 @@ impl Mode {
         }
     }
 
-    /// Refuses a segment that is used for something else.
+    /// Fails if the segment is used for something else.
     fn check(self, name: &str, segment: &Segment) -> Result<(), Failure> {
         let found = segment.objects()?;
-        let has = |mode: Mode| found.iter().any(|(object, _)| mode.objects().contains(&object.as_str()));
+        if segment.size() < SEGMENT_SIZE {
+            return Err(format!("{name:?} is not a stream but a segment of some program").into());
+        }
+        let has = |mode: Mode| found.iter().any(|object| mode.objects().contains(&object.name.as_str()));
         let is_stream =
             |object: &str| [Mode::Bytes, Mode::Lines].iter().any(|mode| mode.objects().contains(&object));
-        if let Some((object, _)) = found.iter().find(|(object, _)| !is_stream(object)) {
+        if let Some(object) = found.iter().map(|object| &object.name).find(|name| !is_stream(name)) {
             return Err(match object.as_str() {
                 "" => format!("{name:?} is not a stream but an object of some program"),
                 _ => format!("{name:?} is not a stream: it holds {object:?}"),
@@ -60,20 +63,22 @@ impl Mode {
     }
 }
 
-/// Joins the stream called `name`, as `attach` says; that gives `None` if the stream it finds has ended.
+/// Joins the stream called `name` by `attach`, which returns `None` if the stream it finds has
+/// ended.
 fn join<T>(
     name: &str,
-    site: &Site,
+    location: &Location,
     mode: Mode,
     attach: impl Fn(&Segment) -> Result<Option<T>, Failure>,
 ) -> Result<T, Failure> {
     let begin = Instant::now();
     loop {
         interrupt::check()?;
-        let (segment, _) = Segment::open_or_create(site.place(name), SEGMENT_SIZE)?;
+        let (segment, _) = Segment::open_or_create(location.place(name), SEGMENT_SIZE)?;
         mode.check(name, &segment)?;
         if let Some(attached) = attach(&segment)? {
-            // Somebody may have joined in the other mode since the first look; of two who do, one at least sees it.
+            // Another process may have joined in the other mode since the first check. Of two that
+            // do, at least one sees it.
             mode.check(name, &segment)?;
             return Ok(attached);
         }
@@ -84,7 +89,7 @@ fn join<T>(
             )
             .into());
         }
-        // Nothing tells when the last one leaves; it is about to.
+        // Nothing signals that the last participant leaves; it is about to.
         std::thread::sleep(Duration::from_millis(5));
     }
 }

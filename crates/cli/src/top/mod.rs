@@ -1,7 +1,8 @@
-//! `pagemate top`: what goes on in shared memory, looked at again and again.
+//! `pagemate top`: a live view of shared memory.
 
-mod board;
 mod screen;
+mod tables;
+mod terminal;
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -10,28 +11,28 @@ use clap::Args;
 use pagemate::inspect;
 
 use crate::interrupt;
+use crate::location::Location;
 use crate::output::{print, print_json};
-use crate::site::Site;
 use crate::Outcome;
-use board::{Board, Sample};
+use tables::{Sample, Tables};
 
 /// Watch segments, queues, locks and pools: depths, rates, holders; q ends it
 #[derive(Debug, Args)]
 pub(crate) struct Top {
-    /// Look twice, print once, and end
+    /// Take two samples, print once, and end
     #[arg(long)]
     once: bool,
     /// Print JSON
     #[arg(long, requires = "once")]
     json: bool,
-    /// Seconds between two looks
+    /// Seconds between two samples
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
     interval: Duration,
     #[command(flatten)]
-    site: Site,
+    location: Location,
 }
 
-/// From 10 ms to a day.
+/// Parses an interval from 10 ms to a day.
 fn interval(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().map_err(|error| error.to_string())?;
     if (0.01..=86_400.0).contains(&seconds) {
@@ -51,15 +52,15 @@ impl Top {
         }
         let before = self.sample()?;
         interrupt::install()?;
-        std::thread::sleep(self.interval);
-        let board = Board::new(&before, &self.sample()?);
+        interrupt::sleep(self.interval)?;
+        let tables = Tables::new(&before, &self.sample()?);
         if self.json {
-            return print_json(&board.to_json());
+            return print_json(&tables.to_json());
         }
-        print(&board.to_text())
+        print(&tables.to_text())
     }
 
     fn sample(&self) -> pagemate::Result<Sample> {
-        Ok(Sample { at: Instant::now(), segments: inspect::segments(self.site.dir())? })
+        Ok(Sample { at: Instant::now(), segments: inspect::segments(self.location.dir())? })
     }
 }

@@ -1,0 +1,9 @@
+//! An array: elements of one type behind one robust lock.
+
+mod guard;
+mod handle;
+mod state;
+
+pub use guard::ArrayGuard;
+pub use handle::Array;
+pub(crate) use state::{describe, head_at, recover, Head};

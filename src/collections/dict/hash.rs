@@ -1,0 +1,65 @@
+//! The hash of a key. It is part of the memory layout, so it is the same in every process and
+//! version.
+//!
+//! Eight bytes at a time are mixed in by a multiplication to 128 bits, and the halves of the
+//! product are folded together. It is not cryptographic. The seed is random for each dict, so that
+//! keys chosen by a stranger do not collide; a process that can read the segment can read the seed.
+
+use crate::message::item::words_of;
+
+/// Odd and without pattern: digits of the golden ratio and of the square root of two.
+const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+const LAST: u64 = 0x6a09_e667_f3bc_c909;
+
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    product as u64 ^ (product >> 64) as u64
+}
+
+#[inline(always)]
+pub(crate) fn hash(seed: u64, key: &[u8]) -> u64 {
+    // The length too, because the last bytes are padded with zeros.
+    let mut state = seed ^ (key.len() as u64).wrapping_mul(LAST);
+    for word in words_of(key) {
+        state = fold(state ^ word, STEP);
+    }
+    fold(state ^ seed.rotate_left(32), LAST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn part_of_the_layout() {
+        assert_ne!(hash(1, b""), hash(1, b"\0"));
+        assert_ne!(hash(1, b"12345678"), hash(1, b"12345678\0"));
+        assert_ne!(hash(1, b"a"), hash(2, b"a"));
+    }
+
+    #[test]
+    fn small_numbers_are_spread_over_all_bits() {
+        for seed in [0, 1, u64::MAX, 0x1234_5678_9abc_def0] {
+            let mut ones = [0u32; 64];
+            for key in 0..4096u64 {
+                let hash = hash(seed, &key.to_le_bytes());
+                ones.iter_mut().enumerate().for_each(|(bit, ones)| *ones += (hash >> bit & 1) as u32);
+            }
+            // Half of them, within ten standard deviations of a coin.
+            assert!(ones.iter().all(|ones| (1728..=2368).contains(ones)), "seed {seed}: {ones:?}");
+        }
+    }
+
+    #[test]
+    fn a_bit_of_the_key_changes_half_of_the_hash() {
+        let mut changed = 0;
+        for key in 0..1000u64 {
+            let before = hash(7, &key.to_le_bytes());
+            changed += (0..64)
+                .map(|bit| (before ^ hash(7, &(key ^ 1 << bit).to_le_bytes())).count_ones())
+                .sum::<u32>();
+        }
+        let average = f64::from(changed) / 64_000.0;
+        assert!((28.0..36.0).contains(&average), "{average} bits of 64");
+    }
+}

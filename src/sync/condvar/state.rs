@@ -1,0 +1,383 @@
+//! A condition variable: a table of waiters, so that a notification wakes exactly the right number.
+//!
+//! A sequence number alone, as in futex-based condition variables, cannot say which waiter is
+//! woken: two waiters between unlocking and sleeping both see it move. Here a waiter enters the
+//! table before it unlocks, and only its own entry releases it. A notifier picks the waiters that
+//! have waited longest. Nobody waits for a waiter's acknowledgement, so a dead or stopped waiter
+//! delays nobody. A notification without a waiter is not stored.
+//!
+//! # State of an entry
+//!
+//! The owner is the id of the waiter's process. If it is 0, or an impossible id, the entry is free.
+//! The word:
+//!
+//! | bits | meaning |
+//! |---|---|
+//! | 0 | waiting |
+//! | 1 | notified |
+//! | 2..64 | waiting: its ticket; notified: the next ticket at that time |
+//!
+//! | owner, word | meaning | next |
+//! |---|---|---|
+//! | none, any | free | a waiter takes the owner |
+//! | set, 0 | claimed, or about to be free | the owner sets WAITING or frees it; a reaper frees |
+//! | set, WAITING | in the queue | a notifier sets NOTIFIED; a time-out or a reaper sets 0 |
+//! | set, NOTIFIED | on its way out | the waiter sets 0 once it has its lock; a reaper sets 0 |
+//!
+//! WAITING is set together with the next ticket. A reaper that finds NOTIFIED notifies another
+//! waiter before it sets 0.
+//!
+//! Zero is the fresh state. A ticket is taken with the entry, so words never repeat in an entry,
+//! and a stale exchange fails. Tickets have 62 bits and do not wrap in practice: at 100 million a
+//! second they last 1,461 years. `high` is the highest number of entries that were ever used at
+//! once, and bounds every scan.
+//!
+//! # Memory ordering
+//!
+//! A waiter and a notifier communicate through the lock. The waiter enters the table before it
+//! unlocks, and a notifier that changed the state has locked before it notifies. So the notifier
+//! sees the entry, or the waiter sees the state. For notifiers without the lock, a word is stored
+//! with Release and read with Acquire. The owner is freed with Release, after the word, and claimed
+//! with Acquire, so the next waiter's word comes after that of the last one. A notification is a
+//! `SeqCst` read-modify-write before the read of the entry's waiter bit, as [`Waiters`] requires.
+//!
+//! # Death
+//!
+//! - **Waiter dies with an entry whose word is 0.** Noticed by: reapers. Repair: `recover` frees
+//!   it. Lost: one of 1,024 entries until then.
+//! - **Waiter dies in the queue.** Noticed by: reapers, no harm done until then. Repair: `recover`
+//!   frees its entry. Lost: nothing.
+//! - **Waiter dies notified, before it has its lock again.** Noticed by: reapers. Repair: `recover`
+//!   notifies the oldest of the waiters that waited already at that time. Lost: nothing.
+//! - **Waiter dies with its lock, its entry still notified.** Noticed by: reapers, and the next
+//!   holder of the lock. Repair: the same. Lost: nothing; a waiter may wake in vain.
+//! - **Waiter dies with its lock, its entry free, or later.** Noticed by: the next holder of the
+//!   lock, which learns of the death. Repair: that holder checks whether others must be notified.
+//!   Lost: nothing, if it does.
+//! - **Notifier dies between the entry and the wake.** Noticed by: the waiter, at the end of its
+//!   slice. Repair: its own attempt. Lost: up to 50 ms.
+//! - **Notifier dies in the middle of several notifications.** Noticed by: nobody. Repair: none.
+//!   Lost: the notifications that it had not made.
+//! - **Reaper dies, or others reap, between passing the notification on and freeing.** Noticed by:
+//!   the next reaper. Repair: it passes the notification on once more. Lost: nothing; a waiter may
+//!   wake in vain.
+//! - **Waiter is stopped.** Noticed by: nobody, no harm done. Repair: none: it still waits, and can
+//!   be the one that is notified. Lost: nothing.
+
+use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use crate::loom::atomic::{AtomicU32, AtomicU64};
+use crate::loom::OrderedChange;
+use crate::message::CachePadded;
+use crate::segment::owner::OwnerId;
+use crate::sys::clock::Deadline;
+use crate::wait::Waiters;
+
+/// The highest number of waiters at once. Smaller in the loom models.
+const ENTRIES: usize = if cfg!(loom) { 3 } else { 1024 };
+
+const WAITING: u64 = 1;
+const NOTIFIED: u64 = 2;
+/// Position of the ticket's lowest bit.
+const TICKET: u32 = 2;
+/// The largest ticket. Only a damaged counter goes beyond it.
+const LAST: u64 = u64::MAX >> TICKET;
+
+fn waiting(ticket: u64) -> u64 {
+    ticket << TICKET | WAITING
+}
+
+/// Returns the word of a waiter that is notified when `next` is the next ticket.
+fn notified(next: u64) -> u64 {
+    next << TICKET | NOTIFIED
+}
+
+fn is_waiting(word: u64) -> bool {
+    word & (WAITING | NOTIFIED) == WAITING
+}
+
+fn is_notified(word: u64) -> bool {
+    word & (WAITING | NOTIFIED) == NOTIFIED
+}
+
+/// Returns the ticket, or the next ticket at the time of the notification.
+fn ticket(word: u64) -> u64 {
+    word >> TICKET
+}
+
+/// One waiter. 16 bytes.
+#[derive(Debug)]
+#[repr(C)]
+struct Entry {
+    word: AtomicU64,
+    /// The futex on which the waiter sleeps.
+    bed: Waiters,
+    owner: AtomicU32,
+}
+
+impl Entry {
+    /// Claims the entry for `me`, if it is free.
+    fn claim(&self, me: OwnerId) -> bool {
+        let seen = self.owner.load(Relaxed);
+        // Pairs with free().
+        OwnerId::from_bits(seen).is_none()
+            && self.owner.compare_exchange(seen, me.bits(), Acquire, Relaxed).is_ok()
+    }
+
+    /// Frees the entry if it still belongs to `owner`. Its word is 0 already.
+    fn free(&self, owner: OwnerId) {
+        let _ = self.owner.compare_exchange(owner.bits(), 0, Release, Relaxed); // pairs with claim()
+    }
+
+    /// Notifies the waiter, if its word is still `seen`.
+    fn notify(&self, seen: u64, next: u64) -> bool {
+        // Pairs with the load in wait().
+        let done = self.word.exchange_ordered(seen, notified(next), Relaxed);
+        if let Ok(change) = done {
+            self.bed.notify_one(change);
+        }
+        done.is_ok()
+    }
+}
+
+/// A waiter's entry in the table.
+#[derive(Debug)]
+pub(crate) struct Spot {
+    index: usize,
+    owner: OwnerId,
+    word: u64,
+}
+
+#[derive(Debug)]
+#[repr(C)]
+struct Head {
+    /// The next ticket.
+    next: AtomicU64,
+    /// The highest number of entries that were ever used at once.
+    high: AtomicU32,
+}
+
+/// The memory side: the table of waiters.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Roster {
+    head: CachePadded<Head>,
+    entries: [Entry; ENTRIES],
+}
+
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Roster>() == 128 + 16 * ENTRIES);
+
+impl Roster {
+    /// Creates an empty table.
+    #[cfg(any(test, loom))]
+    pub(crate) fn new() -> Roster {
+        let head = Head { next: AtomicU64::new(0), high: AtomicU32::new(0) };
+        let entry = |_| Entry { word: AtomicU64::new(0), bed: Waiters::new(), owner: AtomicU32::new(0) };
+        Roster { head: CachePadded::new(head), entries: std::array::from_fn(entry) }
+    }
+
+    /// Returns the entries that may be in use.
+    #[inline]
+    fn used(&self) -> &[Entry] {
+        let high = self.head.high.load(Acquire) as usize; // pairs with join()
+        &self.entries[..high.min(ENTRIES)]
+    }
+
+    /// Enters the caller into the table, before it unlocks. `None` if the table is full.
+    pub(crate) fn join(&self, me: OwnerId) -> Option<Spot> {
+        let (index, entry) = self.entries.iter().enumerate().find(|(_, entry)| entry.claim(me))?;
+        if self.head.high.load(Relaxed) as usize <= index {
+            self.head.high.fetch_max(index as u32 + 1, AcqRel); // pairs with used()
+        }
+        // Only now: the previous user of the entry has an older ticket.
+        let word = waiting(self.head.next.fetch_add(1, Relaxed));
+        entry.word.store(word, Release); // pairs with notify_before() and longest()
+        Some(Spot { index, owner: me, word })
+    }
+
+    /// Blocks until the waiter is notified, or until the deadline.
+    ///
+    /// Returns true if it was notified; call [`leave`](Roster::leave) once the lock is acquired
+    /// again. Returns false if it timed out; then it has left the table.
+    pub(crate) fn wait(&self, spot: &Spot, deadline: Deadline, tend: impl FnMut()) -> bool {
+        let entry = &self.entries[spot.index];
+        // Pairs with notify(). Any other word ends the wait too, so that overwritten bytes cannot
+        // make it last for ever.
+        let attempt = || (entry.word.load(Acquire) != spot.word).then_some(());
+        entry.bed.wait(deadline, tend, attempt).is_some() || !self.retract(spot)
+    }
+
+    /// Removes the waiter from the table. Returns false if it has been notified meanwhile.
+    pub(crate) fn retract(&self, spot: &Spot) -> bool {
+        let entry = &self.entries[spot.index];
+        let is_out = entry.word.compare_exchange(spot.word, 0, AcqRel, Acquire).is_ok();
+        if is_out {
+            entry.free(spot.owner);
+        }
+        is_out
+    }
+
+    /// Leaves the table after a notification. The counterpart of [`join`](Roster::join).
+    pub(crate) fn leave(&self, spot: &Spot) {
+        let entry = &self.entries[spot.index];
+        let seen = entry.word.load(Relaxed);
+        // Otherwise the bytes are damaged, and the entry is not ours.
+        if is_notified(seen)
+            && entry.owner.load(Relaxed) == spot.owner.bits()
+            && entry.word.compare_exchange(seen, 0, AcqRel, Relaxed).is_ok()
+        {
+            entry.free(spot.owner);
+        }
+    }
+
+    /// Notifies the `count` oldest waiters, or all if there are fewer. Never blocks.
+    #[inline]
+    pub(crate) fn notify(&self, count: usize) {
+        if !self.used().is_empty() {
+            self.notify_before(count, self.head.next.load(Acquire) & LAST);
+        }
+    }
+
+    /// Like `notify`, for tickets before `limit` only, so that a waiter that waits again meanwhile
+    /// is not notified twice.
+    fn notify_before(&self, count: usize, limit: u64) {
+        let used = self.used();
+        if count >= used.len() {
+            for entry in used {
+                let word = entry.word.load(Acquire);
+                if is_waiting(word) && ticket(word) < limit {
+                    entry.notify(word, limit);
+                }
+            }
+            return;
+        }
+        let mut left = count;
+        while left > 0 {
+            let Some((entry, word)) = self.longest(limit) else { return };
+            left -= usize::from(entry.notify(word, limit));
+        }
+    }
+
+    /// Returns the oldest waiter of those with tickets before `limit`.
+    fn longest(&self, limit: u64) -> Option<(&Entry, u64)> {
+        let words = self.used().iter().map(|entry| (entry, entry.word.load(Acquire)));
+        let waiters = words.filter(|(_, word)| is_waiting(*word) && ticket(*word) < limit);
+        waiters.min_by_key(|(_, word)| ticket(*word))
+    }
+
+    /// Returns the number of waiters that have not been notified.
+    pub(crate) fn count(&self) -> usize {
+        self.used().iter().filter(|entry| is_waiting(entry.word.load(Relaxed))).count()
+    }
+
+    /// Frees the entries of `dead`. Notifications that it did not receive go to other waiters.
+    /// Idempotent, except that several concurrent callers can each pass on the same notification.
+    pub(crate) fn recover(&self, dead: OwnerId) {
+        // The word before the owner: if the entry already belongs to the next waiter, its word
+        // differs.
+        let entries = || {
+            let words = self.used().iter().map(|entry| (entry, entry.word.load(Acquire)));
+            words.filter(|(entry, _)| entry.owner.load(Acquire) == dead.bits())
+        };
+        // First the waiters of `dead`, so that none of them receives a notification.
+        for (entry, seen) in entries().filter(|(_, seen)| is_waiting(*seen)) {
+            let _ = entry.word.compare_exchange(seen, 0, AcqRel, Relaxed);
+        }
+        for (entry, seen) in entries() {
+            if is_notified(seen) {
+                // Before the word is 0: if this reaper dies here, the next one passes the
+                // notification on.
+                self.notify_before(1, ticket(seen));
+            }
+            // Fails if another reaper, or a notifier before it, was quicker. Then that one frees
+            // the entry.
+            if entry.word.compare_exchange(seen, 0, AcqRel, Relaxed).is_ok() {
+                entry.free(dead);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(index: usize) -> OwnerId {
+        OwnerId::new(index, 1).unwrap()
+    }
+
+    #[test]
+    fn words() {
+        let word = waiting(LAST);
+        assert!(is_waiting(word) && !is_notified(word) && ticket(word) == LAST);
+        let later = notified(5);
+        assert!(is_notified(later) && !is_waiting(later) && ticket(later) == 5);
+        assert!(!is_waiting(0) && !is_notified(0), "fresh");
+        assert!(!is_waiting(u64::MAX) && !is_notified(u64::MAX), "damaged");
+    }
+
+    #[cfg(not(loom))]
+    fn is_done(roster: &Roster, spot: &Spot) -> bool {
+        let done = is_notified(roster.entries[spot.index].word.load(Relaxed));
+        if done {
+            roster.leave(spot);
+        }
+        done
+    }
+
+    #[cfg(not(loom))]
+    #[test]
+    fn the_longest_waiting_first() {
+        let roster = Roster::new();
+        roster.head.next.store(u64::from(u32::MAX), Relaxed);
+        roster.notify(1);
+        let [a, b, c, d] = [0, 1, 1, 2].map(|index| roster.join(id(index)).unwrap());
+        roster.notify(0);
+        assert_eq!(roster.count(), 4);
+        roster.notify(2);
+        assert!(is_done(&roster, &a) && is_done(&roster, &b) && !is_done(&roster, &c));
+        // Takes the entry of the first waiter, and is the last in the queue.
+        let e = roster.join(id(0)).unwrap();
+        assert_eq!(e.index, 0);
+        roster.notify(1);
+        assert!(is_done(&roster, &c) && !is_done(&roster, &d) && !is_done(&roster, &e));
+        assert!(roster.retract(&d));
+        roster.notify(7);
+        assert!(is_done(&roster, &e));
+        assert_eq!(roster.count(), 0);
+    }
+
+    #[cfg(not(loom))]
+    #[test]
+    fn a_notification_survives_its_receiver_and_reaches_nobody_who_came_later() {
+        let roster = Roster::new();
+        let _two_of_the_dead = [0, 0].map(|index| roster.join(id(index)).unwrap());
+        let heir = roster.join(id(1)).unwrap();
+        roster.notify(1);
+        let late = roster.join(id(2)).unwrap();
+        roster.recover(id(0));
+        roster.recover(id(0));
+        assert!(is_done(&roster, &heir) && !is_done(&roster, &late));
+        assert_eq!(roster.count(), 1);
+        let _dead = roster.retract(&late).then(|| roster.join(id(0)).unwrap()).unwrap();
+        roster.notify(1);
+        let late = roster.join(id(2)).unwrap();
+        roster.recover(id(0));
+        assert!(!is_done(&roster, &late), "it did not wait then");
+    }
+
+    #[cfg(not(loom))]
+    #[test]
+    fn a_full_table_and_damaged_entries() {
+        let roster = Roster::new();
+        roster.entries[3].word.store(9 << TICKET | NOTIFIED, Relaxed);
+        roster.entries[3].owner.store(9, Relaxed);
+        let spots: Vec<_> = (0..ENTRIES).map(|_| roster.join(id(0)).unwrap()).collect();
+        assert!(roster.join(id(0)).is_none());
+        roster.notify(usize::MAX);
+        assert!(spots.iter().all(|spot| is_done(&roster, spot)));
+        roster.head.high.store(u32::MAX, Relaxed);
+        roster.notify(1);
+        assert!(roster.join(id(0)).is_some());
+    }
+}

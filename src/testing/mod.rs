@@ -1,0 +1,4 @@
+//! Parts of the library without processes, for tests and fuzz targets.
+
+pub(crate) mod heap;
+pub(crate) mod pool;

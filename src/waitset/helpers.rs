@@ -1,0 +1,175 @@
+//! How a set sleeps: by itself if it can, else with helper threads that sleep on its words and ring
+//! a bell.
+//!
+//! See [`waitset`](super) for which of these applies, and [`orders`](crate::waitset::handoff) for
+//! the protocol between the threads.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::sys::clock::{now, Deadline};
+use crate::sys::descriptor::Own;
+use crate::sys::fork;
+use crate::sys::futex::{wait_any, Rest, Spot, SPOTS_MAX};
+use crate::sys::process::background;
+use crate::waitset::handoff::Orders;
+use crate::waitset::poll_fds::Files;
+
+/// One place is for the word that dismisses the helper.
+const SPOTS_A_HELPER: usize = SPOTS_MAX - 1;
+
+/// The pause between two polls, where there is no other way: at first, and at most.
+const PAUSE_MIN_NANOS: u64 = 250_000;
+const PAUSE_MAX_NANOS: u64 = 5_000_000;
+
+/// The helpers of a set: none, until they are needed.
+#[derive(Debug, Default)]
+pub(super) struct Crew {
+    /// The epoch of the process that has the threads.
+    epoch: u32,
+    posts: Vec<Arc<Post>>,
+    /// The next pause, while there is no other way.
+    pause: u64,
+}
+
+/// One helper, shared by its thread and its set.
+#[derive(Debug)]
+struct Post {
+    orders: Orders,
+    /// This lock is never contended, because the orders say who owns the list.
+    list: Mutex<Vec<Spot>>,
+    bell: Arc<Own>,
+}
+
+impl Crew {
+    /// Begins a wait.
+    pub(super) fn begin(&mut self, files: &mut Files) {
+        self.pause = PAUSE_MIN_NANOS;
+        if self.epoch != fork::settle() {
+            // The threads belong to the parent. Their posts may have been in use at the fork, so
+            // they are leaked.
+            std::mem::take(&mut self.posts).into_iter().for_each(std::mem::forget);
+            files.leave_bell();
+            self.epoch = fork::epoch();
+        }
+    }
+
+    /// Sleeps until a word changes or is woken, or a file is readable, or until `deadline`. Returns
+    /// false if the deadline has passed. When this returns, nothing sleeps on the words any more.
+    ///
+    /// # Safety
+    ///
+    /// The words stay at their addresses until this returns.
+    pub(super) unsafe fn sleep(&mut self, spots: &[Spot], files: &mut Files, deadline: Deadline) -> bool {
+        if spots.is_empty() {
+            return files.sleep(deadline);
+        }
+        if files.len() == 0 && spots.len() <= SPOTS_MAX {
+            // SAFETY: promised by the caller.
+            match unsafe { wait_any(spots, deadline) } {
+                Rest::Woken => return true,
+                Rest::TimedOut => return false,
+                Rest::Impossible => {}
+            }
+        } else if self.arm(spots, files) {
+            let woken = files.sleep(deadline);
+            self.recall(files);
+            return woken;
+        }
+        self.doze(files, deadline)
+    }
+
+    /// Arms one helper for each 127 words. Returns false if that is impossible; then no helper
+    /// sleeps on them.
+    fn arm(&mut self, spots: &[Spot], files: &mut Files) -> bool {
+        if self.posts.is_empty() && !is_possible() {
+            return false;
+        }
+        let Some(bell) = files.bell() else { return false };
+        for (index, part) in spots.chunks(SPOTS_A_HELPER).enumerate() {
+            if index == self.posts.len() {
+                match Post::start(&bell) {
+                    Some(post) => self.posts.push(post),
+                    None => {
+                        self.recall(files);
+                        return false;
+                    }
+                }
+            }
+            self.posts[index].arm(part);
+        }
+        true
+    }
+
+    /// Takes all words back from the helpers.
+    fn recall(&mut self, files: &Files) {
+        self.posts.iter().for_each(|post| post.orders.dismiss());
+        self.posts.iter().for_each(|post| post.orders.settle());
+        files.silence();
+    }
+
+    /// Sleeps for one pause, where nothing better is possible.
+    fn doze(&mut self, files: &mut Files, deadline: Deadline) -> bool {
+        let end = deadline.min(Deadline::At(now() + self.pause));
+        self.pause = (2 * self.pause).min(PAUSE_MAX_NANOS);
+        if files.len() > 0 {
+            return files.sleep(end);
+        }
+        if let Deadline::At(at) = end {
+            std::thread::sleep(Duration::from_nanos(at.saturating_sub(now())));
+        }
+        false
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        if self.epoch == fork::epoch() {
+            self.posts.iter().for_each(|post| post.orders.end());
+        }
+    }
+}
+
+/// Returns whether this kernel lets a thread sleep on several words. Both words here differ from
+/// their expected value, so it does not sleep.
+fn is_possible() -> bool {
+    let (one, other) = (Orders::new(), Orders::new());
+    // SAFETY: both words are here until the call returns.
+    unsafe { wait_any(&[one.spot(), other.spot()], Deadline::Never) != Rest::Impossible }
+}
+
+impl Post {
+    fn start(bell: &Arc<Own>) -> Option<Arc<Post>> {
+        let list = Mutex::new(Vec::with_capacity(SPOTS_MAX));
+        let post = Arc::new(Post { orders: Orders::new(), list, bell: bell.clone() });
+        let own = post.clone();
+        background("pagemate-wait", move || own.serve()).ok()?;
+        Some(post)
+    }
+
+    fn arm(&self, part: &[Spot]) {
+        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        list.clear();
+        list.extend_from_slice(part);
+        list.push(self.orders.spot());
+        drop(list);
+        self.orders.arm();
+    }
+
+    /// Runs the helper until it is told to end.
+    fn serve(&self) {
+        while self.orders.next() {
+            let list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+            // SAFETY: the words stay in place until done(), because the set waits for that before
+            // it releases anything.
+            let rest = unsafe { wait_any(&list, Deadline::Never) };
+            drop(list);
+            // If the kernel has no memory just now, the set checks at the end of its slice.
+            if rest == Rest::Woken && self.orders.is_armed() {
+                // Fails only if the counter is full, and then the set is awake.
+                let _ = self.bell.get().map(|bell| rustix::io::write(bell, &1u64.to_ne_bytes()));
+            }
+            self.orders.done();
+        }
+    }
+}
