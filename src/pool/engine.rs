@@ -184,7 +184,7 @@ impl Engine {
             || self.reap_and_audit(),
             attempt,
             announce,
-            |seen, slice| results.futex().wait(seen, slice),
+            |seen, end| results.futex().wait(seen, end),
         )
     }
 

@@ -46,6 +46,46 @@ impl Deadline {
     }
 }
 
+/// The end of one sleep.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Until {
+    /// Nanoseconds on the monotonic clock.
+    At(u64),
+    /// Nanoseconds from the moment at which the thread falls asleep. A thread that is preempted or
+    /// traced just before that would come too late for a moment, and would not sleep at all.
+    After(u64),
+    /// No end.
+    Never,
+}
+
+impl Until {
+    /// Returns the end of a sleep that begins `now`, and ends at `deadline` or after `nanos`.
+    pub(crate) fn first(deadline: Deadline, now: u64, nanos: u64) -> Until {
+        match deadline {
+            Deadline::At(at) if at <= now + nanos => Until::At(at),
+            _ => Until::After(nanos),
+        }
+    }
+
+    /// Returns the moment on the monotonic clock, for a sleep that begins now.
+    pub(crate) fn moment(self) -> Option<u64> {
+        match self {
+            Until::At(at) => Some(at),
+            Until::After(nanos) => Some(now() + nanos),
+            Until::Never => None,
+        }
+    }
+
+    /// Returns the nanoseconds that are left, for a sleep that begins now.
+    pub(crate) fn nanos(self) -> Option<u64> {
+        match self {
+            Until::At(at) => Some(at.saturating_sub(now())),
+            Until::After(nanos) => Some(nanos),
+            Until::Never => None,
+        }
+    }
+}
+
 /// Pauses between tries for what another thread is about to release. Each is a sleep, at first of a
 /// microsecond and then twice as long as the last, up to a millisecond. A yield would not suffice:
 /// it never lets a thread of lower priority run, and hands a busy neighbour of the same priority a

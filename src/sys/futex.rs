@@ -1,8 +1,9 @@
 //! The futex: a 32-bit word in shared memory on which any process that maps it can sleep.
 //!
-//! Never the private flag, because the sleepers are in other processes. Deadlines are absolute on
-//! the monotonic clock (`FUTEX_WAIT_BITSET`), so an interrupted wait goes on without arithmetic.
-//! Under loom a futex is a word with a modelled queue inside the type; deadlines never pass there.
+//! Never the private flag, because the sleepers are in other processes. A deadline is absolute on
+//! the monotonic clock (`FUTEX_WAIT_BITSET`), so an interrupted wait goes on without arithmetic. A
+//! slice is relative (`FUTEX_WAIT`), so it is slept whatever happened before. Under loom a futex is a
+//! word with a modelled queue inside the type; no sleep ends by the clock there.
 //!
 //! [`wait_any`] sleeps on several words at once (`futex_waitv`, Linux 5.16). If the kernel has no
 //! such call, or a filter of system calls refuses it, it says so, and its caller must do without.
@@ -46,7 +47,7 @@ impl Spot {
 pub(crate) enum Rest {
     /// Woken, or a word had changed, or spuriously: check the words again.
     Woken,
-    /// The deadline has passed.
+    /// The end has come.
     TimedOut,
     /// The kernel cannot do it. The thread has not slept.
     Impossible,
@@ -61,7 +62,7 @@ pub(crate) use real::wait_any;
 #[cfg(not(loom))]
 mod real {
     use super::{Futex, Rest, Spot, SPOTS_MAX};
-    use crate::sys::clock::{timespec, Deadline};
+    use crate::sys::clock::{timespec, Until};
     use rustix::io::Errno;
     use rustix::thread::futex::{self, Flags, Wait, WaitFlags, WaitPtr, WaitvFlags};
     use rustix::thread::ClockId;
@@ -71,17 +72,17 @@ mod real {
 
     const ALL: NonZeroU32 = NonZeroU32::MAX;
 
-    /// Sleeps while all words have their expected values, until one of them is woken or `deadline`.
-    /// One word needs no new kernel; more than [`SPOTS_MAX`] are impossible.
+    /// Sleeps while all words have their expected values, until one of them is woken or `end`. One
+    /// word needs no new kernel; more than [`SPOTS_MAX`] are impossible.
     ///
     /// # Safety
     ///
     /// The words stay at their addresses until this returns.
-    pub(crate) unsafe fn wait_any(spots: &[Spot], deadline: Deadline) -> Rest {
+    pub(crate) unsafe fn wait_any(spots: &[Spot], end: Until) -> Rest {
         static IS_MISSING: AtomicBool = AtomicBool::new(false);
         if let [spot] = spots {
             // SAFETY: promised by the caller.
-            let woken = unsafe { spot.futex.as_ref() }.wait(spot.seen, deadline);
+            let woken = unsafe { spot.futex.as_ref() }.wait(spot.seen, end);
             return if woken { Rest::Woken } else { Rest::TimedOut };
         }
         if spots.is_empty() || spots.len() > SPOTS_MAX || IS_MISSING.load(Relaxed) {
@@ -96,13 +97,10 @@ mod real {
             wait.flags = WaitFlags::SIZE_U32; // and not private
             place.write(wait);
         }
-        let timeout = match deadline {
-            Deadline::At(at) => Some(timespec(at)),
-            Deadline::Never => None,
-        };
         // SAFETY: there are at most `SPOTS_MAX` spots (checked above), and an entry was written for
         // each; a MaybeUninit has the layout of its value.
         let waits = unsafe { std::slice::from_raw_parts(waits.as_ptr().cast::<Wait>(), spots.len()) };
+        let timeout = end.moment().map(timespec);
         match futex::waitv(waits, WaitvFlags::empty(), timeout.as_ref(), ClockId::Monotonic) {
             Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Rest::Woken,
             Err(Errno::TIMEDOUT) => Rest::TimedOut,
@@ -122,14 +120,15 @@ mod real {
             Futex { word: super::AtomicU32::new(value) }
         }
 
-        /// Sleeps while the word is `expected`, until woken or `deadline`. May return early without
-        /// a reason, so check the word again. Returns false if the deadline has passed.
-        pub(crate) fn wait(&self, expected: u32, deadline: Deadline) -> bool {
-            let timeout = match deadline {
-                Deadline::At(at) => Some(timespec(at)),
-                Deadline::Never => None,
+        /// Sleeps while the word is `expected`, until woken or `end`. May return early without a
+        /// reason, so check the word again. Returns false if the end has come.
+        pub(crate) fn wait(&self, expected: u32, end: Until) -> bool {
+            let (word, shared) = (&self.word, Flags::empty());
+            let outcome = match end {
+                Until::At(at) => futex::wait_bitset(word, shared, expected, Some(&timespec(at)), ALL),
+                Until::After(nanos) => futex::wait(word, shared, expected, Some(&timespec(nanos))),
+                Until::Never => futex::wait(word, shared, expected, None),
             };
-            let outcome = futex::wait_bitset(&self.word, Flags::empty(), expected, timeout.as_ref(), ALL);
             !matches!(outcome, Err(Errno::TIMEDOUT))
         }
 
@@ -147,7 +146,7 @@ pub(crate) use modelled::{wait_any, Futex};
 mod modelled {
     use super::{AtomicU32, Rest, Spot};
     use crate::loom::atomic::Ordering::SeqCst;
-    use crate::sys::clock::Deadline;
+    use crate::sys::clock::Until;
     use loom::sync::{Arc, Condvar, Mutex};
     use std::collections::VecDeque;
 
@@ -183,7 +182,7 @@ mod modelled {
             Futex { word: AtomicU32::new(value), asleep, bell: Condvar::new() }
         }
 
-        pub(crate) fn wait(&self, expected: u32, _deadline: Deadline) -> bool {
+        pub(crate) fn wait(&self, expected: u32, _end: Until) -> bool {
             let mut asleep = self.asleep.lock().unwrap();
             if self.word.load(SeqCst) == expected {
                 asleep.single += 1;
@@ -217,7 +216,7 @@ mod modelled {
     /// # Safety
     ///
     /// The words stay at their addresses until this returns.
-    pub(crate) unsafe fn wait_any(spots: &[Spot], _deadline: Deadline) -> Rest {
+    pub(crate) unsafe fn wait_any(spots: &[Spot], _end: Until) -> Rest {
         // SAFETY: promised by the caller.
         let futexes = || spots.iter().map(|spot| (unsafe { spot.futex.as_ref() }, spot.seen));
         let sleeper = Arc::new(Sleeper { woken: Mutex::new(false), bell: Condvar::new() });

@@ -38,7 +38,7 @@ use crate::failpoint::{is_planted, Fault};
 use crate::loom::atomic::fence;
 use crate::loom::atomic::Ordering::{AcqRel, Relaxed, SeqCst};
 use crate::loom::{light_fence, Ordered};
-use crate::sys::clock::{now, Deadline};
+use crate::sys::clock::{now, Deadline, Until};
 use crate::sys::futex::Futex;
 use crate::sys::membarrier;
 pub(crate) use crate::wait::spin::Pace;
@@ -211,7 +211,7 @@ pub(crate) fn wait<T>(
     attempt: impl FnMut() -> Option<T>,
     announce: impl FnMut() -> u32,
 ) -> Option<T> {
-    wait_by(deadline, Pace::EAGER, tend, attempt, announce, |seen, slice| futex.wait(seen, slice))
+    wait_by(deadline, Pace::EAGER, tend, attempt, announce, |seen, end| futex.wait(seen, end))
 }
 
 /// [`wait`] for a word that several threads want and that one after the other gets.
@@ -222,18 +222,18 @@ pub(crate) fn wait_in_contention<T>(
     attempt: impl FnMut() -> Option<T>,
     announce: impl FnMut() -> u32,
 ) -> Option<T> {
-    wait_by(deadline, Pace::CONTENDED, tend, attempt, announce, |seen, slice| futex.wait(seen, slice))
+    wait_by(deadline, Pace::CONTENDED, tend, attempt, announce, |seen, end| futex.wait(seen, end))
 }
 
 /// The shape itself, for callers with their own way to sleep. `sleep` takes the result of
-/// `announce` and the moment at which to wake up; it returns false if that moment has passed.
+/// `announce` and the end of the sleep; it returns false if that has come.
 pub(crate) fn wait_by<T, S>(
     deadline: Deadline,
     pace: Pace,
     mut tend: impl FnMut(),
     mut attempt: impl FnMut() -> Option<T>,
     mut announce: impl FnMut() -> S,
-    mut sleep: impl FnMut(S, Deadline) -> bool,
+    mut sleep: impl FnMut(S, Until) -> bool,
 ) -> Option<T> {
     if let Some(value) = attempt() {
         return Some(value);
@@ -258,10 +258,8 @@ pub(crate) fn wait_by<T, S>(
             answered_after(0);
             return Some(value);
         }
-        // From here on: a debugger or a preemption may have cost the thread a whole slice already,
-        // and it must still sleep.
         let asleep = now();
-        let woken = sleep(seen, deadline.min(Deadline::At(asleep + SLICE_NANOS)));
+        let woken = sleep(seen, Until::first(deadline, asleep, SLICE_NANOS));
         let now = now();
         let is_over = deadline.is_over(now);
         // Also by the clock: a waiter that is woken again and again, each time in vain, must notice

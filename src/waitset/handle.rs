@@ -214,10 +214,10 @@ impl WaitSet {
             has_announced.set(true);
             announce(words.iter().map(|(_, word)| &word.source), &mut spots.borrow_mut());
         };
-        let sleep = |(), slice| {
+        let sleep = |(), end| {
             // SAFETY: the words are in the memory of objects that `words` keeps, which does not
             // change meanwhile.
-            unsafe { crew.sleep(&spots.borrow(), &mut files.borrow_mut(), slice) }
+            unsafe { crew.sleep(&spots.borrow(), &mut files.borrow_mut(), end) }
         };
         let spins = files.borrow().len() == 0 && words.len() <= SPIN_WORDS;
         let cost = if spins { words.len() as u32 } else { 0 };

@@ -26,7 +26,7 @@
 //! Both are threads of one process and die together.
 
 use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use crate::sys::clock::Deadline;
+use crate::sys::clock::Until;
 use crate::sys::futex::{Futex, Spot};
 
 const IDLE: u32 = 0;
@@ -64,7 +64,7 @@ impl Orders {
     pub(crate) fn settle(&self) {
         // Pairs with done().
         while self.futex.word.load(Acquire) == DISMISSED {
-            self.futex.wait(DISMISSED, Deadline::Never);
+            self.futex.wait(DISMISSED, Until::Never);
         }
     }
 
@@ -78,7 +78,7 @@ impl Orders {
     pub(crate) fn next(&self) -> bool {
         loop {
             match self.futex.word.load(Acquire) {
-                IDLE => _ = self.futex.wait(IDLE, Deadline::Never),
+                IDLE => _ = self.futex.wait(IDLE, Until::Never),
                 OVER => return false,
                 _ => return true, // pairs with arm()
             }

@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::sys::clock::{now, Deadline};
+use crate::sys::clock::Until;
 use crate::sys::descriptor::Own;
 use crate::sys::fork;
 use crate::sys::futex::{wait_any, Rest, Spot, SPOTS_MAX};
@@ -54,29 +54,29 @@ impl Crew {
         }
     }
 
-    /// Sleeps until a word changes or is woken, or a file is readable, or until `deadline`. Returns
-    /// false if the deadline has passed. When this returns, nothing sleeps on the words any more.
+    /// Sleeps until a word changes or is woken, or a file is readable, or until `end`. Returns
+    /// false if the end has come. When this returns, nothing sleeps on the words any more.
     ///
     /// # Safety
     ///
     /// The words stay at their addresses until this returns.
-    pub(super) unsafe fn sleep(&mut self, spots: &[Spot], files: &mut Files, deadline: Deadline) -> bool {
+    pub(super) unsafe fn sleep(&mut self, spots: &[Spot], files: &mut Files, end: Until) -> bool {
         if spots.is_empty() {
-            return files.sleep(deadline);
+            return files.sleep(end);
         }
         if files.len() == 0 && spots.len() <= SPOTS_MAX {
             // SAFETY: promised by the caller.
-            match unsafe { wait_any(spots, deadline) } {
+            match unsafe { wait_any(spots, end) } {
                 Rest::Woken => return true,
                 Rest::TimedOut => return false,
                 Rest::Impossible => {}
             }
         } else if self.arm(spots, files) {
-            let woken = files.sleep(deadline);
+            let woken = files.sleep(end);
             self.recall(files);
             return woken;
         }
-        self.doze(files, deadline)
+        self.doze(files, end)
     }
 
     /// Arms one helper for each 127 words. Returns false if that is impossible; then no helper
@@ -109,15 +109,13 @@ impl Crew {
     }
 
     /// Sleeps for one pause, where nothing better is possible.
-    fn doze(&mut self, files: &mut Files, deadline: Deadline) -> bool {
-        let end = deadline.min(Deadline::At(now() + self.pause));
+    fn doze(&mut self, files: &mut Files, end: Until) -> bool {
+        let nanos = end.nanos().unwrap_or(u64::MAX).min(self.pause);
         self.pause = (2 * self.pause).min(PAUSE_MAX_NANOS);
         if files.len() > 0 {
-            return files.sleep(end);
+            return files.sleep(Until::After(nanos));
         }
-        if let Deadline::At(at) = end {
-            std::thread::sleep(Duration::from_nanos(at.saturating_sub(now())));
-        }
+        std::thread::sleep(Duration::from_nanos(nanos));
         false
     }
 }
@@ -135,7 +133,7 @@ impl Drop for Crew {
 fn is_possible() -> bool {
     let (one, other) = (Orders::new(), Orders::new());
     // SAFETY: both words are here until the call returns.
-    unsafe { wait_any(&[one.spot(), other.spot()], Deadline::Never) != Rest::Impossible }
+    unsafe { wait_any(&[one.spot(), other.spot()], Until::Never) != Rest::Impossible }
 }
 
 impl Post {
@@ -162,7 +160,7 @@ impl Post {
             let list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
             // SAFETY: the words stay in place until done(), because the set waits for that before
             // it releases anything.
-            let rest = unsafe { wait_any(&list, Deadline::Never) };
+            let rest = unsafe { wait_any(&list, Until::Never) };
             drop(list);
             // If the kernel has no memory just now, the set checks at the end of its slice.
             if rest == Rest::Woken && self.orders.is_armed() {

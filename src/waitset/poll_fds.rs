@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rustix::event::{eventfd, poll, EventfdFlags, PollFd, PollFlags};
 use rustix::io::Errno;
 
-use crate::sys::clock::{now, timespec, Deadline};
+use crate::sys::clock::{timespec, Until};
 use crate::sys::descriptor::Own;
 use crate::{Error, Result};
 
@@ -111,13 +111,10 @@ impl Files {
         Ok(())
     }
 
-    /// Sleeps until a descriptor is ready or the bell rings, or until `deadline`. Returns false if
-    /// the deadline has passed.
-    pub(super) fn sleep(&mut self, deadline: Deadline) -> bool {
-        let timeout = match deadline {
-            Deadline::Never => None,
-            Deadline::At(at) => Some(timespec(at.saturating_sub(now()))),
-        };
+    /// Sleeps until a descriptor is ready or the bell rings, or until `end`. Returns false if the
+    /// end has come.
+    pub(super) fn sleep(&mut self, end: Until) -> bool {
+        let timeout = end.nanos().map(timespec);
         // If this fails, the check that follows fails too, and reports it.
         poll(&mut self.polled, timeout.as_ref()) != Ok(0)
     }

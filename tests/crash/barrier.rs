@@ -9,7 +9,7 @@ use pagemate::Barrier;
 use crate::helper::{until, Helper, Waker};
 use crate::{End, Recipe, Scene};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// Outcomes of a helper that passed, and of one that found the barrier broken.
 const PASSED: u64 = 1;
 const BROKEN: u64 = 2;

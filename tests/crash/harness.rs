@@ -307,11 +307,11 @@ fn learn(tracee: &Tracee, board: &Board) -> (State, usize) {
     board.len.store(0, Relaxed);
     for (k, address) in board.addresses.iter().enumerate() {
         let State::Inside(counter) = state else { return (state, k) };
-        let call = tracee.call().map_or(0, |call| call as u64 + 1);
+        let call = tracee.call(counter).map_or(0, |call| call as u64 + 1);
         let word = counter | call << CALL_SHIFT;
         address.store(word, Relaxed);
         board.len.store(k as u64 + 1, Relaxed);
-        state = tracee.step();
+        state = tracee.step(counter);
         if words.have_changed() {
             address.store(word | CHANGES, Relaxed);
         }

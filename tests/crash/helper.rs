@@ -3,6 +3,7 @@
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use super::trace::die_with_parent;
@@ -47,7 +48,7 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) -> Result<(), String> 
 
 /// Sleeps between two checks, so that they take no processor from the others.
 pub fn pause() {
-    std::thread::sleep(Duration::from_micros(200));
+    std::thread::sleep(Duration::from_millis(1));
 }
 
 /// A process that runs a closure, and ends with its parent at the latest.
@@ -164,25 +165,43 @@ impl Drop for Helper {
 /// system call or for a tracer.
 pub fn is_asleep(pid: libc::pid_t) -> bool {
     let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-    let is_sleeping = read("stat").rsplit(") ").next().is_some_and(|state| state.starts_with('S'));
+    // Usually it is not, and this is the cheapest file.
+    if !read("stat").rsplit(") ").next().is_some_and(|state| state.starts_with('S')) {
+        return false;
+    }
     // Number 202 is futex, 449 futex_waitv. A set without futex_waitv sleeps in poll (7) or ppoll
     // (271). Not every process may read the number, and not every kernel has the name.
     let number = read("syscall");
     let is_wait = ["202 ", "449 ", "7 ", "271 "].iter().any(|wait| number.starts_with(wait));
-    is_sleeping && (is_wait || read("wchan").contains("futex"))
+    is_wait || read("wchan").contains("futex")
 }
 
 /// Returns whether it is asleep, or pauses: a set without `futex_waitv` polls, and sleeps between
 /// two polls in clock_nanosleep (230).
 pub fn is_asleep_or_dozing(pid: libc::pid_t) -> bool {
-    let number = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
-    is_asleep(pid) || number.starts_with("230 ")
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let number = || std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    let is_sleeping = stat.rsplit(") ").next().is_some_and(|state| state.starts_with('S'));
+    is_sleeping && (is_asleep(pid) || number().starts_with("230 "))
 }
 
 /// Returns the children of this process, including the dead ones.
 pub fn children() -> Vec<libc::pid_t> {
     let list = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
     list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// Whether the child of this process has come to a sleep, as its tracer saw it. On a busy machine a
+/// child that is single-stepped sleeps for a small part of its time, and whoever watches it may
+/// always find it awake.
+fn sleeps() -> &'static AtomicU64 {
+    static SLEEPS: OnceLock<&'static AtomicU64> = OnceLock::new();
+    SLEEPS.get_or_init(shared)
+}
+
+/// Records that the child is about to sleep. Called by its tracer.
+pub fn note_sleep() {
+    sleeps().store(1, SeqCst);
 }
 
 /// A process that wakes the child of a scene, once the child sleeps in a wait of the library.
@@ -204,13 +223,16 @@ impl Waker {
     pub fn holding<H>(hold: impl FnOnce() -> H, wake: impl FnOnce(H)) -> Waker {
         let child = shared::<AtomicU64>();
         let has_it = shared::<AtomicU64>();
+        let sleeps = sleeps();
         let helper = Helper::start(|| {
             let held = hold();
             has_it.store(1, SeqCst);
             loop {
                 match child.load(SeqCst) {
                     OVER => return 1, // and releases it
-                    pid if pid > 0 && is_asleep_or_dozing(pid as libc::pid_t) => break,
+                    0 => pause(),
+                    _ if sleeps.load(SeqCst) == 1 => break,
+                    pid if is_asleep_or_dozing(pid as libc::pid_t) => break,
                     _ => pause(),
                 }
             }

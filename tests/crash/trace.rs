@@ -16,6 +16,7 @@ use std::mem::offset_of;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::errors;
+use super::helper::note_sleep;
 
 /// The position of the tracee.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,20 +145,20 @@ impl Tracee {
         self.registers().rip
     }
 
-    /// Returns the index in [`errors::CALLS`] of the next system call, if the next instruction is
-    /// one and it can fail.
-    pub fn call(&self) -> Option<usize> {
-        let registers = self.registers();
-        if !is_system_call(registers.rip) {
+    /// Returns the index in [`errors::CALLS`] of the system call at `counter`, the next
+    /// instruction, if it is one and can fail.
+    pub fn call(&self, counter: u64) -> Option<usize> {
+        if !is_system_call(counter) {
             return None;
         }
+        let registers = self.registers();
         errors::index_of(registers.rax as i64, registers.rsi, registers.r10)
     }
 
     /// Steps over the next system call, as if the kernel had returned `error`. Returns the call's
     /// index in [`errors::CALLS`], or `None` if there is no call here that can fail.
     pub fn refuse(&self, error: i32) -> Option<usize> {
-        let call = self.call()?;
+        let call = self.call(self.counter())?;
         let mut registers = self.registers();
         registers.rip += SYSTEM_CALL.len() as u64;
         registers.rax = -i64::from(error) as u64;
@@ -184,13 +185,27 @@ impl Tracee {
         }
     }
 
+    /// Returns whether the next system call is a sleep on a futex or for a time. A call on several
+    /// futexes without a timeout only asks whether the kernel can do it.
+    fn is_before_a_sleep(&self) -> bool {
+        let registers = self.registers();
+        match registers.rax as i64 {
+            libc::SYS_futex => matches!(registers.rsi as i32, libc::FUTEX_WAIT | libc::FUTEX_WAIT_BITSET),
+            libc::SYS_futex_waitv => registers.r10 != 0,
+            call => call == libc::SYS_clock_nanosleep,
+        }
+    }
+
     /// Runs to the begin of the operation.
     pub fn begin(&self) -> State {
         State::Inside(self.counter())
     }
 
-    /// Steps over one instruction.
-    pub fn step(&self) -> State {
+    /// Steps over the instruction at `counter`, the next one.
+    pub fn step(&self, counter: u64) -> State {
+        if is_system_call(counter) && self.is_before_a_sleep() {
+            note_sleep();
+        }
         self.resume(libc::PTRACE_SINGLESTEP)
     }
 
@@ -233,8 +248,8 @@ impl Tracee {
                 None => {}
             }
         }
-        while done < leg.k && matches!(state, State::Inside(_)) {
-            state = self.step();
+        while let (State::Inside(counter), true) = (state, done < leg.k) {
+            state = self.step(counter);
             done += 1;
         }
         (state, done)

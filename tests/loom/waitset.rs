@@ -6,7 +6,7 @@ use super::{model, model_within, thread, Arc};
 use crate::queue::spsc::cursor::WriteCursor;
 use crate::sync::event::state::Flag;
 use crate::sync::semaphore::state::Counter;
-use crate::sys::clock::Deadline;
+use crate::sys::clock::{Deadline, Until};
 use crate::sys::futex::{wait_any, Spot};
 use crate::wait::{wait_by, Pace};
 use crate::waitset::handoff::Orders;
@@ -133,7 +133,7 @@ impl Post {
         while self.orders.next() {
             self.list.with(|list| {
                 // SAFETY: the set keeps the words until it has settled.
-                unsafe { wait_any(&*list, Deadline::Never) };
+                unsafe { wait_any(&*list, Until::Never) };
             });
             if self.orders.is_armed() {
                 self.bell.set();
