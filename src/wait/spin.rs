@@ -12,11 +12,14 @@
 //! | the clock jumped during a spin: the thread was preempted, so the machine is busy | none |
 //! | a spin failed, and the thread may run on one processor only | none |
 //! | 256 waits in a row had no spin, and the thread may run on several processors | one of 100 us |
+//! | that one succeeded | one of 50 us, on trial: if it fails, none |
 //! | a wait without a spin had its answer before it could fall asleep | one of 12 us |
 //!
 //! So where spinning does not help it costs 0.4 us per wait. Where it begins to help again, one
 //! side discovers that within 256 messages: its long spin outlasts the wake-up of the other side.
-//! That side is then answered within a microsecond, and spins too. A spin never yields: on a busy
+//! That side is then answered within a microsecond, and spins too. The spin on trial lasts as long as
+//! the wake-up of a side that has not found out yet: a shorter one would fail whenever a cache line
+//! takes long between the cores, and would be tried in vain again and again. A spin never yields: on a busy
 //! core `sched_yield` hands the rest of the time slice, milliseconds, to a neighbour that computes,
 //! although the answer may have arrived already.
 //!
@@ -80,10 +83,12 @@ struct Habit {
     nanos: u64,
     /// Waits since the last spin.
     unspun: u32,
+    /// Only a probe has succeeded so far, which may have been luck.
+    is_on_trial: bool,
 }
 
 impl Habit {
-    const FRESH: Habit = Habit { nanos: LONGEST, unspun: 0 };
+    const FRESH: Habit = Habit { nanos: LONGEST, unspun: 0, is_on_trial: false };
 
     /// Returns how long to spin in this wait. `alone`: this thread may run on one processor only.
     fn next(&mut self, alone: impl FnOnce() -> bool) -> u64 {
@@ -103,8 +108,8 @@ impl Habit {
     }
 
     fn succeeded(&mut self) {
-        // After a probe the first success may have been luck.
-        self.nanos = (4 * self.nanos).clamp(LONGEST / 4, LONGEST);
+        self.is_on_trial = self.nanos == 0;
+        self.nanos = if self.is_on_trial { LONGEST } else { (4 * self.nanos).clamp(LONGEST / 4, LONGEST) };
     }
 
     /// A wait without a spin had its answer before it could fall asleep.
@@ -116,7 +121,8 @@ impl Habit {
 
     fn failed(&mut self, alone: bool, jumped: bool) {
         let half = self.nanos / 2;
-        self.nanos = if alone || jumped || half < SHORTEST { 0 } else { half };
+        self.nanos = if alone || jumped || self.is_on_trial || half < SHORTEST { 0 } else { half };
+        self.is_on_trial = false;
         self.unspun = 0;
     }
 }
@@ -226,17 +232,27 @@ mod tests {
 
     #[test]
     fn what_helps_again_is_noticed() {
-        let mut habit = Habit { nanos: 0, unspun: 0 };
+        let mut habit = Habit { nanos: 0, ..Habit::FRESH };
         assert_eq!(spins(&mut habit, false, PROBE_EVERY), PROBE);
         habit.succeeded();
-        assert!(habit.nanos >= LONGEST / 4);
+        assert_eq!(habit.nanos, LONGEST, "as long as a wake-up");
         habit.succeeded();
-        assert_eq!(habit.nanos, LONGEST);
+        habit.failed(false, false);
+        assert_eq!(habit.nanos, LONGEST / 2, "a second success ends the trial");
+    }
+
+    #[test]
+    fn a_lucky_probe_costs_one_more_spin() {
+        let mut habit = Habit { nanos: 0, ..Habit::FRESH };
+        spins(&mut habit, false, PROBE_EVERY);
+        habit.succeeded();
+        habit.failed(false, false);
+        assert_eq!(spins(&mut habit, false, PROBE_EVERY - 1), 0);
     }
 
     #[test]
     fn an_answer_before_the_sleep_is_noticed_by_the_other_side() {
-        let mut habit = Habit { nanos: 0, unspun: 3 };
+        let mut habit = Habit { nanos: 0, unspun: 3, is_on_trial: false };
         habit.answered_at_once();
         assert_eq!(spins(&mut habit, false, 1), LONGEST / 4);
         habit.failed(false, true);
