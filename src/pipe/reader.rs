@@ -191,7 +191,7 @@ impl PipeReader {
                 Err(Blocked::Later) => None,
                 stepped => Some(stepped),
             };
-            let stepped = control.wait_for_items(Deadline::Never, || rings.object.tend(), attempt);
+            let stepped = control.wait_for_items(Deadline::Never, || rings.object.reap_dead(), attempt);
             match stepped.ok_or(PipeError::TimedOut)?? {
                 Step::Part => {}
                 Step::Copied(len) => return Ok(len),
@@ -313,7 +313,7 @@ impl PipeReader {
                 rings.object.miss();
                 None
             }),
-            deadline => control.wait_for_items(deadline, || rings.object.tend(), attempt),
+            deadline => control.wait_for_items(deadline, || rings.object.reap_dead(), attempt),
         };
         Ok(stepped.ok_or(PipeError::TimedOut)??)
     }

@@ -214,7 +214,7 @@ impl PipeWriter {
                 Err(Blocked::Later) => None,
                 stepped => Some(stepped),
             };
-            match control.wait_for_space(deadline, || rings.object.tend(), attempt) {
+            match control.wait_for_space(deadline, || rings.object.reap_dead(), attempt) {
                 Some(Ok(true)) => return Ok(()),
                 Some(Ok(false)) => {}
                 Some(Err(blocked)) => return Err(blocked.into()),

@@ -146,9 +146,10 @@ impl WorkerConfig {
             Some((ticket, slot)) => Some(Found::Task(ticket, slot)),
             None => (header.closed.load(Acquire) != 0).then_some(Found::Closed),
         };
-        let tend = || self.memory.object().tend();
+        let reap_dead = || self.memory.object().reap_dead();
         loop {
-            let found = wait(header.work.futex(), Deadline::Never, tend, attempt, || header.work.announce());
+            let found =
+                wait(header.work.futex(), Deadline::Never, reap_dead, attempt, || header.work.announce());
             let (ticket, index) = match found {
                 Some(Found::Task(ticket, index)) => (ticket, index),
                 Some(Found::Closed) | None => return,

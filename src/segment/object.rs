@@ -248,8 +248,8 @@ impl ObjectRef {
     }
 
     /// Counts a failed `try_*`. Callers that poll without blocking must notice deaths too, so every
-    /// few milliseconds this is a [`tend`](ObjectRef::tend), which makes system calls at most every
-    /// 40 ms.
+    /// few milliseconds this is a [`reap_dead`](ObjectRef::reap_dead), which makes system calls at
+    /// most every 40 ms.
     #[inline]
     pub(crate) fn miss(&self) {
         if self.pulse.beat() {
@@ -270,11 +270,11 @@ impl ObjectRef {
     #[cold]
     fn look(&self) {
         self.pulse.look(now());
-        self.tend();
+        self.reap_dead();
     }
 
-    /// Checks for the dead; see [`Attachment::tend`].
-    pub(crate) fn tend(&self) {
-        self.attachment.tend();
+    /// Checks for the dead; see [`Attachment::reap_dead`].
+    pub(crate) fn reap_dead(&self) {
+        self.attachment.reap_dead();
     }
 }

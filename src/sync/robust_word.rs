@@ -141,13 +141,13 @@ impl OwnerWord {
     }
 
     /// Blocks until the word is free and takes it; `None` at the deadline. At the end of each
-    /// slice, calls `tend` with the holder, so that it can check whether the holder is alive.
+    /// slice, calls `reap_dead` with the holder, so that it can check whether the holder is alive.
     #[cold]
     pub(crate) fn acquire_contended(
         &self,
         me: OwnerId,
         deadline: Deadline,
-        mut tend: impl FnMut(Option<OwnerId>),
+        mut reap_dead: impl FnMut(Option<OwnerId>),
     ) -> Option<Acquired> {
         let announced = Cell::new(false);
         let attempt = || if announced.get() { self.acquire_announced(me) } else { self.acquire_seen(me, 0) };
@@ -155,7 +155,7 @@ impl OwnerWord {
             announced.set(true);
             self.announce()
         };
-        wait_in_contention(&self.futex, deadline, || tend(self.holder()), attempt, announce)
+        wait_in_contention(&self.futex, deadline, || reap_dead(self.holder()), attempt, announce)
     }
 
     /// Sets the waiter bit before the caller sleeps. Returns the value to sleep on.
@@ -266,15 +266,15 @@ mod attached {
 
     #[cold]
     fn contended(word: &OwnerWord, object: &ObjectRef, me: OwnerId, deadline: Deadline) -> Option<Acquired> {
-        let tend = |holder: Option<OwnerId>| {
-            object.tend();
+        let reap_dead = |holder: Option<OwnerId>| {
+            object.reap_dead();
             // Not only when the segment is due. So one slice is enough to notice a death, and an id
             // that no participant ever had does not keep the lock for ever.
             if let Some(holder) = holder.filter(|holder| !object.is_alive(*holder)) {
                 word.recover(holder);
             }
         };
-        word.acquire_contended(me, deadline, tend)
+        word.acquire_contended(me, deadline, reap_dead)
     }
 
     /// Like [`acquire`], and at the deadline it takes the word from a dead holder too, because a

@@ -221,7 +221,7 @@ impl WaitSet {
         };
         let spins = files.borrow().len() == 0 && words.len() <= SPIN_WORDS;
         let cost = if spins { words.len() as u32 } else { 0 };
-        let outcome = wait_by(deadline, Pace::of(cost), || tend(words), attempt, announce, sleep);
+        let outcome = wait_by(deadline, Pace::of(cost), || reap_dead(words), attempt, announce, sleep);
         if outcome.is_none() && deadline == Deadline::At(0) {
             owned(words).for_each(|word| word.object.miss());
         }
@@ -233,8 +233,8 @@ impl WaitSet {
 }
 
 /// Reaps dead participants whose death could make a member ready.
-fn tend(words: &[(usize, Word)]) {
-    owned(words).for_each(|word| word.object.tend());
+fn reap_dead(words: &[(usize, Word)]) {
+    owned(words).for_each(|word| word.object.reap_dead());
 }
 
 /// Returns the members whose readiness a dead process can prevent.

@@ -172,7 +172,7 @@ impl Ring {
         me: OwnerId,
         own: Option<u32>,
         deadline: Deadline,
-        tend: impl FnMut(),
+        reap_dead: impl FnMut(),
     ) -> Result<Claim, Blocked> {
         let attempt = || {
             if own.is_some() {
@@ -185,7 +185,7 @@ impl Ring {
                 done => Some(done),
             }
         };
-        let claim = self.senders().wait(deadline, tend, attempt).unwrap_or(Err(Blocked::Later))?;
+        let claim = self.senders().wait(deadline, reap_dead, attempt).unwrap_or(Err(Blocked::Later))?;
         self.pass_on(Ordered::by_fence());
         Ok(claim)
     }
@@ -235,10 +235,10 @@ impl Ring {
         &self,
         me: OwnerId,
         deadline: Deadline,
-        mut tend: impl FnMut(),
+        mut reap_dead: impl FnMut(),
         write: impl FnMut(u32),
     ) -> Result<(), Blocked> {
-        self.send_by(me, deadline, || self.claim(me, None, deadline, &mut tend), write)
+        self.send_by(me, deadline, || self.claim(me, None, deadline, &mut reap_dead), write)
     }
 
     #[inline]

@@ -191,11 +191,16 @@ impl Ring {
 
     /// Receives like [`try_take`](Ring::try_take), but blocks until a message, the end, or the
     /// deadline.
-    pub(crate) fn take(&self, me: OwnerId, deadline: Deadline, tend: impl FnMut()) -> Result<Claim, Blocked> {
+    pub(crate) fn take(
+        &self,
+        me: OwnerId,
+        deadline: Deadline,
+        reap_dead: impl FnMut(),
+    ) -> Result<Claim, Blocked> {
         let attempt = || match self.try_take(me) {
             Err(Blocked::Later) => None,
             done => Some(done),
         };
-        self.receivers().wait(deadline, tend, attempt).unwrap_or(Err(Blocked::Later))
+        self.receivers().wait(deadline, reap_dead, attempt).unwrap_or(Err(Blocked::Later))
     }
 }

@@ -107,15 +107,15 @@ struct Spot {
 
 impl Rendezvous<'_> {
     /// Arrives, and blocks until all parties have. Returns the index of the arrival. The search for
-    /// a free word begins at `hint`. The party that finds all arrived runs `action`. `tend` checks
-    /// for the dead: cheaply before a round passes, and thoroughly (with true) at the end of each
-    /// slice.
+    /// a free word begins at `hint`. The party that finds all arrived runs `action`. `reap_dead`
+    /// checks for the dead: cheaply before a round passes, and thoroughly (with true) at the end of
+    /// each slice.
     pub(crate) fn wait(
         &self,
         me: OwnerId,
         hint: usize,
         deadline: Deadline,
-        tend: &dyn Fn(bool),
+        reap_dead: &dyn Fn(bool),
         action: Option<&dyn Fn()>,
     ) -> Result<usize, BarrierError> {
         let spot = Cell::new(None::<Spot>);
@@ -126,7 +126,7 @@ impl Rendezvous<'_> {
                     Arrival::At(mine) => {
                         spot.set(Some(mine));
                         if self.is_full(mine.round).is_some() {
-                            tend(false);
+                            reap_dead(false);
                             self.finish(mine, action);
                         }
                         mine
@@ -138,7 +138,7 @@ impl Rendezvous<'_> {
             Some(self.outcome(mine.round)?.map(|()| mine.index))
         };
         let at_end_of_slice = || {
-            tend(true);
+            reap_dead(true);
             if let Some(mine) = spot.get() {
                 self.finish(mine, action);
             }

@@ -192,13 +192,13 @@ impl BoundedSemaphore {
         let (permits, hint) = (self.permits(), self.hint.load(Relaxed) as usize);
         let taken = permits
             .try_acquire(me, hint)
-            .or_else(|| permits.acquire_contended(me, hint, deadline, || self.tend()));
+            .or_else(|| permits.acquire_contended(me, hint, deadline, || self.reap_dead()));
         taken.map(|index| self.permit(me, index)).ok_or(LockError::NotAcquired)
     }
 
     /// Runs at the end of a waiter's slice: checks whether the holders of the permits are alive.
-    fn tend(&self) {
-        self.object.tend();
+    fn reap_dead(&self) {
+        self.object.reap_dead();
         self.permits().expel(|id| self.object.is_alive(id));
     }
 

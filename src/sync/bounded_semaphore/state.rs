@@ -104,9 +104,9 @@ impl Permits<'_> {
         me: OwnerId,
         hint: usize,
         deadline: Deadline,
-        tend: impl FnMut(),
+        reap_dead: impl FnMut(),
     ) -> Option<usize> {
-        self.waiters.wait(deadline, tend, || self.try_acquire(me, hint))
+        self.waiters.wait(deadline, reap_dead, || self.try_acquire(me, hint))
     }
 
     /// Frees the permit `index`, which a guard of `me` has.

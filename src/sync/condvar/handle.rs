@@ -163,7 +163,7 @@ impl Condvar {
             return (G::relock(lock), in_time);
         };
         let lock = guard.unlock();
-        let notified = roster.wait(&spot, deadline, || self.object.tend());
+        let notified = roster.wait(&spot, deadline, || self.object.reap_dead());
         let relocked = G::relock(lock);
         if notified {
             // Only now. If we had died before, the notification would have gone to another waiter.

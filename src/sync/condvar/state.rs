@@ -199,12 +199,12 @@ impl Roster {
     ///
     /// Returns true if it was notified; call [`leave`](Roster::leave) once the lock is acquired
     /// again. Returns false if it timed out; then it has left the table.
-    pub(crate) fn wait(&self, spot: &Spot, deadline: Deadline, tend: impl FnMut()) -> bool {
+    pub(crate) fn wait(&self, spot: &Spot, deadline: Deadline, reap_dead: impl FnMut()) -> bool {
         let entry = &self.entries[spot.index];
         // Pairs with notify(). Any other word ends the wait too, so that overwritten bytes cannot
         // make it last for ever.
         let attempt = || (entry.word.load(Acquire) != spot.word).then_some(());
-        entry.bed.wait(deadline, tend, attempt).is_some() || !self.retract(spot)
+        entry.bed.wait(deadline, reap_dead, attempt).is_some() || !self.retract(spot)
     }
 
     /// Removes the waiter from the table. Returns false if it has been notified meanwhile.

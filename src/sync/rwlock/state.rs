@@ -189,8 +189,8 @@ impl Shared {
     }
 
     /// Blocks until a thread of `me` may read.
-    pub(crate) fn read(&self, me: OwnerId, deadline: Deadline, tend: impl FnMut()) -> Option<Admitted> {
-        self.readers.wait(deadline, tend, || self.try_read(me))
+    pub(crate) fn read(&self, me: OwnerId, deadline: Deadline, reap_dead: impl FnMut()) -> Option<Admitted> {
+        self.readers.wait(deadline, reap_dead, || self.try_read(me))
     }
 
     /// Lets a thread of `me` in to write, if nobody is in.
@@ -210,9 +210,14 @@ impl Shared {
     }
 
     /// Blocks until a thread of `me` may write.
-    pub(crate) fn write(&self, me: OwnerId, deadline: Deadline, mut tend: impl FnMut()) -> Option<Admitted> {
-        let admitted = self.writers.wait(deadline, &mut tend, || self.try_claim(me))?;
-        if self.drain.wait(deadline, tend, || self.is_drained().then_some(())).is_some() {
+    pub(crate) fn write(
+        &self,
+        me: OwnerId,
+        deadline: Deadline,
+        mut reap_dead: impl FnMut(),
+    ) -> Option<Admitted> {
+        let admitted = self.writers.wait(deadline, &mut reap_dead, || self.try_claim(me))?;
+        if self.drain.wait(deadline, reap_dead, || self.is_drained().then_some(())).is_some() {
             self.enter();
             return Some(admitted);
         }
