@@ -310,7 +310,7 @@ impl PipeReader {
         };
         let stepped = match deadline {
             NOW => attempt().or_else(|| {
-                rings.object.miss();
+                rings.object.note_failed_try();
                 None
             }),
             deadline => control.wait_for_items(deadline, || rings.object.reap_dead(), attempt),

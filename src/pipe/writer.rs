@@ -195,7 +195,7 @@ impl PipeWriter {
             Ok(_) => Ok(()),
             Err(blocked) => {
                 if blocked == Blocked::Later {
-                    self.rings.object.miss();
+                    self.rings.object.note_failed_try();
                 }
                 Err(blocked.into())
             }

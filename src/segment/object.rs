@@ -251,25 +251,26 @@ impl ObjectRef {
     /// few milliseconds this is a [`reap_dead`](ObjectRef::reap_dead), which makes system calls at
     /// most every 40 ms.
     #[inline]
-    pub(crate) fn miss(&self) {
+    pub(crate) fn note_failed_try(&self) {
         if self.pulse.beat() {
-            self.look();
+            self.check_now();
         }
     }
 
-    /// Passes `hindered` through, and counts true as a [`miss`](ObjectRef::miss). For queries such
-    /// as `is_empty`, which a caller may poll.
+    /// Returns `hindered`. If it is true, counts a failure, as
+    /// [`note_failed_try`](ObjectRef::note_failed_try) does. For queries such as `is_empty`, which
+    /// a caller may poll.
     #[inline]
     pub(crate) fn is_hindered(&self, hindered: bool) -> bool {
         if hindered {
-            self.miss();
+            self.note_failed_try();
         }
         hindered
     }
 
     #[cold]
-    fn look(&self) {
-        self.pulse.look(now());
+    fn check_now(&self) {
+        self.pulse.note_reading(now());
         self.reap_dead();
     }
 

@@ -62,7 +62,7 @@ impl RobustLock {
         match self.word.try_acquire(me) {
             Some(acquired) => Ok(Hold::new(self, me, acquired)),
             None => {
-                object.miss();
+                object.note_failed_try();
                 Err(LockError::NotAcquired)
             }
         }

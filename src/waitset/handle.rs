@@ -223,7 +223,7 @@ impl WaitSet {
         let cost = if spins { words.len() as u32 } else { 0 };
         let outcome = wait_by(deadline, Pace::of(cost), || reap_dead(words), attempt, announce, sleep);
         if outcome.is_none() && deadline == Deadline::At(0) {
-            owned(words).for_each(|word| word.object.miss());
+            owned(words).for_each(|word| word.object.note_failed_try());
         }
         if has_announced.get() {
             pass_on(words, ready);

@@ -22,7 +22,7 @@ impl<T: Message> Queue<T> {
     pub fn try_send(&self, value: T) -> Result<(), SendError<T>> {
         let done = self.send_now(value);
         if let Err(SendError::Full(_)) = done {
-            self.object.miss();
+            self.object.note_failed_try();
             pause();
         }
         done

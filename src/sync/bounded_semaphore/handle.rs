@@ -162,7 +162,7 @@ impl BoundedSemaphore {
         match self.permits().try_acquire(me, self.hint.load(Relaxed) as usize) {
             Some(index) => Ok(self.permit(me, index)),
             None => {
-                self.object.miss();
+                self.object.note_failed_try();
                 Err(LockError::NotAcquired)
             }
         }

@@ -155,7 +155,7 @@ impl Condvar {
         let roster = self.roster();
         let Some(spot) = roster.join(me) else {
             let lock = guard.unlock();
-            self.object.miss();
+            self.object.note_failed_try();
             let in_time = !deadline.has_passed();
             if in_time {
                 std::thread::sleep(CROWDED);

@@ -196,7 +196,7 @@ impl Once {
         match self.state().try_begin(me) {
             Some(begun) => Ok(Initialiser::new(self.state(), me, begun)),
             None => {
-                self.object.miss();
+                self.object.note_failed_try();
                 Err(OnceError::NotCompleted)
             }
         }

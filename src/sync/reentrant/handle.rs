@@ -125,7 +125,7 @@ impl ReentrantLock {
     pub fn try_lock(&self) -> Result<ReentrantLockGuard<'_>, LockError<ReentrantLockGuard<'_>>> {
         let acquired = self.lock_by(1, |nest, me| nest.word.try_acquire(me));
         if acquired.as_ref().is_err_and(LockError::is_not_acquired) {
-            self.object.miss();
+            self.object.note_failed_try();
         }
         acquired
     }

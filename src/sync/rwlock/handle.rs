@@ -159,7 +159,7 @@ impl<T: Message> RwLock<T> {
         match self.shared().try_read(me) {
             Some(admitted) => self.reading(me, admitted),
             None => {
-                self.object.miss();
+                self.object.note_failed_try();
                 Err(LockError::NotAcquired)
             }
         }
@@ -228,7 +228,7 @@ impl<T: Message> RwLock<T> {
         match self.shared().try_write(me) {
             Some(admitted) => self.writing(me, admitted),
             None => {
-                self.object.miss();
+                self.object.note_failed_try();
                 Err(LockError::NotAcquired)
             }
         }
