@@ -85,7 +85,7 @@ fn freed(word: u32) -> u32 {
 
 /// Returns the word after a reaper has freed it. Keeps the waiter bit, so that other reapers wake
 /// too.
-fn bereft(word: u32) -> u32 {
+fn freed_after_death(word: u32) -> u32 {
     word & WAITING | DIED
 }
 
@@ -213,8 +213,8 @@ impl OwnerWord {
         let mut seen = self.futex.word.load(Relaxed);
         while holder(seen) == Some(dead) {
             // Pairs with the Acquire of the next holder.
-            match self.futex.word.compare_exchange_weak(seen, bereft(seen), AcqRel, Relaxed) {
-                Ok(_) => seen = bereft(seen),
+            match self.futex.word.compare_exchange_weak(seen, freed_after_death(seen), AcqRel, Relaxed) {
+                Ok(_) => seen = freed_after_death(seen),
                 Err(now) => seen = now,
             }
         }
@@ -327,7 +327,7 @@ mod tests {
         assert_eq!(taken(1023 | WAITING, me), me.bits() | WAITING | DIED, "and whoever comes is told");
         assert_eq!(taken(0, me), me.bits());
         assert_eq!(freed(taken(DIED | WAITING, me)), DIED);
-        assert_eq!(bereft(me.bits() | WAITING), WAITING | DIED);
+        assert_eq!(freed_after_death(me.bits() | WAITING), WAITING | DIED);
     }
 
     #[test]

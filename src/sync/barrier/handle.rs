@@ -194,7 +194,7 @@ impl Barrier {
         let reap_dead = |thoroughly: bool| {
             self.object.reap_dead();
             if thoroughly {
-                rendezvous.expel(|id| self.object.is_alive(id));
+                rendezvous.recover_dead(|id| self.object.is_alive(id));
             }
         };
         rendezvous.wait(me, hint, deadline, &reap_dead, action)

@@ -360,7 +360,7 @@ impl Rendezvous<'_> {
 
     /// Recovers every party of this round that is not `alive`: the dead, and ids from damaged bytes
     /// that never existed.
-    pub(crate) fn expel(&self, mut alive: impl FnMut(OwnerId) -> bool) {
+    pub(crate) fn recover_dead(&self, mut alive: impl FnMut(OwnerId) -> bool) {
         let round = round(self.head.state.load(Acquire));
         let mut last = None;
         for word in self.words {

@@ -199,7 +199,7 @@ impl BoundedSemaphore {
     /// Runs at the end of a waiter's slice: checks whether the holders of the permits are alive.
     fn reap_dead(&self) {
         self.object.reap_dead();
-        self.permits().expel(|id| self.object.is_alive(id));
+        self.permits().recover_dead(|id| self.object.is_alive(id));
     }
 
     #[inline]

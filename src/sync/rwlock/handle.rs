@@ -134,7 +134,7 @@ impl<T: Message> RwLock<T> {
     /// Runs at the end of a waiter's slice: checks whether the participants in the way are alive.
     fn reap_dead(&self) {
         self.object.reap_dead();
-        self.shared().expel(|id| self.object.is_alive(id));
+        self.shared().recover_dead(|id| self.object.is_alive(id));
     }
 
     /// Blocks until no writer is in or asks to be, and locks for reading.

@@ -147,7 +147,7 @@ impl Shared {
         let line = self.line(me);
         // Only we write a line that names us, and we are alive, so it keeps naming us.
         if reader(line.load(Relaxed)) != Some(me) {
-            return self.enrol(me);
+            return self.register_reader(me);
         }
         let (before, change) = line.add_ordered(1);
         if count(before) < COUNT_MAX {
@@ -159,7 +159,7 @@ impl Shared {
 
     /// Announces the first reader of a participant.
     #[cold]
-    fn enrol(&self, me: OwnerId) -> Option<Ordered> {
+    fn register_reader(&self, me: OwnerId) -> Option<Ordered> {
         let line = self.line(me);
         // Before the line is written: if a writer misses this, the reader's next read sees the
         // writer.
@@ -322,7 +322,7 @@ impl Shared {
 
     /// Recovers every participant in the way that is not `alive`: the dead, and ids from damaged
     /// bytes that never existed.
-    pub(crate) fn expel(&self, mut alive: impl FnMut(OwnerId) -> bool) {
+    pub(crate) fn recover_dead(&self, mut alive: impl FnMut(OwnerId) -> bool) {
         let high = (self.high.load(Acquire) as usize).min(LINES);
         let readers = (0..high).filter_map(|index| {
             let word = self.lines[line_of(index)].word.load(Acquire);
@@ -422,7 +422,7 @@ mod tests {
         // An id that never existed, in a word that seems valid.
         shared.lines[line_of(7)].word.store(announced(id(7), 3), Relaxed);
         assert!(shared.try_write(id(0)).is_none());
-        shared.expel(|reader| reader != id(7));
+        shared.recover_dead(|reader| reader != id(7));
         assert!(shared.try_write(id(0)).is_some());
     }
 }
