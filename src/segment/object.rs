@@ -207,7 +207,7 @@ impl ObjectRef {
         let base = attachment.base().wrapping_add(entry.object as usize);
         // The epoch is read first, so a fork between the two reads leaves an outdated epoch here,
         // and `owner` looks the id up again.
-        let epoch = fork::settle();
+        let epoch = fork::ensure_epoch();
         let me = attachment.owner().ok();
         ObjectRef { attachment, record: entry.record, base, len: entry.len, me, epoch, pulse: Pulse::new() }
     }

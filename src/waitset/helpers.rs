@@ -45,7 +45,7 @@ impl Crew {
     /// Begins a wait.
     pub(super) fn begin(&mut self, files: &mut Files) {
         self.pause = PAUSE_MIN_NANOS;
-        if self.epoch != fork::settle() {
+        if self.epoch != fork::ensure_epoch() {
             // The threads belong to the parent. Their posts may have been in use at the fork, so
             // they are leaked.
             std::mem::take(&mut self.posts).into_iter().for_each(std::mem::forget);
@@ -104,7 +104,7 @@ impl Crew {
     /// Takes all words back from the helpers.
     fn recall(&mut self, files: &Files) {
         self.posts.iter().for_each(|post| post.orders.dismiss());
-        self.posts.iter().for_each(|post| post.orders.settle());
+        self.posts.iter().for_each(|post| post.orders.wait_idle());
         files.silence();
     }
 

@@ -197,7 +197,7 @@ impl<L: Waited> Tokens<L> {
     }
 
     /// Waits until the waker has done its part or has ended without it.
-    fn settle(&mut self) -> Result<(), String> {
+    fn await_waker(&mut self) -> Result<(), String> {
         if self.waker.finish()? {
             self.is_crowded = true;
             self.put += 1;
@@ -270,7 +270,7 @@ impl<L: Waited> Scene for Tokens<L> {
     }
 
     fn check(&mut self, end: End) -> Result<(), String> {
-        self.settle()?;
+        self.await_waker()?;
         if end == End::Stopped {
             return if self.is_patient { self.tempt() } else { self.works_for_stopped() };
         }

@@ -132,7 +132,7 @@ impl Post {
     fn serve(&self) {
         while self.orders.next() {
             self.list.with(|list| {
-                // SAFETY: the set keeps the words until it has settled.
+                // SAFETY: the set keeps the words until the helper is idle.
                 unsafe { wait_any(&*list, Deadline::Never) };
             });
             if self.orders.is_armed() {
@@ -160,7 +160,7 @@ fn a_helper_rings_and_hands_back() {
             post.orders.arm();
             assert!(post.bell.wait(Deadline::Never));
             post.orders.dismiss();
-            post.orders.settle();
+            post.orders.wait_idle();
         }
         // The helper that rang saw the permit. This thread may see it a moment later, and a set
         // checks again.
@@ -189,7 +189,7 @@ fn a_helper_is_dismissed() {
             });
             post.orders.arm();
             post.orders.dismiss();
-            post.orders.settle();
+            post.orders.wait_idle();
         }
         post.orders.end();
         helper.join().unwrap();

@@ -197,7 +197,7 @@ impl<K: Item + ?Sized, V: Item + ?Sized> Dict<K, V> {
         let acquired = acquired
             .ok_or_else(|| robust_word::held(&shard.owner, "writing in the same part of the dict"))?;
         let held = Held { shard, me };
-        shard.settle(&self.heap);
+        shard.finish_pending(&self.heap);
         if acquired.after_death {
             shard.owner.mark_consistent();
         }

@@ -48,14 +48,14 @@
 //! - **Before step 0 is complete.** Noticed by: reaping. Repair: the heap frees the claimed block.
 //!   Lost: the data to be written.
 //! - **After step 0.** Noticed by: the next writer of the shard, or `len`. Repair:
-//!   [`Shard::settle`]: the word is the old one, so the heap frees the new block. Lost: the data to
-//!   be written.
+//!   [`Shard::finish_pending`]: the word is the old one, so the heap frees the new block. Lost: the
+//!   data to be written.
 //! - **After step 1.** Noticed by: the same. Repair: the word is the old one, so the new block is
 //!   freed. Lost: the data to be written.
 //! - **After step 2.** Noticed by: the same. Repair: the word is stored, so steps 3 to 6 follow.
 //!   Lost: nothing.
-//! - **In `settle`.** Noticed by: the same. Repair: it starts over; a block is freed only if it is
-//!   live and of its generation. Lost: nothing.
+//! - **In `finish_pending`.** Noticed by: the same. Repair: it starts over; a block is freed only
+//!   if it is live and of its generation. Lost: nothing.
 //! - **Value of one word is stored in place.** Noticed by: nobody, no harm done. Repair: none
 //!   needed, it is one store. Lost: nothing.
 
@@ -224,7 +224,7 @@ impl Shard {
     }
 
     /// Returns true if a writer died here, or may be at work. Racy.
-    pub(crate) fn is_unsettled(&self) -> bool {
+    pub(crate) fn has_pending(&self) -> bool {
         // Acquire: a reader that finds no change sees the counts of the last one. Pairs with
         // step().
         self.owner.is_after_death() || self.change.sort.load(Acquire) != NONE
@@ -293,14 +293,14 @@ impl Shard {
 
     /// Completes or undoes the change of a writer that died. For the writer, before anything else.
     #[inline]
-    pub(crate) fn settle<S: Store>(&self, store: &S) {
+    pub(crate) fn finish_pending<S: Store>(&self, store: &S) {
         if self.change.sort.load(Relaxed) != NONE {
-            self.settle_change(store);
+            self.finish_change(store);
         }
     }
 
     #[cold]
-    fn settle_change<S: Store>(&self, store: &S) {
+    fn finish_change<S: Store>(&self, store: &S) {
         if let Some(change) = self.change.read() {
             let stored =
                 self.word(store, change.spot).is_some_and(|word| word.load(Relaxed) == change.target);

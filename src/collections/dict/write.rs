@@ -40,7 +40,7 @@ pub(crate) fn prefetch<S: Store>(shard: &Shard, store: &S, hash: u64) {
     let _ = (shard, store, hash);
 }
 
-/// The holder of the shard's owner word, after `settle`.
+/// The holder of the shard's owner word, after `finish_pending`.
 #[derive(Debug)]
 pub(crate) struct Writer<'a, S: Store> {
     pub(crate) shard: &'a Shard,

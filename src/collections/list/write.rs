@@ -53,7 +53,7 @@ impl<'a, M: Memory> Change<'a, M> {
         acquired: Acquired,
     ) -> Change<'a, M> {
         let change = Change { memory, head, me, epoch };
-        change.settle();
+        change.finish_pending();
         if acquired.after_death {
             head.word.mark_consistent();
         }
@@ -92,17 +92,17 @@ impl<'a, M: Memory> Change<'a, M> {
             word.store(entry.value, Release); // pairs with the Acquire loads of readers
             Ok(())
         });
-        self.settle();
+        self.finish_pending();
         published
     }
 
     /// Ends the change that is in the journal. Frees the old blocks if it was published, and the
     /// new ones otherwise. Idempotent.
-    pub(crate) fn settle(&self) {
+    pub(crate) fn finish_pending(&self) {
         let journal = &self.head.journal;
         let Some(entry) = journal.pending() else { return };
-        let stands = self.target(entry.target).map(|word| word.load(Acquire));
-        let (element, run, root) = if stands == Some(entry.value) {
+        let current = self.target(entry.target).map(|word| word.load(Acquire));
+        let (element, run, root) = if current == Some(entry.value) {
             (entry.stale, entry.stale_run, entry.stale_root)
         } else {
             (entry.fresh, entry.fresh_run, entry.fresh_root)
