@@ -5,7 +5,7 @@
 //!          │ end of the carved part; hints │ a hint for each class: one of its blocks was freed
 //! 1000     │ keeper, floor, high, next     │ see `remake`
 //! 1088     ├───────────────────────────────┤
-//!          │ hands                         │ 64 bytes for each possible participant, see `block`
+//!          │ claim logs                    │ 64 bytes for each possible participant, see `block`
 //! 66624    ├───────────────────────────────┤
 //!          │ pins                          │ see `hazard`
 //! 67648    ├───────────────────────────────┤
@@ -25,7 +25,7 @@ use crate::loom::atomic::AtomicU64;
 use crate::loom::atomic::Ordering::{Relaxed, SeqCst};
 use std::marker::PhantomData;
 
-use super::block::{state, Hand, Slot, State};
+use super::block::{state, ClaimLog, Slot, State};
 use super::class::{Class, BIT_WORDS, CLASSES, UNIT};
 use crate::heap::chunk_table::Table;
 use crate::heap::hazard::Pins;
@@ -41,14 +41,14 @@ const FLOOR: u64 = KEEPER + 8;
 const HIGH: u64 = FLOOR + 8;
 /// The place of the last run that was remade: a hint.
 const NEXT: u64 = HIGH + 8;
-const HANDS: u64 = 1088;
+const CLAIM_LOGS: u64 = 1088;
 /// Bytes of a unit's bits.
 const BITS: u64 = 8 * BIT_WORDS as u64;
-const PINS: u64 = HANDS + 64 * MAX_PARTICIPANTS as u64;
+const PINS: u64 = CLAIM_LOGS + 64 * MAX_PARTICIPANTS as u64;
 const TABLE: u64 = PINS + size_of::<Pins>() as u64;
 
 #[cfg(not(loom))]
-const _: () = assert!(NEXT + 8 <= HANDS && HANDS % 64 == 0);
+const _: () = assert!(NEXT + 8 <= CLAIM_LOGS && CLAIM_LOGS % 64 == 0);
 
 /// Returns where the units of an arena begin.
 pub(crate) fn data_start(units: u64) -> u64 {
@@ -152,21 +152,21 @@ impl<'a> Arena<'a> {
         self.word(NEXT)
     }
 
-    /// Returns the hands that may contain something.
-    pub(super) fn hands(&self) -> impl Iterator<Item = &'a Hand> + '_ {
+    /// Returns the claim logs that may contain something.
+    pub(super) fn claim_logs(&self) -> impl Iterator<Item = &'a ClaimLog> + '_ {
         let high = self.word(HIGH).load(SeqCst).min(MAX_PARTICIPANTS as u64); // pairs with claim()
-        (0..high as usize).map(|index| self.hand_at(index))
+        (0..high as usize).map(|index| self.claim_log_at(index))
     }
 
-    pub(crate) fn hand(&self, owner: OwnerId) -> &'a Hand {
-        self.hand_at(owner.index())
+    pub(crate) fn claim_log(&self, owner: OwnerId) -> &'a ClaimLog {
+        self.claim_log_at(owner.index())
     }
 
-    fn hand_at(&self, index: usize) -> &'a Hand {
+    fn claim_log_at(&self, index: usize) -> &'a ClaimLog {
         debug_assert!(index < MAX_PARTICIPANTS);
-        // SAFETY: there are as many hands as indices, inside of the arena; a hand consists of
+        // SAFETY: there are as many logs as indices, inside of the arena; a log consists of
         // atomics, and any bytes are valid.
-        unsafe { &*self.base.add(HANDS as usize).cast::<Hand>().add(index) }
+        unsafe { &*self.base.add(CLAIM_LOGS as usize).cast::<ClaimLog>().add(index) }
     }
 
     #[inline]
@@ -228,9 +228,9 @@ impl<'a> Arena<'a> {
         if class.units() > self.units.checked_sub(first as u64)? || !self.table().is_open(first, class) {
             return None;
         }
-        let hand = self.hand(me);
+        let log = self.claim_log(me);
         if self.word(HIGH).load(SeqCst) <= me.index() as u64 {
-            // Before the block is named; pairs with hands().
+            // Before the block is named; pairs with claim_logs().
             self.word(HIGH).fetch_max(me.index() as u64 + 1, SeqCst);
         }
         for index in 0..class.blocks().div_ceil(64).min(BIT_WORDS as u64) {
@@ -248,14 +248,14 @@ impl<'a> Arena<'a> {
                     continue;
                 }
                 let at = self.offset(spot);
-                hand.take(at, me);
+                log.record(at, me);
                 Ordered::by_fence(); // naming, then the chunk's word: pairs with Arena::close()
                 let is_open = self.table().is_open(first, class);
                 let claimed = if is_open { slot.claim(me) } else { None };
                 if let Some(generation) = claimed {
                     return Some((spot, generation));
                 }
-                hand.put_down(at, me);
+                log.erase(at, me);
                 if !is_open {
                     return None;
                 }
@@ -275,18 +275,18 @@ impl<'a> Arena<'a> {
         }
     }
 
-    /// Frees what `dead` had in hand. Inspects only its hand, unless it may have had more than the
-    /// hand names.
+    /// Frees what `dead` had claimed. Inspects only its log, unless it may have claimed more than
+    /// the log names.
     pub(crate) fn recover(&self, dead: OwnerId) {
         self.recover_keeper(dead);
         self.pins().recover(dead, |at| self.free_retired(at));
-        let hand = self.hand(dead);
+        let log = self.claim_log(dead);
         let free = |spot| {
             if self.slot(spot).recover(dead) {
                 self.note_freed(spot);
             }
         };
-        let had_more = hand.recover(dead, |at| {
+        let had_more = log.recover(dead, |at| {
             if let Some(spot) = self.spot(at) {
                 free(spot);
             }
@@ -295,7 +295,7 @@ impl<'a> Arena<'a> {
             for (first, class) in self.table().chunks() {
                 (0..class.blocks()).for_each(|block| free(Spot { first, class, block }));
             }
-            hand.forget_more(dead);
+            log.forget_more(dead);
         }
     }
 
@@ -328,7 +328,7 @@ impl<'a> Arena<'a> {
     }
 }
 
-/// Frees what `dead` had in hand.
+/// Frees what `dead` had claimed.
 pub(crate) fn recover(base: *mut u8, len: usize, dead: OwnerId) {
     if let Some(arena) = Arena::in_object(base, len) {
         arena.recover(dead);

@@ -285,22 +285,22 @@ impl Heap {
     ///
     /// # Errors
     ///
-    /// `Corrupted`: it is not in this process's hand.
+    /// `Corrupted`: this process has not claimed it.
     #[inline]
     pub(crate) fn publish(&self, block: Block) -> Result<()> {
         let me = self.attachment.owner()?;
         let (arena, start) = self.arena_of(block.at).ok_or_else(|| not_a_block(block.at))?;
-        // Its position need not be determined: only the word of a block in this process's hand has
-        // this value.
+        // Its position need not be determined: only the word of a block that this process has
+        // claimed has this value.
         let word = self.word(block.at).ok_or_else(|| not_a_block(block.at))?;
         if !block::publish(word, block.generation, me) {
             return Err(not_a_block(block.at));
         }
-        arena.hand(me).put_down(block.at - start, me);
+        arena.claim_log(me).erase(block.at - start, me);
         Ok(())
     }
 
-    /// Frees this block, which is LIVE or in this process's hand. Only its owner may free it.
+    /// Frees this block, which is LIVE or claimed by this process. Only its owner may free it.
     ///
     /// # Errors
     ///
@@ -310,12 +310,12 @@ impl Heap {
         let me = self.attachment.owner()?;
         let (arena, start, spot) = self.locate(block.at).ok_or_else(|| not_a_block(block.at))?;
         let slot = arena.slot(spot);
-        let in_hand = matches!(state(slot.word.load(Relaxed)), State::Claimed(_));
+        let claimed = matches!(state(slot.word.load(Relaxed)), State::Claimed(_));
         if !slot.free(block.generation, me) {
             return Err(not_a_block(block.at));
         }
-        if in_hand {
-            arena.hand(me).put_down(block.at - start, me);
+        if claimed {
+            arena.claim_log(me).erase(block.at - start, me);
         }
         arena.note_freed(spot);
         Ok(())

@@ -9,13 +9,13 @@
 //! A reference to an old block finds nothing. Freeing, publishing and reading compare the block's
 //! whole word, and the words of a new chunk begin with a generation that is later than all before
 //! it ([`Arena::floor`]). A free word compares equal to plain data, so a claim needs more: the
-//! claimant first names the block in its hand, then checks that the chunk is open. The bits are
+//! claimant first names the block in its log, then checks that the chunk is open. The bits are
 //! stored outside of the chunks, so clearing one late does no harm.
 //!
 //! # Memory ordering
 //!
-//! Closing and naming are SeqCst, and so is what each checks after it: the hands, and the chunk's
-//! word. One of the two sees the other. The hands are read before the words of the blocks, because
+//! Closing and naming are SeqCst, and so is what each checks after it: the logs, and the chunk's
+//! word. One of the two sees the other. The logs are read before the words of the blocks, because
 //! a name is withdrawn after its block is published. Building ends with a Release store of the
 //! first unit's word, which pairs with the Acquire of a claimant.
 //!
@@ -126,10 +126,10 @@ impl Arena<'_> {
                 Piece::Closed(..) => false,
             };
         }
-        Ordered::by_fence(); // closing, then the hands: pairs with Arena::claim()
+        Ordered::by_fence(); // closing, then the logs: pairs with Arena::claim()
         let range = self.chunk_start(run.first)..self.chunk_start(run.end());
         let is_ours = are_closed
-            && !self.hands().any(|hand| hand.may_name(&range))
+            && !self.claim_logs().any(|log| log.may_name(&range))
             && pieces().all(|(first, piece)| match piece {
                 Piece::Vacant(_) => true,
                 Piece::Closed(class, _) => {
