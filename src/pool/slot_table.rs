@@ -27,7 +27,7 @@ use crate::pool::error::TaskError;
 use crate::pool::layout::{block_of, name_of, Job, Slot, Verdict, INLINE};
 use crate::pool::packed_chunk::{AnyBatch, PackedChunk, SlottedChunk};
 use crate::pool::run_queue::{RunQueue, SLOTS};
-use crate::pool::slot::{InHand, State};
+use crate::pool::slot::{RunningTask, State};
 use crate::wait::Waiters;
 use crate::Result;
 
@@ -361,20 +361,20 @@ impl SlotTable {
         // A worker may still be in the slot, so its blocks live until the pool is dropped.
     }
 
-    /// Recovers the chunks that the dead worker number `worker` had in hand. `blame` returns the
+    /// Recovers the chunks that the dead worker number `worker` was running. `blame` returns the
     /// error of the task; `None`: the task is not to blame for the death.
     pub(crate) fn recover_chunks(
         &mut self,
         memory: &impl Memory,
         worker: usize,
-        blame: impl Fn(InHand) -> Option<TaskError>,
+        blame: impl Fn(RunningTask) -> Option<TaskError>,
     ) {
         let mut more = Vec::new();
         for index in 0..SLOTS {
             let (Some(slot), Some(chunk)) = (memory.slot(index), &self.chunks[index]) else { continue };
             match slot.word.state() {
                 State::Running(ticket, owner) if (ticket, owner) == (chunk.ticket, worker) => {
-                    let error = blame(InHand { ticket, done: slot.done.load(Relaxed) });
+                    let error = blame(RunningTask { ticket, done: slot.done.load(Relaxed) });
                     if self.complete(memory, index, slot, error, true) {
                         more.push(index);
                     }
@@ -397,7 +397,7 @@ impl SlotTable {
         memory: &impl Memory,
         now: Instant,
         limit: Duration,
-    ) -> Vec<(usize, InHand)> {
+    ) -> Vec<(usize, RunningTask)> {
         let mut overdue = Vec::new();
         for (index, chunk) in self.chunks.iter_mut().enumerate() {
             let (Some(slot), Some(chunk)) = (memory.slot(index), chunk) else { continue };
@@ -411,7 +411,7 @@ impl SlotTable {
             match chunk.progress {
                 Some((seen, since)) if seen == done => {
                     if now.saturating_duration_since(since) > limit {
-                        overdue.push((worker, InHand { ticket, done }));
+                        overdue.push((worker, RunningTask { ticket, done }));
                     }
                 }
                 _ => chunk.progress = Some((done, now)),
