@@ -81,7 +81,7 @@ pub(crate) struct Arena<'a> {
 /// The position of a block: the first unit of its chunk, the chunk's class, and the block's index
 /// in the chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Spot {
+pub(crate) struct BlockPos {
     pub(crate) first: usize,
     pub(crate) class: Class,
     pub(crate) block: u64,
@@ -179,9 +179,9 @@ impl<'a> Arena<'a> {
     /// Frees the block at this offset in the arena if it is RETIRED and not pinned.
     #[inline]
     pub(crate) fn free_retired(&self, at: u64) {
-        if let Some(spot) = self.spot(at) {
-            if self.slot(spot).free_retired(|| self.pins().is_pinned(at)) {
-                self.note_freed(spot);
+        if let Some(pos) = self.block_pos(at) {
+            if self.slot(pos).free_retired(|| self.pins().is_pinned(at)) {
+                self.note_freed(pos);
             }
         }
     }
@@ -194,27 +194,27 @@ impl<'a> Arena<'a> {
 
     /// Returns the offset of the block's bytes in the arena.
     #[inline]
-    pub(crate) fn offset(&self, spot: Spot) -> u64 {
-        self.chunk_start(spot.first) + spot.class.offset(spot.block)
+    pub(crate) fn offset(&self, pos: BlockPos) -> u64 {
+        self.chunk_start(pos.first) + pos.class.offset(pos.block)
     }
 
     /// Returns the block whose bytes begin at this offset in the arena.
     #[inline]
-    pub(crate) fn spot(&self, offset: u64) -> Option<Spot> {
+    pub(crate) fn block_pos(&self, offset: u64) -> Option<BlockPos> {
         let unit = offset.checked_sub(data_start(self.units))? / UNIT;
         let (first, class) = self.table().chunk(usize::try_from(unit).ok()?)?;
         if class.units() > self.units - first as u64 {
             return None;
         }
         let block = class.block_at(offset - self.chunk_start(first))?;
-        Some(Spot { first, class, block })
+        Some(BlockPos { first, class, block })
     }
 
     /// Returns the word and the bit of this block, whose chunk must lie inside of the arena.
     #[inline]
-    pub(crate) fn slot(&self, spot: Spot) -> Slot<'a> {
-        let bits = self.bits(spot.first, spot.block / 64);
-        Slot { word: self.word(self.offset(spot) - 8), bits, mask: 1 << (spot.block % 64) }
+    pub(crate) fn slot(&self, pos: BlockPos) -> Slot<'a> {
+        let bits = self.bits(pos.first, pos.block / 64);
+        Slot { word: self.word(self.offset(pos) - 8), bits, mask: 1 << (pos.block % 64) }
     }
 
     /// Returns a word of the bits of the chunk that begins here.
@@ -224,7 +224,7 @@ impl<'a> Arena<'a> {
 
     /// Claims a block of this chunk, if one is free; returns it with its generation.
     #[inline]
-    pub(crate) fn claim(&self, first: usize, class: Class, me: OwnerId) -> Option<(Spot, u32)> {
+    pub(crate) fn claim(&self, first: usize, class: Class, me: OwnerId) -> Option<(BlockPos, u32)> {
         if class.units() > self.units.checked_sub(first as u64)? || !self.table().is_open(first, class) {
             return None;
         }
@@ -241,19 +241,19 @@ impl<'a> Arena<'a> {
             }
             while taken != u64::MAX {
                 let bit = taken.trailing_ones();
-                let spot = Spot { first, class, block: 64 * index + u64::from(bit) };
+                let pos = BlockPos { first, class, block: 64 * index + u64::from(bit) };
                 taken |= 1 << bit;
-                let slot = self.slot(spot);
+                let slot = self.slot(pos);
                 if state(slot.word.load(Relaxed)) != State::Free {
                     continue;
                 }
-                let at = self.offset(spot);
+                let at = self.offset(pos);
                 log.record(at, me);
                 Ordered::by_fence(); // naming, then the chunk's word: pairs with Arena::close()
                 let is_open = self.table().is_open(first, class);
                 let claimed = if is_open { slot.claim(me) } else { None };
                 if let Some(generation) = claimed {
-                    return Some((spot, generation));
+                    return Some((pos, generation));
                 }
                 log.erase(at, me);
                 if !is_open {
@@ -266,12 +266,12 @@ impl<'a> Arena<'a> {
 
     /// Records that this block was freed.
     #[inline]
-    pub(crate) fn note_freed(&self, spot: Spot) {
-        self.table().set_freed(spot.first);
+    pub(crate) fn note_freed(&self, pos: BlockPos) {
+        self.table().set_freed(pos.first);
         // Also if the chunk said so already, because the process that cleared the hint in order to
         // check may have died before it did.
-        if self.hint(spot.class).load(Relaxed) == 0 {
-            self.hint(spot.class).store(1, Relaxed);
+        if self.hint(pos.class).load(Relaxed) == 0 {
+            self.hint(pos.class).store(1, Relaxed);
         }
     }
 
@@ -281,19 +281,19 @@ impl<'a> Arena<'a> {
         self.recover_keeper(dead);
         self.pins().recover(dead, |at| self.free_retired(at));
         let log = self.claim_log(dead);
-        let free = |spot| {
-            if self.slot(spot).recover(dead) {
-                self.note_freed(spot);
+        let free = |pos| {
+            if self.slot(pos).recover(dead) {
+                self.note_freed(pos);
             }
         };
         let had_more = log.recover(dead, |at| {
-            if let Some(spot) = self.spot(at) {
-                free(spot);
+            if let Some(pos) = self.block_pos(at) {
+                free(pos);
             }
         });
         if had_more {
             for (first, class) in self.table().chunks() {
-                (0..class.blocks()).for_each(|block| free(Spot { first, class, block }));
+                (0..class.blocks()).for_each(|block| free(BlockPos { first, class, block }));
             }
             log.forget_more(dead);
         }
@@ -305,12 +305,12 @@ impl<'a> Arena<'a> {
     }
 
     /// Returns all blocks with their words.
-    pub(crate) fn blocks(self) -> impl Iterator<Item = (Spot, u64)> + 'a {
-        let spots = move |(first, class): (usize, Class)| {
-            (0..class.blocks()).map(move |block| Spot { first, class, block })
+    pub(crate) fn blocks(self) -> impl Iterator<Item = (BlockPos, u64)> + 'a {
+        let positions = move |(first, class): (usize, Class)| {
+            (0..class.blocks()).map(move |block| BlockPos { first, class, block })
         };
-        let spots = self.table().chunks().flat_map(spots);
-        spots.map(move |spot| (spot, self.slot(spot).word.load(Relaxed)))
+        let positions = self.table().chunks().flat_map(positions);
+        positions.map(move |pos| (pos, self.slot(pos).word.load(Relaxed)))
     }
 
     /// Returns the number of blocks that are not free, and whether one is damaged. Inspects all of

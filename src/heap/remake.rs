@@ -34,7 +34,7 @@
 //! writes them anew. For the third see [`super::chunk_table`]. While a keeper is stopped, nobody
 //! can remake in its arena.
 
-use super::arena::{Arena, Spot};
+use super::arena::{Arena, BlockPos};
 use super::block::{free_word, generation, is_later, state, State};
 use super::class::{Class, BIT_WORDS};
 use crate::heap::chunk_table::{Piece, VACANT_MAX};
@@ -104,13 +104,13 @@ impl Arena<'_> {
             Piece::Vacant(_) => true,
             Piece::Closed(..) => false,
             Piece::Chunk(class) => {
-                (0..class.blocks()).all(|block| self.is_free(Spot { first, class, block }))
+                (0..class.blocks()).all(|block| self.is_free(BlockPos { first, class, block }))
             }
         }
     }
 
-    fn is_free(&self, spot: Spot) -> bool {
-        state(self.slot(spot).word.load(Acquire)) == State::Free // pairs with Slot::free()
+    fn is_free(&self, pos: BlockPos) -> bool {
+        state(self.slot(pos).word.load(Acquire)) == State::Free // pairs with Slot::free()
     }
 
     /// Closes the chunks of the run. Returns false if one of them is not empty, or if somebody may
@@ -133,7 +133,7 @@ impl Arena<'_> {
             && pieces().all(|(first, piece)| match piece {
                 Piece::Vacant(_) => true,
                 Piece::Closed(class, _) => {
-                    (0..class.blocks()).all(|block| self.is_free(Spot { first, class, block }))
+                    (0..class.blocks()).all(|block| self.is_free(BlockPos { first, class, block }))
                 }
                 Piece::Chunk(_) => false,
             });
@@ -157,7 +157,7 @@ impl Arena<'_> {
         for (first, piece) in self.pieces_of(run) {
             let Piece::Closed(class, _) = piece else { continue };
             for block in 0..class.blocks() {
-                let found = generation(self.slot(Spot { first, class, block }).word.load(Relaxed));
+                let found = generation(self.slot(BlockPos { first, class, block }).word.load(Relaxed));
                 floor = if is_later(found, floor) { found } else { floor };
             }
         }
@@ -169,7 +169,7 @@ impl Arena<'_> {
             self.bits(run.first, index).store(0, Relaxed);
         }
         for block in 0..class.blocks() {
-            let slot = self.slot(Spot { first: run.first, class, block });
+            let slot = self.slot(BlockPos { first: run.first, class, block });
             slot.word.store(free_word(floor), Relaxed);
         }
         let rest = run.units - class.units();

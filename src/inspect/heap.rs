@@ -42,7 +42,7 @@ impl<'a> Look<'a> {
             |&&(start, len): &&(u64, usize)| at.checked_sub(start).is_some_and(|offset| offset < len as u64);
         let &(start, len) = self.arenas.iter().find(offset_in)?;
         let arena = Arena::in_object(self.base.wrapping_add(start as usize).cast_mut(), len)?;
-        arena.spot(at - start).map(|spot| spot.class.len())
+        arena.block_pos(at - start).map(|pos| pos.class.len())
     }
 
     /// Returns the `count` words at `at`; `None` if they do not lie below the end of the last

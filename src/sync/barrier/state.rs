@@ -92,7 +92,7 @@ pub(crate) struct Rendezvous<'a> {
 
 /// The outcome of an attempt to arrive.
 enum Arrival {
-    At(Spot),
+    At(ArrivalSlot),
     /// All have arrived, and the round has not yet passed.
     Full,
     Broken,
@@ -100,7 +100,7 @@ enum Arrival {
 
 /// An arrival: the round, and which of its words.
 #[derive(Debug, Clone, Copy)]
-struct Spot {
+struct ArrivalSlot {
     round: u32,
     index: usize,
 }
@@ -118,13 +118,13 @@ impl Rendezvous<'_> {
         reap_dead: &dyn Fn(bool),
         action: Option<&dyn Fn()>,
     ) -> Result<usize, BarrierError> {
-        let spot = Cell::new(None::<Spot>);
+        let arrival = Cell::new(None::<ArrivalSlot>);
         let attempt = || {
-            let mine = match spot.get() {
+            let mine = match arrival.get() {
                 Some(mine) => mine,
                 None => match self.arrive(me, hint) {
                     Arrival::At(mine) => {
-                        spot.set(Some(mine));
+                        arrival.set(Some(mine));
                         if self.is_full(mine.round).is_some() {
                             reap_dead(false);
                             self.finish(mine, action);
@@ -139,13 +139,13 @@ impl Rendezvous<'_> {
         };
         let at_end_of_slice = || {
             reap_dead(true);
-            if let Some(mine) = spot.get() {
+            if let Some(mine) = arrival.get() {
                 self.finish(mine, action);
             }
         };
         match self.head.waiters.wait(deadline, at_end_of_slice, attempt) {
             Some(outcome) => outcome,
-            None => spot.get().map_or(Err(BarrierError::TimedOut), |mine| self.give_up(mine)),
+            None => arrival.get().map_or(Err(BarrierError::TimedOut), |mine| self.give_up(mine)),
         }
     }
 
@@ -195,7 +195,7 @@ impl Rendezvous<'_> {
                 // Pairs with is_full(): every party that passes sees what was done before this
                 // call.
                 if self.words[index].compare_exchange(word, arrival(round, me), SeqCst, Relaxed).is_ok() {
-                    return Arrival::At(Spot { round, index });
+                    return Arrival::At(ArrivalSlot { round, index });
                 }
             }
             let now = self.head.state.load(SeqCst);
@@ -217,7 +217,7 @@ impl Rendezvous<'_> {
     }
 
     /// Passes the round if all have arrived, after the action.
-    fn finish(&self, mine: Spot, action: Option<&dyn Fn()>) {
+    fn finish(&self, mine: ArrivalSlot, action: Option<&dyn Fn()>) {
         let Some(state) = self.is_full(mine.round) else { return };
         let Some(action) = action else {
             self.move_on(state, next(state, true));
@@ -245,7 +245,7 @@ impl Rendezvous<'_> {
     }
 
     /// Handles the time-out of an arrival: breaks the barrier, unless the round has just passed.
-    fn give_up(&self, mine: Spot) -> Result<usize, BarrierError> {
+    fn give_up(&self, mine: ArrivalSlot) -> Result<usize, BarrierError> {
         loop {
             let state = self.head.state.load(Acquire); // pairs with move_on()
             if let Some(outcome) = self.outcome(mine.round) {
