@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::member::{Part, Waitable, Word};
 use super::source::announce;
 use crate::sys::clock::Deadline;
-use crate::sys::futex::Spot;
+use crate::sys::futex::WaitTarget;
 use crate::wait::{wait_by, Pace};
 use crate::waitset::helpers::Crew;
 use crate::waitset::poll_fds::Files;
@@ -101,7 +101,7 @@ pub struct WaitSet {
     crew: Crew,
     /// A buffer, so that waiting allocates nothing.
     ready: Vec<usize>,
-    spots: Vec<Spot>,
+    targets: Vec<WaitTarget>,
 }
 
 impl WaitSet {
@@ -128,8 +128,8 @@ impl WaitSet {
         }
         self.ready.clear();
         self.ready.reserve(self.len());
-        self.spots.clear();
-        self.spots.reserve(self.words.len());
+        self.targets.clear();
+        self.targets.reserve(self.words.len());
         Ok(())
     }
 
@@ -193,7 +193,7 @@ impl WaitSet {
     }
 
     fn wait_until(&mut self, deadline: Deadline) -> Result<&[usize]> {
-        let WaitSet { words, files, crew, ready, spots, .. } = self;
+        let WaitSet { words, files, crew, ready, targets, .. } = self;
         ready.clear();
         if words.is_empty() && files.len() == 0 {
             return Ok(ready);
@@ -201,7 +201,7 @@ impl WaitSet {
         words.iter_mut().for_each(|(_, word)| word.source.begin());
         crew.begin(files);
         let words = &*words;
-        let (files, spots, has_announced) = (RefCell::new(files), RefCell::new(spots), Cell::new(false));
+        let (files, targets, has_announced) = (RefCell::new(files), RefCell::new(targets), Cell::new(false));
         let attempt = || {
             ready.clear();
             ready.extend(words.iter().filter(|(_, word)| word.source.is_ready()).map(|(token, _)| *token));
@@ -212,12 +212,12 @@ impl WaitSet {
         };
         let announce = || {
             has_announced.set(true);
-            announce(words.iter().map(|(_, word)| &word.source), &mut spots.borrow_mut());
+            announce(words.iter().map(|(_, word)| &word.source), &mut targets.borrow_mut());
         };
         let sleep = |(), slice| {
             // SAFETY: the words are in the memory of objects that `words` keeps, which does not
             // change meanwhile.
-            unsafe { crew.sleep(&spots.borrow(), &mut files.borrow_mut(), slice) }
+            unsafe { crew.sleep(&targets.borrow(), &mut files.borrow_mut(), slice) }
         };
         let spins = files.borrow().len() == 0 && words.len() <= SPIN_WORDS;
         let cost = if spins { words.len() as u32 } else { 0 };

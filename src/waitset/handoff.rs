@@ -27,7 +27,7 @@
 
 use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::sys::clock::Deadline;
-use crate::sys::futex::{Futex, Spot};
+use crate::sys::futex::{Futex, WaitTarget};
 
 const IDLE: u32 = 0;
 const ARMED: u32 = 1;
@@ -86,8 +86,8 @@ impl Orders {
     }
 
     /// Returns the word that the helper sleeps on beside its list, so that it can be dismissed.
-    pub(crate) fn spot(&self) -> Spot {
-        Spot::new(&self.futex, ARMED)
+    pub(crate) fn target(&self) -> WaitTarget {
+        WaitTarget::new(&self.futex, ARMED)
     }
 
     /// Called by the helper: returns whether the set still sleeps. The answer may be stale. Then

@@ -10,13 +10,13 @@ use std::time::Duration;
 use crate::sys::clock::{now, Deadline};
 use crate::sys::descriptor::Own;
 use crate::sys::fork;
-use crate::sys::futex::{wait_any, Rest, Spot, SPOTS_MAX};
+use crate::sys::futex::{wait_any, Rest, WaitTarget, TARGETS_MAX};
 use crate::sys::process::background;
 use crate::waitset::handoff::Orders;
 use crate::waitset::poll_fds::Files;
 
 /// One place is for the word that dismisses the helper.
-const SPOTS_A_HELPER: usize = SPOTS_MAX - 1;
+const TARGETS_PER_HELPER: usize = TARGETS_MAX - 1;
 
 /// The pause between two polls, where there is no other way: at first, and at most.
 const PAUSE_MIN_NANOS: u64 = 250_000;
@@ -37,7 +37,7 @@ pub(super) struct Crew {
 struct Post {
     orders: Orders,
     /// This lock is never contended, because the orders say who owns the list.
-    list: Mutex<Vec<Spot>>,
+    list: Mutex<Vec<WaitTarget>>,
     bell: Arc<Own>,
 }
 
@@ -60,18 +60,23 @@ impl Crew {
     /// # Safety
     ///
     /// The words stay at their addresses until this returns.
-    pub(super) unsafe fn sleep(&mut self, spots: &[Spot], files: &mut Files, deadline: Deadline) -> bool {
-        if spots.is_empty() {
+    pub(super) unsafe fn sleep(
+        &mut self,
+        targets: &[WaitTarget],
+        files: &mut Files,
+        deadline: Deadline,
+    ) -> bool {
+        if targets.is_empty() {
             return files.sleep(deadline);
         }
-        if files.len() == 0 && spots.len() <= SPOTS_MAX {
+        if files.len() == 0 && targets.len() <= TARGETS_MAX {
             // SAFETY: promised by the caller.
-            match unsafe { wait_any(spots, deadline) } {
+            match unsafe { wait_any(targets, deadline) } {
                 Rest::Woken => return true,
                 Rest::TimedOut => return false,
                 Rest::Impossible => {}
             }
-        } else if self.arm(spots, files) {
+        } else if self.arm(targets, files) {
             let woken = files.sleep(deadline);
             self.recall(files);
             return woken;
@@ -81,12 +86,12 @@ impl Crew {
 
     /// Arms one helper for each 127 words. Returns false if that is impossible; then no helper
     /// sleeps on them.
-    fn arm(&mut self, spots: &[Spot], files: &mut Files) -> bool {
+    fn arm(&mut self, targets: &[WaitTarget], files: &mut Files) -> bool {
         if self.posts.is_empty() && !is_possible() {
             return false;
         }
         let Some(bell) = files.bell() else { return false };
-        for (index, part) in spots.chunks(SPOTS_A_HELPER).enumerate() {
+        for (index, part) in targets.chunks(TARGETS_PER_HELPER).enumerate() {
             if index == self.posts.len() {
                 match Post::start(&bell) {
                     Some(post) => self.posts.push(post),
@@ -135,23 +140,23 @@ impl Drop for Crew {
 fn is_possible() -> bool {
     let (one, other) = (Orders::new(), Orders::new());
     // SAFETY: both words are here until the call returns.
-    unsafe { wait_any(&[one.spot(), other.spot()], Deadline::Never) != Rest::Impossible }
+    unsafe { wait_any(&[one.target(), other.target()], Deadline::Never) != Rest::Impossible }
 }
 
 impl Post {
     fn start(bell: &Arc<Own>) -> Option<Arc<Post>> {
-        let list = Mutex::new(Vec::with_capacity(SPOTS_MAX));
+        let list = Mutex::new(Vec::with_capacity(TARGETS_MAX));
         let post = Arc::new(Post { orders: Orders::new(), list, bell: bell.clone() });
         let own = post.clone();
         background("pagemate-wait", move || own.serve()).ok()?;
         Some(post)
     }
 
-    fn arm(&self, part: &[Spot]) {
+    fn arm(&self, part: &[WaitTarget]) {
         let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
         list.clear();
         list.extend_from_slice(part);
-        list.push(self.orders.spot());
+        list.push(self.orders.target());
         drop(list);
         self.orders.arm();
     }

@@ -7,14 +7,14 @@ use crate::queue::spsc::cursor::WriteCursor;
 use crate::sync::event::state::Flag;
 use crate::sync::semaphore::state::Counter;
 use crate::sys::clock::Deadline;
-use crate::sys::futex::{wait_any, Spot};
+use crate::sys::futex::{wait_any, WaitTarget};
 use crate::wait::{wait_by, Pace};
 use crate::waitset::handoff::Orders;
 use crate::waitset::source::{announce, Source};
 
 /// Waits as the handle of a set does. Returns the sources that are ready.
 fn wait(sources: &[Source<'_>]) -> Vec<usize> {
-    let spots = std::cell::RefCell::new(Vec::new());
+    let targets = std::cell::RefCell::new(Vec::new());
     let has_announced = std::cell::Cell::new(false);
     let ready = wait_by(
         Deadline::Never,
@@ -26,11 +26,11 @@ fn wait(sources: &[Source<'_>]) -> Vec<usize> {
         },
         || {
             has_announced.set(true);
-            announce(sources.iter(), &mut spots.borrow_mut());
+            announce(sources.iter(), &mut targets.borrow_mut());
         },
         |(), slice| {
             // SAFETY: the caller has the words.
-            unsafe { wait_any(&spots.borrow(), slice) };
+            unsafe { wait_any(&targets.borrow(), slice) };
             true
         },
     );
@@ -98,7 +98,7 @@ fn a_plain_store() {
 /// A helper: its orders, its list, and the bell of its set.
 struct Post {
     orders: Orders,
-    list: Cell<Vec<Spot>>,
+    list: Cell<Vec<WaitTarget>>,
     bell: Flag,
 }
 
@@ -154,7 +154,7 @@ fn a_helper_rings_and_hands_back() {
         let releaser = thread::spawn(move || assert!(other.release(1)));
         // SAFETY: the list is the set's while the helper is idle.
         post.list.with_mut(|list| unsafe {
-            *list = vec![Spot::new(counter.futex(), counter.announce()), post.orders.spot()];
+            *list = vec![WaitTarget::new(counter.futex(), counter.announce()), post.orders.target()];
         });
         if counter.permits() == 0 {
             post.orders.arm();
@@ -185,7 +185,7 @@ fn a_helper_is_dismissed() {
         for _ in 0..2 {
             // SAFETY: the list is the set's while the helper is idle.
             post.list.with_mut(|list| unsafe {
-                *list = vec![Spot::new(counter.futex(), counter.announce()), post.orders.spot()];
+                *list = vec![WaitTarget::new(counter.futex(), counter.announce()), post.orders.target()];
             });
             post.orders.arm();
             post.orders.dismiss();
