@@ -9,7 +9,7 @@ use super::source::announce;
 use crate::sys::clock::Deadline;
 use crate::sys::futex::WaitTarget;
 use crate::wait::{wait_by, Pace};
-use crate::waitset::helpers::Crew;
+use crate::waitset::helpers::Helpers;
 use crate::waitset::poll_fds::Files;
 use crate::{Error, ErrorKind, Result};
 
@@ -98,7 +98,7 @@ const SPIN_WORDS: usize = 16;
 pub struct WaitSet {
     words: Vec<(usize, Word)>,
     files: Files,
-    crew: Crew,
+    helpers: Helpers,
     /// A buffer, so that waiting allocates nothing.
     ready: Vec<usize>,
     targets: Vec<WaitTarget>,
@@ -193,19 +193,19 @@ impl WaitSet {
     }
 
     fn wait_until(&mut self, deadline: Deadline) -> Result<&[usize]> {
-        let WaitSet { words, files, crew, ready, targets, .. } = self;
+        let WaitSet { words, files, helpers, ready, targets, .. } = self;
         ready.clear();
         if words.is_empty() && files.len() == 0 {
             return Ok(ready);
         }
         words.iter_mut().for_each(|(_, word)| word.source.begin());
-        crew.begin(files);
+        helpers.begin(files);
         let words = &*words;
         let (files, targets, has_announced) = (RefCell::new(files), RefCell::new(targets), Cell::new(false));
         let attempt = || {
             ready.clear();
             ready.extend(words.iter().filter(|(_, word)| word.source.is_ready()).map(|(token, _)| *token));
-            match files.borrow_mut().look(ready) {
+            match files.borrow_mut().poll_now(ready) {
                 Ok(()) => (!ready.is_empty()).then_some(Ok(())),
                 Err(error) => Some(Err(error)),
             }
@@ -217,7 +217,7 @@ impl WaitSet {
         let sleep = |(), slice| {
             // SAFETY: the words are in the memory of objects that `words` keeps, which does not
             // change meanwhile.
-            unsafe { crew.sleep(&targets.borrow(), &mut files.borrow_mut(), slice) }
+            unsafe { helpers.sleep(&targets.borrow(), &mut files.borrow_mut(), slice) }
         };
         let spins = files.borrow().len() == 0 && words.len() <= SPIN_WORDS;
         let cost = if spins { words.len() as u32 } else { 0 };

@@ -24,31 +24,31 @@ const PAUSE_MAX_NANOS: u64 = 5_000_000;
 
 /// The helpers of a set: none, until they are needed.
 #[derive(Debug, Default)]
-pub(super) struct Crew {
+pub(super) struct Helpers {
     /// The epoch of the process that has the threads.
     epoch: u32,
-    posts: Vec<Arc<Post>>,
+    all: Vec<Arc<Helper>>,
     /// The next pause, while there is no other way.
     pause: u64,
 }
 
 /// One helper, shared by its thread and its set.
 #[derive(Debug)]
-struct Post {
+struct Helper {
     orders: Orders,
     /// This lock is never contended, because the orders say who owns the list.
     list: Mutex<Vec<WaitTarget>>,
     bell: Arc<Own>,
 }
 
-impl Crew {
+impl Helpers {
     /// Begins a wait.
     pub(super) fn begin(&mut self, files: &mut Files) {
         self.pause = PAUSE_MIN_NANOS;
         if self.epoch != fork::ensure_epoch() {
-            // The threads belong to the parent. Their posts may have been in use at the fork, so
+            // The threads belong to the parent. They may have been in use at the fork, so
             // they are leaked.
-            std::mem::take(&mut self.posts).into_iter().for_each(std::mem::forget);
+            std::mem::take(&mut self.all).into_iter().for_each(std::mem::forget);
             files.leave_bell();
             self.epoch = fork::epoch();
         }
@@ -87,29 +87,29 @@ impl Crew {
     /// Arms one helper for each 127 words. Returns false if that is impossible; then no helper
     /// sleeps on them.
     fn arm(&mut self, targets: &[WaitTarget], files: &mut Files) -> bool {
-        if self.posts.is_empty() && !is_possible() {
+        if self.all.is_empty() && !is_possible() {
             return false;
         }
         let Some(bell) = files.bell() else { return false };
         for (index, part) in targets.chunks(TARGETS_PER_HELPER).enumerate() {
-            if index == self.posts.len() {
-                match Post::start(&bell) {
-                    Some(post) => self.posts.push(post),
+            if index == self.all.len() {
+                match Helper::start(&bell) {
+                    Some(helper) => self.all.push(helper),
                     None => {
                         self.recall(files);
                         return false;
                     }
                 }
             }
-            self.posts[index].arm(part);
+            self.all[index].arm(part);
         }
         true
     }
 
     /// Takes all words back from the helpers.
     fn recall(&mut self, files: &Files) {
-        self.posts.iter().for_each(|post| post.orders.dismiss());
-        self.posts.iter().for_each(|post| post.orders.wait_idle());
+        self.all.iter().for_each(|helper| helper.orders.dismiss());
+        self.all.iter().for_each(|helper| helper.orders.wait_idle());
         files.silence();
     }
 
@@ -127,10 +127,10 @@ impl Crew {
     }
 }
 
-impl Drop for Crew {
+impl Drop for Helpers {
     fn drop(&mut self) {
         if self.epoch == fork::epoch() {
-            self.posts.iter().for_each(|post| post.orders.end());
+            self.all.iter().for_each(|helper| helper.orders.end());
         }
     }
 }
@@ -143,13 +143,13 @@ fn is_possible() -> bool {
     unsafe { wait_any(&[one.target(), other.target()], Deadline::Never) != Rest::Impossible }
 }
 
-impl Post {
-    fn start(bell: &Arc<Own>) -> Option<Arc<Post>> {
+impl Helper {
+    fn start(bell: &Arc<Own>) -> Option<Arc<Helper>> {
         let list = Mutex::new(Vec::with_capacity(TARGETS_MAX));
-        let post = Arc::new(Post { orders: Orders::new(), list, bell: bell.clone() });
-        let own = post.clone();
+        let helper = Arc::new(Helper { orders: Orders::new(), list, bell: bell.clone() });
+        let own = helper.clone();
         background("pagemate-wait", move || own.serve()).ok()?;
-        Some(post)
+        Some(helper)
     }
 
     fn arm(&self, part: &[WaitTarget]) {

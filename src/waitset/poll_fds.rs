@@ -91,7 +91,7 @@ impl Files {
     }
 
     /// Appends the tokens of the descriptors that are readable, at their end, or broken.
-    pub(super) fn look(&mut self, ready: &mut Vec<usize>) -> Result<()> {
+    pub(super) fn poll_now(&mut self, ready: &mut Vec<usize>) -> Result<()> {
         if self.owned.is_empty() {
             return Ok(());
         }
