@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_death_is_told_until_it_is_mended() {
+    fn a_death_is_told_until_it_is_marked_consistent() {
         let (me, other) = ids();
         let word = OwnerWord::new();
         word.try_acquire(other).unwrap();

@@ -170,7 +170,7 @@ fn the_waiter_of_a_dead_holder_is_told() {
         scene.add();
         let waiters = [2, 3].map(|index| {
             spawn(&scene, move |scene| {
-                assert!(scene.acquire(id(index)).after_death, "nobody has mended it");
+                assert!(scene.acquire(id(index)).after_death, "nobody has made it consistent");
                 scene.add();
                 assert!(scene.word.release(id(index)));
             })

@@ -203,7 +203,7 @@ fn a_late_worker() {
 }
 
 #[test]
-fn mending() {
+fn repairing() {
     model_within(2, "pool: the run queue is repaired while workers take", || {
         let scene = Scene::new();
         let workers = [1, 2].map(|index| worker(&scene, move |scene| scene.run_all(index)));

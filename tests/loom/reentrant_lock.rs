@@ -74,7 +74,7 @@ fn spawn(scene: &Arc<Scene>, body: impl FnOnce(&Scene) + Send + 'static) -> thre
 
 #[test]
 fn two_processes() {
-    model("reentrant: two processes acquire it twice", || {
+    model("reentrant lock: two processes acquire it twice", || {
         let scene = Scene::new();
         let other = spawn(&scene, |scene| scene.round(holder(1, 1)));
         scene.round(holder(2, 1));
@@ -86,7 +86,7 @@ fn two_processes() {
 /// The owner word is the same for both threads; the token differs.
 #[test]
 fn two_threads_of_a_process() {
-    model("reentrant: two threads of one process acquire it twice", || {
+    model("reentrant lock: two threads of one process acquire it twice", || {
         let scene = Scene::new();
         let other = spawn(&scene, |scene| scene.round(holder(1, 1)));
         scene.round(holder(1, 2));
@@ -97,7 +97,7 @@ fn two_threads_of_a_process() {
 
 #[test]
 fn three_threads_of_two_processes() {
-    model_within(1, "reentrant: two threads of one process, and another process", || {
+    model_within(1, "reentrant lock: two threads of one process, and another process", || {
         let scene = Scene::new();
         let others = [holder(1, 1), holder(2, 1)].map(|me| spawn(&scene, move |scene| scene.round(me)));
         scene.round(holder(1, 2));
@@ -109,7 +109,7 @@ fn three_threads_of_two_processes() {
 /// As a wait on a condition variable does: releases all levels, and restores them afterwards.
 #[test]
 fn handed_over_and_restored() {
-    model_within(2, "reentrant: released from depth 2, and restored at it, while others wait", || {
+    model_within(2, "reentrant lock: released from depth 2, and restored at it, while others wait", || {
         let scene = Scene::new();
         let me = holder(1, 1);
         scene.lock(me);
@@ -156,32 +156,36 @@ fn live(scene: &Scene, me: Holder, steps: usize) {
 }
 
 fn a_death_after(steps: usize) {
-    model_within(2, &format!("reentrant: a victim killed after {steps} steps, and its heirs"), move || {
-        let scene = Scene::new();
-        let victim = holder(1, 1);
-        let dying = spawn(&scene, move |scene| live(scene, victim, steps));
-        let waiter = spawn(&scene, |scene| {
-            let me = holder(2, 1);
-            scene.lock(me);
-            // The new holder does not inherit the victim's depth.
+    model_within(
+        2,
+        &format!("reentrant lock: a victim killed after {steps} steps, and its heirs"),
+        move || {
+            let scene = Scene::new();
+            let victim = holder(1, 1);
+            let dying = spawn(&scene, move |scene| live(scene, victim, steps));
+            let waiter = spawn(&scene, |scene| {
+                let me = holder(2, 1);
+                scene.lock(me);
+                // The new holder does not inherit the victim's depth.
+                assert_eq!(scene.state.depth(), 1);
+                scene.add();
+                assert!(scene.state.leave(me) && !scene.state.is_held_by(me));
+            });
+            dying.join().unwrap();
+            // The models of owner words have several reapers at once.
+            scene.state.word.recover(victim.id);
+            // A process at the same place in the table, whose first thread has the same number.
+            let heir = Holder { id: OwnerId::new(1, 2).unwrap(), ..victim };
+            assert!(!scene.state.is_held_by(heir) && !scene.state.leave(heir));
+            scene.lock(heir);
             assert_eq!(scene.state.depth(), 1);
             scene.add();
-            assert!(scene.state.leave(me) && !scene.state.is_held_by(me));
-        });
-        dying.join().unwrap();
-        // The models of owner words have several reapers at once.
-        scene.state.word.recover(victim.id);
-        // A process at the same place in the table, whose first thread has the same number.
-        let heir = Holder { id: OwnerId::new(1, 2).unwrap(), ..victim };
-        assert!(!scene.state.is_held_by(heir) && !scene.state.leave(heir));
-        scene.lock(heir);
-        assert_eq!(scene.state.depth(), 1);
-        scene.add();
-        assert!(scene.state.leave(heir) && !scene.state.is_held_by(heir));
-        waiter.join().unwrap();
-        assert!((2..=3).contains(&scene.count.load(Relaxed)));
-        assert!(!scene.lock(holder(3, 1)), "the death was told once");
-    });
+            assert!(scene.state.leave(heir) && !scene.state.is_held_by(heir));
+            waiter.join().unwrap();
+            assert!((2..=3).contains(&scene.count.load(Relaxed)));
+            assert!(!scene.lock(holder(3, 1)), "the death was told once");
+        },
+    );
 }
 
 #[test]
@@ -198,7 +202,7 @@ fn deaths_in_holding_and_releasing() {
 /// the heir's thread with the same number, while another thread of the heir takes the lock.
 #[test]
 fn the_token_of_a_dead_thread() {
-    model("reentrant: two threads of a process in the place of a dead holder", || {
+    model("reentrant lock: two threads of a process in the place of a dead holder", || {
         let scene = Scene::new();
         let dead = holder(1, 1);
         scene.lock(dead);
