@@ -42,12 +42,12 @@ fn works(id: String) {
     let more = Condvar::open(segment.at("more")).unwrap();
     let permits = Semaphore::open(segment.at("permits")).unwrap();
     let prices = RwLock::<[f64; 2]>::open(segment.at("prices")).unwrap();
-    let (lock, rlock) =
-        (Lock::open(segment.at("lock")).unwrap(), ReentrantLock::open(segment.at("rlock")).unwrap());
+    let (lock, reentrant) =
+        (Lock::open(segment.at("lock")).unwrap(), ReentrantLock::open(segment.at("reentrant")).unwrap());
     (0..2).for_each(|_| permits.acquire());
     let guard = more.wait_while(jobs.lock().unwrap(), |jobs| *jobs == 0).unwrap();
     lock.acquire().unwrap();
-    (0..2).for_each(|_| rlock.acquire().unwrap());
+    (0..2).for_each(|_| reentrant.acquire().unwrap());
     let prices = prices.write().unwrap();
     Event::open(segment.at("holds all")).unwrap().set();
     Event::new().unwrap().wait();
@@ -62,20 +62,20 @@ fn every_lock_in_a_region_outlives_its_holder() {
     let more = Condvar::create(segment.at("more")).unwrap();
     let permits = Semaphore::create(segment.at("permits"), 0).unwrap();
     let prices = RwLock::create(segment.at("prices"), [0.5, 1.5]).unwrap();
-    let (lock, rlock) =
-        (Lock::create(segment.at("lock")).unwrap(), ReentrantLock::create(segment.at("rlock")).unwrap());
+    let (lock, reentrant) =
+        (Lock::create(segment.at("lock")).unwrap(), ReentrantLock::create(segment.at("reentrant")).unwrap());
     let holds_all = Event::create(segment.at("holds all")).unwrap();
     let child = Process::spawn(works, region.get_os_id().to_string()).unwrap();
     permits.release_many(2).unwrap();
     *jobs.lock().unwrap() = 1;
     more.notify_all();
     assert!(holds_all.wait_timeout(LONG));
-    assert!(jobs.try_lock().is_err() && prices.try_read().is_err() && rlock.try_lock().is_err());
+    assert!(jobs.try_lock().is_err() && prices.try_read().is_err() && reentrant.try_lock().is_err());
     child.kill().unwrap();
     assert!(child.join().is_err());
     assert!(jobs.lock_timeout(LONG).unwrap_err().is_owner_died());
     assert!(prices.read_timeout(LONG).unwrap_err().is_owner_died());
     assert!(lock.lock_timeout(LONG).unwrap().owner_died());
-    assert!(rlock.lock_timeout(LONG).unwrap().owner_died());
+    assert!(reentrant.lock_timeout(LONG).unwrap().owner_died());
     assert_eq!(permits.available(), 0);
 }

@@ -5,7 +5,7 @@
 //!          │ end of the carved part; hints │ a hint for each class: one of its blocks was freed
 //! 1000     │ keeper, floor, high, next     │ see `remake`
 //! 1088     ├───────────────────────────────┤
-//!          │ hands                         │ 64 bytes for each possible participant, see `block`
+//!          │ claim logs                    │ 64 bytes for each possible participant, see `block`
 //! 66624    ├───────────────────────────────┤
 //!          │ pins                          │ see `hazard`
 //! 67648    ├───────────────────────────────┤
@@ -25,7 +25,7 @@ use crate::loom::atomic::AtomicU64;
 use crate::loom::atomic::Ordering::{Relaxed, SeqCst};
 use std::marker::PhantomData;
 
-use super::block::{state, Hand, Slot, State};
+use super::block::{state, ClaimLog, Slot, State};
 use super::class::{Class, BIT_WORDS, CLASSES, UNIT};
 use crate::heap::chunk_table::Table;
 use crate::heap::hazard::Pins;
@@ -41,14 +41,14 @@ const FLOOR: u64 = KEEPER + 8;
 const HIGH: u64 = FLOOR + 8;
 /// The place of the last run that was remade: a hint.
 const NEXT: u64 = HIGH + 8;
-const HANDS: u64 = 1088;
+const CLAIM_LOGS: u64 = 1088;
 /// Bytes of a unit's bits.
 const BITS: u64 = 8 * BIT_WORDS as u64;
-const PINS: u64 = HANDS + 64 * MAX_PARTICIPANTS as u64;
+const PINS: u64 = CLAIM_LOGS + 64 * MAX_PARTICIPANTS as u64;
 const TABLE: u64 = PINS + size_of::<Pins>() as u64;
 
 #[cfg(not(loom))]
-const _: () = assert!(NEXT + 8 <= HANDS && HANDS % 64 == 0);
+const _: () = assert!(NEXT + 8 <= CLAIM_LOGS && CLAIM_LOGS % 64 == 0);
 
 /// Returns where the units of an arena begin.
 pub(crate) fn data_start(units: u64) -> u64 {
@@ -81,7 +81,7 @@ pub(crate) struct Arena<'a> {
 /// The position of a block: the first unit of its chunk, the chunk's class, and the block's index
 /// in the chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Spot {
+pub(crate) struct BlockPos {
     pub(crate) first: usize,
     pub(crate) class: Class,
     pub(crate) block: u64,
@@ -152,21 +152,21 @@ impl<'a> Arena<'a> {
         self.word(NEXT)
     }
 
-    /// Returns the hands that may contain something.
-    pub(super) fn hands(&self) -> impl Iterator<Item = &'a Hand> + '_ {
+    /// Returns the claim logs that may contain something.
+    pub(super) fn claim_logs(&self) -> impl Iterator<Item = &'a ClaimLog> + '_ {
         let high = self.word(HIGH).load(SeqCst).min(MAX_PARTICIPANTS as u64); // pairs with claim()
-        (0..high as usize).map(|index| self.hand_at(index))
+        (0..high as usize).map(|index| self.claim_log_at(index))
     }
 
-    pub(crate) fn hand(&self, owner: OwnerId) -> &'a Hand {
-        self.hand_at(owner.index())
+    pub(crate) fn claim_log(&self, owner: OwnerId) -> &'a ClaimLog {
+        self.claim_log_at(owner.index())
     }
 
-    fn hand_at(&self, index: usize) -> &'a Hand {
+    fn claim_log_at(&self, index: usize) -> &'a ClaimLog {
         debug_assert!(index < MAX_PARTICIPANTS);
-        // SAFETY: there are as many hands as indices, inside of the arena; a hand consists of
+        // SAFETY: there are as many logs as indices, inside of the arena; a log consists of
         // atomics, and any bytes are valid.
-        unsafe { &*self.base.add(HANDS as usize).cast::<Hand>().add(index) }
+        unsafe { &*self.base.add(CLAIM_LOGS as usize).cast::<ClaimLog>().add(index) }
     }
 
     #[inline]
@@ -179,9 +179,9 @@ impl<'a> Arena<'a> {
     /// Frees the block at this offset in the arena if it is RETIRED and not pinned.
     #[inline]
     pub(crate) fn free_retired(&self, at: u64) {
-        if let Some(spot) = self.spot(at) {
-            if self.slot(spot).free_retired(|| self.pins().is_pinned(at)) {
-                self.note_freed(spot);
+        if let Some(pos) = self.block_pos(at) {
+            if self.slot(pos).free_retired(|| self.pins().is_pinned(at)) {
+                self.note_freed(pos);
             }
         }
     }
@@ -194,27 +194,27 @@ impl<'a> Arena<'a> {
 
     /// Returns the offset of the block's bytes in the arena.
     #[inline]
-    pub(crate) fn offset(&self, spot: Spot) -> u64 {
-        self.chunk_start(spot.first) + spot.class.offset(spot.block)
+    pub(crate) fn offset(&self, pos: BlockPos) -> u64 {
+        self.chunk_start(pos.first) + pos.class.offset(pos.block)
     }
 
     /// Returns the block whose bytes begin at this offset in the arena.
     #[inline]
-    pub(crate) fn spot(&self, offset: u64) -> Option<Spot> {
+    pub(crate) fn block_pos(&self, offset: u64) -> Option<BlockPos> {
         let unit = offset.checked_sub(data_start(self.units))? / UNIT;
         let (first, class) = self.table().chunk(usize::try_from(unit).ok()?)?;
         if class.units() > self.units - first as u64 {
             return None;
         }
         let block = class.block_at(offset - self.chunk_start(first))?;
-        Some(Spot { first, class, block })
+        Some(BlockPos { first, class, block })
     }
 
     /// Returns the word and the bit of this block, whose chunk must lie inside of the arena.
     #[inline]
-    pub(crate) fn slot(&self, spot: Spot) -> Slot<'a> {
-        let bits = self.bits(spot.first, spot.block / 64);
-        Slot { word: self.word(self.offset(spot) - 8), bits, mask: 1 << (spot.block % 64) }
+    pub(crate) fn slot(&self, pos: BlockPos) -> Slot<'a> {
+        let bits = self.bits(pos.first, pos.block / 64);
+        Slot { word: self.word(self.offset(pos) - 8), bits, mask: 1 << (pos.block % 64) }
     }
 
     /// Returns a word of the bits of the chunk that begins here.
@@ -224,13 +224,13 @@ impl<'a> Arena<'a> {
 
     /// Claims a block of this chunk, if one is free; returns it with its generation.
     #[inline]
-    pub(crate) fn claim(&self, first: usize, class: Class, me: OwnerId) -> Option<(Spot, u32)> {
+    pub(crate) fn claim(&self, first: usize, class: Class, me: OwnerId) -> Option<(BlockPos, u32)> {
         if class.units() > self.units.checked_sub(first as u64)? || !self.table().is_open(first, class) {
             return None;
         }
-        let hand = self.hand(me);
+        let log = self.claim_log(me);
         if self.word(HIGH).load(SeqCst) <= me.index() as u64 {
-            // Before the block is named; pairs with hands().
+            // Before the block is named; pairs with claim_logs().
             self.word(HIGH).fetch_max(me.index() as u64 + 1, SeqCst);
         }
         for index in 0..class.blocks().div_ceil(64).min(BIT_WORDS as u64) {
@@ -241,21 +241,21 @@ impl<'a> Arena<'a> {
             }
             while taken != u64::MAX {
                 let bit = taken.trailing_ones();
-                let spot = Spot { first, class, block: 64 * index + u64::from(bit) };
+                let pos = BlockPos { first, class, block: 64 * index + u64::from(bit) };
                 taken |= 1 << bit;
-                let slot = self.slot(spot);
+                let slot = self.slot(pos);
                 if state(slot.word.load(Relaxed)) != State::Free {
                     continue;
                 }
-                let at = self.offset(spot);
-                hand.take(at, me);
+                let at = self.offset(pos);
+                log.record(at, me);
                 Ordered::by_fence(); // naming, then the chunk's word: pairs with Arena::close()
                 let is_open = self.table().is_open(first, class);
                 let claimed = if is_open { slot.claim(me) } else { None };
                 if let Some(generation) = claimed {
-                    return Some((spot, generation));
+                    return Some((pos, generation));
                 }
-                hand.put_down(at, me);
+                log.erase(at, me);
                 if !is_open {
                     return None;
                 }
@@ -266,36 +266,36 @@ impl<'a> Arena<'a> {
 
     /// Records that this block was freed.
     #[inline]
-    pub(crate) fn note_freed(&self, spot: Spot) {
-        self.table().set_freed(spot.first);
+    pub(crate) fn note_freed(&self, pos: BlockPos) {
+        self.table().set_freed(pos.first);
         // Also if the chunk said so already, because the process that cleared the hint in order to
         // check may have died before it did.
-        if self.hint(spot.class).load(Relaxed) == 0 {
-            self.hint(spot.class).store(1, Relaxed);
+        if self.hint(pos.class).load(Relaxed) == 0 {
+            self.hint(pos.class).store(1, Relaxed);
         }
     }
 
-    /// Frees what `dead` had in hand. Inspects only its hand, unless it may have had more than the
-    /// hand names.
+    /// Frees what `dead` had claimed. Inspects only its log, unless it may have claimed more than
+    /// the log names.
     pub(crate) fn recover(&self, dead: OwnerId) {
         self.recover_keeper(dead);
         self.pins().recover(dead, |at| self.free_retired(at));
-        let hand = self.hand(dead);
-        let free = |spot| {
-            if self.slot(spot).recover(dead) {
-                self.note_freed(spot);
+        let log = self.claim_log(dead);
+        let free = |pos| {
+            if self.slot(pos).recover(dead) {
+                self.note_freed(pos);
             }
         };
-        let had_more = hand.recover(dead, |at| {
-            if let Some(spot) = self.spot(at) {
-                free(spot);
+        let had_more = log.recover(dead, |at| {
+            if let Some(pos) = self.block_pos(at) {
+                free(pos);
             }
         });
         if had_more {
             for (first, class) in self.table().chunks() {
-                (0..class.blocks()).for_each(|block| free(Spot { first, class, block }));
+                (0..class.blocks()).for_each(|block| free(BlockPos { first, class, block }));
             }
-            hand.forget_more(dead);
+            log.forget_more(dead);
         }
     }
 
@@ -305,12 +305,12 @@ impl<'a> Arena<'a> {
     }
 
     /// Returns all blocks with their words.
-    pub(crate) fn blocks(self) -> impl Iterator<Item = (Spot, u64)> + 'a {
-        let spots = move |(first, class): (usize, Class)| {
-            (0..class.blocks()).map(move |block| Spot { first, class, block })
+    pub(crate) fn blocks(self) -> impl Iterator<Item = (BlockPos, u64)> + 'a {
+        let positions = move |(first, class): (usize, Class)| {
+            (0..class.blocks()).map(move |block| BlockPos { first, class, block })
         };
-        let spots = self.table().chunks().flat_map(spots);
-        spots.map(move |spot| (spot, self.slot(spot).word.load(Relaxed)))
+        let positions = self.table().chunks().flat_map(positions);
+        positions.map(move |pos| (pos, self.slot(pos).word.load(Relaxed)))
     }
 
     /// Returns the number of blocks that are not free, and whether one is damaged. Inspects all of
@@ -328,7 +328,7 @@ impl<'a> Arena<'a> {
     }
 }
 
-/// Frees what `dead` had in hand.
+/// Frees what `dead` had claimed.
 pub(crate) fn recover(base: *mut u8, len: usize, dead: OwnerId) {
     if let Some(arena) = Arena::in_object(base, len) {
         arena.recover(dead);

@@ -5,14 +5,14 @@
 //!
 //! | bits | meaning |
 //! |---|---|
-//! | 0..30 | owner id of the participant that has it in hand (CLAIMED), else 0 |
+//! | 0..30 | CLAIMED: owner id of its claimant; else 0 |
 //! | 30..32 | FREE, CLAIMED, LIVE, RETIRED |
 //! | 32..64 | generation: incremented by every claim |
 //!
 //! | status | meaning | changed by (CAS) |
 //! |---|---|---|
 //! | FREE | may be claimed; zero is the fresh state | a claimant, to CLAIMED, generation + 1 |
-//! | CLAIMED(p) | p has it in hand, unknown to others | p, to LIVE or FREE; a reaper, to FREE |
+//! | CLAIMED(p) | p has claimed it, unknown to others | p, to LIVE or FREE; a reaper, to FREE |
 //! | LIVE | it belongs to an object, and survives processes | its only owner, to FREE or RETIRED |
 //! | RETIRED | unreachable, but perhaps read in place | a process that finds no pin, to FREE |
 //!
@@ -24,9 +24,9 @@
 //! none. The bit of a block that is taken may be 0 (a death, a late reaper). Then the search checks
 //! the block in vain, until the block is claimed the next time.
 //!
-//! A participant names a block in its [`Hand`] before it claims it, so a reaper need not search. A
-//! hand has seven places. The eighth word counts blocks without a place, and names a participant
-//! that ever needed it; when that one dies, its reaper searches all blocks.
+//! A participant names a block in its [`ClaimLog`] before it claims it, so a reaper need not
+//! search. A log has seven places. The eighth word counts blocks without a place, and names a
+//! participant that ever needed it; when that one dies, its reaper searches all blocks.
 //!
 //! # Memory ordering
 //!
@@ -40,14 +40,14 @@
 //!
 //! | window | noticed by | repaired by | lost |
 //! |---|---|---|---|
-//! | named in the hand, not claimed | reaping | the hand is cleared | nothing |
+//! | named in the log, not claimed | reaping | the log is cleared | nothing |
 //! | claimed, its bit set or not | reaping | bit cleared, then FREE | the block, which nobody saw |
-//! | published, still in the hand | reaping | the hand is cleared; LIVE stays | nothing |
+//! | published, still in the log | reaping | the log is cleared; LIVE stays | nothing |
 //! | freeing: bit cleared, still LIVE | nobody needs to | a process that frees it again | nothing |
 //! | a reaper dies | the next reaper | this one starts over | nothing |
 //! | a reaper is late | nobody needs to | its swaps fail | a bit may be 0 for a while |
 //!
-//! A wrong bit is harmless, because bits only guide a search. A reaper clears a place of the hand
+//! A wrong bit is harmless, because bits only guide a search. A reaper clears a place of the log
 //! after it has freed the block, so the next one can start over. The swaps of a late reaper fail
 //! because they find other generations.
 
@@ -72,7 +72,7 @@ pub(crate) struct Block {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
     Free,
-    /// This participant has it in hand.
+    /// This participant has claimed it.
     Claimed(OwnerId),
     Live,
     /// Nothing leads to it, but a process may read it in place.
@@ -137,7 +137,7 @@ pub(crate) struct Slot<'a> {
 }
 
 impl Slot<'_> {
-    /// Claims the block, which `me` has named in its hand, if it is free; returns its generation.
+    /// Claims the block, which `me` has named in its log, if it is free; returns its generation.
     #[inline]
     pub(crate) fn claim(&self, me: OwnerId) -> Option<u32> {
         let seen = self.word.load(Relaxed);
@@ -145,7 +145,7 @@ impl Slot<'_> {
             return None;
         }
         let next = generation(seen).wrapping_add(1);
-        // Acquire pairs with free(); Release: the name in the hand is stored before the word.
+        // Acquire pairs with free(); Release: the name in the log is stored before the word.
         self.word.compare_exchange(seen, pack(next, CLAIMED, me.bits()), AcqRel, Relaxed).ok()?;
         fence(Release); // pairs with the Acquire fence of a reader that validates
         self.bits.fetch_or(self.mask, Relaxed);
@@ -182,7 +182,7 @@ impl Slot<'_> {
         state(seen) == State::Retired && !is_pinned() && self.set_free(seen)
     }
 
-    /// Frees the block if `dead` had it in hand. Idempotent; any number of processes may do it at
+    /// Frees the block if `dead` had claimed it. Idempotent; any number of processes may do it at
     /// once.
     pub(crate) fn recover(&self, dead: OwnerId) -> bool {
         let seen = self.word.load(Acquire); // pairs with claim()
@@ -200,7 +200,7 @@ impl Slot<'_> {
 /// The number of blocks that a participant can name.
 const PLACES: usize = 7;
 
-/// The blocks that one participant has in hand, or is about to claim.
+/// The blocks that one participant has claimed and not published, or is about to claim.
 ///
 /// | bits of a place | meaning |
 /// |---|---|
@@ -208,16 +208,16 @@ const PLACES: usize = 7;
 /// | 20..64 | the block: its offset in units of 16 bytes |
 #[derive(Debug)]
 #[repr(C)]
-pub(crate) struct Hand {
+pub(crate) struct ClaimLog {
     places: [AtomicU64; PLACES],
-    /// Bits 0..32: generation of a participant that may have more blocks in hand than there are
-    /// places. Bits 32..64: the number of blocks, in hand or about to be claimed, that found no
+    /// Bits 0..32: generation of a participant that may have claimed more blocks than there are
+    /// places. Bits 32..64: the number of blocks, claimed or about to be claimed, that found no
     /// place.
     more: AtomicU64,
 }
 
 #[cfg(not(loom))]
-const _: () = assert!(size_of::<Hand>() == 64);
+const _: () = assert!(size_of::<ClaimLog>() == 64);
 
 const PARTICIPANT: u64 = (1 << 20) - 1;
 const UNNAMED: u64 = 1 << 32;
@@ -227,16 +227,16 @@ fn named(at: u64, me: OwnerId) -> u64 {
     (at / 16) << 20 | u64::from(me.generation())
 }
 
-impl Hand {
+impl ClaimLog {
     #[cfg(any(test, loom))]
-    pub(crate) fn new() -> Hand {
-        Hand { places: [(); PLACES].map(|_| AtomicU64::new(0)), more: AtomicU64::new(0) }
+    pub(crate) fn new() -> ClaimLog {
+        ClaimLog { places: [(); PLACES].map(|_| AtomicU64::new(0)), more: AtomicU64::new(0) }
     }
 
     /// Names the block at `at`, before its chunk is checked to be open and the block is claimed. If
     /// there is no place, counts it.
     #[inline]
-    pub(crate) fn take(&self, at: u64, me: OwnerId) {
+    pub(crate) fn record(&self, at: u64, me: OwnerId) {
         for place in &self.places {
             let seen = place.load(Relaxed);
             // A name of another generation belongs to a dead participant, which was reaped before
@@ -259,7 +259,7 @@ impl Hand {
     /// it named a block before and does not any more, the block's word shows what became of it.
     pub(crate) fn may_name(&self, range: &std::ops::Range<u64>) -> bool {
         let is_in_range = |place: &AtomicU64| {
-            let seen = place.load(SeqCst); // pairs with take() and put_down()
+            let seen = place.load(SeqCst); // pairs with record() and erase()
             seen & PARTICIPANT != 0 && range.contains(&((seen >> 20).saturating_mul(16)))
         };
         // After the places, because a thread that clears the name of another thread leaves it its
@@ -268,13 +268,13 @@ impl Hand {
     }
 
     /// Removes the block's name, once the block is published or free, or was not claimed. Exactly
-    /// once for each [`take`](Hand::take).
+    /// once for each [`record`](ClaimLog::record).
     ///
     /// Names and counts are kept together. A thread that has counted the block may clear the name
     /// that another thread wrote for it, and then that one decrements the count. So neither thread
     /// is without a name or a count before it is done.
     #[inline]
-    pub(crate) fn put_down(&self, at: u64, me: OwnerId) {
+    pub(crate) fn erase(&self, at: u64, me: OwnerId) {
         let name = named(at, me);
         for place in &self.places {
             // A swap, because two threads of a participant may have named the same block, and the
@@ -292,7 +292,7 @@ impl Hand {
     }
 
     /// Passes each block that `dead` has named to `recover`, then removes the name. Returns true if
-    /// `dead` may have had more in hand than that.
+    /// `dead` may have claimed more than that.
     pub(crate) fn recover(&self, dead: OwnerId, mut recover: impl FnMut(u64)) -> bool {
         for place in &self.places {
             let seen = place.load(Acquire);
@@ -346,20 +346,20 @@ mod tests {
     #[test]
     fn a_hand_that_is_too_small_says_so() {
         let me = OwnerId::new(3, 9).unwrap();
-        let hand = Hand::new();
-        (1..=PLACES as u64).for_each(|block| hand.take(block * 16, me));
+        let log = ClaimLog::new();
+        (1..=PLACES as u64).for_each(|block| log.record(block * 16, me));
         let mut found = Vec::new();
-        assert!(!hand.recover(OwnerId::new(3, 8).unwrap(), |at| found.push(at)) && found.is_empty());
-        hand.put_down(48, me);
-        hand.take(1 << 37, me);
-        hand.take(160, me);
-        assert!(hand.may_name(&(0..0)), "it may be anywhere");
-        hand.put_down(160, me);
-        assert!(!hand.may_name(&(0..0)));
-        hand.take(160, me);
-        assert!(hand.recover(me, |at| found.push(at)));
+        assert!(!log.recover(OwnerId::new(3, 8).unwrap(), |at| found.push(at)) && found.is_empty());
+        log.erase(48, me);
+        log.record(1 << 37, me);
+        log.record(160, me);
+        assert!(log.may_name(&(0..0)), "it may be anywhere");
+        log.erase(160, me);
+        assert!(!log.may_name(&(0..0)));
+        log.record(160, me);
+        assert!(log.recover(me, |at| found.push(at)));
         assert_eq!(found, [16, 32, 1 << 37, 64, 80, 96, 112]);
-        hand.forget_more(me);
-        assert!(!hand.recover(me, |_| panic!("it has been forgotten")));
+        log.forget_more(me);
+        assert!(!log.recover(me, |_| panic!("it has been forgotten")));
     }
 }

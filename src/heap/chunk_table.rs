@@ -134,7 +134,7 @@ impl<'a> Table<'a> {
             let word = self.units.get(first)?;
             let fits = class.units() <= room;
             let fresh = class.number() as u64 + 1;
-            let (stands, is_mine) = match word.load(Acquire) {
+            let (current, is_mine) = match word.load(Acquire) {
                 0 if !fits => return None,
                 0 => match word.compare_exchange(0, fresh, AcqRel, Acquire) {
                     Ok(_) => (fresh, true),
@@ -142,7 +142,7 @@ impl<'a> Table<'a> {
                 },
                 seen => (seen, false),
             };
-            let Some(class) = class_of(stands) else {
+            let Some(class) = class_of(current) else {
                 // At the current end there is a chunk, or nothing yet. All remade chunks are below
                 // it.
                 if self.end.load(Acquire) == end {
@@ -209,7 +209,7 @@ impl<'a> Table<'a> {
         let mut seen = word.load(Relaxed);
         for _ in 0..SWAPS_MAX {
             let Some(next) = change(seen) else { return false };
-            // SeqCst: before the check of the hands. Pairs with is_open().
+            // SeqCst: before the check of the claim logs. Pairs with is_open().
             match word.compare_exchange(seen, next, SeqCst, Relaxed) {
                 Ok(_) => return true,
                 Err(now) => seen = now,

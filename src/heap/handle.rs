@@ -4,7 +4,7 @@ use crate::loom::atomic::Ordering::{Acquire, Relaxed};
 use crate::loom::atomic::{AtomicU64, AtomicUsize};
 use std::sync::Arc;
 
-use super::arena::{data_start, len_for, units_in, Arena, Spot};
+use super::arena::{data_start, len_for, units_in, Arena, BlockPos};
 use super::block::{self, generation, state, Block, State};
 use super::class::Class;
 use crate::heap::arena_cache::{Known, MAX_ARENAS};
@@ -114,7 +114,7 @@ impl Heap {
         let me = self.attachment.owner()?;
         let Some((arena, at)) = self.arena(number) else { return Ok(None) };
         let claimed = arena.claim(first, class, me);
-        Ok(claimed.map(|(spot, generation)| Block { at: at + arena.offset(spot), generation }))
+        Ok(claimed.map(|(pos, generation)| Block { at: at + arena.offset(pos), generation }))
     }
 
     /// Claims in this chunk, and makes it the chunk to allocate from.
@@ -276,31 +276,31 @@ impl Heap {
 
     /// Returns the arena and the position of the block at `at`.
     #[inline]
-    pub(super) fn locate(&self, at: u64) -> Option<(Arena<'_>, u64, Spot)> {
+    pub(super) fn locate(&self, at: u64) -> Option<(Arena<'_>, u64, BlockPos)> {
         let (arena, start) = self.arena_of(at)?;
-        Some((arena, start, arena.spot(at - start)?))
+        Some((arena, start, arena.block_pos(at - start)?))
     }
 
     /// Makes the block LIVE, so that it survives this process.
     ///
     /// # Errors
     ///
-    /// `Corrupted`: it is not in this process's hand.
+    /// `Corrupted`: this process has not claimed it.
     #[inline]
     pub(crate) fn publish(&self, block: Block) -> Result<()> {
         let me = self.attachment.owner()?;
         let (arena, start) = self.arena_of(block.at).ok_or_else(|| not_a_block(block.at))?;
-        // Its position need not be determined: only the word of a block in this process's hand has
-        // this value.
+        // Its position need not be determined: only the word of a block that this process has
+        // claimed has this value.
         let word = self.word(block.at).ok_or_else(|| not_a_block(block.at))?;
         if !block::publish(word, block.generation, me) {
             return Err(not_a_block(block.at));
         }
-        arena.hand(me).put_down(block.at - start, me);
+        arena.claim_log(me).erase(block.at - start, me);
         Ok(())
     }
 
-    /// Frees this block, which is LIVE or in this process's hand. Only its owner may free it.
+    /// Frees this block, which is LIVE or claimed by this process. Only its owner may free it.
     ///
     /// # Errors
     ///
@@ -308,16 +308,16 @@ impl Heap {
     #[inline]
     pub(crate) fn free(&self, block: Block) -> Result<()> {
         let me = self.attachment.owner()?;
-        let (arena, start, spot) = self.locate(block.at).ok_or_else(|| not_a_block(block.at))?;
-        let slot = arena.slot(spot);
-        let in_hand = matches!(state(slot.word.load(Relaxed)), State::Claimed(_));
+        let (arena, start, pos) = self.locate(block.at).ok_or_else(|| not_a_block(block.at))?;
+        let slot = arena.slot(pos);
+        let claimed = matches!(state(slot.word.load(Relaxed)), State::Claimed(_));
         if !slot.free(block.generation, me) {
             return Err(not_a_block(block.at));
         }
-        if in_hand {
-            arena.hand(me).put_down(block.at - start, me);
+        if claimed {
+            arena.claim_log(me).erase(block.at - start, me);
         }
-        arena.note_freed(spot);
+        arena.note_freed(pos);
         Ok(())
     }
 
@@ -327,8 +327,8 @@ impl Heap {
     ///
     /// `Corrupted`: no block begins there, or its word is damaged.
     pub(crate) fn state(&self, at: u64) -> Result<(Block, State)> {
-        let (arena, _, spot) = self.locate(at).ok_or_else(|| not_a_block(at))?;
-        let word = arena.slot(spot).word.load(Acquire); // pairs with publish()
+        let (arena, _, pos) = self.locate(at).ok_or_else(|| not_a_block(at))?;
+        let word = arena.slot(pos).word.load(Acquire); // pairs with publish()
         match state(word) {
             State::Damaged => Err(not_a_block(at)),
             state => Ok((Block { at, generation: generation(word) }, state)),
@@ -348,7 +348,7 @@ impl Heap {
     ///
     /// `Corrupted`: no block begins there.
     pub(crate) fn len(&self, at: u64) -> Result<u64> {
-        self.locate(at).map(|(_, _, spot)| spot.class.len()).ok_or_else(|| not_a_block(at))
+        self.locate(at).map(|(_, _, pos)| pos.class.len()).ok_or_else(|| not_a_block(at))
     }
 
     /// Returns the `count` words at `at`; `None` if they do not lie below the end of the heap's
@@ -388,8 +388,8 @@ impl Heap {
         self.find_arenas()?;
         let arenas = (0..self.known.count()).filter_map(|number| self.arena(number));
         let blocks = arenas.flat_map(|(arena, start)| {
-            let block = move |(spot, word)| {
-                (Block { at: start + arena.offset(spot), generation: generation(word) }, state(word))
+            let block = move |(pos, word)| {
+                (Block { at: start + arena.offset(pos), generation: generation(word) }, state(word))
             };
             arena.blocks().map(block)
         });

@@ -18,13 +18,13 @@ impl Heap {
     /// Those of [`free`](Heap::free).
     #[inline]
     pub(crate) fn retire(&self, block: Block) -> Result<()> {
-        let (arena, start, spot) = self.locate(block.at).ok_or_else(|| not_a_block(block.at))?;
-        let slot = arena.slot(spot);
+        let (arena, start, pos) = self.locate(block.at).ok_or_else(|| not_a_block(block.at))?;
+        let slot = arena.slot(pos);
         if !slot.retire(block.generation) {
             return Err(not_a_block(block.at));
         }
         if slot.free_retired(|| arena.pins().is_pinned(block.at - start)) {
-            arena.note_freed(spot);
+            arena.note_freed(pos);
         }
         Ok(())
     }

@@ -9,13 +9,13 @@
 //! A reference to an old block finds nothing. Freeing, publishing and reading compare the block's
 //! whole word, and the words of a new chunk begin with a generation that is later than all before
 //! it ([`Arena::floor`]). A free word compares equal to plain data, so a claim needs more: the
-//! claimant first names the block in its hand, then checks that the chunk is open. The bits are
+//! claimant first names the block in its log, then checks that the chunk is open. The bits are
 //! stored outside of the chunks, so clearing one late does no harm.
 //!
 //! # Memory ordering
 //!
-//! Closing and naming are SeqCst, and so is what each checks after it: the hands, and the chunk's
-//! word. One of the two sees the other. The hands are read before the words of the blocks, because
+//! Closing and naming are SeqCst, and so is what each checks after it: the logs, and the chunk's
+//! word. One of the two sees the other. The logs are read before the words of the blocks, because
 //! a name is withdrawn after its block is published. Building ends with a Release store of the
 //! first unit's word, which pairs with the Acquire of a claimant.
 //!
@@ -34,7 +34,7 @@
 //! writes them anew. For the third see [`super::chunk_table`]. While a keeper is stopped, nobody
 //! can remake in its arena.
 
-use super::arena::{Arena, Spot};
+use super::arena::{Arena, BlockPos};
 use super::block::{free_word, generation, is_later, state, State};
 use super::class::{Class, BIT_WORDS};
 use crate::heap::chunk_table::{Piece, VACANT_MAX};
@@ -104,13 +104,13 @@ impl Arena<'_> {
             Piece::Vacant(_) => true,
             Piece::Closed(..) => false,
             Piece::Chunk(class) => {
-                (0..class.blocks()).all(|block| self.is_free(Spot { first, class, block }))
+                (0..class.blocks()).all(|block| self.is_free(BlockPos { first, class, block }))
             }
         }
     }
 
-    fn is_free(&self, spot: Spot) -> bool {
-        state(self.slot(spot).word.load(Acquire)) == State::Free // pairs with Slot::free()
+    fn is_free(&self, pos: BlockPos) -> bool {
+        state(self.slot(pos).word.load(Acquire)) == State::Free // pairs with Slot::free()
     }
 
     /// Closes the chunks of the run. Returns false if one of them is not empty, or if somebody may
@@ -126,14 +126,14 @@ impl Arena<'_> {
                 Piece::Closed(..) => false,
             };
         }
-        Ordered::by_fence(); // closing, then the hands: pairs with Arena::claim()
+        Ordered::by_fence(); // closing, then the logs: pairs with Arena::claim()
         let range = self.chunk_start(run.first)..self.chunk_start(run.end());
         let is_ours = are_closed
-            && !self.hands().any(|hand| hand.may_name(&range))
+            && !self.claim_logs().any(|log| log.may_name(&range))
             && pieces().all(|(first, piece)| match piece {
                 Piece::Vacant(_) => true,
                 Piece::Closed(class, _) => {
-                    (0..class.blocks()).all(|block| self.is_free(Spot { first, class, block }))
+                    (0..class.blocks()).all(|block| self.is_free(BlockPos { first, class, block }))
                 }
                 Piece::Chunk(_) => false,
             });
@@ -157,7 +157,7 @@ impl Arena<'_> {
         for (first, piece) in self.pieces_of(run) {
             let Piece::Closed(class, _) = piece else { continue };
             for block in 0..class.blocks() {
-                let found = generation(self.slot(Spot { first, class, block }).word.load(Relaxed));
+                let found = generation(self.slot(BlockPos { first, class, block }).word.load(Relaxed));
                 floor = if is_later(found, floor) { found } else { floor };
             }
         }
@@ -169,7 +169,7 @@ impl Arena<'_> {
             self.bits(run.first, index).store(0, Relaxed);
         }
         for block in 0..class.blocks() {
-            let slot = self.slot(Spot { first: run.first, class, block });
+            let slot = self.slot(BlockPos { first: run.first, class, block });
             slot.word.store(free_word(floor), Relaxed);
         }
         let rest = run.units - class.units();

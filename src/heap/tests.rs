@@ -69,8 +69,8 @@ fn blocks_stand_apart_and_keep_their_bytes() {
 fn what_is_freed_is_used_again() {
     let heap = Heap::of(&segment(1 << 30));
     let round = |len: usize, count: usize| {
-        // Published at once, because nobody remakes chunks while a participant has more blocks in
-        // hand than it can name.
+        // Published at once, because nobody remakes chunks while a participant has claimed
+        // more blocks than it can name.
         let next = |_| heap.alloc(len).inspect(|block| heap.publish(*block).unwrap()).unwrap();
         let blocks: Vec<Block> = (0..count).map(next).collect();
         blocks.iter().for_each(|block| heap.free(*block).unwrap());
@@ -139,7 +139,7 @@ fn a_full_segment_is_an_error_and_stays_usable() {
 }
 
 #[test]
-fn what_a_dead_one_had_in_hand_comes_back() {
+fn what_a_dead_one_had_claimed_comes_back() {
     let attachment = segment(1 << 26);
     for count in [1, 7, 30] {
         let seat = attachment.seat().unwrap();
@@ -287,7 +287,7 @@ fn a_hint_that_somebody_took_and_died_is_set_again() {
 struct Other {
     heap: Heap,
     owner: crate::segment::owner::OwnerId,
-    in_hand: Vec<Block>,
+    claimed: Vec<Block>,
 }
 
 impl Other {
@@ -295,7 +295,7 @@ impl Other {
         let seat = attachment.seat().unwrap();
         let owner = seat.owner;
         let heap = Heap::of(&Attachment::adopt(seat.file, owner, None).unwrap());
-        Other { heap, owner, in_hand: Vec::new() }
+        Other { heap, owner, claimed: Vec::new() }
     }
 }
 
@@ -303,7 +303,7 @@ proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(if cfg!(miri) { 1 } else { 60 }))]
 
     /// Two participants allocate, publish and free, and sometimes die. No two blocks overlap, and
-    /// the blocks in use are those that were published and those that the living have in hand.
+    /// the blocks in use are those that were published and those that the living have claimed.
     #[test]
     fn like_a_set_of_ranges(ops in proptest::collection::vec((0..7u8, 0..2usize, 0..6000usize), 0..300)) {
         let attachment = segment(1 << 26);
@@ -312,14 +312,14 @@ proptest::proptest! {
         for (op, who, number) in ops {
             let other = &mut others[who];
             match op {
-                0..=2 => other.in_hand.push(other.heap.alloc(number).unwrap()),
-                3 if !other.in_hand.is_empty() => {
-                    let block = other.in_hand.swap_remove(number % other.in_hand.len());
+                0..=2 => other.claimed.push(other.heap.alloc(number).unwrap()),
+                3 if !other.claimed.is_empty() => {
+                    let block = other.claimed.swap_remove(number % other.claimed.len());
                     other.heap.publish(block).unwrap();
                     live.push(block);
                 }
-                4 if !other.in_hand.is_empty() => {
-                    let block = other.in_hand.swap_remove(number % other.in_hand.len());
+                4 if !other.claimed.is_empty() => {
+                    let block = other.claimed.swap_remove(number % other.claimed.len());
                     other.heap.free(block).unwrap();
                     assert!(other.heap.free(block).is_err());
                 }
@@ -331,7 +331,7 @@ proptest::proptest! {
                 _ => {}
             }
         }
-        let all = live.iter().chain(others.iter().flat_map(|other| &other.in_hand));
+        let all = live.iter().chain(others.iter().flat_map(|other| &other.claimed));
         let mut ranges: Vec<_> = all.map(|block| (block.at, others[0].heap.len(block.at).unwrap())).collect();
         ranges.sort_unstable();
         assert!(ranges.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0), "they overlap");
@@ -350,7 +350,7 @@ proptest::proptest! {
         blocks.iter().skip(5).for_each(|block| heap.publish(*block).unwrap());
         let arena = attachment.view().entries().map(Result::unwrap).last().unwrap();
         for (word, value) in spots {
-            // Mostly the header, the first hands, and the table and first chunks.
+            // Mostly the header, the first claim logs, and the table and first chunks.
             let at = if word % 2 == 0 { 0 } else { 66_560 }
                 + 8 * (word % if word % 3 == 0 { 300 } else { 20_000 });
             assert!(at + 8 <= arena.len);

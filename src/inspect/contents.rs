@@ -1,7 +1,7 @@
 //! The contents of containers, as an observer sees them: entries of dicts and namespaces, elements
 //! of lists and arrays.
 
-use super::heap::Look;
+use super::heap::HeapView;
 use super::{array, dict, list, Observer};
 use crate::collections::namespace;
 use crate::message::{ItemType, Schema};
@@ -11,7 +11,7 @@ use crate::segment::view::{Entry, SCHEMA_MAX};
 use crate::{Error, ErrorKind, Result};
 
 /// The number of inspections that must find damage before it is reported.
-const LOOKS: usize = 3;
+const TRIES: usize = 3;
 
 /// A part of the contents of an object.
 #[derive(Debug, Clone)]
@@ -57,11 +57,11 @@ impl ItemBytes {
 }
 
 impl Observer {
-    fn look(&self) -> Look<'_> {
+    fn heap_view(&self) -> HeapView<'_> {
         let objects = self.view().entries().map_while(Result::ok);
         // SAFETY: the mapping is page-aligned and lives as long as `self`, and entries of its view
         // lie inside of it.
-        unsafe { Look::new(self.map.as_mut_ptr().cast_const(), objects) }
+        unsafe { HeapView::new(self.map.as_mut_ptr().cast_const(), objects) }
     }
 
     fn find(&self, name: &str) -> Result<Entry> {
@@ -97,14 +97,14 @@ fn named(bytes: &[u8]) -> Result<(ItemType, Vec<u8>)> {
 
 /// Repeats an inspection that saw damage, because it may have seen an arena of the heap that was
 /// added after it began.
-fn again<R>(mut look: impl FnMut() -> Result<R>) -> Result<R> {
-    for _ in 1..LOOKS {
-        match look() {
+fn again<R>(mut read: impl FnMut() -> Result<R>) -> Result<R> {
+    for _ in 1..TRIES {
+        match read() {
             Err(error) if error.kind() == ErrorKind::Corrupted => {}
             seen => return seen,
         }
     }
-    look()
+    read()
 }
 
 /// Returns the contents of the object called `name` in the segment called `place` (`""`: the object
@@ -138,7 +138,7 @@ fn look_into(place: &Place, name: &str, entries: usize, most_bytes: usize) -> Re
     let is_namespace = kind == Some(Kind::Namespace);
     // The text of a value's type is stored before it.
     let most = (entries, most_bytes.saturating_add(if is_namespace { 4 + SCHEMA_MAX } else { 0 }));
-    let found = contents_of(entry.kind, &entry.schema, object, &observer.look(), most)?;
+    let found = contents_of(entry.kind, &entry.schema, object, &observer.heap_view(), most)?;
     let Some((total, found)) = found else { return Ok(None) };
     let (of_key, of_value) =
         types(kind, &entry.schema).map_or((None, None), |(key, value)| (Some(key), value));
@@ -194,7 +194,7 @@ fn look_up(place: &Place, name: &str, key: &str) -> Result<Option<ItemBytes>> {
     let kind = Kind::from_number(entry.kind);
     let (of_key, of_value) = types(kind, &entry.schema).ok_or_else(|| no_keys(kind))?;
     let key = of_key.encode(key)?;
-    let found = dict::find(observer.base(&entry), entry.len, &observer.look(), &key)?;
+    let found = dict::find(observer.base(&entry), entry.len, &observer.heap_view(), &key)?;
     let Some(bytes) = found else { return Ok(None) };
     let (of, bytes) = match of_value {
         Some(of) => (of, bytes),
@@ -215,7 +215,7 @@ fn contents_of(
     kind: u32,
     schema: &str,
     (base, len): (*const u8, usize),
-    look: &Look<'_>,
+    heap: &HeapView<'_>,
     most: (usize, usize),
 ) -> Result<Option<(u64, Entries)>> {
     let sized = || {
@@ -224,7 +224,7 @@ fn contents_of(
     };
     match Kind::from_number(kind) {
         Some(Kind::Dict | Kind::Namespace) => {
-            let (total, pairs) = dict::entries(base, len, look, most)?;
+            let (total, pairs) = dict::entries(base, len, heap, most)?;
             Ok(Some((total, pairs.into_iter().map(|[key, value]| (Some(key), value)).collect())))
         }
         Some(Kind::List) => {
@@ -235,7 +235,7 @@ fn contents_of(
                     None => return Ok(None),
                 },
             };
-            let (total, elements) = list::elements(base, len, look, size, most)?;
+            let (total, elements) = list::elements(base, len, heap, size, most)?;
             Ok(Some((total, elements.into_iter().map(|element| (None, element)).collect())))
         }
         Some(Kind::Array) => {

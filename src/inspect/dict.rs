@@ -3,7 +3,7 @@
 //! It reads as any reader does ([`crate::collections::dict::read`]), which writes nothing. The text
 //! beside the object says of which types the bytes are.
 
-use super::heap::Look;
+use super::heap::HeapView;
 use crate::collections::dict::handle::{shards, Head};
 use crate::collections::dict::hash::hash;
 use crate::collections::dict::read;
@@ -14,9 +14,9 @@ use crate::loom::atomic::AtomicU64;
 use crate::loom::atomic::Ordering::Acquire;
 use crate::Result;
 
-impl Words for Look<'_> {
+impl Words for HeapView<'_> {
     fn words(&self, at: u64, count: usize) -> Option<&[AtomicU64]> {
-        Look::words(self, at, count)
+        HeapView::words(self, at, count)
     }
 
     fn generation(&self, at: u64) -> Option<u32> {
@@ -37,7 +37,7 @@ pub(crate) type Pair = [(Vec<u8>, usize); 2];
 pub(crate) fn entries(
     base: *const u8,
     len: usize,
-    look: &Look<'_>,
+    heap: &HeapView<'_>,
     (most, bytes): (usize, usize),
 ) -> Result<(u64, Vec<Pair>)> {
     let shards = shards(base, len);
@@ -48,7 +48,7 @@ pub(crate) fn entries(
         if left == 0 {
             break;
         }
-        pairs.extend(read::collect_some(shard, look, left, |key, value| {
+        pairs.extend(read::collect_some(shard, heap, left, |key, value| {
             [copy(key, bytes), copy(value, bytes)]
         })?);
     }
@@ -56,7 +56,7 @@ pub(crate) fn entries(
 }
 
 /// Returns the value of `key`.
-pub(crate) fn find(base: *const u8, len: usize, look: &Look<'_>, key: &[u8]) -> Result<Option<Vec<u8>>> {
+pub(crate) fn find(base: *const u8, len: usize, heap: &HeapView<'_>, key: &[u8]) -> Result<Option<Vec<u8>>> {
     let shards = shards(base, len);
     if shards.is_empty() {
         return Ok(None);
@@ -66,7 +66,7 @@ pub(crate) fn find(base: *const u8, len: usize, look: &Look<'_>, key: &[u8]) -> 
     let seed = unsafe { (&raw const (*base.cast::<Head>()).seed).read() };
     let hash = hash(seed, key);
     let Some(shard) = shards.get((hash >> 58) as usize) else { return Ok(None) };
-    Ok(read::get(shard, look, hash, key, |value| copy(value, usize::MAX).0)?)
+    Ok(read::get(shard, heap, hash, key, |value| copy(value, usize::MAX).0)?)
 }
 
 fn copy(from: Bytes<'_>, most: usize) -> (Vec<u8>, usize) {

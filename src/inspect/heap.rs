@@ -13,7 +13,7 @@ use crate::segment::view::Entry;
 
 /// The words of a segment up to the end of its last arena.
 #[derive(Debug, Clone)]
-pub(crate) struct Look<'a> {
+pub(crate) struct HeapView<'a> {
     base: *const u8,
     /// The offset and the length of each arena.
     arenas: Vec<(u64, usize)>,
@@ -21,18 +21,18 @@ pub(crate) struct Look<'a> {
     mapping: PhantomData<&'a ()>,
 }
 
-impl<'a> Look<'a> {
+impl<'a> HeapView<'a> {
     /// Creates a view of the heap among these objects of the segment at `base`.
     ///
     /// # Safety
     ///
     /// `base` is page-aligned, and the segment is mapped for `'a` up to the end of its `objects`,
     /// which were read from it.
-    pub(crate) unsafe fn new(base: *const u8, objects: impl Iterator<Item = Entry>) -> Look<'a> {
+    pub(crate) unsafe fn new(base: *const u8, objects: impl Iterator<Item = Entry>) -> HeapView<'a> {
         let arenas = objects.filter(|entry| entry.kind == Kind::Heap as u32);
         let arenas: Vec<_> = arenas.map(|entry| (entry.object, entry.len)).collect();
         let reach = arenas.iter().map(|(start, len)| start + *len as u64).max().unwrap_or(0);
-        Look { base, arenas, reach, mapping: PhantomData }
+        HeapView { base, arenas, reach, mapping: PhantomData }
     }
 
     /// Returns the number of bytes of the block at `at`; `None`: no block begins there. Costs a few
@@ -42,7 +42,7 @@ impl<'a> Look<'a> {
             |&&(start, len): &&(u64, usize)| at.checked_sub(start).is_some_and(|offset| offset < len as u64);
         let &(start, len) = self.arenas.iter().find(offset_in)?;
         let arena = Arena::in_object(self.base.wrapping_add(start as usize).cast_mut(), len)?;
-        arena.spot(at - start).map(|spot| spot.class.len())
+        arena.block_pos(at - start).map(|pos| pos.class.len())
     }
 
     /// Returns the `count` words at `at`; `None` if they do not lie below the end of the last

@@ -3,7 +3,7 @@
 use crate::loom::atomic::Ordering::{Acquire, Relaxed};
 use crate::loom::atomic::{fence, AtomicU64};
 
-use super::heap::Look;
+use super::heap::HeapView;
 use crate::collections::list::state::{head_in, is_of, place};
 use crate::heap::block::lasting;
 use crate::{Error, ErrorKind, Result};
@@ -19,14 +19,14 @@ type Start = (Vec<u8>, usize);
 pub(crate) fn elements(
     base: *const u8,
     len: usize,
-    look: &Look<'_>,
+    heap: &HeapView<'_>,
     size: Option<usize>,
     (most, bytes): (usize, usize),
 ) -> Result<(u64, Vec<Start>)> {
     let Some(head) = head_in(base, len) else { return Ok((0, Vec::new())) };
     let (mut there, mut elements) = (0, Vec::new());
     for index in 0..most as u64 {
-        match element(&head.root, look, (size, bytes), index)? {
+        match element(&head.root, heap, (size, bytes), index)? {
             (len, Some(bytes)) => (there, _) = (len, elements.push(bytes)),
             (len, None) => {
                 there = len;
@@ -35,7 +35,7 @@ pub(crate) fn elements(
         }
     }
     if most == 0 {
-        there = element(&head.root, look, (size, bytes), u64::MAX)?.0;
+        there = element(&head.root, heap, (size, bytes), u64::MAX)?.0;
     }
     Ok((there, elements))
 }
@@ -44,7 +44,7 @@ pub(crate) fn elements(
 /// element with this index at that moment.
 fn element(
     root: &AtomicU64,
-    look: &Look<'_>,
+    heap: &HeapView<'_>,
     (size, most): (Option<usize>, usize),
     index: u64,
 ) -> Result<(u64, Option<Start>)> {
@@ -53,17 +53,17 @@ fn element(
         if root == 0 {
             return Ok((0, None));
         }
-        let Some([length]) = look.words(place(root), 1) else { continue };
+        let Some([length]) = heap.words(place(root), 1) else { continue };
         let length = length.load(Acquire); // pairs with push and extend
         let at = index.checked_mul(8).and_then(|offset| (place(root) + 8).checked_add(offset));
         let word = match at.filter(|_| index < length) {
-            Some(at) => match look.words(at, 1) {
+            Some(at) => match heap.words(at, 1) {
                 Some([word]) => Some(word.load(Acquire)), // pairs with set
                 _ => continue,
             },
             None => None,
         };
-        if !still(look, root) {
+        if !still(heap, root) {
             continue;
         }
         let Some(word) = word else { return Ok((length, None)) };
@@ -76,27 +76,27 @@ fn element(
             Some(len) if len <= 8 => return Ok((length, Some(copy(&[AtomicU64::new(word)], len)))),
             Some(len) => (place(word), len),
             None => {
-                let Some([len]) = look.words(place(word), 1) else { continue };
+                let Some([len]) = heap.words(place(word), 1) else { continue };
                 (place(word) + 8, usize::try_from(len.load(Relaxed)).unwrap_or(usize::MAX))
             }
         };
         // Copies only what exists: half of another block is no length.
-        if !still(look, word) {
+        if !still(heap, word) {
             continue;
         }
-        let Some(words) = look.words(at, len.min(most).div_ceil(8)) else { continue };
+        let Some(words) = heap.words(at, len.min(most).div_ceil(8)) else { continue };
         let element = copy(words, len);
-        if still(look, word) {
+        if still(heap, word) {
             return Ok((length, Some(element)));
         }
     }
-    Err(Error::new(ErrorKind::Corrupted, "the list is damaged, or others change it faster than one can look"))
+    Err(Error::new(ErrorKind::Corrupted, "the list is damaged, or others change it too fast to be read"))
 }
 
 /// Returns whether the block that `link` leads to was still there after its words were read.
-fn still(look: &Look<'_>, link: u64) -> bool {
+fn still(heap: &HeapView<'_>, link: u64) -> bool {
     fence(Acquire); // pairs with the Release fence of Slot::claim()
-    let word = place(link).checked_sub(8).and_then(|at| look.words(at, 1)).and_then(|words| words.first());
+    let word = place(link).checked_sub(8).and_then(|at| heap.words(at, 1)).and_then(|words| words.first());
     let generation = word.and_then(|word| lasting(word.load(Relaxed)));
     generation.is_some_and(|generation| is_of(link, generation))
 }

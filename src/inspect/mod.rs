@@ -169,10 +169,10 @@ fn held(file: BorrowedFd<'_>, index: usize, count: usize) -> bool {
 /// inside of a segment.
 pub fn segment(place: impl Into<Place>) -> Result<SegmentInfo> {
     let place = place.into();
-    look(&place.file()?, place.trusted())
+    snapshot(&place.file()?, place.trusted())
 }
 
-fn look(path: &Path, mode: u32) -> Result<SegmentInfo> {
+fn snapshot(path: &Path, mode: u32) -> Result<SegmentInfo> {
     let observer = Observer::new(path, mode)?;
     let view = observer.view();
     let attached = view.is_inhabited(observer.file.as_fd());
@@ -203,7 +203,7 @@ fn look(path: &Path, mode: u32) -> Result<SegmentInfo> {
 pub fn segments(dir: Option<&Path>) -> Result<Vec<(String, Result<SegmentInfo>)>> {
     let found = files(dir)?.into_iter();
     Ok(found
-        .map(|(name, path)| (name, look(&path, 0o600)))
+        .map(|(name, path)| (name, snapshot(&path, 0o600)))
         // Removed between the listing and the snapshot.
         .filter(|(_, segment)| !matches!(segment, Err(error) if error.kind() == ErrorKind::NotFound))
         .collect())

@@ -191,7 +191,7 @@ impl PipeReader {
                 Err(Blocked::Later) => None,
                 stepped => Some(stepped),
             };
-            let stepped = control.wait_for_items(Deadline::Never, || rings.object.tend(), attempt);
+            let stepped = control.wait_for_items(Deadline::Never, || rings.object.reap_dead(), attempt);
             match stepped.ok_or(PipeError::TimedOut)?? {
                 Step::Part => {}
                 Step::Copied(len) => return Ok(len),
@@ -310,10 +310,10 @@ impl PipeReader {
         };
         let stepped = match deadline {
             NOW => attempt().or_else(|| {
-                rings.object.miss();
+                rings.object.note_failed_try();
                 None
             }),
-            deadline => control.wait_for_items(deadline, || rings.object.tend(), attempt),
+            deadline => control.wait_for_items(deadline, || rings.object.reap_dead(), attempt),
         };
         Ok(stepped.ok_or(PipeError::TimedOut)??)
     }

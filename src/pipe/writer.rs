@@ -195,7 +195,7 @@ impl PipeWriter {
             Ok(_) => Ok(()),
             Err(blocked) => {
                 if blocked == Blocked::Later {
-                    self.rings.object.miss();
+                    self.rings.object.note_failed_try();
                 }
                 Err(blocked.into())
             }
@@ -214,7 +214,7 @@ impl PipeWriter {
                 Err(Blocked::Later) => None,
                 stepped => Some(stepped),
             };
-            match control.wait_for_space(deadline, || rings.object.tend(), attempt) {
+            match control.wait_for_space(deadline, || rings.object.reap_dead(), attempt) {
                 Some(Ok(true)) => return Ok(()),
                 Some(Ok(false)) => {}
                 Some(Err(blocked)) => return Err(blocked.into()),

@@ -31,9 +31,9 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 
 use crate::loom::atomic::Ordering::{Acquire, Relaxed};
 use crate::pool::function::Function;
-use crate::pool::layout::{Call, Job, Slot, Verdict, TEXT};
+use crate::pool::layout::{Call, ChunkEnd, Job, Slot, TEXT};
 use crate::pool::shared_pool::SharedPool;
-use crate::pool::slot_table::Memory;
+use crate::pool::slot_table::SlotMemory;
 use crate::process::{panic_text, Argument, Packer, Unpacker};
 use crate::sys::exe_image::Image;
 use crate::sys::fork;
@@ -41,7 +41,7 @@ use crate::{Error, ErrorKind, Result};
 
 /// Runs a chunk of tasks of the functions of one type; the second argument is the function's
 /// address.
-pub(crate) type Runner = fn(&ChunkRun<'_>, usize) -> Verdict;
+pub(crate) type Runner = fn(&ChunkRun<'_>, usize) -> ChunkEnd;
 
 /// Returns the call of `function` in a worker.
 pub(crate) fn call_to<F: Function<A, R>, A: Argument, R: Argument>(function: F) -> Result<Call> {
@@ -73,7 +73,7 @@ pub(crate) struct ChunkRun<'a> {
 }
 
 /// The runner of the functions of type `F`.
-fn run_chunk<F, A, R>(run: &ChunkRun<'_>, address: usize) -> Verdict
+fn run_chunk<F, A, R>(run: &ChunkRun<'_>, address: usize) -> ChunkEnd
 where
     F: Function<A, R>,
     A: Argument,
@@ -86,13 +86,13 @@ where
     let outcome = catch_unwind(AssertUnwindSafe(|| run_all(run, |argument| function.call(argument), epoch)));
     end_if_forked(epoch);
     match outcome {
-        Ok(Ok(verdict)) => verdict,
-        Ok(Err(error)) => run.leave_text(Verdict::Failed, &error.to_string()),
+        Ok(Ok(end)) => end,
+        Ok(Err(error)) => run.leave_text(ChunkEnd::Failed, &error.to_string()),
         Err(payload) => {
             let text = panic_text(&*payload);
             // Leaked, because dropping it may panic.
             std::mem::forget(payload);
-            run.leave_text(Verdict::Panicked, &text)
+            run.leave_text(ChunkEnd::Panicked, &text)
         }
     }
 }
@@ -101,7 +101,7 @@ fn run_all<A: Argument, R: Argument>(
     run: &ChunkRun<'_>,
     function: impl Fn(A) -> R,
     epoch: u32,
-) -> Result<Verdict> {
+) -> Result<ChunkEnd> {
     let slot = run.slot;
     let mut input = Unpacker::new(run.input()?);
     let mut output = run.output(0)?;
@@ -116,7 +116,7 @@ fn run_all<A: Argument, R: Argument>(
         }
         slot.raise(done);
     }
-    Ok(if limit < count { Verdict::Retired } else { Verdict::Done })
+    Ok(if limit < count { ChunkEnd::Retired } else { ChunkEnd::Done })
 }
 
 /// Ends this process if a task has forked and this is the child: the slot is its parent's.
@@ -181,7 +181,7 @@ impl<'a> ChunkRun<'a> {
 
     /// Stores an error text for the pool.
     #[cold]
-    pub(crate) fn leave_text(&self, verdict: Verdict, text: &str) -> Verdict {
+    pub(crate) fn leave_text(&self, end: ChunkEnd, text: &str) -> ChunkEnd {
         let heap = &self.memory.heap;
         // Without memory the chunk ends without a text.
         if let Ok(block) = heap.alloc(text.len().max(1)) {
@@ -193,12 +193,12 @@ impl<'a> ChunkRun<'a> {
                 let _ = heap.publish(block);
             }
         }
-        verdict
+        end
     }
 
     /// Stores how the chunk ended. Called before the slot is finished.
-    pub(crate) fn set_verdict(&self, verdict: Verdict) {
-        self.slot.verdict.store(verdict as u32, Relaxed); // published with the word
+    pub(crate) fn set_end(&self, end: ChunkEnd) {
+        self.slot.ended.store(end as u32, Relaxed); // published with the word
     }
 
     /// Returns the number of finished tasks.

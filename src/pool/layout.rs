@@ -58,7 +58,7 @@ pub(crate) struct Slot {
     pub(crate) blocks: [AtomicU64; 3],
     /// Where the results are: 0: inline; n: in `blocks[n - 1]`.
     pub(crate) output: AtomicU32,
-    pub(crate) verdict: AtomicU32,
+    pub(crate) ended: AtomicU32,
     pub(crate) text_len: AtomicU64,
     /// Not 0: the worker that finishes it wakes the monitor.
     pub(crate) needs_monitor: AtomicU32,
@@ -81,7 +81,7 @@ pub(crate) struct Call {
 /// How a chunk ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
-pub(crate) enum Verdict {
+pub(crate) enum ChunkEnd {
     /// All of its tasks are done. The initial value in a slot.
     Done = 0,
     /// The task after the finished ones panicked.
@@ -92,10 +92,10 @@ pub(crate) enum Verdict {
     Retired = 3,
 }
 
-impl Verdict {
-    pub(crate) fn from_number(number: u32) -> Verdict {
-        let all = [Verdict::Done, Verdict::Panicked, Verdict::Retired];
-        all.into_iter().find(|verdict| *verdict as u32 == number).unwrap_or(Verdict::Failed)
+impl ChunkEnd {
+    pub(crate) fn from_number(number: u32) -> ChunkEnd {
+        let all = [ChunkEnd::Done, ChunkEnd::Panicked, ChunkEnd::Retired];
+        all.into_iter().find(|end| *end as u32 == number).unwrap_or(ChunkEnd::Failed)
     }
 }
 
@@ -164,7 +164,7 @@ impl Slot {
             input_len: word(),
             blocks: std::array::from_fn(|_| word()),
             output: half(),
-            verdict: half(),
+            ended: half(),
             text_len: word(),
             needs_monitor: half(),
             _apart: [0; 20],

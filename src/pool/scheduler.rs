@@ -129,7 +129,7 @@ impl Scheduler {
         }
     }
 
-    /// Recovers what an ended worker had in hand, and breaks the pool off if too many could not
+    /// Recovers what an ended worker was running, and breaks the pool off if too many could not
     /// begin.
     pub(crate) fn reap_worker(&mut self, shared: &Shared, ended: Ended) {
         let memory = &shared.memory;

@@ -8,7 +8,7 @@ use crate::pool::layout::{
 };
 use crate::pool::run_queue::{RunQueue, SLOTS};
 use crate::pool::slot::{SlotWord, State, MAX_WORKERS};
-use crate::pool::slot_table::Memory;
+use crate::pool::slot_table::SlotMemory;
 use crate::registry::Kind;
 use crate::segment::object::{Object, ObjectRef};
 use crate::wait::Waiters;
@@ -152,7 +152,7 @@ impl SharedPool {
     }
 }
 
-impl Memory for SharedPool {
+impl SlotMemory for SharedPool {
     fn run_queue(&self) -> &RunQueue {
         SharedPool::run_queue(self)
     }

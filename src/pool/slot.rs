@@ -29,8 +29,8 @@
 //! - The worker dies before its CAS to RUNNING. Its pidfd tells the pool. Nothing is to be
 //!   repaired, and nothing is lost.
 //! - The worker dies between RUNNING and DONE. Its pidfd tells the pool, which keeps the results
-//!   that are there, stores the error of the task in hand or tries it again, and queues the rest.
-//!   Lost: the task in hand.
+//!   that are there, stores the error of the running task or tries it again, and queues the rest.
+//!   Lost: the running task.
 //! - The worker dies after DONE. Its pidfd tells the pool, which checks all slots of the dead
 //!   worker. Nothing is lost.
 //! - The pool's process dies. Its pidfd tells the workers, which end. Everything is lost with the
@@ -51,10 +51,10 @@ const QUEUED: u64 = 1;
 const RUNNING: u64 = 2;
 const DONE: u64 = 3;
 
-/// A task in a worker's hand: the ticket of its chunk, and the number of tasks before it in the
+/// The task that a worker runs: the ticket of its chunk, and the number of tasks before it in the
 /// chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct InHand {
+pub(crate) struct RunningTask {
     pub(crate) ticket: u64,
     pub(crate) done: u32,
 }

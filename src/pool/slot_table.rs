@@ -2,7 +2,8 @@
 //! those of dead workers.
 //!
 //! Only the pool's process has a table, and uses it under the engine's lock. The table accesses
-//! memory by the trait [`Memory`], so models can run it over plain values, beside workers that die.
+//! memory by the trait [`SlotMemory`], so models can run it over plain values, beside workers that
+//! die.
 //!
 //! # Damage
 //!
@@ -24,15 +25,15 @@ use crate::heap::Block;
 use crate::loom::Ordered;
 use crate::pool::completions::Completions;
 use crate::pool::error::TaskError;
-use crate::pool::layout::{block_of, name_of, Job, Slot, Verdict, INLINE};
+use crate::pool::layout::{block_of, name_of, ChunkEnd, Job, Slot, INLINE};
 use crate::pool::packed_chunk::{AnyBatch, PackedChunk, SlottedChunk};
 use crate::pool::run_queue::{RunQueue, SLOTS};
-use crate::pool::slot::{InHand, State};
+use crate::pool::slot::{RunningTask, State};
 use crate::wait::Waiters;
 use crate::Result;
 
 /// The pool's memory as the table sees it: mapped, or plain values in models.
-pub(crate) trait Memory {
+pub(crate) trait SlotMemory {
     fn run_queue(&self) -> &RunQueue;
 
     fn slot(&self, index: usize) -> Option<&Slot>;
@@ -139,7 +140,7 @@ impl SlotTable {
     }
 
     /// Puts a chunk into a slot. Its tasks fail if there is no memory for it.
-    pub(crate) fn fill(&mut self, memory: &impl Memory, chunk: PackedChunk) {
+    pub(crate) fn fill(&mut self, memory: &impl SlotMemory, chunk: PackedChunk) {
         let PackedChunk { batch, first, count, bytes, room } = chunk;
         let Some(index) = self.free.pop() else { return };
         let Some(slot) = memory.slot(index) else { return };
@@ -160,7 +161,7 @@ impl SlotTable {
     /// Queues a slot whose arguments are in place.
     fn queue(
         &mut self,
-        memory: &impl Memory,
+        memory: &impl SlotMemory,
         index: usize,
         slot: &Slot,
         mut chunk: SlottedChunk,
@@ -175,7 +176,7 @@ impl SlotTable {
         slot.blocks[1..].iter().for_each(|block| block.store(0, Relaxed));
         slot.output.store(u32::from(block.is_some()), Relaxed);
         slot.done.store(0, Relaxed);
-        slot.verdict.store(Verdict::Done as u32, Relaxed);
+        slot.ended.store(ChunkEnd::Done as u32, Relaxed);
         slot.needs_monitor.store(u32::from(chunk.batch.needs_monitor()), Relaxed);
         let (call, count) = (chunk.batch.function_call(), chunk.count as u32);
         let job = Job { call, input: chunk.input, input_len: chunk.input_len, count };
@@ -186,7 +187,7 @@ impl SlotTable {
 
     /// Collects the slots that workers have reported. Returns whether waiters are to be told, of
     /// this or of something earlier.
-    pub(crate) fn collect(&mut self, memory: &impl Memory) -> bool {
+    pub(crate) fn collect(&mut self, memory: &impl SlotMemory) -> bool {
         let mut more = Vec::new();
         for completions in (0..self.workers).filter_map(|worker| memory.completions(worker)) {
             completions.take(|slot| self.collect_slot(memory, slot, &mut more));
@@ -196,18 +197,18 @@ impl SlotTable {
     }
 
     /// Collects this slot, if it is finished.
-    fn collect_slot(&mut self, memory: &impl Memory, index: usize, more: &mut Vec<usize>) {
+    fn collect_slot(&mut self, memory: &impl SlotMemory, index: usize, more: &mut Vec<usize>) {
         let (Some(slot), Some(Some(chunk))) = (memory.slot(index), self.chunks.get(index)) else {
             return;
         };
         if !matches!(slot.word.state(), State::Done(ticket, _) if ticket == chunk.ticket) {
             return;
         }
-        let verdict = Verdict::from_number(slot.verdict.load(Relaxed));
-        let error = match verdict {
-            Verdict::Done | Verdict::Retired => None,
-            Verdict::Panicked => Some(TaskError::Panicked(memory.error_text(slot))),
-            Verdict::Failed => Some(TaskError::Lost(memory.error_text(slot))),
+        let end = ChunkEnd::from_number(slot.ended.load(Relaxed));
+        let error = match end {
+            ChunkEnd::Done | ChunkEnd::Retired => None,
+            ChunkEnd::Panicked => Some(TaskError::Panicked(memory.error_text(slot))),
+            ChunkEnd::Failed => Some(TaskError::Lost(memory.error_text(slot))),
         };
         if self.complete(memory, index, slot, error, false) {
             more.push(index);
@@ -221,7 +222,7 @@ impl SlotTable {
     /// again. `died` says that the worker died; a death without an error does not use up a retry.
     fn complete(
         &mut self,
-        memory: &impl Memory,
+        memory: &impl SlotMemory,
         index: usize,
         slot: &Slot,
         error: Option<TaskError>,
@@ -273,7 +274,12 @@ impl SlotTable {
     }
 
     /// Makes the chunk begin with its task number `gone`.
-    fn advance(&self, memory: &impl Memory, chunk: &mut SlottedChunk, gone: usize) -> Result<(), TaskError> {
+    fn advance(
+        &self,
+        memory: &impl SlotMemory,
+        chunk: &mut SlottedChunk,
+        gone: usize,
+    ) -> Result<(), TaskError> {
         if let Some(error) = &self.over {
             return Err(error.clone());
         }
@@ -289,7 +295,7 @@ impl SlotTable {
     }
 
     /// Queues slots again whose chunks have tasks left.
-    fn queue_again(&mut self, memory: &impl Memory, slots: Vec<usize>) {
+    fn queue_again(&mut self, memory: &impl SlotMemory, slots: Vec<usize>) {
         if slots.is_empty() {
             return;
         }
@@ -307,7 +313,7 @@ impl SlotTable {
     /// Marks each chunk of batch `id`, so that the worker that finishes it wakes the waiter.
     /// Collects chunks that are finished already, since no worker will wake the waiter for these.
     /// So the caller checks for its result once more before it sleeps.
-    pub(crate) fn wait_for(&mut self, memory: &impl Memory, id: u64, workers: usize) {
+    pub(crate) fn wait_for(&mut self, memory: &impl SlotMemory, id: u64, workers: usize) {
         let chunks = self.chunks.iter().enumerate();
         let mut own: Vec<(u64, usize)> = chunks
             .filter_map(|(index, chunk)| chunk.as_ref().map(|chunk| (index, chunk)))
@@ -329,7 +335,7 @@ impl SlotTable {
 
     /// Checks every slot's word: collects finished slots that nobody has reported, and repairs
     /// damage.
-    pub(crate) fn audit(&mut self, memory: &impl Memory) {
+    pub(crate) fn audit(&mut self, memory: &impl SlotMemory) {
         let mut oldest = self.tail;
         let mut more = Vec::new();
         for index in 0..SLOTS {
@@ -361,20 +367,20 @@ impl SlotTable {
         // A worker may still be in the slot, so its blocks live until the pool is dropped.
     }
 
-    /// Recovers the chunks that the dead worker number `worker` had in hand. `blame` returns the
+    /// Recovers the chunks that the dead worker number `worker` was running. `blame` returns the
     /// error of the task; `None`: the task is not to blame for the death.
     pub(crate) fn recover_chunks(
         &mut self,
-        memory: &impl Memory,
+        memory: &impl SlotMemory,
         worker: usize,
-        blame: impl Fn(InHand) -> Option<TaskError>,
+        blame: impl Fn(RunningTask) -> Option<TaskError>,
     ) {
         let mut more = Vec::new();
         for index in 0..SLOTS {
             let (Some(slot), Some(chunk)) = (memory.slot(index), &self.chunks[index]) else { continue };
             match slot.word.state() {
                 State::Running(ticket, owner) if (ticket, owner) == (chunk.ticket, worker) => {
-                    let error = blame(InHand { ticket, done: slot.done.load(Relaxed) });
+                    let error = blame(RunningTask { ticket, done: slot.done.load(Relaxed) });
                     if self.complete(memory, index, slot, error, true) {
                         more.push(index);
                     }
@@ -394,10 +400,10 @@ impl SlotTable {
     /// Returns the workers that have been in one task for longer than `limit`, with that task.
     pub(crate) fn overdue(
         &mut self,
-        memory: &impl Memory,
+        memory: &impl SlotMemory,
         now: Instant,
         limit: Duration,
-    ) -> Vec<(usize, InHand)> {
+    ) -> Vec<(usize, RunningTask)> {
         let mut overdue = Vec::new();
         for (index, chunk) in self.chunks.iter_mut().enumerate() {
             let (Some(slot), Some(chunk)) = (memory.slot(index), chunk) else { continue };
@@ -411,7 +417,7 @@ impl SlotTable {
             match chunk.progress {
                 Some((seen, since)) if seen == done => {
                     if now.saturating_duration_since(since) > limit {
-                        overdue.push((worker, InHand { ticket, done }));
+                        overdue.push((worker, RunningTask { ticket, done }));
                     }
                 }
                 _ => chunk.progress = Some((done, now)),

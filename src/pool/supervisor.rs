@@ -33,7 +33,7 @@ use rustix::io::fcntl_dupfd_cloexec;
 use crate::pool::layout::{BEGINS, RETIRES};
 use crate::pool::shared::Shared;
 use crate::pool::shared_pool::SharedPool;
-use crate::pool::slot::InHand;
+use crate::pool::slot::RunningTask;
 use crate::pool::worker::WorkerConfig;
 use crate::process::{Child, Process};
 use crate::sys::clock::Deadline;
@@ -105,7 +105,7 @@ struct WorkerProcess {
     /// The time at which it was first seen to retire.
     retires: Option<Instant>,
     /// The task for which it was killed, because it took too long.
-    overdue: Option<InHand>,
+    overdue: Option<RunningTask>,
 }
 
 /// A worker that has ended, and was reaped.
@@ -115,7 +115,7 @@ pub(crate) struct Ended {
     pub(crate) pid: u32,
     pub(crate) exit: Option<ExitStatus>,
     /// The task for which the pool killed it.
-    pub(crate) overdue: Option<InHand>,
+    pub(crate) overdue: Option<RunningTask>,
     /// Its failure, if it failed.
     pub(crate) text: Option<String>,
 }
@@ -226,7 +226,7 @@ impl Supervisor {
     }
 
     /// Kills a worker because this task took too long.
-    pub(crate) fn kill_for(&mut self, worker: usize, task: InHand) {
+    pub(crate) fn kill_for(&mut self, worker: usize, task: RunningTask) {
         let Some(worker) = self.workers.get_mut(worker) else { return };
         if let (None, Some(process)) = (worker.overdue, &worker.process) {
             worker.overdue = Some(task);

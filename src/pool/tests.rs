@@ -13,7 +13,7 @@ use super::packed_chunk::AnyBatch;
 use super::worker::Executor;
 use crate::pool::layout::{name_of, Slot, TEXT};
 use crate::pool::run_queue::SLOTS;
-use crate::pool::slot::InHand;
+use crate::pool::slot::RunningTask;
 use crate::pool::supervisor::Ended;
 use crate::process::Packer;
 use crate::testing::pool::{Rehearsal, LIMIT};
@@ -39,7 +39,7 @@ impl<R: crate::process::Argument + Send + 'static> Rehearsal<R> {
     }
 
     /// Worker number 0 is dead: the pool has killed it for this task.
-    fn reap_overdue(&self, task: InHand) {
+    fn reap_overdue(&self, task: RunningTask) {
         let ended = Ended { index: 0, pid: 0, exit: None, overdue: Some(task), text: None };
         self.engine.lock().reap_worker(&self.engine.shared, ended);
     }
@@ -88,7 +88,7 @@ fn an_innocent_task_is_not_told_that_it_took_too_long() {
         let pool = pool(&[2], retries);
         let executor = pool.executor(0);
         let (ticket, slot) = executor.take().unwrap();
-        let overdue = InHand { ticket, done: 0 };
+        let overdue = RunningTask { ticket, done: 0 };
         let now = Instant::now();
         let late = |later| {
             pool.engine.lock().table.overdue(&pool.engine.shared.memory, now + later, Duration::from_secs(1))
@@ -109,7 +109,7 @@ fn a_task_that_took_too_long_is_told_so() {
     let executor = pool.executor(0);
     let (ticket, slot) = executor.take().unwrap();
     executor.run(ticket, slot, 1).unwrap();
-    pool.reap_overdue(InHand { ticket, done: 1 });
+    pool.reap_overdue(RunningTask { ticket, done: 1 });
     assert_eq!(pool.rest(), [Ok(texts(0)), Err(TaskError::TimedOut(LIMIT))]);
 }
 
@@ -119,7 +119,7 @@ fn a_death_by_mistake_is_no_try() {
     let pool = pool(&[1], 1);
     for round in 0..5 {
         let (ticket, _) = pool.executor(0).take().unwrap();
-        let other = InHand { ticket: ticket + 7, done: 0 };
+        let other = RunningTask { ticket: ticket + 7, done: 0 };
         pool.reap_overdue(other);
         assert_eq!(pool.done(), 0, "round {round}");
     }

@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::sync::OnceLock;
 
 use crate::pool::chunk::{ChunkRun, Runner};
-use crate::pool::layout::{Verdict, WorkerSlot, RETIRES, WORKS};
+use crate::pool::layout::{ChunkEnd, WorkerSlot, RETIRES, WORKS};
 use crate::pool::shared_pool::SharedPool;
 use crate::process::{Argument, Packer, Unpacker};
 use crate::segment::object::Object;
@@ -146,9 +146,10 @@ impl WorkerConfig {
             Some((ticket, slot)) => Some(Found::Task(ticket, slot)),
             None => (header.closed.load(Acquire) != 0).then_some(Found::Closed),
         };
-        let tend = || self.memory.object().tend();
+        let reap_dead = || self.memory.object().reap_dead();
         loop {
-            let found = wait(header.work.futex(), Deadline::Never, tend, attempt, || header.work.announce());
+            let found =
+                wait(header.work.futex(), Deadline::Never, reap_dead, attempt, || header.work.announce());
             let (ticket, index) = match found {
                 Some(Found::Task(ticket, index)) => (ticket, index),
                 Some(Found::Closed) | None => return,
@@ -205,17 +206,17 @@ impl<'a> Executor<'a> {
         let run = ChunkRun { memory: self.memory, slot, job, limit };
         let is_whole = seal == self.memory.seal(&job, ticket);
         let called = || self.runner(job.call.runner).zip(self.image.address_of(job.call.function));
-        let verdict = match is_whole.then(called).flatten() {
+        let end = match is_whole.then(called).flatten() {
             Some((runner, function)) => runner(&run, function),
-            None => run.leave_text(Verdict::Failed, "the task's slot is damaged: it names no function"),
+            None => run.leave_text(ChunkEnd::Failed, "the task's slot is damaged: it names no function"),
         };
-        run.set_verdict(verdict);
+        run.set_end(end);
         // The failed task counts, too.
-        let failed = u64::from(matches!(verdict, Verdict::Panicked | Verdict::Failed));
+        let failed = u64::from(matches!(end, ChunkEnd::Panicked | ChunkEnd::Failed));
         let tasks = u64::from(run.done()) + failed;
         worker_slot.tasks.store(worker_slot.tasks.load(Relaxed).wrapping_add(tasks), Relaxed);
         worker_slot.busy.store(0, Relaxed);
-        Some((tasks, verdict != Verdict::Failed))
+        Some((tasks, end != ChunkEnd::Failed))
     }
 
     /// Hands over the results. Returns whether the monitor is to be woken.

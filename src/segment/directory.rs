@@ -14,7 +14,7 @@ use crate::segment::attachment::Attachment;
 use crate::segment::header::SPACE_START;
 use crate::segment::name;
 use crate::segment::owner::OwnerId;
-use crate::segment::records::{claim_end, help, publish, settle, Record, UNIT};
+use crate::segment::records::{claim_end, help, publish, recover, Record, UNIT};
 use crate::segment::view::{damaged, Entry, SCHEMA_MAX};
 use crate::sys::commit::commit;
 use crate::{Error, ErrorKind, Result};
@@ -198,7 +198,7 @@ impl Attachment {
     pub(crate) fn recover_records(&self, dead: OwnerId) {
         let view = self.view();
         for offset in view.chain() {
-            if view.record(offset).is_some_and(|record| settle(record, dead, || view.is_listed(offset))) {
+            if view.record(offset).is_some_and(|record| recover(record, dead, || view.is_listed(offset))) {
                 self.view().header().freed.store(1, Relaxed);
             }
         }

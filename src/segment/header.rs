@@ -72,7 +72,7 @@ pub(crate) struct Header {
     /// Not 0: there may be `FREE` records. A hint.
     pub(crate) freed: AtomicU32,
     /// Time of the last check for the dead: nanoseconds on the monotonic clock.
-    pub(crate) tended: AtomicU64,
+    pub(crate) last_check: AtomicU64,
     /// Offset of the newest record of the directory; 0: none.
     pub(crate) directory: AtomicU64,
     /// Offset of the first byte of space that no record has claimed. It lags; any process may

@@ -207,7 +207,7 @@ impl ObjectRef {
         let base = attachment.base().wrapping_add(entry.object as usize);
         // The epoch is read first, so a fork between the two reads leaves an outdated epoch here,
         // and `owner` looks the id up again.
-        let epoch = fork::settle();
+        let epoch = fork::ensure_epoch();
         let me = attachment.owner().ok();
         ObjectRef { attachment, record: entry.record, base, len: entry.len, me, epoch, pulse: Pulse::new() }
     }
@@ -248,33 +248,34 @@ impl ObjectRef {
     }
 
     /// Counts a failed `try_*`. Callers that poll without blocking must notice deaths too, so every
-    /// few milliseconds this is a [`tend`](ObjectRef::tend), which makes system calls at most every
-    /// 40 ms.
+    /// few milliseconds this is a [`reap_dead`](ObjectRef::reap_dead), which makes system calls at
+    /// most every 40 ms.
     #[inline]
-    pub(crate) fn miss(&self) {
+    pub(crate) fn note_failed_try(&self) {
         if self.pulse.beat() {
-            self.look();
+            self.check_now();
         }
     }
 
-    /// Passes `hindered` through, and counts true as a [`miss`](ObjectRef::miss). For queries such
-    /// as `is_empty`, which a caller may poll.
+    /// Returns `hindered`. If it is true, counts a failure, as
+    /// [`note_failed_try`](ObjectRef::note_failed_try) does. For queries such as `is_empty`, which
+    /// a caller may poll.
     #[inline]
     pub(crate) fn is_hindered(&self, hindered: bool) -> bool {
         if hindered {
-            self.miss();
+            self.note_failed_try();
         }
         hindered
     }
 
     #[cold]
-    fn look(&self) {
-        self.pulse.look(now());
-        self.tend();
+    fn check_now(&self) {
+        self.pulse.note_reading(now());
+        self.reap_dead();
     }
 
-    /// Checks for the dead; see [`Attachment::tend`].
-    pub(crate) fn tend(&self) {
-        self.attachment.tend();
+    /// Checks for the dead; see [`Attachment::reap_dead`].
+    pub(crate) fn reap_dead(&self) {
+        self.attachment.reap_dead();
     }
 }

@@ -29,12 +29,12 @@
 //! | window | noticed by | repaired by | lost |
 //! |---|---|---|---|
 //! | byte locked, line not yet written | nobody needs to | the kernel drops the lock | nothing |
-//! | attached | `tend`, or the next to lock the byte | `reap` | see the objects |
+//! | attached | `reap_dead`, or the next to lock the byte | `reap` | see the objects |
 //! | reaper dies midway | as above: still attached | the next reaper starts over | nothing |
 //! | reaper is stopped midway | nobody needs to | other reapers | nothing |
 //! | newcomer is stopped with the byte | nobody needs to | it has reaped already | nothing |
 //!
-//! - Attached: a waiter calls `tend`, which notices the death within 90 ms among up to 200
+//! - Attached: a waiter calls `reap_dead`, which notices the death within 90 ms among up to 200
 //!   participants; see docs/liveness.md. In `reap` each object recovers, then `retire` clears the
 //!   line.
 //! - A reaper that was stopped resumes late: its swaps find other words and fail.

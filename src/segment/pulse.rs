@@ -24,12 +24,12 @@ pub(super) struct Pulse {
     /// Failures between the last two readings.
     period: AtomicU32,
     /// Time of the last reading.
-    looked: AtomicU64,
+    last_reading: AtomicU64,
 }
 
 impl Pulse {
     pub(super) const fn new() -> Pulse {
-        Pulse { left: AtomicU32::new(0), period: AtomicU32::new(1), looked: AtomicU64::new(0) }
+        Pulse { left: AtomicU32::new(0), period: AtomicU32::new(1), last_reading: AtomicU64::new(0) }
     }
 
     /// Counts a failure. Returns true if a reading is due. Threads that share a handle may lose
@@ -46,8 +46,8 @@ impl Pulse {
     }
 
     /// Takes `now` as a reading of the clock, and decides when the next one is due.
-    pub(super) fn look(&self, now: u64) {
-        let took = now.saturating_sub(self.looked.swap(now, Relaxed)).max(1);
+    pub(super) fn note_reading(&self, now: u64) {
+        let took = now.saturating_sub(self.last_reading.swap(now, Relaxed)).max(1);
         let period = self.period.load(Relaxed).clamp(1, FAILURES_MAX);
         // Failures that fit into the interval. The number falls at once, and it at most doubles.
         let fitting = u64::from(period) * CHECK_NANOS / took;
@@ -68,7 +68,7 @@ mod tests {
         for poll in 0..100_000 {
             now += gap;
             if pulse.beat() {
-                pulse.look(now);
+                pulse.note_reading(now);
                 longest = longest.max(if poll == 0 { 0 } else { now - last });
                 last = now;
             }
@@ -77,21 +77,21 @@ mod tests {
     }
 
     #[test]
-    fn however_often_a_handle_is_polled_it_looks_in_time() {
+    fn however_often_a_handle_is_polled_it_checks_in_time() {
         for gap in [1, 10, 1_000, 15_000, 20_000, 100_000, 1_000_000, 10_000_000, 1_000_000_000] {
             assert!(longest(gap) <= gap.max(2 * CHECK_NANOS), "polled every {gap} ns: {} ns", longest(gap));
         }
     }
 
     #[test]
-    fn a_busy_poll_hardly_ever_looks() {
-        let (pulse, mut looks) = (Pulse::new(), 0);
+    fn a_busy_poll_hardly_ever_reads_the_clock() {
+        let (pulse, mut readings) = (Pulse::new(), 0);
         for round in 0..100_000 {
             if pulse.beat() {
-                pulse.look(10 * round);
-                looks += 1;
+                pulse.note_reading(10 * round);
+                readings += 1;
             }
         }
-        assert!(looks < 100_000 / 200, "{looks}");
+        assert!(readings < 100_000 / 200, "{readings}");
     }
 }

@@ -133,12 +133,12 @@ impl Record {
 
     /// Frees what `owner` claimed and did not publish.
     pub(crate) fn free(&self, owner: OwnerId) {
-        self.settle(owner, FREE);
+        self.set_status(owner, FREE);
     }
 
     /// Marks as LIVE what `owner` has published.
     fn set_live(&self, owner: OwnerId) {
-        self.settle(owner, LIVE);
+        self.set_status(owner, LIVE);
     }
 
     /// Returns whether `owner` claimed it and has neither published nor freed it since.
@@ -171,7 +171,7 @@ impl Record {
         word.status == LIVE && word.owner == REMOVED
     }
 
-    fn settle(&self, owner: OwnerId, status: u32) {
+    fn set_status(&self, owner: OwnerId, status: u32) {
         let word = self.load();
         if word.status == CLAIMED && word.owner == owner.bits() {
             self.swap(word, Word { status, owner: 0, ..word });
@@ -215,13 +215,13 @@ pub(crate) fn publish<E>(
     owner: OwnerId,
     mut taken: impl FnMut(u64, u64) -> Result<bool, E>,
 ) -> Result<bool, E> {
-    let mut looked_through = 0;
+    let mut checked = 0;
     loop {
         let head = directory.load(Acquire); // pairs with the swap below in other processes
-        if taken(head, looked_through)? {
+        if taken(head, checked)? {
             return Ok(false);
         }
-        looked_through = head;
+        checked = head;
         record.next.store(head, Relaxed);
         // Pairs with the Acquire of every walk of the directory: a process that sees the record
         // sees all of it.
@@ -234,7 +234,7 @@ pub(crate) fn publish<E>(
 
 /// Finishes what `dead` was building. A record in the directory becomes LIVE. Any other has been
 /// seen by nobody, so it becomes FREE, and this returns true.
-pub(crate) fn settle(record: &Record, dead: OwnerId, is_listed: impl FnOnce() -> bool) -> bool {
+pub(crate) fn recover(record: &Record, dead: OwnerId, is_listed: impl FnOnce() -> bool) -> bool {
     if !record.is_claimed_by(dead) {
         return false;
     }

@@ -55,7 +55,7 @@ impl<'a> View<'a> {
 
     /// Returns one more than the highest index that a participant ever had.
     pub(crate) fn high(self) -> usize {
-        (self.header().high.load(Acquire) as usize).min(MAX_PARTICIPANTS)
+        (self.header().high.load(Acquire) as usize).min(MAX_PARTICIPANTS) // pairs with occupy()
     }
 
     /// Returns whether a living participant is in the table, other than one that holds a lock

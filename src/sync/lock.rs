@@ -142,7 +142,7 @@ impl Lock {
         match self.state().word.try_acquire(me) {
             Some(acquired) => Ok(LockGuard::new(self, me, acquired)),
             None => {
-                self.object.miss();
+                self.object.note_failed_try();
                 Err(LockError::NotAcquired)
             }
         }

@@ -27,7 +27,7 @@ use crate::segment::object::{Object, ObjectRef};
 use crate::segment::owner::OwnerId;
 use crate::segment::verbs::verbs;
 use crate::sync::error::LockError;
-use crate::sync::robust_lock::{Hold, RobustLock};
+use crate::sync::robust_lock::{RobustGuard, RobustLock};
 use crate::sys::clock::Deadline;
 use crate::Result;
 
@@ -181,12 +181,15 @@ impl<T: Message> Mutex<T> {
     }
 
     #[inline]
-    fn guard<'a>(&'a self, hold: Hold<'a>) -> Result<MutexGuard<'a, T>, LockError<MutexGuard<'a, T>>> {
+    fn guard<'a>(
+        &'a self,
+        inner: RobustGuard<'a>,
+    ) -> Result<MutexGuard<'a, T>, LockError<MutexGuard<'a, T>>> {
         // SAFETY: the lock is ours, so the value can be read.
         if !unsafe { message::is_valid::<T>(self.value().cast()) } {
             return Err(LockError::Corrupted);
         }
-        hold.verdict().of(MutexGuard { mutex: self, hold })
+        inner.condition().of(MutexGuard { mutex: self, inner })
     }
 
     /// Locks the mutex and overwrites the value, whether it is valid or not. Also clears the mark
@@ -207,11 +210,11 @@ impl<T: Message> Mutex<T> {
     ///
     /// `NotInThisProcess`.
     pub fn reset(&self, value: T) -> Result<MutexGuard<'_, T>, LockError<MutexGuard<'_, T>>> {
-        let hold = self.robust().acquire(&self.object, Deadline::Never)?;
+        let inner = self.robust().acquire(&self.object, Deadline::Never)?;
         // SAFETY: the lock is ours, so the value can be written.
         unsafe { message::write(self.value().cast(), value) };
-        hold.mark_reset();
-        Ok(MutexGuard { mutex: self, hold })
+        inner.mark_reset();
+        Ok(MutexGuard { mutex: self, inner })
     }
 
     /// Returns true if the lock is held. The answer may be out of date at once, unless the caller
@@ -240,14 +243,14 @@ impl<T: Message> Mutex<T> {
 #[must_use = "the lock is released when the guard is dropped"]
 pub struct MutexGuard<'a, T: Message> {
     mutex: &'a Mutex<T>,
-    hold: Hold<'a>,
+    inner: RobustGuard<'a>,
 }
 
 impl<'a, T: Message> MutexGuard<'a, T> {
     /// Marks the value as consistent after a death. From now on no caller gets `OwnerDied` for that
     /// death.
     pub fn mark_consistent(guard: &mut MutexGuard<'a, T>) {
-        guard.hold.mark_consistent();
+        guard.inner.mark_consistent();
     }
 
     /// Returns the mutex of the guard.

@@ -3,7 +3,7 @@
 //!
 //! Neither reentrant nor fair. [`robust_word`] explains the word: its states, its transitions, and
 //! what happens when a holder dies. This file adds the poison, and the guard that represents the
-//! holder ([`Hold`]). No loom model is needed: the poison is accessed under the lock, as the
+//! holder ([`RobustGuard`]). No loom model is needed: the poison is accessed under the lock, as the
 //! guarded data is, and the word has its own models.
 //!
 //! # State
@@ -57,12 +57,12 @@ fn owner<G>(object: &ObjectRef) -> Result<OwnerId, LockError<G>> {
 impl RobustLock {
     /// Acquires the lock, which is stored in `object`, if it is free. Never blocks.
     #[inline]
-    pub(crate) fn try_acquire<G>(&self, object: &ObjectRef) -> Result<Hold<'_>, LockError<G>> {
+    pub(crate) fn try_acquire<G>(&self, object: &ObjectRef) -> Result<RobustGuard<'_>, LockError<G>> {
         let me = owner(object)?;
         match self.word.try_acquire(me) {
-            Some(acquired) => Ok(Hold::new(self, me, acquired)),
+            Some(acquired) => Ok(RobustGuard::new(self, me, acquired)),
             None => {
-                object.miss();
+                object.note_failed_try();
                 Err(LockError::NotAcquired)
             }
         }
@@ -75,10 +75,10 @@ impl RobustLock {
         &self,
         object: &ObjectRef,
         deadline: Deadline,
-    ) -> Result<Hold<'_>, LockError<G>> {
+    ) -> Result<RobustGuard<'_>, LockError<G>> {
         let me = owner(object)?;
         match robust_word::acquire(&self.word, object, me, deadline) {
-            Some(acquired) => Ok(Hold::new(self, me, acquired)),
+            Some(acquired) => Ok(RobustGuard::new(self, me, acquired)),
             None => Err(LockError::NotAcquired),
         }
     }
@@ -119,20 +119,20 @@ impl RobustLock {
 
 /// What is known about the guarded data when the lock is acquired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Condition {
     Consistent,
     OwnerDied,
     Poisoned,
 }
 
-impl Verdict {
+impl Condition {
     /// Returns `what`, in an error if the data may be inconsistent.
     #[inline]
     pub(crate) fn of<G>(self, what: G) -> Result<G, LockError<G>> {
         match self {
-            Verdict::Consistent => Ok(what),
-            Verdict::OwnerDied => Err(LockError::OwnerDied(what)),
-            Verdict::Poisoned => Err(LockError::Poisoned(what)),
+            Condition::Consistent => Ok(what),
+            Condition::OwnerDied => Err(LockError::OwnerDied(what)),
+            Condition::Poisoned => Err(LockError::Poisoned(what)),
         }
     }
 }
@@ -142,7 +142,7 @@ impl Verdict {
 ///
 /// A copy in a forked child holds nothing, and dropping it there does nothing.
 #[derive(Debug)]
-pub(crate) struct Hold<'a> {
+pub(crate) struct RobustGuard<'a> {
     lock: &'a RobustLock,
     me: OwnerId,
     epoch: u32,
@@ -151,10 +151,10 @@ pub(crate) struct Hold<'a> {
     was_panicking: bool,
 }
 
-impl<'a> Hold<'a> {
+impl<'a> RobustGuard<'a> {
     #[inline]
-    fn new(lock: &'a RobustLock, me: OwnerId, acquired: Acquired) -> Hold<'a> {
-        Hold {
+    fn new(lock: &'a RobustLock, me: OwnerId, acquired: Acquired) -> RobustGuard<'a> {
+        RobustGuard {
             lock,
             me,
             epoch: fork::epoch(),
@@ -165,13 +165,13 @@ impl<'a> Hold<'a> {
 
     /// Returns what was known about the data when the lock was acquired.
     #[inline]
-    pub(crate) fn verdict(&self) -> Verdict {
+    pub(crate) fn condition(&self) -> Condition {
         if self.after_death {
-            Verdict::OwnerDied
+            Condition::OwnerDied
         } else if self.lock.is_poisoned() {
-            Verdict::Poisoned
+            Condition::Poisoned
         } else {
-            Verdict::Consistent
+            Condition::Consistent
         }
     }
 
@@ -187,7 +187,7 @@ impl<'a> Hold<'a> {
     }
 }
 
-impl Drop for Hold<'_> {
+impl Drop for RobustGuard<'_> {
     #[inline]
     fn drop(&mut self) {
         if self.epoch != fork::epoch() {

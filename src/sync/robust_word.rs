@@ -85,7 +85,7 @@ fn freed(word: u32) -> u32 {
 
 /// Returns the word after a reaper has freed it. Keeps the waiter bit, so that other reapers wake
 /// too.
-fn bereft(word: u32) -> u32 {
+fn freed_after_death(word: u32) -> u32 {
     word & WAITING | DIED
 }
 
@@ -141,13 +141,13 @@ impl OwnerWord {
     }
 
     /// Blocks until the word is free and takes it; `None` at the deadline. At the end of each
-    /// slice, calls `tend` with the holder, so that it can check whether the holder is alive.
+    /// slice, calls `reap_dead` with the holder, so that it can check whether the holder is alive.
     #[cold]
     pub(crate) fn acquire_contended(
         &self,
         me: OwnerId,
         deadline: Deadline,
-        mut tend: impl FnMut(Option<OwnerId>),
+        mut reap_dead: impl FnMut(Option<OwnerId>),
     ) -> Option<Acquired> {
         let announced = Cell::new(false);
         let attempt = || if announced.get() { self.acquire_announced(me) } else { self.acquire_seen(me, 0) };
@@ -155,7 +155,7 @@ impl OwnerWord {
             announced.set(true);
             self.announce()
         };
-        wait_in_contention(&self.futex, deadline, || tend(self.holder()), attempt, announce)
+        wait_in_contention(&self.futex, deadline, || reap_dead(self.holder()), attempt, announce)
     }
 
     /// Sets the waiter bit before the caller sleeps. Returns the value to sleep on.
@@ -213,8 +213,8 @@ impl OwnerWord {
         let mut seen = self.futex.word.load(Relaxed);
         while holder(seen) == Some(dead) {
             // Pairs with the Acquire of the next holder.
-            match self.futex.word.compare_exchange_weak(seen, bereft(seen), AcqRel, Relaxed) {
-                Ok(_) => seen = bereft(seen),
+            match self.futex.word.compare_exchange_weak(seen, freed_after_death(seen), AcqRel, Relaxed) {
+                Ok(_) => seen = freed_after_death(seen),
                 Err(now) => seen = now,
             }
         }
@@ -266,15 +266,15 @@ mod attached {
 
     #[cold]
     fn contended(word: &OwnerWord, object: &ObjectRef, me: OwnerId, deadline: Deadline) -> Option<Acquired> {
-        let tend = |holder: Option<OwnerId>| {
-            object.tend();
+        let reap_dead = |holder: Option<OwnerId>| {
+            object.reap_dead();
             // Not only when the segment is due. So one slice is enough to notice a death, and an id
             // that no participant ever had does not keep the lock for ever.
             if let Some(holder) = holder.filter(|holder| !object.is_alive(*holder)) {
                 word.recover(holder);
             }
         };
-        word.acquire_contended(me, deadline, tend)
+        word.acquire_contended(me, deadline, reap_dead)
     }
 
     /// Like [`acquire`], and at the deadline it takes the word from a dead holder too, because a
@@ -327,7 +327,7 @@ mod tests {
         assert_eq!(taken(1023 | WAITING, me), me.bits() | WAITING | DIED, "and whoever comes is told");
         assert_eq!(taken(0, me), me.bits());
         assert_eq!(freed(taken(DIED | WAITING, me)), DIED);
-        assert_eq!(bereft(me.bits() | WAITING), WAITING | DIED);
+        assert_eq!(freed_after_death(me.bits() | WAITING), WAITING | DIED);
     }
 
     #[test]
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_death_is_told_until_it_is_mended() {
+    fn a_death_is_told_until_it_is_marked_consistent() {
         let (me, other) = ids();
         let word = OwnerWord::new();
         word.try_acquire(other).unwrap();

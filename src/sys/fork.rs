@@ -13,8 +13,8 @@
 //! | 0 | this process has not used the library yet, or is a copy that has not |
 //! | n | this process's, larger than that of every process that it was copied from |
 //!
-//! Code that stores an epoch elsewhere stores one that is not 0: it calls [`settle`], or attaches
-//! first, which calls it.
+//! Code that stores an epoch elsewhere stores one that is not 0: it calls [`ensure_epoch`], or
+//! attaches first, which calls it.
 //!
 //! The epoch has no model under loom. No two processes share it, so the only algorithm is that of
 //! threads that take the first one at once: one exchange from 0, whose loser takes the value that
@@ -52,7 +52,7 @@ static LAST: AtomicU32 = AtomicU32::new(0);
 static IS_WIPED: AtomicBool = AtomicBool::new(false);
 
 /// Returns a number that differs between a process and its copies, by one load: for handles that
-/// must not be used in both. 0 until [`settle`].
+/// must not be used in both. 0 until [`ensure_epoch`].
 #[inline(always)]
 pub(crate) fn epoch() -> u32 {
     PAGE.0.load(Relaxed)
@@ -61,7 +61,7 @@ pub(crate) fn epoch() -> u32 {
 /// Returns the epoch, after making sure that this process has one. Takes no lock, because a copy of
 /// the process may find it held for ever.
 #[inline]
-pub(crate) fn settle() -> u32 {
+pub(crate) fn ensure_epoch() -> u32 {
     match epoch() {
         0 => begin(),
         epoch => epoch,
@@ -113,7 +113,7 @@ pub(crate) struct Window(PhantomData<*const ()>);
 
 /// Opens a [`Window`]. Within it, open the description that is to be locked, and close it.
 pub(crate) fn window() -> Window {
-    settle();
+    ensure_epoch();
     let depth = DEPTH.get();
     if depth == 0 {
         let gate = wait_while(gate(), |gate| gate.forks > 0);
@@ -205,13 +205,13 @@ mod tests {
 
     #[test]
     fn the_kernel_wipes_the_epoch() {
-        let epoch = settle();
-        assert!(epoch != 0 && epoch == settle());
+        let epoch = ensure_epoch();
+        assert!(epoch != 0 && epoch == ensure_epoch());
         assert!(IS_WIPED.load(Relaxed), "MADV_WIPEONFORK was refused");
         // SAFETY: a bare clone runs no handlers; the child ends at once.
         let child = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) } as libc::pid_t;
         if child == 0 {
-            let (before, after) = (self::epoch(), settle());
+            let (before, after) = (self::epoch(), ensure_epoch());
             // SAFETY: ends the child.
             unsafe { libc::_exit((before != 0 || after <= epoch) as i32) };
         }

@@ -23,17 +23,17 @@ pub(crate) struct Futex {
 
 /// One futex of a [`wait_any`] call and its expected value.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Spot {
+pub(crate) struct WaitTarget {
     futex: NonNull<Futex>,
     seen: u32,
 }
 
 // SAFETY: an address and a number; the caller of wait_any promises that the word is there.
-unsafe impl Send for Spot {}
+unsafe impl Send for WaitTarget {}
 
-impl Spot {
-    pub(crate) fn new(futex: &Futex, seen: u32) -> Spot {
-        Spot { futex: NonNull::from(futex), seen }
+impl WaitTarget {
+    pub(crate) fn new(futex: &Futex, seen: u32) -> WaitTarget {
+        WaitTarget { futex: NonNull::from(futex), seen }
     }
 
     /// Returns the expected value.
@@ -54,14 +54,14 @@ pub(crate) enum Rest {
 }
 
 /// The number of words on which a thread can sleep at once: `FUTEX_WAITV_MAX`.
-pub(crate) const SPOTS_MAX: usize = 128;
+pub(crate) const TARGETS_MAX: usize = 128;
 
 #[cfg(not(loom))]
 pub(crate) use real::wait_any;
 
 #[cfg(not(loom))]
 mod real {
-    use super::{Futex, Rest, Spot, SPOTS_MAX};
+    use super::{Futex, Rest, WaitTarget, TARGETS_MAX};
     use crate::sys::clock::{timespec, Until};
     use rustix::io::Errno;
     use rustix::thread::futex::{self, Flags, Wait, WaitFlags, WaitPtr, WaitvFlags};
@@ -73,33 +73,33 @@ mod real {
     const ALL: NonZeroU32 = NonZeroU32::MAX;
 
     /// Sleeps while all words have their expected values, until one of them is woken or `end`. One
-    /// word needs no new kernel; more than [`SPOTS_MAX`] are impossible.
+    /// word needs no new kernel; more than [`TARGETS_MAX`] are impossible.
     ///
     /// # Safety
     ///
     /// The words stay at their addresses until this returns.
-    pub(crate) unsafe fn wait_any(spots: &[Spot], end: Until) -> Rest {
+    pub(crate) unsafe fn wait_any(targets: &[WaitTarget], end: Until) -> Rest {
         static IS_MISSING: AtomicBool = AtomicBool::new(false);
-        if let [spot] = spots {
+        if let [target] = targets {
             // SAFETY: promised by the caller.
-            let woken = unsafe { spot.futex.as_ref() }.wait(spot.seen, end);
+            let woken = unsafe { target.futex.as_ref() }.wait(target.seen, end);
             return if woken { Rest::Woken } else { Rest::TimedOut };
         }
-        if spots.is_empty() || spots.len() > SPOTS_MAX || IS_MISSING.load(Relaxed) {
+        if targets.is_empty() || targets.len() > TARGETS_MAX || IS_MISSING.load(Relaxed) {
             return Rest::Impossible;
         }
         // Usually few of them are used, so the others are not even cleared.
-        let mut waits = [const { MaybeUninit::<Wait>::uninit() }; SPOTS_MAX];
-        for (place, spot) in waits.iter_mut().zip(spots) {
+        let mut waits = [const { MaybeUninit::<Wait>::uninit() }; TARGETS_MAX];
+        for (place, target) in waits.iter_mut().zip(targets) {
             let mut wait = Wait::new();
-            wait.val = spot.seen.into();
-            wait.uaddr = WaitPtr::new(spot.futex.as_ptr().cast());
+            wait.val = target.seen.into();
+            wait.uaddr = WaitPtr::new(target.futex.as_ptr().cast());
             wait.flags = WaitFlags::SIZE_U32; // and not private
             place.write(wait);
         }
-        // SAFETY: there are at most `SPOTS_MAX` spots (checked above), and an entry was written for
-        // each; a MaybeUninit has the layout of its value.
-        let waits = unsafe { std::slice::from_raw_parts(waits.as_ptr().cast::<Wait>(), spots.len()) };
+        // SAFETY: there are at most `TARGETS_MAX` targets (checked above), and an entry was written
+        // for each; a MaybeUninit has the layout of its value.
+        let waits = unsafe { std::slice::from_raw_parts(waits.as_ptr().cast::<Wait>(), targets.len()) };
         let timeout = end.moment().map(timespec);
         match futex::waitv(waits, WaitvFlags::empty(), timeout.as_ref(), ClockId::Monotonic) {
             Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Rest::Woken,
@@ -144,7 +144,7 @@ pub(crate) use modelled::{wait_any, Futex};
 
 #[cfg(loom)]
 mod modelled {
-    use super::{AtomicU32, Rest, Spot};
+    use super::{AtomicU32, Rest, WaitTarget};
     use crate::loom::atomic::Ordering::SeqCst;
     use crate::sys::clock::Until;
     use loom::sync::{Arc, Condvar, Mutex};
@@ -216,9 +216,9 @@ mod modelled {
     /// # Safety
     ///
     /// The words stay at their addresses until this returns.
-    pub(crate) unsafe fn wait_any(spots: &[Spot], _end: Until) -> Rest {
+    pub(crate) unsafe fn wait_any(targets: &[WaitTarget], _end: Until) -> Rest {
         // SAFETY: promised by the caller.
-        let futexes = || spots.iter().map(|spot| (unsafe { spot.futex.as_ref() }, spot.seen));
+        let futexes = || targets.iter().map(|target| (unsafe { target.futex.as_ref() }, target.seen));
         let sleeper = Arc::new(Sleeper { woken: Mutex::new(false), bell: Condvar::new() });
         let is_current = |(futex, seen): (&Futex, u32)| {
             let mut asleep = futex.asleep.lock().unwrap();

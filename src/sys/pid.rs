@@ -20,7 +20,7 @@ pub(crate) fn own() -> u32 {
     static OWN: AtomicU64 = AtomicU64::new(0);
     #[cold]
     fn ask() -> u32 {
-        let epoch = fork::settle();
+        let epoch = fork::ensure_epoch();
         let pid = std::process::id();
         OWN.store(u64::from(epoch) << 32 | u64::from(pid), Relaxed);
         pid

@@ -144,8 +144,8 @@ fn spawn(argv: &[CString], env: &[CString], inherit: &[BorrowedFd<'_>]) -> io::R
 
 /// Returns whether the process is a child of this one that has not been waited for.
 fn is_child(pidfd: BorrowedFd<'_>) -> bool {
-    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    !matches!(waitid(WaitId::PidFd(pidfd), look), Err(Errno::CHILD))
+    let peek = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    !matches!(waitid(WaitId::PidFd(pidfd), peek), Err(Errno::CHILD))
 }
 
 /// Ends a child that nobody can watch.

@@ -41,7 +41,7 @@ impl Rehearsal {
     }
 
     /// Reaps dead participants.
-    pub fn bury(&self) {
+    pub fn reap_all(&self) {
         self.attachment.reap_all();
     }
 

@@ -125,7 +125,7 @@ impl<R: Argument + Send + 'static> Rehearsal<R> {
         self.engine.collect_and_submit(&mut VecDeque::new());
     }
 
-    /// Returns the workers that have a chunk in hand, as the slots' words say.
+    /// Returns the workers that run a chunk, as the slots' words say.
     pub fn running(&self) -> Vec<usize> {
         let words = (0..SLOTS).filter_map(|index| self.engine.shared.memory.word(index));
         let workers = words.filter_map(|word| match word.state() {

@@ -179,50 +179,50 @@ impl Waiters {
         &self.futex
     }
 
-    /// Blocks until `attempt` returns a value or the deadline passes (`None`). `tend` runs at the
-    /// end of each slice, and at the deadline.
+    /// Blocks until `attempt` returns a value or the deadline passes (`None`). `reap_dead` runs at
+    /// the end of each slice, and at the deadline.
     pub(crate) fn wait<T>(
         &self,
         deadline: Deadline,
-        tend: impl FnMut(),
+        reap_dead: impl FnMut(),
         attempt: impl FnMut() -> Option<T>,
     ) -> Option<T> {
-        wait(&self.futex, deadline, tend, attempt, || self.announce())
+        wait(&self.futex, deadline, reap_dead, attempt, || self.announce())
     }
 
     /// [`wait`](Waiters::wait) for conditions that are made true by a plain store.
     pub(crate) fn wait_heavy<T>(
         &self,
         deadline: Deadline,
-        tend: impl FnMut(),
+        reap_dead: impl FnMut(),
         attempt: impl FnMut() -> Option<T>,
     ) -> Option<T> {
-        wait(&self.futex, deadline, tend, attempt, || self.announce_heavy())
+        wait(&self.futex, deadline, reap_dead, attempt, || self.announce_heavy())
     }
 }
 
 /// The shape on one word. `announce` marks a waiter and returns the value of `futex` that is safe
-/// to sleep on. `attempt` takes what is waited for. `tend` (reaping the dead) runs at the end of
-/// each slice, and at the deadline. `None` means that the deadline has passed.
+/// to sleep on. `attempt` takes what is waited for. `reap_dead` (reaping the dead) runs at the end
+/// of each slice, and at the deadline. `None` means that the deadline has passed.
 pub(crate) fn wait<T>(
     futex: &Futex,
     deadline: Deadline,
-    tend: impl FnMut(),
+    reap_dead: impl FnMut(),
     attempt: impl FnMut() -> Option<T>,
     announce: impl FnMut() -> u32,
 ) -> Option<T> {
-    wait_by(deadline, Pace::EAGER, tend, attempt, announce, |seen, end| futex.wait(seen, end))
+    wait_by(deadline, Pace::EAGER, reap_dead, attempt, announce, |seen, end| futex.wait(seen, end))
 }
 
 /// [`wait`] for a word that several threads want and that one after the other gets.
 pub(crate) fn wait_in_contention<T>(
     futex: &Futex,
     deadline: Deadline,
-    tend: impl FnMut(),
+    reap_dead: impl FnMut(),
     attempt: impl FnMut() -> Option<T>,
     announce: impl FnMut() -> u32,
 ) -> Option<T> {
-    wait_by(deadline, Pace::CONTENDED, tend, attempt, announce, |seen, end| futex.wait(seen, end))
+    wait_by(deadline, Pace::CONTENDED, reap_dead, attempt, announce, |seen, end| futex.wait(seen, end))
 }
 
 /// The shape itself, for callers with their own way to sleep. `sleep` takes the result of
@@ -230,7 +230,7 @@ pub(crate) fn wait_in_contention<T>(
 pub(crate) fn wait_by<T, S>(
     deadline: Deadline,
     pace: Pace,
-    mut tend: impl FnMut(),
+    mut reap_dead: impl FnMut(),
     mut attempt: impl FnMut() -> Option<T>,
     mut announce: impl FnMut() -> S,
     mut sleep: impl FnMut(S, Until) -> bool,
@@ -246,10 +246,10 @@ pub(crate) fn wait_by<T, S>(
             return Some(value);
         }
     }
-    let mut tended = now();
-    if deadline.is_over(tended) {
+    let mut last_check = now();
+    if deadline.is_over(last_check) {
         // Callers that wait often and briefly must notice deaths too.
-        tend();
+        reap_dead();
         return attempt();
     }
     loop {
@@ -264,9 +264,9 @@ pub(crate) fn wait_by<T, S>(
         let is_over = deadline.is_over(now);
         // Also by the clock: a waiter that is woken again and again, each time in vain, must notice
         // deaths too. Not under loom, where the same run must take the same path each time.
-        if !woken || is_over || !cfg!(loom) && now >= tended + SLICE_NANOS {
-            tend();
-            tended = now;
+        if !woken || is_over || !cfg!(loom) && now >= last_check + SLICE_NANOS {
+            reap_dead();
+            last_check = now;
         }
         if let Some(value) = attempt() {
             answered_after(now - asleep);

@@ -59,7 +59,7 @@ const GAP_MAX: u32 = 64;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
     /// The cost of an attempt, in loads of a word; 0: too expensive to spin.
-    looks: u32,
+    loads: u32,
     /// The pauses between two tries double up to this.
     gap_max: u32,
 }
@@ -68,11 +68,11 @@ impl Pace {
     /// Tries at a constant pace: another thread is about to make the condition true for this one.
     pub(crate) const EAGER: Pace = Pace::of(1);
     /// Tries less and less often.
-    pub(crate) const CONTENDED: Pace = Pace { looks: 1, gap_max: GAP_MAX };
+    pub(crate) const CONTENDED: Pace = Pace { loads: 1, gap_max: GAP_MAX };
 
-    /// Tries at a constant pace, with attempts that cost `looks` loads of a word.
-    pub(crate) const fn of(looks: u32) -> Pace {
-        Pace { looks, gap_max: 1 }
+    /// Tries at a constant pace, with attempts that cost `loads` loads of a word.
+    pub(crate) const fn of(loads: u32) -> Pace {
+        Pace { loads, gap_max: 1 }
     }
 }
 
@@ -143,7 +143,7 @@ pub(crate) fn answered_after(nanos: u64) {
 
 /// Tries for a short while without sleeping. loom explores the sleeping path instead.
 pub(crate) fn spin<T>(pace: Pace, deadline: Deadline, attempt: &mut impl FnMut() -> Option<T>) -> Option<T> {
-    if cfg!(loom) || pace.looks == 0 {
+    if cfg!(loom) || pace.loads == 0 {
         return None;
     }
     let mut habit = HABIT.get();
@@ -178,7 +178,7 @@ fn spin_for<T>(
             return (Some(value), false);
         }
         // The pause counts for the first load.
-        done += gap + pace.looks - 1;
+        done += gap + pace.loads - 1;
         gap = (2 * gap).min(pace.gap_max);
         if done < step {
             continue;

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use super::member::{Part, Waitable, Word};
 use super::source::announce;
 use crate::sys::clock::Deadline;
-use crate::sys::futex::Spot;
+use crate::sys::futex::WaitTarget;
 use crate::wait::{wait_by, Pace};
-use crate::waitset::helpers::Crew;
+use crate::waitset::helpers::Helpers;
 use crate::waitset::poll_fds::Files;
 use crate::{Error, ErrorKind, Result};
 
@@ -98,10 +98,10 @@ const SPIN_WORDS: usize = 16;
 pub struct WaitSet {
     words: Vec<(usize, Word)>,
     files: Files,
-    crew: Crew,
+    helpers: Helpers,
     /// A buffer, so that waiting allocates nothing.
     ready: Vec<usize>,
-    spots: Vec<Spot>,
+    targets: Vec<WaitTarget>,
 }
 
 impl WaitSet {
@@ -128,8 +128,8 @@ impl WaitSet {
         }
         self.ready.clear();
         self.ready.reserve(self.len());
-        self.spots.clear();
-        self.spots.reserve(self.words.len());
+        self.targets.clear();
+        self.targets.reserve(self.words.len());
         Ok(())
     }
 
@@ -193,37 +193,37 @@ impl WaitSet {
     }
 
     fn wait_until(&mut self, deadline: Deadline) -> Result<&[usize]> {
-        let WaitSet { words, files, crew, ready, spots, .. } = self;
+        let WaitSet { words, files, helpers, ready, targets, .. } = self;
         ready.clear();
         if words.is_empty() && files.len() == 0 {
             return Ok(ready);
         }
         words.iter_mut().for_each(|(_, word)| word.source.begin());
-        crew.begin(files);
+        helpers.begin(files);
         let words = &*words;
-        let (files, spots, has_announced) = (RefCell::new(files), RefCell::new(spots), Cell::new(false));
+        let (files, targets, has_announced) = (RefCell::new(files), RefCell::new(targets), Cell::new(false));
         let attempt = || {
             ready.clear();
             ready.extend(words.iter().filter(|(_, word)| word.source.is_ready()).map(|(token, _)| *token));
-            match files.borrow_mut().look(ready) {
+            match files.borrow_mut().poll_now(ready) {
                 Ok(()) => (!ready.is_empty()).then_some(Ok(())),
                 Err(error) => Some(Err(error)),
             }
         };
         let announce = || {
             has_announced.set(true);
-            announce(words.iter().map(|(_, word)| &word.source), &mut spots.borrow_mut());
+            announce(words.iter().map(|(_, word)| &word.source), &mut targets.borrow_mut());
         };
         let sleep = |(), end| {
             // SAFETY: the words are in the memory of objects that `words` keeps, which does not
             // change meanwhile.
-            unsafe { crew.sleep(&spots.borrow(), &mut files.borrow_mut(), end) }
+            unsafe { helpers.sleep(&targets.borrow(), &mut files.borrow_mut(), end) }
         };
         let spins = files.borrow().len() == 0 && words.len() <= SPIN_WORDS;
         let cost = if spins { words.len() as u32 } else { 0 };
-        let outcome = wait_by(deadline, Pace::of(cost), || tend(words), attempt, announce, sleep);
+        let outcome = wait_by(deadline, Pace::of(cost), || reap_dead(words), attempt, announce, sleep);
         if outcome.is_none() && deadline == Deadline::At(0) {
-            owned(words).for_each(|word| word.object.miss());
+            owned(words).for_each(|word| word.object.note_failed_try());
         }
         if has_announced.get() {
             pass_on(words, ready);
@@ -233,8 +233,8 @@ impl WaitSet {
 }
 
 /// Reaps dead participants whose death could make a member ready.
-fn tend(words: &[(usize, Word)]) {
-    owned(words).for_each(|word| word.object.tend());
+fn reap_dead(words: &[(usize, Word)]) {
+    owned(words).for_each(|word| word.object.reap_dead());
 }
 
 /// Returns the members whose readiness a dead process can prevent.

@@ -19,7 +19,7 @@
 //!
 //! The list passes to the helper with the Release of [`arm`](Orders::arm) and the Acquire of
 //! [`next`](Orders::next). It returns with those of [`done`](Orders::done) and
-//! [`settle`](Orders::settle).
+//! [`wait_idle`](Orders::wait_idle).
 //!
 //! # Death
 //!
@@ -27,7 +27,7 @@
 
 use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::sys::clock::Until;
-use crate::sys::futex::{Futex, Spot};
+use crate::sys::futex::{Futex, WaitTarget};
 
 const IDLE: u32 = 0;
 const ARMED: u32 = 1;
@@ -61,7 +61,7 @@ impl Orders {
 
     /// Called by the set, after [`dismiss`](Orders::dismiss): blocks until the list belongs to the
     /// set again and the helper does not sleep on its words.
-    pub(crate) fn settle(&self) {
+    pub(crate) fn wait_idle(&self) {
         // Pairs with done().
         while self.futex.word.load(Acquire) == DISMISSED {
             self.futex.wait(DISMISSED, Until::Never);
@@ -86,8 +86,8 @@ impl Orders {
     }
 
     /// Returns the word that the helper sleeps on beside its list, so that it can be dismissed.
-    pub(crate) fn spot(&self) -> Spot {
-        Spot::new(&self.futex, ARMED)
+    pub(crate) fn target(&self) -> WaitTarget {
+        WaitTarget::new(&self.futex, ARMED)
     }
 
     /// Called by the helper: returns whether the set still sleeps. The answer may be stale. Then
@@ -98,7 +98,7 @@ impl Orders {
 
     /// Called by the helper: returns the list. It does not sleep on it any more.
     pub(crate) fn done(&self) {
-        // AcqRel: a dismissal that this overwrites happened before it. Pairs with settle().
+        // AcqRel: a dismissal that this overwrites happened before it. Pairs with wait_idle().
         if self.futex.word.swap(IDLE, AcqRel) == DISMISSED {
             self.futex.wake(u32::MAX);
         }
@@ -117,12 +117,12 @@ mod tests {
         orders.dismiss();
         assert!(!orders.is_armed());
         orders.done();
-        orders.settle();
+        orders.wait_idle();
         orders.arm();
         assert!(orders.next());
         orders.done();
         orders.dismiss();
-        orders.settle();
+        orders.wait_idle();
         orders.end();
         assert!(!orders.next());
     }

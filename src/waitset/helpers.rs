@@ -10,13 +10,13 @@ use std::time::Duration;
 use crate::sys::clock::Until;
 use crate::sys::descriptor::Own;
 use crate::sys::fork;
-use crate::sys::futex::{wait_any, Rest, Spot, SPOTS_MAX};
+use crate::sys::futex::{wait_any, Rest, WaitTarget, TARGETS_MAX};
 use crate::sys::process::background;
 use crate::waitset::handoff::Orders;
 use crate::waitset::poll_fds::Files;
 
 /// One place is for the word that dismisses the helper.
-const SPOTS_A_HELPER: usize = SPOTS_MAX - 1;
+const TARGETS_PER_HELPER: usize = TARGETS_MAX - 1;
 
 /// The pause between two polls, where there is no other way: at first, and at most.
 const PAUSE_MIN_NANOS: u64 = 250_000;
@@ -24,31 +24,31 @@ const PAUSE_MAX_NANOS: u64 = 5_000_000;
 
 /// The helpers of a set: none, until they are needed.
 #[derive(Debug, Default)]
-pub(super) struct Crew {
+pub(super) struct Helpers {
     /// The epoch of the process that has the threads.
     epoch: u32,
-    posts: Vec<Arc<Post>>,
+    all: Vec<Arc<Helper>>,
     /// The next pause, while there is no other way.
     pause: u64,
 }
 
 /// One helper, shared by its thread and its set.
 #[derive(Debug)]
-struct Post {
+struct Helper {
     orders: Orders,
     /// This lock is never contended, because the orders say who owns the list.
-    list: Mutex<Vec<Spot>>,
+    list: Mutex<Vec<WaitTarget>>,
     bell: Arc<Own>,
 }
 
-impl Crew {
+impl Helpers {
     /// Begins a wait.
     pub(super) fn begin(&mut self, files: &mut Files) {
         self.pause = PAUSE_MIN_NANOS;
-        if self.epoch != fork::settle() {
-            // The threads belong to the parent. Their posts may have been in use at the fork, so
+        if self.epoch != fork::ensure_epoch() {
+            // The threads belong to the parent. They may have been in use at the fork, so
             // they are leaked.
-            std::mem::take(&mut self.posts).into_iter().for_each(std::mem::forget);
+            std::mem::take(&mut self.all).into_iter().for_each(std::mem::forget);
             files.leave_bell();
             self.epoch = fork::epoch();
         }
@@ -60,18 +60,18 @@ impl Crew {
     /// # Safety
     ///
     /// The words stay at their addresses until this returns.
-    pub(super) unsafe fn sleep(&mut self, spots: &[Spot], files: &mut Files, end: Until) -> bool {
-        if spots.is_empty() {
+    pub(super) unsafe fn sleep(&mut self, targets: &[WaitTarget], files: &mut Files, end: Until) -> bool {
+        if targets.is_empty() {
             return files.sleep(end);
         }
-        if files.len() == 0 && spots.len() <= SPOTS_MAX {
+        if files.len() == 0 && targets.len() <= TARGETS_MAX {
             // SAFETY: promised by the caller.
-            match unsafe { wait_any(spots, end) } {
+            match unsafe { wait_any(targets, end) } {
                 Rest::Woken => return true,
                 Rest::TimedOut => return false,
                 Rest::Impossible => {}
             }
-        } else if self.arm(spots, files) {
+        } else if self.arm(targets, files) {
             let woken = files.sleep(end);
             self.recall(files);
             return woken;
@@ -81,30 +81,35 @@ impl Crew {
 
     /// Arms one helper for each 127 words. Returns false if that is impossible; then no helper
     /// sleeps on them.
-    fn arm(&mut self, spots: &[Spot], files: &mut Files) -> bool {
-        if self.posts.is_empty() && !is_possible() {
+    fn arm(&mut self, targets: &[WaitTarget], files: &mut Files) -> bool {
+        if self.all.is_empty() && !is_possible() {
             return false;
         }
+        if files.has_lost_bell() {
+            // Its helpers would ring in vain.
+            self.end();
+            files.leave_bell();
+        }
         let Some(bell) = files.bell() else { return false };
-        for (index, part) in spots.chunks(SPOTS_A_HELPER).enumerate() {
-            if index == self.posts.len() {
-                match Post::start(&bell) {
-                    Some(post) => self.posts.push(post),
+        for (index, part) in targets.chunks(TARGETS_PER_HELPER).enumerate() {
+            if index == self.all.len() {
+                match Helper::start(&bell) {
+                    Some(helper) => self.all.push(helper),
                     None => {
                         self.recall(files);
                         return false;
                     }
                 }
             }
-            self.posts[index].arm(part);
+            self.all[index].arm(part);
         }
         true
     }
 
     /// Takes all words back from the helpers.
     fn recall(&mut self, files: &Files) {
-        self.posts.iter().for_each(|post| post.orders.dismiss());
-        self.posts.iter().for_each(|post| post.orders.settle());
+        self.all.iter().for_each(|helper| helper.orders.dismiss());
+        self.all.iter().for_each(|helper| helper.orders.wait_idle());
         files.silence();
     }
 
@@ -118,12 +123,17 @@ impl Crew {
         std::thread::sleep(Duration::from_nanos(nanos));
         false
     }
+
+    /// Ends the threads, which are idle.
+    fn end(&mut self) {
+        self.all.drain(..).for_each(|helper| helper.orders.end());
+    }
 }
 
-impl Drop for Crew {
+impl Drop for Helpers {
     fn drop(&mut self) {
         if self.epoch == fork::epoch() {
-            self.posts.iter().for_each(|post| post.orders.end());
+            self.end();
         }
     }
 }
@@ -133,23 +143,23 @@ impl Drop for Crew {
 fn is_possible() -> bool {
     let (one, other) = (Orders::new(), Orders::new());
     // SAFETY: both words are here until the call returns.
-    unsafe { wait_any(&[one.spot(), other.spot()], Until::Never) != Rest::Impossible }
+    unsafe { wait_any(&[one.target(), other.target()], Until::Never) != Rest::Impossible }
 }
 
-impl Post {
-    fn start(bell: &Arc<Own>) -> Option<Arc<Post>> {
-        let list = Mutex::new(Vec::with_capacity(SPOTS_MAX));
-        let post = Arc::new(Post { orders: Orders::new(), list, bell: bell.clone() });
-        let own = post.clone();
+impl Helper {
+    fn start(bell: &Arc<Own>) -> Option<Arc<Helper>> {
+        let list = Mutex::new(Vec::with_capacity(TARGETS_MAX));
+        let helper = Arc::new(Helper { orders: Orders::new(), list, bell: bell.clone() });
+        let own = helper.clone();
         background("pagemate-wait", move || own.serve()).ok()?;
-        Some(post)
+        Some(helper)
     }
 
-    fn arm(&self, part: &[Spot]) {
+    fn arm(&self, part: &[WaitTarget]) {
         let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
         list.clear();
         list.extend_from_slice(part);
-        list.push(self.orders.spot());
+        list.push(self.orders.target());
         drop(list);
         self.orders.arm();
     }

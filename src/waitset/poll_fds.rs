@@ -74,6 +74,11 @@ impl Files {
         self.bell.clone()
     }
 
+    /// Returns whether the program has closed the bell. Then `poll` returns at once, again and again.
+    pub(super) fn has_lost_bell(&self) -> bool {
+        self.bell.as_ref().is_some_and(|bell| bell.get().is_none())
+    }
+
     /// Forgets the bell. After a fork it is also the parent's, which would miss the rings that this
     /// process takes.
     pub(super) fn leave_bell(&mut self) {
@@ -91,7 +96,7 @@ impl Files {
     }
 
     /// Appends the tokens of the descriptors that are readable, at their end, or broken.
-    pub(super) fn look(&mut self, ready: &mut Vec<usize>) -> Result<()> {
+    pub(super) fn poll_now(&mut self, ready: &mut Vec<usize>) -> Result<()> {
         if self.owned.is_empty() {
             return Ok(());
         }

@@ -14,7 +14,7 @@ use crate::queue::mpmc::ring::Ring;
 use crate::queue::spsc::cursor::Control;
 use crate::sync::event::state::Flag;
 use crate::sync::semaphore::state::Counter;
-use crate::sys::futex::Spot;
+use crate::sys::futex::WaitTarget;
 use crate::sys::membarrier;
 use crate::wait::Waiters;
 
@@ -66,27 +66,27 @@ impl Source<'_> {
     }
 
     /// Announces a waiter; returns the word to sleep on and its expected value.
-    fn announce(&self) -> Spot {
+    fn announce(&self) -> WaitTarget {
         let waiters = match self {
             Source::Messages(ring) => ring.receivers(),
             Source::Writable(ring) => ring.senders(),
             Source::Items(control) | Source::ItemsOr(control, _) => control.items(),
             Source::Space(control, _) => control.space(),
-            Source::Set(flag, _) => return Spot::new(flag.futex(), flag.announce()),
-            Source::Permit(counter) => return Spot::new(counter.futex(), counter.announce()),
+            Source::Set(flag, _) => return WaitTarget::new(flag.futex(), flag.announce()),
+            Source::Permit(counter) => return WaitTarget::new(counter.futex(), counter.announce()),
         };
-        Spot::new(waiters.futex(), waiters.announce())
+        WaitTarget::new(waiters.futex(), waiters.announce())
     }
 
     /// Records that a heavy barrier has run since the announcement.
-    fn fenced(&self, spot: &mut Spot) {
+    fn fenced(&self, target: &mut WaitTarget) {
         let waiters = match self {
             Source::Items(control) | Source::ItemsOr(control, _) => control.items(),
             Source::Space(control, _) => control.space(),
             _ => return,
         };
-        if !Waiters::is_fenced(spot.seen()) {
-            *spot = Spot::new(waiters.futex(), waiters.fenced(spot.seen()));
+        if !Waiters::is_fenced(target.seen()) {
+            *target = WaitTarget::new(waiters.futex(), waiters.fenced(target.seen()));
         }
     }
 
@@ -112,20 +112,21 @@ fn has_items(control: &Control) -> bool {
     control.producer().is_gone() || control.len(1) > 0
 }
 
-/// Announces a waiter on all sources, and fills `spots` with the words to sleep on. The caller must
-/// check all sources again afterwards.
+/// Announces a waiter on all sources, and fills `targets` with the words to sleep on. The caller
+/// must check all sources again afterwards.
 pub(crate) fn announce<'a, 'b: 'a>(
     sources: impl Iterator<Item = &'a Source<'b>> + Clone,
-    spots: &mut Vec<Spot>,
+    targets: &mut Vec<WaitTarget>,
 ) {
-    spots.clear();
-    spots.extend(sources.clone().map(Source::announce));
-    let needs_barrier =
-        |(source, spot): (&Source<'_>, &Spot)| source.is_light() && !Waiters::is_fenced(spot.seen());
-    if sources.clone().zip(&*spots).any(needs_barrier) {
+    targets.clear();
+    targets.extend(sources.clone().map(Source::announce));
+    let needs_barrier = |(source, target): (&Source<'_>, &WaitTarget)| {
+        source.is_light() && !Waiters::is_fenced(target.seen())
+    };
+    if sources.clone().zip(&*targets).any(needs_barrier) {
         membarrier::heavy(); // pairs with notify_one_light()
-        for (source, spot) in sources.zip(spots) {
-            source.fenced(spot);
+        for (source, target) in sources.zip(targets) {
+            source.fenced(target);
         }
     }
 }
@@ -190,9 +191,9 @@ mod tests {
     #[test]
     fn what_was_swallowed_is_passed_on() {
         let counter = Counter::new(1);
-        let mut spots = Vec::new();
-        announce([Source::Permit(&counter)].iter(), &mut spots);
-        assert!(spots.len() == 1 && counter.is_waited_on());
+        let mut targets = Vec::new();
+        announce([Source::Permit(&counter)].iter(), &mut targets);
+        assert!(targets.len() == 1 && counter.is_waited_on());
         Source::Permit(&counter).pass_on();
         assert!(!counter.is_waited_on() && counter.permits() == 1, "nobody was asleep");
         assert!(counter.acquire(Deadline::At(0)));

@@ -9,16 +9,16 @@ use pagemate::{Condvar, Mutex};
 
 use crate::exclusive::{Exclusive, How, DONE, PATIENCE, TEMPTATION};
 use crate::helper::{pause, shared, until, Helper, Waker};
-use crate::rlock::Twice;
+use crate::reentrant_lock::Twice;
 use crate::{End, Recipe, Scene};
 
 pub fn scenes() -> Vec<Recipe> {
     vec![
         Recipe { name: "condvar: wait, mutex", build: || Tokens::<Mutex<u64>>::boxed(true) },
         Recipe { name: "condvar: wait, timing out, mutex", build: || Tokens::<Mutex<u64>>::boxed(false) },
-        Recipe { name: "condvar: wait, rlock held twice", build: || Tokens::<Twice>::boxed(true) },
+        Recipe { name: "condvar: wait, reentrant lock held twice", build: || Tokens::<Twice>::boxed(true) },
         Recipe {
-            name: "condvar: wait, timing out, rlock held twice",
+            name: "condvar: wait, timing out, reentrant lock held twice",
             build: || Tokens::<Twice>::boxed(false),
         },
         Recipe { name: "condvar: notify_one, nobody waits", build: || Notify::boxed(1, 0) },
@@ -122,7 +122,7 @@ const NEEDLESS: u64 = 2;
 fn locked<L: Waited>(lock: &'static L, condvar: &Condvar, how: How) -> Option<L::Guard> {
     let (mut guard, is_after_death) = lock.lock(how)?;
     if is_after_death {
-        L::mend(&mut guard);
+        L::mark_consistent(&mut guard);
         condvar.notify_all();
     }
     Some(guard)
@@ -135,7 +135,7 @@ fn take<L: Waited>(lock: &'static L, condvar: &Condvar, tokens: &AtomicU64) -> L
         assert!(is_notified);
         guard = again;
         if is_after_death {
-            L::mend(&mut guard);
+            L::mark_consistent(&mut guard);
             condvar.notify_all();
         }
     }
@@ -197,7 +197,7 @@ impl<L: Waited> Tokens<L> {
     }
 
     /// Waits until the waker has done its part or has ended without it.
-    fn settle(&mut self) -> Result<(), String> {
+    fn await_waker(&mut self) -> Result<(), String> {
         if self.waker.finish()? {
             self.is_crowded = true;
             self.put += 1;
@@ -270,7 +270,7 @@ impl<L: Waited> Scene for Tokens<L> {
     }
 
     fn check(&mut self, end: End) -> Result<(), String> {
-        self.settle()?;
+        self.await_waker()?;
         if end == End::Stopped {
             return if self.is_patient { self.tempt() } else { self.works_for_stopped() };
         }

@@ -33,7 +33,7 @@ pub trait Exclusive: Sized + 'static {
     /// Acquires the lock. Returns the guard, and whether it reported a death.
     fn lock(&'static self, how: How) -> Option<(Self::Guard, bool)>;
     /// Marks the data as consistent after a death.
-    fn mend(guard: &mut Self::Guard);
+    fn mark_consistent(guard: &mut Self::Guard);
     fn is_locked(&self) -> bool;
     fn words(&self) -> String;
 }
@@ -73,7 +73,7 @@ impl Board {
             self.halves[1].store(self.halves[0].load(Relaxed), Relaxed);
             self.at_work.store(0, SeqCst);
             self.told.fetch_add(1, SeqCst);
-            L::mend(&mut guard);
+            L::mark_consistent(&mut guard);
         }
         self.begin();
         self.end();
@@ -116,7 +116,7 @@ pub enum Before {
     HeldByWaker,
     HeldByChild,
     /// Its holder has died.
-    Bereft,
+    HolderDead,
 }
 
 /// The other waiters.
@@ -164,7 +164,7 @@ impl<L: Exclusive> Turns<L> {
             Before::Free | Before::HeldByChild => {}
             Before::HeldBySurvivor => scene.mine = lock.lock(How::Try).map(|(guard, _)| guard),
             Before::HeldByWaker => scene.waker = Some(Waker::holding(|| lock.lock(How::Try), drop)),
-            Before::Bereft => {
+            Before::HolderDead => {
                 die_behind(
                     || drop(lock.lock(How::Try)),
                     || {
@@ -278,7 +278,7 @@ impl<L: Exclusive> Scene for Turns<L> {
         let (guard, again) = self.lock.lock(How::Try).ok_or("the lock cannot be had again")?;
         drop(guard);
         if again || self.lock.is_locked() {
-            return Err("mended and released, it is not as new".into());
+            return Err("made consistent and released, it is not as new".into());
         }
         let [count, half, child, told] =
             [&self.board.halves[0], &self.board.halves[1], &self.board.child, &self.board.told]
@@ -318,12 +318,12 @@ macro_rules! scenes_of {
         $crate::exclusive::scenes_of! { $lock, $name:
             "lock and unlock" Round Free Nobody;
             "try_lock, held" TryInVain HeldBySurvivor Nobody;
-            "try_lock, its holder dead" TryInVain Bereft Nobody;
+            "try_lock, its holder dead" TryInVain HolderDead Nobody;
             "lock, timing out" WaitInVain HeldBySurvivor Nobody;
             "lock, timing out, another waits" WaitInVain HeldBySurvivor Asleep;
             "lock, asleep until it is free" Round HeldByWaker Nobody;
             "lock, asleep, another waits" Round HeldByWaker Asleep;
-            "lock, its holder dead" Round Bereft Nobody;
+            "lock, its holder dead" Round HolderDead Nobody;
             "unlock" Unlock HeldByChild Nobody;
             "unlock, another waits" Unlock HeldByChild Asleep;
             "unlock, another has given up" Unlock HeldByChild GaveUp;

@@ -82,7 +82,7 @@ impl Change {
     }
 
     fn script(&mut self, end: End) -> Result<Option<String>> {
-        self.heap.bury();
+        self.heap.reap_all();
         let (now, others) = self.other.blocks()?;
         let now: HashSet<Block> = now.into_iter().collect();
         let kept: HashSet<Block> = self.live.iter().copied().collect();

@@ -39,7 +39,7 @@ impl Exclusive for Mutex<u64> {
         }
     }
 
-    fn mend(guard: &mut MutexGuard<'static, u64>) {
+    fn mark_consistent(guard: &mut MutexGuard<'static, u64>) {
         MutexGuard::mark_consistent(guard);
     }
 
@@ -71,7 +71,7 @@ impl Exclusive for Lock {
         })
     }
 
-    fn mend(_: &mut LockGuard<'static>) {}
+    fn mark_consistent(_: &mut LockGuard<'static>) {}
 
     fn is_locked(&self) -> bool {
         self.is_locked()

@@ -81,7 +81,7 @@ mod barrier;
 #[cfg(target_arch = "x86_64")]
 mod blocks;
 #[cfg(target_arch = "x86_64")]
-mod bounded;
+mod bounded_semaphore;
 #[cfg(target_arch = "x86_64")]
 mod closed;
 #[cfg(target_arch = "x86_64")]
@@ -115,11 +115,11 @@ mod pool;
 #[cfg(target_arch = "x86_64")]
 mod queue;
 #[cfg(target_arch = "x86_64")]
+mod reentrant_lock;
+#[cfg(target_arch = "x86_64")]
 mod refusal;
 #[cfg(target_arch = "x86_64")]
 mod refused;
-#[cfg(target_arch = "x86_64")]
-mod rlock;
 #[cfg(target_arch = "x86_64")]
 mod rwlock;
 #[cfg(target_arch = "x86_64")]
@@ -178,11 +178,11 @@ fn main() {
         waitset::scenes(),
         semaphore::scenes(),
         lock::scenes(),
-        rlock::scenes(),
+        reentrant_lock::scenes(),
         rwlock::scenes(),
         closed::scenes(),
         condvar::scenes(),
-        bounded::scenes(),
+        bounded_semaphore::scenes(),
         barrier::scenes(),
         once::scenes(),
         pool::scenes(),

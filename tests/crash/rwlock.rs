@@ -58,7 +58,7 @@ impl Exclusive for RwLock<u64> {
         }
     }
 
-    fn mend(guard: &mut RwLockWriteGuard<'static, u64>) {
+    fn mark_consistent(guard: &mut RwLockWriteGuard<'static, u64>) {
         RwLockWriteGuard::mark_consistent(guard);
     }
 
@@ -311,7 +311,7 @@ impl Scene for Mixed {
         }
         let as_new = write(lock.try_write()) == Some(false) && read(lock.try_read()) == Some(false);
         let is_empty = lock.reader_count() == 0 && !lock.is_write_locked();
-        (as_new && is_empty).then_some(()).ok_or("mended, it is not as new".into())
+        (as_new && is_empty).then_some(()).ok_or("made consistent, it is not as new".into())
     }
 
     fn words(&self) -> String {

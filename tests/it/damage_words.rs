@@ -231,7 +231,7 @@ fn event_and_semaphores() {
         },
     );
     each(
-        "bounded",
+        "bounded_semaphore",
         |place| BoundedSemaphore::create(place, 3).unwrap(),
         |place| BoundedSemaphore::open(place).ok(),
         |semaphore| {
@@ -253,7 +253,7 @@ fn locks() {
         },
     );
     each(
-        "rlock",
+        "reentrant_lock",
         |place| ReentrantLock::create(place).unwrap(),
         |place| ReentrantLock::open(place).ok(),
         |lock| {

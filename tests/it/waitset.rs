@@ -468,6 +468,51 @@ fn a_fork_leaves_the_helpers_behind() {
     assert_eq!(child.wait(), 0);
 }
 
+/// A program that closes all descriptors it does not know, also closes the one that the helpers
+/// ring. The set neither polls it in a loop nor misses what comes.
+#[test]
+fn a_program_closes_the_bell_of_the_helpers() {
+    let [event, ready] = [(); 2].map(|_| Event::new().unwrap());
+    let (event_too, ready_too) = (event.clone(), ready.clone());
+    let child = Forked::run(move || {
+        let (near, _far) = UnixStream::pair().unwrap();
+        let mut set = WaitSet::new();
+        set.add(0, &event_too).unwrap();
+        set.add(1, &near).unwrap();
+        let before = eventfds();
+        assert!(!is_ready(&mut set));
+        assert!(set.wait_timeout(Duration::from_millis(1)).unwrap().is_empty());
+        let bells: Vec<i32> = eventfds().into_iter().filter(|file| !before.contains(file)).collect();
+        assert_eq!(bells.len(), 1, "{bells:?}");
+        // SAFETY: this test is about a program that does so.
+        unsafe { libc::close(bells[0]) };
+        let spent = processor_time();
+        assert!(set.wait_timeout(Duration::from_millis(400)).unwrap().is_empty());
+        let spent = processor_time() - spent;
+        assert!(spent < Duration::from_millis(100), "{spent:?}");
+        ready_too.set();
+        i32::from(set.wait_timeout(LONG).unwrap() != [0])
+    });
+    assert!(ready.wait_timeout(LONG));
+    event.set();
+    assert_eq!(child.wait(), 0);
+}
+
+/// Returns the eventfds of this process.
+fn eventfds() -> Vec<i32> {
+    let files = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let eventfds = files.filter(|file| {
+        std::fs::read_link(file.path()).is_ok_and(|to| to.as_os_str() == "anon_inode:[eventfd]")
+    });
+    eventfds.filter_map(|file| file.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Returns the processor time that this process has used.
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
 /// Without `futex_waitv`, which a filter of system calls refuses, everything still works, but
 /// later.
 #[test]

@@ -3,7 +3,7 @@
 
 use super::{model, model_within, thread, Arc};
 use crate::segment::owner::OwnerId;
-use crate::sync::condvar::state::{Roster, Spot};
+use crate::sync::condvar::state::{Registration, WaiterTable};
 use crate::sys::clock::Deadline;
 
 #[cfg(loom)]
@@ -13,12 +13,12 @@ use std::sync::Mutex;
 
 /// The table, and a token count behind a lock.
 struct Scene {
-    roster: Roster,
+    table: WaiterTable,
     tokens: Mutex<u32>,
 }
 
 fn scene() -> Arc<Scene> {
-    Arc::new(Scene { roster: Roster::new(), tokens: Mutex::new(0) })
+    Arc::new(Scene { table: WaiterTable::new(), tokens: Mutex::new(0) })
 }
 
 fn id(index: usize) -> OwnerId {
@@ -30,17 +30,17 @@ impl Scene {
     fn take(&self, me: OwnerId) {
         let mut tokens = self.tokens.lock().unwrap();
         while *tokens == 0 {
-            let spot = self.roster.join(me).unwrap();
+            let registration = self.table.join(me).unwrap();
             drop(tokens);
-            assert!(self.sleep(&spot));
+            assert!(self.sleep(&registration));
             tokens = self.tokens.lock().unwrap();
-            self.roster.leave(&spot);
+            self.table.leave(&registration);
         }
         *tokens -= 1;
     }
 
-    fn sleep(&self, spot: &Spot) -> bool {
-        self.roster.wait(spot, Deadline::Never, || ())
+    fn sleep(&self, registration: &Registration) -> bool {
+        self.table.wait(registration, Deadline::Never, || ())
     }
 }
 
@@ -54,11 +54,11 @@ fn notified_with_the_lock() {
         let notifier = thread::spawn(move || {
             let mut tokens = other.tokens.lock().unwrap();
             *tokens = 1;
-            other.roster.notify(1);
+            other.table.notify(1);
         });
         waiter.join().unwrap();
         notifier.join().unwrap();
-        assert_eq!(scene.roster.count(), 0);
+        assert_eq!(scene.table.count(), 0);
     });
 }
 
@@ -70,7 +70,7 @@ fn notified_without_the_lock() {
         let waiter = thread::spawn(move || other.take(id(1)));
         let notifier = thread::spawn(move || {
             *scene.tokens.lock().unwrap() = 1;
-            scene.roster.notify(1);
+            scene.table.notify(1);
         });
         waiter.join().unwrap();
         notifier.join().unwrap();
@@ -88,7 +88,7 @@ fn two_waiters_two_notifications() {
         let notifier = thread::spawn(move || {
             for _ in 0..2 {
                 *scene.tokens.lock().unwrap() += 1;
-                scene.roster.notify(1);
+                scene.table.notify(1);
             }
         });
         notifier.join().unwrap();
@@ -106,7 +106,7 @@ fn two_waiters_one_notification_for_all() {
         });
         let notifier = thread::spawn(move || {
             *scene.tokens.lock().unwrap() = 2;
-            scene.roster.notify(usize::MAX);
+            scene.table.notify(usize::MAX);
         });
         notifier.join().unwrap();
         waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
@@ -117,16 +117,16 @@ fn two_waiters_one_notification_for_all() {
 fn two_notifiers_wake_two_of_three() {
     model("condvar: two notifiers, three waiters", || {
         let scene = scene();
-        let spots = [1, 2, 3].map(|index| scene.roster.join(id(index)).unwrap());
+        let registrations = [1, 2, 3].map(|index| scene.table.join(id(index)).unwrap());
         let notifiers = [(); 2].map(|_| {
             let scene = scene.clone();
-            thread::spawn(move || scene.roster.notify(1))
+            thread::spawn(move || scene.table.notify(1))
         });
         notifiers.into_iter().for_each(|notifier| notifier.join().unwrap());
-        assert_eq!(scene.roster.count(), 1);
-        assert!(scene.roster.retract(&spots[2]), "the last one still waits");
+        assert_eq!(scene.table.count(), 1);
+        assert!(scene.table.retract(&registrations[2]), "the last one still waits");
         // They were notified, so they do not sleep.
-        assert!(scene.sleep(&spots[0]) && scene.sleep(&spots[1]));
+        assert!(scene.sleep(&registrations[0]) && scene.sleep(&registrations[1]));
     });
 }
 
@@ -134,29 +134,29 @@ fn two_notifiers_wake_two_of_three() {
 fn the_time_of_one_is_over_while_it_is_notified() {
     model("condvar: timeout against notification", || {
         let scene = scene();
-        let [first, second] = [1, 2].map(|index| scene.roster.join(id(index)).unwrap());
+        let [first, second] = [1, 2].map(|index| scene.table.join(id(index)).unwrap());
         let other = scene.clone();
         let asleep = thread::spawn(move || {
             let notified = other.sleep(&second);
-            other.roster.leave(&second);
+            other.table.leave(&second);
             notified
         });
         let other = scene.clone();
         let impatient = thread::spawn(move || {
-            let notified = !other.roster.retract(&first);
+            let notified = !other.table.retract(&first);
             if notified {
-                other.roster.leave(&first);
+                other.table.leave(&first);
                 // The other waiter is still there, and only one was woken.
-                assert_eq!(other.roster.count(), 1);
-                other.roster.notify(1);
+                assert_eq!(other.table.count(), 1);
+                other.table.notify(1);
             }
         });
         let other = scene.clone();
-        let notifier = thread::spawn(move || other.roster.notify(1));
+        let notifier = thread::spawn(move || other.table.notify(1));
         notifier.join().unwrap();
         impatient.join().unwrap();
         assert!(asleep.join().unwrap());
-        assert_eq!(scene.roster.count(), 0);
+        assert_eq!(scene.table.count(), 0);
     });
 }
 
@@ -164,24 +164,24 @@ fn the_time_of_one_is_over_while_it_is_notified() {
 fn a_dead_waiter_is_notified() {
     model_within(2, "condvar: a dead waiter is notified and reaped twice", || {
         let scene = scene();
-        let _dead = scene.roster.join(id(3)).unwrap();
-        let spot = scene.roster.join(id(1)).unwrap();
+        let _dead = scene.table.join(id(3)).unwrap();
+        let registration = scene.table.join(id(1)).unwrap();
         let other = scene.clone();
         let heir = thread::spawn(move || {
-            assert!(other.sleep(&spot));
-            other.roster.leave(&spot);
+            assert!(other.sleep(&registration));
+            other.table.leave(&registration);
         });
         let other = scene.clone();
-        let reaper = thread::spawn(move || other.roster.recover(id(3)));
+        let reaper = thread::spawn(move || other.table.recover(id(3)));
         let other = scene.clone();
         let notifier = thread::spawn(move || {
-            other.roster.notify(1);
-            other.roster.recover(id(3));
+            other.table.notify(1);
+            other.table.recover(id(3));
         });
         notifier.join().unwrap();
         heir.join().unwrap();
         reaper.join().unwrap();
-        assert_eq!(scene.roster.count(), 0);
+        assert_eq!(scene.table.count(), 0);
     });
 }
 
@@ -190,13 +190,13 @@ fn a_waiter_dies_at_any_step() {
     model_within(2, "condvar: a waiter dies in the middle, and is notified", || {
         let scene = scene();
         let other = scene.clone();
-        let dead = thread::spawn(move || _ = other.roster.join(id(3)));
+        let dead = thread::spawn(move || _ = other.table.join(id(3)));
         let other = scene.clone();
         let waiter = thread::spawn(move || other.take(id(1)));
         *scene.tokens.lock().unwrap() = 1;
-        scene.roster.notify(1);
+        scene.table.notify(1);
         dead.join().unwrap();
-        scene.roster.recover(id(3));
+        scene.table.recover(id(3));
         waiter.join().unwrap();
     });
 }

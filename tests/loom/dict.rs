@@ -49,7 +49,7 @@ impl Scene {
         let word = &self.shard.owner;
         let acquired = word.try_acquire(me);
         let acquired = acquired.or_else(|| word.acquire_contended(me, Deadline::Never, |_| ())).unwrap();
-        self.shard.settle(&self.arena);
+        self.shard.finish_pending(&self.arena);
         if acquired.after_death {
             word.mark_consistent();
         }
@@ -274,7 +274,7 @@ fn deaths_in_settling() {
                 scene.shard.owner.recover(id(1));
                 scene.arena.reap();
                 scene.shard.owner.try_acquire(id(2)).unwrap();
-                scene.shard.settle(&mortal(second));
+                scene.shard.finish_pending(&mortal(second));
                 scene.shard.owner.recover(id(2));
                 let now = scene.get(1);
                 assert!(now == deed.before || now == deed.after);

@@ -2,7 +2,7 @@
 
 use super::{model, model_within, thread, Arc};
 use crate::heap::arena_cache::Known;
-use crate::heap::block::{generation, publish, state, Hand, Slot, State};
+use crate::heap::block::{generation, publish, state, ClaimLog, Slot, State};
 use crate::heap::chunk_table::{Piece, Table};
 use crate::heap::class::Class;
 use crate::heap::hazard::Pins;
@@ -11,12 +11,12 @@ use crate::loom::atomic::{fence, AtomicU64};
 use crate::loom::Ordered;
 use crate::segment::owner::OwnerId;
 
-/// Two blocks of a chunk, a byte of each, and the hands of two participants.
+/// Two blocks of a chunk, a byte of each, and the claim logs of two participants.
 struct Chunk {
     words: [AtomicU64; 2],
     bits: AtomicU64,
     bytes: [AtomicU64; 2],
-    hands: [Hand; 2],
+    logs: [ClaimLog; 2],
 }
 
 fn chunk() -> Arc<Chunk> {
@@ -25,7 +25,7 @@ fn chunk() -> Arc<Chunk> {
         words: zeros(),
         bits: AtomicU64::new(0),
         bytes: zeros(),
-        hands: [Hand::new(), Hand::new()],
+        logs: [ClaimLog::new(), ClaimLog::new()],
     })
 }
 
@@ -38,24 +38,24 @@ impl Chunk {
         Slot { word: &self.words[block], bits: &self.bits, mask: 1 << block }
     }
 
-    /// As Arena::claim: claims the first free block, after it has written the claim into the hand.
+    /// As Arena::claim: claims the first free block, after it has written the claim into the log.
     fn alloc(&self, me: OwnerId) -> Option<(usize, u32)> {
         for block in 0..2 {
             if self.bits.load(Relaxed) & 1 << block != 0 {
                 continue;
             }
             let at = 16 * (block as u64 + 1);
-            self.hands[me.index()].take(at, me);
+            self.logs[me.index()].record(at, me);
             if let Some(generation) = self.slot(block).claim(me) {
                 return Some((block, generation));
             }
-            self.hands[me.index()].put_down(at, me);
+            self.logs[me.index()].erase(at, me);
         }
         None
     }
 
     fn recover(&self, dead: OwnerId) {
-        let had_more = self.hands[dead.index()].recover(dead, |at| {
+        let had_more = self.logs[dead.index()].recover(dead, |at| {
             self.slot(at as usize / 16 - 1).recover(dead);
         });
         assert!(!had_more);
@@ -79,7 +79,7 @@ fn two_allocate_and_free() {
             // The owner of a block is alone with its bytes.
             chunk.bytes[block].store(me.bits().into(), Relaxed);
             assert!(publish(chunk.slot(block).word, generation, me));
-            chunk.hands[me.index()].put_down(16 * (block as u64 + 1), me);
+            chunk.logs[me.index()].erase(16 * (block as u64 + 1), me);
             assert_eq!(chunk.bytes[block].load(Relaxed), u64::from(me.bits()), "given twice");
             assert!(chunk.slot(block).free(generation, me));
         };
@@ -136,23 +136,23 @@ fn two_reap_while_a_third_allocates() {
 
 #[test]
 fn two_threads_of_a_participant() {
-    model("heap: two threads with one hand, then dead", || {
+    model("heap: two threads with one claim log, then dead", || {
         let chunk = chunk();
         let other = chunk.clone();
         let thread = thread::spawn(move || {
             let (block, generation) = other.alloc(id(0)).unwrap();
             assert!(publish(other.slot(block).word, generation, id(0)));
-            other.hands[0].put_down(16 * (block as u64 + 1), id(0));
+            other.logs[0].erase(16 * (block as u64 + 1), id(0));
             block
         });
         let (mine, _) = chunk.alloc(id(0)).unwrap();
         let published = thread.join().unwrap();
         let mut named = Vec::new();
-        chunk.hands[0].recover(id(0), |at| {
+        chunk.logs[0].recover(id(0), |at| {
             named.push(at as usize / 16 - 1);
             chunk.slot(at as usize / 16 - 1).recover(id(0));
         });
-        assert_eq!(named, [mine], "the hand names what is in hand");
+        assert_eq!(named, [mine], "the log names what is claimed");
         assert_eq!(state(chunk.words[mine].load(Relaxed)), State::Free, "lost");
         assert_eq!(state(chunk.words[published].load(Relaxed)), State::Live);
         chunk.check();
@@ -268,13 +268,13 @@ impl Remade {
 
     /// As Arena::claim. The claimant has the bytes to itself.
     fn claim(&self, me: OwnerId) -> Option<u32> {
-        let hand = &self.chunk.hands[me.index()];
-        hand.take(16, me);
+        let log = &self.chunk.logs[me.index()];
+        log.record(16, me);
         Ordered::by_fence();
         let is_open = self.table().is_open(0, Class::for_len(40).unwrap());
         let claimed = if is_open { self.chunk.slot(0).claim(me) } else { None };
         if claimed.is_none() {
-            hand.put_down(16, me);
+            log.erase(16, me);
         }
         claimed
     }
@@ -286,7 +286,7 @@ impl Remade {
         }
         Ordered::by_fence();
         let is_free = |block: usize| state(self.chunk.words[block].load(Acquire)) == State::Free;
-        let is_ours = !self.chunk.hands.iter().any(|hand| hand.may_name(&RANGE)) && is_free(0) && is_free(1);
+        let is_ours = !self.chunk.logs.iter().any(|log| log.may_name(&RANGE)) && is_free(0) && is_free(1);
         if is_ours {
             self.table().set_vacant(0, 1);
             self.chunk.bytes[0].store(2, Relaxed);
@@ -307,7 +307,7 @@ fn one_claims_while_another_remakes() {
             let Some(generation) = other.claim(id(1)) else { return false };
             other.chunk.bytes[0].store(1, Relaxed);
             assert!(publish(other.chunk.slot(0).word, generation, id(1)), "it was remade");
-            other.chunk.hands[1].put_down(16, id(1));
+            other.chunk.logs[1].erase(16, id(1));
             assert_eq!(other.chunk.bytes[0].load(Relaxed), 1, "it was remade");
             true
         });
@@ -322,13 +322,13 @@ fn one_claims_while_another_remakes() {
 fn a_thread_without_a_name_clears_that_of_another() {
     model_within(3, "heap: two threads with one place claim in a chunk that is remade", || {
         let scene = Remade::new();
-        let hand = &scene.chunk.hands[1];
+        let log = &scene.chunk.logs[1];
         // The last place is free.
-        (0..6).for_each(|number| hand.take(16 * (100 + number), id(1)));
+        (0..6).for_each(|number| log.record(16 * (100 + number), id(1)));
         let work = |scene: &Remade| {
             let Some(generation) = scene.claim(id(1)) else { return false };
             assert!(publish(scene.chunk.slot(0).word, generation, id(1)), "it was remade");
-            scene.chunk.hands[1].put_down(16, id(1));
+            scene.chunk.logs[1].erase(16, id(1));
             true
         };
         let other = scene.clone();
@@ -338,7 +338,7 @@ fn a_thread_without_a_name_clears_that_of_another() {
         let is_remade = scene.remake(id(0));
         let claimed = usize::from(other.join().unwrap()) + usize::from(third.join().unwrap());
         assert!(claimed <= usize::from(!is_remade), "a block in what is no chunk any more");
-        assert!(!hand.may_name(&RANGE), "it counts for ever");
+        assert!(!log.may_name(&RANGE), "it counts for ever");
     });
 }
 
@@ -348,7 +348,7 @@ fn one_frees_while_another_remakes() {
         let scene = Remade::new();
         let generation = scene.claim(id(1)).unwrap();
         assert!(publish(scene.chunk.slot(0).word, generation, id(1)));
-        scene.chunk.hands[1].put_down(16, id(1));
+        scene.chunk.logs[1].erase(16, id(1));
         scene.chunk.bytes[0].store(1, Relaxed);
         let other = scene.clone();
         let other = thread::spawn(move || {

@@ -8,7 +8,7 @@
 //! ```
 
 mod barrier;
-mod bounded;
+mod bounded_semaphore;
 mod bytes;
 mod condvar;
 mod dict;
@@ -22,7 +22,7 @@ mod participant;
 mod pool;
 mod publish;
 mod queue;
-mod reentrant;
+mod reentrant_lock;
 mod removal;
 mod rwlock;
 mod semaphore;

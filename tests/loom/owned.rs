@@ -42,7 +42,7 @@ impl Scene {
     }
 
     /// Checks that nobody holds the lock, and that nothing counted is lost.
-    fn settle(&self, count: u32) {
+    fn check_end(&self, count: u32) {
         let acquired = self.word.try_acquire(id(9)).unwrap();
         assert_eq!(self.count.load(Relaxed), count);
         assert!(!acquired.after_death);
@@ -61,7 +61,7 @@ fn three_lock_and_unlock() {
         let others = [1, 2].map(|index| spawn(&scene, move |scene| scene.round(index)));
         scene.round(3);
         others.into_iter().for_each(|other| other.join().unwrap());
-        scene.settle(3);
+        scene.check_end(3);
     });
 }
 
@@ -72,7 +72,7 @@ fn two_lock_and_unlock_twice() {
         let other = spawn(&scene, |scene| (0..2).for_each(|_| scene.round(1)));
         (0..2).for_each(|_| scene.round(2));
         other.join().unwrap();
-        scene.settle(4);
+        scene.check_end(4);
     });
 }
 
@@ -93,7 +93,7 @@ fn a_waiter_that_gives_up_takes_no_wake_up_along() {
         assert!(scene.word.release(id(1)));
         waiter.join().unwrap();
         gives_up.join().unwrap();
-        scene.settle(2);
+        scene.check_end(2);
     });
 }
 
@@ -170,7 +170,7 @@ fn the_waiter_of_a_dead_holder_is_told() {
         scene.add();
         let waiters = [2, 3].map(|index| {
             spawn(&scene, move |scene| {
-                assert!(scene.acquire(id(index)).after_death, "nobody has mended it");
+                assert!(scene.acquire(id(index)).after_death, "nobody has made it consistent");
                 scene.add();
                 assert!(scene.word.release(id(index)));
             })

@@ -32,7 +32,7 @@ impl Scene {
     }
 
     /// Checks for deaths, as a waiter does at the end of a slice.
-    fn tend(&self) {
+    fn reap_dead(&self) {
         if let Some(id) = self.line.occupant(0) {
             if !self.byte.load(Acquire) {
                 self.reap(id);
@@ -60,7 +60,7 @@ fn reaper_against_newcomer() {
     model("participant: a reaper against a newcomer at the same index", || {
         let scene = Scene::after_a_death();
         let other = scene.clone();
-        let reaper = thread::spawn(move || other.tend());
+        let reaper = thread::spawn(move || other.reap_dead());
         let id = scene.register().expect("the byte is free");
         reaper.join().unwrap();
         assert_eq!(scene.word.load(Acquire), id.bits(), "the living one was robbed");
@@ -74,7 +74,7 @@ fn two_reapers_and_a_newcomer() {
         let scene = Scene::after_a_death();
         let reapers = [(); 2].map(|_| {
             let other = scene.clone();
-            thread::spawn(move || other.tend())
+            thread::spawn(move || other.reap_dead())
         });
         let id = scene.register().expect("the byte is free");
         reapers.into_iter().for_each(|reaper| reaper.join().unwrap());
@@ -95,7 +95,7 @@ fn a_reaper_that_stops_half_way() {
                 }
             }
         });
-        scene.tend();
+        scene.reap_dead();
         assert_eq!(scene.line.occupant(0), None);
         assert_eq!(scene.word.load(Acquire), 0);
         stopped.join().unwrap();

@@ -156,7 +156,7 @@ fn who_waits_is_woken() {
 
 #[test]
 fn a_death_after_taking() {
-    model("pool: a worker dies with a task in hand, and another has it", || {
+    model("pool: a worker dies while it runs a task, and another has it", || {
         let scene = Scene::new();
         scene.submit(0, 0, 1);
         scene.submit(1, 1, 2);
@@ -203,7 +203,7 @@ fn a_late_worker() {
 }
 
 #[test]
-fn mending() {
+fn repairing() {
     model_within(2, "pool: the run queue is repaired while workers take", || {
         let scene = Scene::new();
         let workers = [1, 2].map(|index| worker(&scene, move |scene| scene.run_all(index)));

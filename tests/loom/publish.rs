@@ -4,7 +4,7 @@
 use super::{model, thread, Arc};
 use crate::loom::atomic::{AtomicU64, Ordering::*};
 use crate::segment::owner::OwnerId;
-use crate::segment::records::{claim_end, publish, settle, Record, UNIT};
+use crate::segment::records::{claim_end, publish, recover, Record, UNIT};
 
 /// A space of three records of one unit, at the offsets 128, 256 and 384, each with a name and a
 /// content beside it.
@@ -123,7 +123,7 @@ fn a_death_after_the_claim_blocks_nobody() {
         let other = space.clone();
         let creator = thread::spawn(move || assert!(other.create(participant(2), 7)));
         let record = &space.records[Space::index(offset)];
-        assert!(settle(record, dead, || space.open(9).is_some()));
+        assert!(recover(record, dead, || space.open(9).is_some()));
         creator.join().unwrap();
         assert_eq!(space.open(7), Some(70));
         assert!(record.claim_free(1, participant(0)), "the dead one's space is used again");
@@ -141,7 +141,7 @@ fn a_death_after_publication_keeps_the_object() {
         space.directory.store(offset, Release);
         let reap = move |space: &Space| {
             let record = &space.records[Space::index(offset)];
-            assert!(!settle(record, dead, || space.open(7).is_some()), "it must not be freed");
+            assert!(!recover(record, dead, || space.open(7).is_some()), "it must not be freed");
         };
         let other = space.clone();
         let reaper = thread::spawn(move || reap(&other));
@@ -166,7 +166,7 @@ fn a_name_is_removed_once() {
             let (reaper, remover) = (space.clone(), space.clone());
             let reaper = thread::spawn(move || {
                 let is_listed = || reaper.is_listed(offset);
-                assert!(!settle(&reaper.records[record], dead, is_listed), "it must not be freed");
+                assert!(!recover(&reaper.records[record], dead, is_listed), "it must not be freed");
             });
             let remover = thread::spawn(move || remover.records[record].remove());
             let mine = space.records[record].remove();

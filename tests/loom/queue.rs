@@ -243,7 +243,7 @@ fn a_producer_that_stops() {
 
 #[test]
 fn a_consumer_that_stops() {
-    model("queue: a consumer stops for ever while reading", || {
+    model_within(2, "queue: a consumer stops for ever while reading", || {
         let queue = queue(2, false);
         queue.try_send(1, 10).unwrap();
         let stopped = queue.ring.try_take(id(8)).unwrap();
@@ -335,7 +335,7 @@ fn a_loan_waits_for_its_own_slot() {
 
 #[test]
 fn an_unsent_loan() {
-    model("queue: a loan is dropped between two messages", || {
+    model_within(2, "queue: a loan is dropped between two messages", || {
         let queue = queue(3, false);
         queue.try_send(1, 10).unwrap();
         let loan = queue.ring.try_claim(id(2), None).unwrap();
@@ -402,7 +402,7 @@ fn a_consumer_dies_and_its_message_comes_back() {
 
 #[test]
 fn a_message_comes_back_to_one() {
-    model("queue: a message comes back, 2 consumers", || {
+    model_within(2, "queue: a message comes back, 2 consumers", || {
         let queue = queue(2, true);
         queue.try_send(1, 10).unwrap();
         queue.ring.try_take(id(8)).unwrap();
@@ -534,7 +534,7 @@ fn blocking_senders() {
 
 #[test]
 fn a_sender_woken_too_early_passes_it_on() {
-    model_within(2, "queue: 2 blocking senders, slots free in the wrong order", || {
+    model_within(1, "queue: 2 blocking senders, slots free in the wrong order", || {
         let queue = queue(2, false);
         queue.try_send(3, 30).unwrap();
         let loan = queue.ring.try_claim(id(3), None).unwrap();

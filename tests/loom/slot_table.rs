@@ -11,10 +11,10 @@ use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use crate::loom::Ordered;
 use crate::pool::completions::Completions;
 use crate::pool::error::TaskError;
-use crate::pool::layout::{block_of, Call, Job, Slot, Verdict, INLINE};
+use crate::pool::layout::{block_of, Call, ChunkEnd, Job, Slot, INLINE};
 use crate::pool::packed_chunk::{AnyBatch, PackedChunk};
 use crate::pool::run_queue::{RunQueue, SLOTS};
-use crate::pool::slot_table::{Memory, SlotTable};
+use crate::pool::slot_table::{SlotMemory, SlotTable};
 use crate::sys::clock::Deadline;
 use crate::wait::Waiters;
 
@@ -130,7 +130,7 @@ impl Scene {
             slot.raise(task + 1);
             step()?;
         }
-        slot.verdict.store(Verdict::Done as u32, Relaxed);
+        slot.ended.store(ChunkEnd::Done as u32, Relaxed);
         if steps.get() > 3 {
             steps.set(steps.get() - 3);
             _ = slot.hand_over((ticket, index), worker, &self.completions[worker], &self.results);
@@ -177,7 +177,7 @@ impl Scene {
     }
 }
 
-impl Memory for Scene {
+impl SlotMemory for Scene {
     fn run_queue(&self) -> &RunQueue {
         &self.run_queue
     }

@@ -7,14 +7,14 @@ use crate::queue::spsc::cursor::WriteCursor;
 use crate::sync::event::state::Flag;
 use crate::sync::semaphore::state::Counter;
 use crate::sys::clock::{Deadline, Until};
-use crate::sys::futex::{wait_any, Spot};
+use crate::sys::futex::{wait_any, WaitTarget};
 use crate::wait::{wait_by, Pace};
 use crate::waitset::handoff::Orders;
 use crate::waitset::source::{announce, Source};
 
 /// Waits as the handle of a set does. Returns the sources that are ready.
 fn wait(sources: &[Source<'_>]) -> Vec<usize> {
-    let spots = std::cell::RefCell::new(Vec::new());
+    let targets = std::cell::RefCell::new(Vec::new());
     let has_announced = std::cell::Cell::new(false);
     let ready = wait_by(
         Deadline::Never,
@@ -26,11 +26,11 @@ fn wait(sources: &[Source<'_>]) -> Vec<usize> {
         },
         || {
             has_announced.set(true);
-            announce(sources.iter(), &mut spots.borrow_mut());
+            announce(sources.iter(), &mut targets.borrow_mut());
         },
         |(), slice| {
             // SAFETY: the caller has the words.
-            unsafe { wait_any(&spots.borrow(), slice) };
+            unsafe { wait_any(&targets.borrow(), slice) };
             true
         },
     );
@@ -96,9 +96,9 @@ fn a_plain_store() {
 }
 
 /// A helper: its orders, its list, and the bell of its set.
-struct Post {
+struct Helper {
     orders: Orders,
-    list: Cell<Vec<Spot>>,
+    list: Cell<Vec<WaitTarget>>,
     bell: Flag,
 }
 
@@ -124,15 +124,15 @@ impl<T> Cell<T> {
 }
 
 // SAFETY: the orders say who owns the list, as the model shows.
-unsafe impl Send for Post {}
+unsafe impl Send for Helper {}
 // SAFETY: as above.
-unsafe impl Sync for Post {}
+unsafe impl Sync for Helper {}
 
-impl Post {
+impl Helper {
     fn serve(&self) {
         while self.orders.next() {
             self.list.with(|list| {
-                // SAFETY: the set keeps the words until it has settled.
+                // SAFETY: the set keeps the words until the helper is idle.
                 unsafe { wait_any(&*list, Until::Never) };
             });
             if self.orders.is_armed() {
@@ -146,21 +146,22 @@ impl Post {
 #[test]
 fn a_helper_rings_and_hands_back() {
     model_within(2, "waitset: a helper rings for its set", || {
-        let post = Arc::new(Post { orders: Orders::new(), list: Cell::new(Vec::new()), bell: Flag::new() });
+        let shared =
+            Arc::new(Helper { orders: Orders::new(), list: Cell::new(Vec::new()), bell: Flag::new() });
         let counter = Arc::new(Counter::new(0));
-        let own = post.clone();
+        let own = shared.clone();
         let helper = thread::spawn(move || own.serve());
         let other = counter.clone();
         let releaser = thread::spawn(move || assert!(other.release(1)));
         // SAFETY: the list is the set's while the helper is idle.
-        post.list.with_mut(|list| unsafe {
-            *list = vec![Spot::new(counter.futex(), counter.announce()), post.orders.spot()];
+        shared.list.with_mut(|list| unsafe {
+            *list = vec![WaitTarget::new(counter.futex(), counter.announce()), shared.orders.target()];
         });
         if counter.permits() == 0 {
-            post.orders.arm();
-            assert!(post.bell.wait(Deadline::Never));
-            post.orders.dismiss();
-            post.orders.settle();
+            shared.orders.arm();
+            assert!(shared.bell.wait(Deadline::Never));
+            shared.orders.dismiss();
+            shared.orders.wait_idle();
         }
         // The helper that rang saw the permit. This thread may see it a moment later, and a set
         // checks again.
@@ -168,8 +169,8 @@ fn a_helper_rings_and_hands_back() {
             thread::yield_now();
         }
         // SAFETY: it has been handed back.
-        post.list.with_mut(|list| unsafe { (*list).clear() });
-        post.orders.end();
+        shared.list.with_mut(|list| unsafe { (*list).clear() });
+        shared.orders.end();
         finish([helper, releaser]);
     });
 }
@@ -178,20 +179,21 @@ fn a_helper_rings_and_hands_back() {
 #[test]
 fn a_helper_is_dismissed() {
     model("waitset: a helper is dismissed", || {
-        let post = Arc::new(Post { orders: Orders::new(), list: Cell::new(Vec::new()), bell: Flag::new() });
+        let shared =
+            Arc::new(Helper { orders: Orders::new(), list: Cell::new(Vec::new()), bell: Flag::new() });
         let counter = Arc::new(Counter::new(0));
-        let own = post.clone();
+        let own = shared.clone();
         let helper = thread::spawn(move || own.serve());
         for _ in 0..2 {
             // SAFETY: the list is the set's while the helper is idle.
-            post.list.with_mut(|list| unsafe {
-                *list = vec![Spot::new(counter.futex(), counter.announce()), post.orders.spot()];
+            shared.list.with_mut(|list| unsafe {
+                *list = vec![WaitTarget::new(counter.futex(), counter.announce()), shared.orders.target()];
             });
-            post.orders.arm();
-            post.orders.dismiss();
-            post.orders.settle();
+            shared.orders.arm();
+            shared.orders.dismiss();
+            shared.orders.wait_idle();
         }
-        post.orders.end();
+        shared.orders.end();
         helper.join().unwrap();
     });
 }

@@ -13,7 +13,7 @@
 //! Implement [`member::Member`] in a file of [`members`] and add its recipe there. A step is one
 //! operation with all its consequences. It checks with words on the board what must be true, as far
 //! as it can; the verdict checks the rest. A worker records an unfinished step before it begins it.
-//! If the worker is killed, `bury` accounts for the record:
+//! If the worker is killed, `account_for` accounts for the record:
 //!
 //! ```ignore
 //! struct Bell(Event);

@@ -29,7 +29,7 @@ pub trait Member {
 
     /// Accounts for the records of a dead worker, before another one takes its index. Runs in the
     /// storm's own process.
-    fn bury(&mut self, _desk: &mut Desk, _slot: usize) {}
+    fn account_for(&mut self, _desk: &mut Desk, _slot: usize) {}
 
     /// Does what a worker may wait for without a deadline, since the others no longer do it. Runs
     /// in the storm's own process, again and again while the workers end.

@@ -155,13 +155,13 @@ impl Storm<'_> {
 
     /// Waits for the end of a worker, accounts for its records and starts another one in its place.
     fn replace(&mut self, index: usize, killed: bool) {
-        self.bury(index, killed);
+        self.account_for(index, killed);
         let slot = self.victims[index].slot;
         self.victims[index] = self.spawn(slot);
     }
 
     /// Waits for the end of a worker, and accounts for its records.
-    fn bury(&mut self, index: usize, killed: bool) {
+    fn account_for(&mut self, index: usize, killed: bool) {
         let Some(process) = self.victims[index].process.take() else { return };
         match process.join() {
             Ok(()) => {}
@@ -171,7 +171,7 @@ impl Storm<'_> {
         let slot = self.victims[index].slot;
         for (number, (name, member)) in self.members.iter_mut().enumerate() {
             self.desk.turn_to(number, name);
-            member.bury(&mut self.desk, slot);
+            member.account_for(&mut self.desk, slot);
         }
     }
 
@@ -296,7 +296,7 @@ impl Storm<'_> {
                 return true;
             }
         }
-        (0..self.victims.len()).for_each(|index| self.bury(index, kill));
+        (0..self.victims.len()).for_each(|index| self.account_for(index, kill));
         false
     }
 

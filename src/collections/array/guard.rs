@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::handle::Array;
 use crate::message::{self, Message};
 use crate::sync::error::LockError;
-use crate::sync::robust_lock::Hold;
+use crate::sync::robust_lock::RobustGuard;
 use crate::sys::clock::Deadline;
 
 /// The guard of a locked [`Array`]. It dereferences to the slice of all elements; dropping it
@@ -17,14 +17,14 @@ use crate::sys::clock::Deadline;
 #[must_use = "the lock is released when the guard is dropped"]
 pub struct ArrayGuard<'a, T: Message> {
     array: &'a Array<T>,
-    hold: Hold<'a>,
+    inner: RobustGuard<'a>,
 }
 
 impl<'a, T: Message> ArrayGuard<'a, T> {
     /// Marks the elements as consistent after a death. From now on no caller gets `OwnerDied` for
     /// that death.
     pub fn mark_consistent(guard: &mut ArrayGuard<'a, T>) {
-        guard.hold.mark_consistent();
+        guard.inner.mark_consistent();
     }
 
     /// Returns the array of the guard.
@@ -114,17 +114,20 @@ impl<T: Message> Array<T> {
     }
 
     fn lock_until(&self, deadline: Deadline) -> Result<ArrayGuard<'_, T>, LockError<ArrayGuard<'_, T>>> {
-        self.guard(self.hold(deadline)?)
+        self.guard(self.acquire(deadline)?)
     }
 
     /// Checks the elements, and makes the guard of the lock's holder.
-    fn guard<'a>(&'a self, hold: Hold<'a>) -> Result<ArrayGuard<'a, T>, LockError<ArrayGuard<'a, T>>> {
+    fn guard<'a>(
+        &'a self,
+        inner: RobustGuard<'a>,
+    ) -> Result<ArrayGuard<'a, T>, LockError<ArrayGuard<'a, T>>> {
         let at = |index| self.elements().wrapping_add(index).cast::<u8>().cast_const();
         // SAFETY: the lock is ours, so the elements can be read.
         if !T::ANY_BITS && !(0..self.len).all(|index| unsafe { message::is_valid::<T>(at(index)) }) {
             return Err(LockError::Corrupted);
         }
-        hold.verdict().of(ArrayGuard { array: self, hold })
+        inner.condition().of(ArrayGuard { array: self, inner })
     }
     /// Locks the array and sets all elements to `value`, whether they are valid or not. Also clears
     /// the mark of a death and the poison.
@@ -133,13 +136,13 @@ impl<T: Message> Array<T> {
     ///
     /// `NotInThisProcess`.
     pub fn reset(&self, value: T) -> Result<ArrayGuard<'_, T>, LockError<ArrayGuard<'_, T>>> {
-        let hold = self.hold(Deadline::Never)?;
+        let inner = self.acquire(Deadline::Never)?;
         for index in 0..Self::written(self.len) {
             // SAFETY: the lock is ours, so the elements can be written.
             unsafe { message::write(self.elements().wrapping_add(index).cast(), value) };
         }
-        hold.mark_reset();
-        Ok(ArrayGuard { array: self, hold })
+        inner.mark_reset();
+        Ok(ArrayGuard { array: self, inner })
     }
 }
 

@@ -12,7 +12,7 @@ use crate::registry::Kind;
 use crate::segment::object::{Object, ObjectRef};
 use crate::segment::verbs::verbs;
 use crate::sync::error::LockError;
-use crate::sync::robust_lock::Hold;
+use crate::sync::robust_lock::RobustGuard;
 use crate::sys::clock::Deadline;
 use crate::{Error, ErrorKind, Result};
 
@@ -204,7 +204,7 @@ impl<T: Message> Array<T> {
         })
     }
     /// Acquires the lock without checking the elements.
-    pub(super) fn hold<G>(&self, deadline: Deadline) -> Result<Hold<'_>, LockError<G>> {
+    pub(super) fn acquire<G>(&self, deadline: Deadline) -> Result<RobustGuard<'_>, LockError<G>> {
         self.head().lock.acquire(&self.object, deadline)
     }
 
@@ -215,9 +215,9 @@ impl<T: Message> Array<T> {
         index: usize,
         f: impl FnOnce(*mut T) -> Option<T>,
     ) -> Result<Option<T>, LockError<Option<T>>> {
-        let hold = self.hold(Deadline::Never)?;
+        let inner = self.acquire(Deadline::Never)?;
         let element = f(self.elements().wrapping_add(index)).ok_or(LockError::Corrupted)?;
-        hold.verdict().of(Some(element))
+        inner.condition().of(Some(element))
     }
     /// Returns true if the lock is held. The answer may be out of date at once, unless the caller
     /// holds the lock.

@@ -30,7 +30,7 @@ impl<K: Item + ?Sized, V: Item + ?Sized> Dict<K, V> {
         // Each process begins at a different shard, so that they rarely meet.
         let first = self.object.owner()?.index() * 29 % SHARDS;
         let shards = self.shards().iter().cycle().skip(first).take(SHARDS);
-        for shard in shards.filter(|shard| shard.is_unsettled() || shard.count() > 0) {
+        for shard in shards.filter(|shard| shard.has_pending() || shard.count() > 0) {
             match self.write(shard, |writer| writer.pop(take)) {
                 Ok(Some(None)) => return Err(not_an_item()),
                 Ok(Some(popped)) => return Ok(popped),
@@ -72,7 +72,7 @@ impl<K: Item + ?Sized, V: Item + ?Sized> Dict<K, V> {
     ///
     /// `TimedOut`, `NotInThisProcess`.
     pub fn len(&self) -> Result<usize> {
-        for shard in self.shards().iter().filter(|shard| shard.is_unsettled()) {
+        for shard in self.shards().iter().filter(|shard| shard.has_pending()) {
             match shard.owner.holder() {
                 // A writer at work. Its change counts once the writer has stored the count.
                 Some(holder) if self.object.is_alive(holder) => continue,

@@ -76,7 +76,7 @@ impl<K: Item + ?Sized, V: Item + ?Sized> Dict<K, V> {
     ///
     /// `Corrupted`, `NotInThisProcess`.
     pub fn get_ref(&self, key: &K) -> Result<Option<DictGuard<'_, V>>> {
-        let (shard, hash) = self.spot(key.bytes());
+        let (shard, hash) = self.shard_of(key.bytes());
         let Some((entry, generation)) = read::locate(shard, &self.heap, hash, key.bytes())? else {
             return Ok(None);
         };

@@ -168,7 +168,7 @@ impl<K: Item + ?Sized, V: Item + ?Sized> Dict<K, V> {
 
     /// Returns the shard of a key, and its hash.
     #[inline(always)]
-    pub(crate) fn spot(&self, key: &[u8]) -> (&Shard, u64) {
+    pub(crate) fn shard_of(&self, key: &[u8]) -> (&Shard, u64) {
         let hash = hash(self.seed, key);
         // SAFETY: from_object has checked that the object is as long as the head and all shards,
         // and six bits are below 64.
@@ -181,7 +181,7 @@ impl<K: Item + ?Sized, V: Item + ?Sized> Dict<K, V> {
     #[cfg(feature = "__internals")]
     #[doc(hidden)]
     pub fn shares_part(&self, one: &K, other: &K) -> bool {
-        std::ptr::eq(self.spot(one.bytes()).0, self.spot(other.bytes()).0)
+        std::ptr::eq(self.shard_of(one.bytes()).0, self.shard_of(other.bytes()).0)
     }
 
     /// Runs `body` while the shard is locked.
@@ -197,7 +197,7 @@ impl<K: Item + ?Sized, V: Item + ?Sized> Dict<K, V> {
         let acquired = acquired
             .ok_or_else(|| robust_word::held(&shard.owner, "writing in the same part of the dict"))?;
         let held = Held { shard, me };
-        shard.settle(&self.heap);
+        shard.finish_pending(&self.heap);
         if acquired.after_death {
             shard.owner.mark_consistent();
         }
@@ -213,7 +213,7 @@ impl<K: Item + ?Sized, V: Item + ?Sized> Dict<K, V> {
     /// `Corrupted`.
     #[inline]
     pub fn get(&self, key: &K) -> Result<Option<V::Owned>> {
-        let (shard, hash) = self.spot(key.bytes());
+        let (shard, hash) = self.shard_of(key.bytes());
         match read::get(shard, &self.heap, hash, key.bytes(), V::take)? {
             Some(Some(value)) => Ok(Some(value)),
             Some(None) => Err(not_an_item()),
@@ -227,7 +227,7 @@ impl<K: Item + ?Sized, V: Item + ?Sized> Dict<K, V> {
     ///
     /// `Corrupted`.
     pub fn contains_key(&self, key: &K) -> Result<bool> {
-        let (shard, hash) = self.spot(key.bytes());
+        let (shard, hash) = self.shard_of(key.bytes());
         Ok(read::get(shard, &self.heap, hash, key.bytes(), |_| ())?.is_some())
     }
 
@@ -239,7 +239,7 @@ impl<K: Item + ?Sized, V: Item + ?Sized> Dict<K, V> {
     /// `NotInThisProcess`, `Corrupted`.
     #[inline]
     pub fn insert(&self, key: &K, value: &V) -> Result<bool> {
-        let (shard, hash) = self.spot(key.bytes());
+        let (shard, hash) = self.shard_of(key.bytes());
         write::prefetch(shard, &self.heap, hash);
         self.write(shard, |writer| writer.put(hash, key.bytes(), value.bytes()))
     }
@@ -250,7 +250,7 @@ impl<K: Item + ?Sized, V: Item + ?Sized> Dict<K, V> {
     ///
     /// `TimedOut`, `NotInThisProcess`, `Corrupted`.
     pub fn remove(&self, key: &K) -> Result<Option<V::Owned>> {
-        let (shard, hash) = self.spot(key.bytes());
+        let (shard, hash) = self.shard_of(key.bytes());
         match self.write(shard, |writer| writer.remove(hash, key.bytes(), V::take))? {
             Some(None) => Err(not_an_item()),
             removed => Ok(removed.flatten()),
@@ -281,7 +281,7 @@ impl<K: Item + ?Sized, V: Item + ?Sized> Dict<K, V> {
         current: Option<&V>,
         new: Option<&V>,
     ) -> Result<Result<(), Option<V::Owned>>> {
-        let (shard, hash) = self.spot(key.bytes());
+        let (shard, hash) = self.shard_of(key.bytes());
         let key = key.bytes();
         self.write(shard, |writer| {
             if !writer.has(hash, key, current.map(V::bytes))? {

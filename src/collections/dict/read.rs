@@ -155,7 +155,7 @@ pub(crate) fn consistent<R>(shard: &Shard, mut read: impl FnMut() -> R) -> R {
 }
 
 /// The outcome of a read of an entry.
-enum Look<'a, R> {
+enum ReadOutcome<'a, R> {
     Nothing,
     Taken(R),
     /// An entry that is too large to be copied at once, and its generation.
@@ -166,14 +166,14 @@ enum Look<'a, R> {
 
 /// Takes a small entry. Valid only if the version stays the same.
 #[inline(always)]
-fn look<'a, S: Words, R>(
+fn read_entry<'a, S: Words, R>(
     store: &S,
     entry: Entry<'a>,
     take: impl FnOnce(Entry<'a>) -> R,
-) -> Result<Look<'a, R>, Damaged> {
+) -> Result<ReadOutcome<'a, R>, Damaged> {
     match entry.is_large() {
-        false => Ok(Look::Taken(take(entry))),
-        true => Ok(Look::Large(entry, store.generation(entry.at).ok_or(Damaged)?)),
+        false => Ok(ReadOutcome::Taken(take(entry))),
+        true => Ok(ReadOutcome::Large(entry, store.generation(entry.at).ok_or(Damaged)?)),
     }
 }
 
@@ -189,19 +189,19 @@ pub(crate) fn get<S: Words, R>(
 ) -> Result<Option<R>, Damaged> {
     loop {
         let found = consistent(shard, || match find(shard, store, hash, key)? {
-            Place::Found(_, entry) => look(store, entry, |entry| take(entry.value())),
-            Place::Missing(_) => Ok(Look::Nothing),
+            Place::Found(_, entry) => read_entry(store, entry, |entry| take(entry.value())),
+            Place::Missing(_) => Ok(ReadOutcome::Nothing),
         });
         match found? {
-            Look::Taken(value) => return Ok(Some(value)),
-            Look::Large(entry, generation) => {
+            ReadOutcome::Taken(value) => return Ok(Some(value)),
+            ReadOutcome::Large(entry, generation) => {
                 let value = take(entry.value());
                 if entry.is_still(store, generation) {
                     return Ok(Some(value));
                 }
                 // It was replaced, so its writer has finished.
             }
-            Look::Nothing | Look::OtherTable => return Ok(None),
+            ReadOutcome::Nothing | ReadOutcome::OtherTable => return Ok(None),
         }
     }
 }
@@ -244,7 +244,7 @@ pub(crate) fn collect_some<S: Words, R>(
         while index < table.capacity() && all.len() < most {
             let one = consistent(shard, || {
                 if shard.table.load(Acquire) != word {
-                    return Ok(Look::OtherTable); // pairs with Shard::step()
+                    return Ok(ReadOutcome::OtherTable); // pairs with Shard::step()
                 }
                 let buckets = match index {
                     0 => buckets_of(store, table)?,
@@ -252,22 +252,22 @@ pub(crate) fn collect_some<S: Words, R>(
                 };
                 let bucket = buckets.get(index).ok_or(Damaged)?.load(Acquire); // pairs with Shard::step()
                 if !is_entry(bucket) {
-                    return Ok(Look::Nothing);
+                    return Ok(ReadOutcome::Nothing);
                 }
                 let entry = Entry::at(store, entry_of(bucket)).ok_or(Damaged)?;
-                look(store, entry, |entry| take(entry.key(), entry.value()))
+                read_entry(store, entry, |entry| take(entry.key(), entry.value()))
             });
             match one? {
-                Look::Taken(entry) => all.push(entry),
-                Look::Large(entry, generation) => {
+                ReadOutcome::Taken(entry) => all.push(entry),
+                ReadOutcome::Large(entry, generation) => {
                     let taken = take(entry.key(), entry.value());
                     if !entry.is_still(store, generation) {
                         continue; // this bucket has another entry, or none
                     }
                     all.push(taken);
                 }
-                Look::Nothing => {}
-                Look::OtherTable => continue 'table,
+                ReadOutcome::Nothing => {}
+                ReadOutcome::OtherTable => continue 'table,
             }
             index += 1;
         }

@@ -48,14 +48,14 @@
 //! - **Before step 0 is complete.** Noticed by: reaping. Repair: the heap frees the claimed block.
 //!   Lost: the data to be written.
 //! - **After step 0.** Noticed by: the next writer of the shard, or `len`. Repair:
-//!   [`Shard::settle`]: the word is the old one, so the heap frees the new block. Lost: the data to
-//!   be written.
+//!   [`Shard::finish_pending`]: the word is the old one, so the heap frees the new block. Lost: the
+//!   data to be written.
 //! - **After step 1.** Noticed by: the same. Repair: the word is the old one, so the new block is
 //!   freed. Lost: the data to be written.
 //! - **After step 2.** Noticed by: the same. Repair: the word is stored, so steps 3 to 6 follow.
 //!   Lost: nothing.
-//! - **In `settle`.** Noticed by: the same. Repair: it starts over; a block is freed only if it is
-//!   live and of its generation. Lost: nothing.
+//! - **In `finish_pending`.** Noticed by: the same. Repair: it starts over; a block is freed only
+//!   if it is live and of its generation. Lost: nothing.
 //! - **Value of one word is stored in place.** Noticed by: nobody, no harm done. Repair: none
 //!   needed, it is one store. Lost: nothing.
 
@@ -116,7 +116,7 @@ const _: () = assert!(size_of::<Shard>() == 256 && std::mem::offset_of!(Shard, o
 
 /// The word that a change stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Spot {
+pub(crate) enum Location {
     Bucket(u64),
     Table,
 }
@@ -124,7 +124,7 @@ pub(crate) enum Spot {
 /// A change: the word, the new and the old block, and the counts afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Change {
-    pub(crate) spot: Spot,
+    pub(crate) location: Location,
     pub(crate) target: u64,
     /// The block that `target` leads to, claimed and filled.
     pub(crate) new: Option<Block>,
@@ -138,9 +138,9 @@ pub(crate) struct Change {
 impl Record {
     #[inline]
     fn write(&self, change: &Change) {
-        let (sort, index) = match change.spot {
-            Spot::Bucket(index) => (BUCKET, index),
-            Spot::Table => (TABLE, 0),
+        let (sort, index) = match change.location {
+            Location::Bucket(index) => (BUCKET, index),
+            Location::Table => (TABLE, 0),
         };
         // A death leaves the stores up to some point in program order. So the end of the last
         // change must come first, and only a compiler could reorder it.
@@ -160,9 +160,9 @@ impl Record {
     }
 
     fn read(&self) -> Option<Change> {
-        let spot = match self.sort.load(Acquire) {
-            BUCKET => Spot::Bucket(self.index.load(Relaxed)),
-            TABLE => Spot::Table,
+        let location = match self.sort.load(Acquire) {
+            BUCKET => Location::Bucket(self.index.load(Relaxed)),
+            TABLE => Location::Table,
             _ => return None,
         };
         let block = |words: &[AtomicU64; 2]| {
@@ -170,7 +170,7 @@ impl Record {
             (at != 0).then_some(Block { at, generation })
         };
         Some(Change {
-            spot,
+            location,
             target: self.target.load(Relaxed),
             new: block(&self.new),
             old: block(&self.old),
@@ -224,7 +224,7 @@ impl Shard {
     }
 
     /// Returns true if a writer died here, or may be at work. Racy.
-    pub(crate) fn is_unsettled(&self) -> bool {
+    pub(crate) fn has_pending(&self) -> bool {
         // Acquire: a reader that finds no change sees the counts of the last one. Pairs with
         // step().
         self.owner.is_after_death() || self.change.sort.load(Acquire) != NONE
@@ -237,10 +237,10 @@ impl Shard {
     }
 
     /// Returns the word that a change stores; `None` if it is damaged.
-    fn word<'a, S: Store>(&'a self, store: &'a S, spot: Spot) -> Option<&'a AtomicU64> {
-        match spot {
-            Spot::Table => Some(&self.table),
-            Spot::Bucket(index) => {
+    fn word<'a, S: Store>(&'a self, store: &'a S, location: Location) -> Option<&'a AtomicU64> {
+        match location {
+            Location::Table => Some(&self.table),
+            Location::Bucket(index) => {
                 let table = self.table().ok()??;
                 store.words(table.at, table.capacity())?.get(usize::try_from(index).ok()?)
             }
@@ -254,7 +254,7 @@ impl Shard {
             0 => self.change.write(change),
             1 => change.new.into_iter().for_each(|block| store.publish(block)),
             2 => {
-                if let Some(word) = self.word(store, change.spot) {
+                if let Some(word) = self.word(store, change.location) {
                     word.store(change.target, Release); // pairs with read::find() and table()
                 }
             }
@@ -293,17 +293,17 @@ impl Shard {
 
     /// Completes or undoes the change of a writer that died. For the writer, before anything else.
     #[inline]
-    pub(crate) fn settle<S: Store>(&self, store: &S) {
+    pub(crate) fn finish_pending<S: Store>(&self, store: &S) {
         if self.change.sort.load(Relaxed) != NONE {
-            self.settle_change(store);
+            self.finish_change(store);
         }
     }
 
     #[cold]
-    fn settle_change<S: Store>(&self, store: &S) {
+    fn finish_change<S: Store>(&self, store: &S) {
         if let Some(change) = self.change.read() {
             let stored =
-                self.word(store, change.spot).is_some_and(|word| word.load(Relaxed) == change.target);
+                self.word(store, change.location).is_some_and(|word| word.load(Relaxed) == change.target);
             if stored {
                 return self.carry_on(store, &change, 3);
             }

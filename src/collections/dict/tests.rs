@@ -77,7 +77,7 @@ fn like_a_hash_map_whose_writers_die() {
         let value = vec![next(256) as u8; next(40) as usize];
         let steps = Cell::new(next(4 * STEPS as u32) as usize);
         let victim = Mortal { arena: &arena, steps };
-        shard.settle(&arena);
+        shard.finish_pending(&arena);
         let writer = Writer { shard: &shard, store: &victim };
         let before = twin.get(&key).cloned();
         let after = match next(8) {
@@ -112,7 +112,7 @@ fn like_a_hash_map_whose_writers_die() {
             Some(value) => _ = twin.insert(key.clone(), value.clone()),
             None => _ = twin.remove(&key),
         }
-        shard.settle(&arena);
+        shard.finish_pending(&arena);
         assert_eq!(get(&shard, &arena, hash(&key), &key, bytes).unwrap(), there, "what was seen stays");
         assert_eq!(shard.count(), twin.len() as u64);
         assert_eq!(arena.in_use(), twin.len() + usize::from(shard.table().unwrap().is_some()));
@@ -150,7 +150,7 @@ fn damage_is_an_error() {
             "{bad:#x}"
         );
         assert!(collect(&shard, &arena, |_, _| ()).is_err() && writer.pop(|_, _| ()).is_err());
-        shard.settle(&arena);
+        shard.finish_pending(&arena);
     }
 }
 

@@ -8,7 +8,7 @@ use crate::message::item::{word_of, words_for, words_of};
 use crate::{Error, ErrorKind, Result};
 
 use super::read::{buckets_of, find, Bytes, Entry, Place};
-use super::shard::{Change, Shard, Spot};
+use super::shard::{Change, Location, Shard};
 use super::store::Store;
 use super::word::{bucket, entry_of, is_entry, tag, tag_of, Damaged, Table, EMPTY, LEAST_LOG2, TOMBSTONE};
 
@@ -40,7 +40,7 @@ pub(crate) fn prefetch<S: Store>(shard: &Shard, store: &S, hash: u64) {
     let _ = (shard, store, hash);
 }
 
-/// The holder of the shard's owner word, after `settle`.
+/// The holder of the shard's owner word, after `finish_pending`.
 #[derive(Debug)]
 pub(crate) struct Writer<'a, S: Store> {
     pub(crate) shard: &'a Shard,
@@ -85,8 +85,8 @@ impl<S: Store> Writer<'_, S> {
                 self.replace(hash, index, entry, key, value)?;
                 Ok(false)
             }
-            Place::Missing(spot) => {
-                let (index, is_fresh) = self.room(hash, key, spot)?;
+            Place::Missing(free) => {
+                let (index, is_fresh) = self.room(hash, key, free)?;
                 let new = self.fill(key, value)?;
                 let (count, used) = (
                     self.shard.count().saturating_add(1),
@@ -177,7 +177,7 @@ impl<S: Store> Writer<'_, S> {
     /// Returns the change that stores `target` and changes nothing else.
     fn unchanged(&self, target: u64) -> Change {
         Change {
-            spot: Spot::Table,
+            location: Location::Table,
             target,
             new: None,
             old: None,
@@ -188,7 +188,7 @@ impl<S: Store> Writer<'_, S> {
     }
 
     fn change(&self, index: usize, change: Change) {
-        self.shard.carry_out(self.store, &Change { spot: Spot::Bucket(index as u64), ..change });
+        self.shard.carry_out(self.store, &Change { location: Location::Bucket(index as u64), ..change });
     }
 
     /// Allocates a block with this entry, claimed.
@@ -209,15 +209,15 @@ impl<S: Store> Writer<'_, S> {
     }
 
     /// Returns a bucket for a missing key, in a table that has room for it.
-    fn room(&self, hash: u64, key: &[u8], spot: Option<(usize, bool)>) -> Result<(usize, bool)> {
+    fn room(&self, hash: u64, key: &[u8], free: Option<(usize, bool)>) -> Result<(usize, bool)> {
         let table = self.shard.table()?;
-        match spot {
+        match free {
             Some((index, false)) => return Ok((index, false)),
-            Some(spot) if table.is_some_and(|table| self.shard.used() < table.limit()) => return Ok(spot),
+            Some(free) if table.is_some_and(|table| self.shard.used() < table.limit()) => return Ok(free),
             _ => self.grow(table)?,
         }
         match find(self.shard, self.store, hash, key)? {
-            Place::Missing(Some(spot)) => Ok(spot),
+            Place::Missing(Some(free)) => Ok(free),
             _ => Err(Damaged.into()),
         }
     }

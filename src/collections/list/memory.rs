@@ -7,7 +7,7 @@ use crate::Result;
 
 /// Blocks of words that any number of processes read. [`Heap`](crate::heap::Heap) implements it by
 /// its methods of the same names.
-pub(crate) trait Memory {
+pub(crate) trait ListMemory {
     /// Returns the `count` words at `at`; `None` if they are outside the memory. The range may be
     /// no block, or no longer one: the reader checks that after it has read.
     fn words(&self, at: u64, count: usize) -> Option<&[AtomicU64]>;
@@ -23,7 +23,7 @@ pub(crate) trait Memory {
     fn state(&self, at: u64) -> Result<(Block, State)>;
 
     /// Allocates a block of at least `len` bytes. It is freed if this process dies before
-    /// [`publish`](Memory::publish).
+    /// [`publish`](ListMemory::publish).
     fn alloc(&self, len: usize) -> Result<Block>;
 
     /// Makes the block live, so that it survives this process.
@@ -41,7 +41,7 @@ pub(crate) trait Memory {
     }
 }
 
-impl Memory for crate::heap::Heap {
+impl ListMemory for crate::heap::Heap {
     #[inline]
     fn words(&self, at: u64, count: usize) -> Option<&[AtomicU64]> {
         crate::heap::Heap::words(self, at, count)

@@ -1,6 +1,6 @@
 //! Reads a list without a lock: copy, then check that it was still the same block.
 
-use crate::collections::list::memory::Memory;
+use crate::collections::list::memory::ListMemory;
 use crate::collections::list::state::{is_of, place, Head};
 use crate::heap::block::lasting;
 use crate::loom::atomic::Ordering::{Acquire, Relaxed};
@@ -36,7 +36,7 @@ pub(crate) fn inline<T: Item + ?Sized>(word: u64) -> Option<T::Owned> {
 /// Returns the element in the block that `link` leads to; the inner `None` if it is not valid. The
 /// outer `None` if the block was freed or replaced meanwhile.
 #[inline]
-pub(crate) fn value<T: Item + ?Sized>(memory: &impl Memory, link: u64) -> Option<Option<T::Owned>> {
+pub(crate) fn value<T: Item + ?Sized>(memory: &impl ListMemory, link: u64) -> Option<Option<T::Owned>> {
     let at = place(link);
     let bytes = match T::SIZE {
         Some(len) => Bytes { words: memory.words(at, words_for(len))?, len },
@@ -61,7 +61,7 @@ pub(crate) fn value<T: Item + ?Sized>(memory: &impl Memory, link: u64) -> Option
 
 /// Returns true if the block that `link` leads to is still the same, after its words were read.
 #[inline]
-fn still(memory: &impl Memory, link: u64) -> bool {
+fn still(memory: &impl ListMemory, link: u64) -> bool {
     fence(Acquire); // pairs with the Release fence of Slot::claim()
     let generation = memory.word(place(link)).and_then(|word| lasting(word.load(Relaxed)));
     generation.is_some_and(|generation| is_of(link, generation))
@@ -69,7 +69,7 @@ fn still(memory: &impl Memory, link: u64) -> bool {
 
 /// Returns the number of elements.
 #[inline]
-pub(crate) fn len(memory: &impl Memory, head: &Head) -> Result<u64> {
+pub(crate) fn len(memory: &impl ListMemory, head: &Head) -> Result<u64> {
     let (mut last, mut same) = (0, 0);
     while same < TRIES {
         let root = head.root.load(Acquire); // pairs with the store that publishes it
@@ -93,7 +93,7 @@ pub(crate) fn len(memory: &impl Memory, head: &Head) -> Result<u64> {
 /// Returns the element at `index`, as it was at some moment of the call.
 #[inline]
 pub(crate) fn get<T: Item + ?Sized>(
-    memory: &impl Memory,
+    memory: &impl ListMemory,
     head: &Head,
     index: u64,
 ) -> Result<Option<T::Owned>> {

@@ -35,14 +35,14 @@
 //! - **Blocks allocated, not in the journal.** Noticed by: reaping. Repair: the heap frees them.
 //!   Lost: the data to be written.
 //! - **Journal begun, word not yet published.** Noticed by: the next writer. Repair:
-//!   [`settle`](super::write::Change::settle) finds another word than the journal's, and frees the
-//!   new blocks. Lost: the data to be written.
+//!   [`finish_pending`](super::write::Change::finish_pending) finds another word than the
+//!   journal's, and frees the new blocks. Lost: the data to be written.
 //! - **Published, old blocks not yet freed.** Noticed by: the next writer. Repair: it finds the
 //!   journal's word, and frees the old blocks. Lost: nothing.
 //! - **A panic of the user's code in a change.** Noticed by: the next writer. Repair: the same.
 //!   Lost: the data to be written.
-//! - **Dies in `settle`.** Noticed by: the next writer. Repair: it starts over: links tell which
-//!   blocks are freed already, and a root is freed after the blocks that it leads to. Lost:
+//! - **Dies in `finish_pending`.** Noticed by: the next writer. Repair: it starts over: links tell
+//!   which blocks are freed already, and a root is freed after the blocks that it leads to. Lost:
 //!   nothing.
 
 use crate::loom::compiler_fence;

@@ -3,7 +3,7 @@
 
 use std::borrow::Borrow;
 
-use super::memory::Memory;
+use super::memory::ListMemory;
 use super::read::{self, damaged, is_inline};
 use crate::collections::list::state::{is_of, link, place, Entry, Head};
 use crate::heap::{Block, State};
@@ -20,7 +20,7 @@ pub(crate) const ROOM_MIN: u64 = if cfg!(loom) { 2 } else { 7 };
 
 /// The right to change the list. Dropping it frees the owner word.
 #[derive(Debug)]
-pub(crate) struct Change<'a, M: Memory> {
+pub(crate) struct Change<'a, M: ListMemory> {
     memory: &'a M,
     head: &'a Head,
     me: OwnerId,
@@ -35,7 +35,7 @@ struct Root {
     room: u64,
 }
 
-impl<M: Memory> Drop for Change<'_, M> {
+impl<M: ListMemory> Drop for Change<'_, M> {
     fn drop(&mut self) {
         // In a forked child the word is the parent's. Returns false only if another program has
         // overwritten it: then it is not ours to free.
@@ -43,7 +43,7 @@ impl<M: Memory> Drop for Change<'_, M> {
     }
 }
 
-impl<'a, M: Memory> Change<'a, M> {
+impl<'a, M: ListMemory> Change<'a, M> {
     /// Begins to change the list, after `me` has acquired its owner word in the process of this
     /// epoch. Completes or undoes the change of a writer that died or panicked.
     pub(crate) fn begin(
@@ -53,7 +53,7 @@ impl<'a, M: Memory> Change<'a, M> {
         acquired: Acquired,
     ) -> Change<'a, M> {
         let change = Change { memory, head, me, epoch };
-        change.settle();
+        change.finish_pending();
         if acquired.after_death {
             head.word.mark_consistent();
         }
@@ -92,17 +92,17 @@ impl<'a, M: Memory> Change<'a, M> {
             word.store(entry.value, Release); // pairs with the Acquire loads of readers
             Ok(())
         });
-        self.settle();
+        self.finish_pending();
         published
     }
 
     /// Ends the change that is in the journal. Frees the old blocks if it was published, and the
     /// new ones otherwise. Idempotent.
-    pub(crate) fn settle(&self) {
+    pub(crate) fn finish_pending(&self) {
         let journal = &self.head.journal;
         let Some(entry) = journal.pending() else { return };
-        let stands = self.target(entry.target).map(|word| word.load(Acquire));
-        let (element, run, root) = if stands == Some(entry.value) {
+        let current = self.target(entry.target).map(|word| word.load(Acquire));
+        let (element, run, root) = if current == Some(entry.value) {
             (entry.stale, entry.stale_run, entry.stale_root)
         } else {
             (entry.fresh, entry.fresh_run, entry.fresh_root)

@@ -246,7 +246,7 @@ impl<T: Message> Value<T> {
                 Ok(Writing { word, me, epoch: fork::epoch() })
             }
             None => {
-                self.object.miss();
+                self.object.note_failed_try();
                 Err(ValueError::NotAcquired)
             }
         }

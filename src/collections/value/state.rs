@@ -37,7 +37,7 @@ pub(super) const VALUE_AT: usize = 16;
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Head>() == VALUE_AT);
 /// The number of attempts of an observer before it reports failure.
-const LOOKS: usize = 1000;
+const PEEK_TRIES: usize = 1000;
 
 /// Returns the number of words of one copy.
 pub(super) const fn words_of(size: usize) -> usize {
@@ -95,7 +95,7 @@ pub(crate) fn peek(base: *const u8, len: usize) -> Option<Vec<u8>> {
     let words = unsafe { std::slice::from_raw_parts(at.cast::<AtomicU64>(), 2 * words_of(size)) };
     let copies = Copies { sequence: &head.sequence, words };
     let mut bytes = vec![0; 8 * words_of(size)];
-    for _ in 0..LOOKS {
+    for _ in 0..PEEK_TRIES {
         let is_whole = copies.try_read(|index, word| {
             if let Some(to) = bytes.get_mut(8 * index..8 * index + 8) {
                 to.copy_from_slice(&word.to_le_bytes());

@@ -106,12 +106,12 @@ impl Mutex {
 
     fn lock_until(&self, deadline: Deadline) -> Result<LockGuard<'_>> {
         let (me, word) = (me()?, &self.raw().word);
-        let tend = |holder: Option<OwnerId>| {
+        let reap_dead = |holder: Option<OwnerId>| {
             if let Some(holder) = holder.filter(|holder| pid::is_dead(holder.bits() & !MARK)) {
                 word.recover(holder);
             }
         };
-        let acquired = word.try_acquire(me).or_else(|| word.acquire_contended(me, deadline, tend));
+        let acquired = word.try_acquire(me).or_else(|| word.acquire_contended(me, deadline, reap_dead));
         let Some(acquired) = acquired else { return Err("another thread or process held the lock".into()) };
         if acquired.after_death {
             word.mark_consistent();

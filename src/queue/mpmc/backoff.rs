@@ -78,5 +78,5 @@ pub(super) fn changes(slot: &AtomicU64, word: Word, spins: u32) -> bool {
 
 /// Whether the word of `slot` is another than `word` now.
 pub(super) fn is_other(slot: &AtomicU64, word: Word) -> bool {
-    slot.load(Acquire) != word.0
+    slot.load(Acquire) != word.0 // pairs with every swap of a slot
 }

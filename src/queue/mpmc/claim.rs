@@ -83,6 +83,7 @@ impl Ring {
             }
             (Age::Behind, Status::Held) if own == Some((tail.index(), me)) && word.names(me) => {
                 let mine = Word::new(tail.lap(), Status::Writing, Some(me));
+                // SeqCst: as in try_claim().
                 if slot.compare_exchange(word.0, mine.0, SeqCst, Relaxed).is_ok() {
                     self.advance(&self.descriptor().tail, tail);
                     return Ok(Some(Claim { index: tail.index(), lap: tail.lap() }));
@@ -109,7 +110,8 @@ impl Ring {
                             && changes(slot, word, backoff.write_spins(self.write_spins)) => {}
                     (Search::Room(position), Some(skipped)) => {
                         *room = Some(position);
-                        // A position is skipped only if there is room behind it.
+                        // A position is skipped only if there is room behind it. Pairs with the
+                        // Acquire of try_claim() and try_take(), which find the position over.
                         if slot.compare_exchange(word.0, skipped.0, AcqRel, Relaxed).is_ok() {
                             self.advance(&self.descriptor().tail, tail);
                         }
@@ -134,7 +136,7 @@ impl Ring {
     /// Returns whether `tail` is still at `position`. False for a closed one, so producers check
     /// again.
     fn is_at_tail(&self, position: Position) -> bool {
-        self.tail(Acquire) == position
+        self.tail(Acquire) == position // pairs with move_on()
     }
 
     /// Searches the next `count` positions from `position` on for a free slot, with only positions
@@ -161,7 +163,8 @@ impl Ring {
     /// Returns whether a producer would find room now.
     pub(crate) fn has_room(&self) -> bool {
         let tail = self.tail(Acquire).open();
-        // Stale: `tail` lags, so another participant is at work there.
+        // The load pairs with move_on(). Stale: `tail` lags, so another participant is at work
+        // there.
         tail.index() < self.capacity && self.search_room(tail, self.capacity, None) != Search::Full
     }
 
@@ -172,7 +175,7 @@ impl Ring {
         me: OwnerId,
         own: Option<u32>,
         deadline: Deadline,
-        tend: impl FnMut(),
+        reap_dead: impl FnMut(),
     ) -> Result<Claim, Blocked> {
         let attempt = || {
             if own.is_some() {
@@ -185,7 +188,7 @@ impl Ring {
                 done => Some(done),
             }
         };
-        let claim = self.senders().wait(deadline, tend, attempt).unwrap_or(Err(Blocked::Later))?;
+        let claim = self.senders().wait(deadline, reap_dead, attempt).unwrap_or(Err(Blocked::Later))?;
         self.pass_on(Ordered::by_fence());
         Ok(claim)
     }
@@ -201,6 +204,7 @@ impl Ring {
 
     #[cold]
     fn wake_if_room(&self, change: Ordered) {
+        // Pairs with the announcement in claim().
         if self.has_room() || self.descriptor().notices.word.load(SeqCst) & WAKE_ALL != 0 {
             self.wake_sender(change);
         }
@@ -213,7 +217,8 @@ impl Ring {
         let full = Word::new(claim.lap, Status::Full, None);
         // This swap is the publication. It is SeqCst on success (see OrderedChange), so also a
         // Release: it pairs with the Acquire load of the slot's word in try_take(), and the
-        // consumer sees the message.
+        // consumer sees the message. A failed swap pairs with skip_or_help() and revoke_writer(),
+        // which skip the position.
         match self.slot(claim.index).exchange_ordered(mine.0, full.0, Acquire) {
             Ok(change) => {
                 self.receivers().notify_one(change);
@@ -235,10 +240,10 @@ impl Ring {
         &self,
         me: OwnerId,
         deadline: Deadline,
-        mut tend: impl FnMut(),
+        mut reap_dead: impl FnMut(),
         write: impl FnMut(u32),
     ) -> Result<(), Blocked> {
-        self.send_by(me, deadline, || self.claim(me, None, deadline, &mut tend), write)
+        self.send_by(me, deadline, || self.claim(me, None, deadline, &mut reap_dead), write)
     }
 
     #[inline]

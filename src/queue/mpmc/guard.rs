@@ -148,7 +148,9 @@ impl<'a, T: Message> Loan<'a, T> {
 
     fn send_until(self, deadline: Deadline) -> Result<(), SendError<Loan<'a, T>>> {
         let queue = self.held.queue;
-        self.send_by(deadline, |me, own| queue.ring.claim(me, Some(own), deadline, || queue.object.tend()))
+        self.send_by(deadline, |me, own| {
+            queue.ring.claim(me, Some(own), deadline, || queue.object.reap_dead())
+        })
     }
 
     fn send_by(

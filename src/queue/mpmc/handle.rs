@@ -238,7 +238,7 @@ impl<T: Message> Queue<T> {
     #[inline]
     pub(super) fn note(&self, blocked: Blocked) -> Blocked {
         if blocked == Blocked::Later {
-            self.object.miss();
+            self.object.note_failed_try();
         }
         blocked
     }

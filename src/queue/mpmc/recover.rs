@@ -23,7 +23,7 @@ impl Ring {
         }
         for index in 0..self.capacity {
             let slot = self.slot(index);
-            let mut word = Word(slot.load(Acquire));
+            let mut word = Word(slot.load(Acquire)); // pairs with try_claim() and try_take()
             for _ in 0..SWAPS_MAX {
                 if !word.names(dead) {
                     break;
@@ -43,7 +43,8 @@ impl Ring {
                     word.freed()
                 };
                 // Pairs with the Acquire of try_claim() and take_returned(). SeqCst: before the
-                // checks of the waiters.
+                // checks of the waiters. A failed swap pairs with the other reapers' and with
+                // skip_or_help().
                 match slot.compare_exchange(word.0, next.0, SeqCst, Acquire) {
                     Ok(_) => {
                         if word.is_consumers() && !self.redeliver {
@@ -74,7 +75,8 @@ impl Ring {
     fn announce_return(&self) {
         let word = &self.descriptor().notices.word;
         // The count makes a consumer fail to clear the notice if its scan began before this. A
-        // reaper that dies between the two steps is not done, so another one does both.
+        // reaper that dies between the two steps is not done, so another one does both. Pairs with
+        // try_take(), has_returned(), is_receivable() and clear_notice().
         word.fetch_add(RETURN, SeqCst);
         word.fetch_or(RETURNS, SeqCst);
     }

@@ -209,7 +209,8 @@ impl Ring {
                 return;
             }
             // Pairs with the Acquire of try_claim(): the next producer writes after we have read.
-            // SeqCst: before the check of the waiters.
+            // SeqCst: before the check of the waiters. A failed swap pairs with skip_or_help() and
+            // revoke_writer(), which have changed the word.
             match slot.exchange_ordered(seen.0, seen.freed().0, Acquire) {
                 Ok(change) => return self.wake_sender(change),
                 Err(now) => seen = Word(now),
@@ -235,7 +236,8 @@ impl Ring {
 
     #[cold]
     fn wake_senders(&self) {
-        // Producers that still find no room set the bit again before they sleep.
+        // Producers that still find no room set the bit again before they sleep: pairs with
+        // claim().
         self.descriptor().notices.word.fetch_and(!WAKE_ALL, SeqCst);
         self.senders().notify_all(Ordered::by_fence());
     }
@@ -243,8 +245,10 @@ impl Ring {
     /// Closes the queue: producers get `Closed` from now on, consumers once everything sent has
     /// been received.
     pub(crate) fn close(&self) {
-        // First, so that a consumer that finds nothing knows when to check `tail`.
+        // First, so that a consumer that finds nothing knows when to check `tail`. Pairs with
+        // try_take() and is_receivable().
         self.descriptor().notices.word.fetch_or(CLOSING, AcqRel);
+        // Pairs with try_claim(), is_closed(), is_sendable() and end().
         let change = self.descriptor().tail.set_ordered(Position::CLOSED);
         self.receivers().notify_all(change);
         self.senders().notify_all(change);
@@ -339,6 +343,7 @@ impl Ring {
     /// Clears the notice after a scan in vain. Fails if a message may have come back since `notice`
     /// was read.
     pub(super) fn clear_notice(&self, notice: u64) {
+        // Pairs with announce_return(), whose count makes this fail.
         let _ = self.descriptor().notices.word.compare_exchange(notice, notice & !RETURNS, AcqRel, Relaxed);
     }
 
@@ -347,20 +352,20 @@ impl Ring {
         let notice = self.descriptor().notices.word.load(Acquire); // pairs with close() and announce_return()
         notice & CLOSING != 0 && self.is_closed()
             || notice & RETURNS != 0 && self.search_returned(notice)
-            || self.slot_at(self.head(Acquire)).is_err()
+            || self.slot_at(self.head(Acquire)).is_err() // pairs with move_on()
             || self.peek().is_some()
     }
 
     /// Returns whether a send would not block now: for room, the end, or damage.
     pub(crate) fn is_sendable(&self) -> bool {
-        let tail = self.tail(Acquire); // pairs with close()
+        let tail = self.tail(Acquire); // pairs with close() and move_on()
         tail.is_closed() || self.slot_at(tail).is_err() || self.has_room()
     }
 
     /// Returns the slot and word of the message that is next in order, without receiving it.
     pub(crate) fn peek(&self) -> Option<(u32, u64)> {
+        // Pairs with move_on(). `head` may lag: after the first jump by two laps at most.
         let mut position = self.head(Acquire);
-        // `head` may lag: after the first jump by two laps at most.
         for _ in 0..3 * u64::from(self.capacity) {
             let word = Word(self.slot_at(position).ok()?.load(Acquire)); // pairs with publish()
             match (age(word, position), word.status()) {
@@ -374,7 +379,7 @@ impl Ring {
 
     /// Returns whether the word of a slot is unchanged.
     pub(crate) fn is_still(&self, index: u32, word: u64) -> bool {
-        self.slot(index).load(Acquire) == word
+        self.slot(index).load(Acquire) == word // pairs with every swap of a slot
     }
 }
 

@@ -22,7 +22,7 @@ impl<T: Message> Queue<T> {
     pub fn try_send(&self, value: T) -> Result<(), SendError<T>> {
         let done = self.send_now(value);
         if let Err(SendError::Full(_)) = done {
-            self.object.miss();
+            self.object.note_failed_try();
             pause();
         }
         done
@@ -82,11 +82,12 @@ impl<T: Message> Queue<T> {
     fn send_until(&self, value: T, deadline: Deadline) -> Result<(), SendError<T>> {
         // SAFETY: the ring names slots that are ours to write.
         let write = |index| unsafe { message::write(self.message(index), value) };
-        let tend = || self.object.tend();
+        let reap_dead = || self.object.reap_dead();
         match self.me() {
-            Ok(me) => {
-                self.ring.send(me, deadline, tend, write).map_err(|blocked| blocked.into_send_error(value))
-            }
+            Ok(me) => self
+                .ring
+                .send(me, deadline, reap_dead, write)
+                .map_err(|blocked| blocked.into_send_error(value)),
             Err(blocked) => Err(blocked.into_send_error(value)),
         }
     }
@@ -167,7 +168,7 @@ impl<T: Message> Queue<T> {
         let me = self.me()?;
         let claim = match (self.ring.try_claim(me, None), deadline) {
             (Err(Blocked::Later), Some(deadline)) => {
-                self.ring.claim(me, None, deadline, || self.object.tend())?
+                self.ring.claim(me, None, deadline, || self.object.reap_dead())?
             }
             (claim, _) => claim.map_err(|blocked| self.note(blocked))?,
         };

@@ -31,7 +31,8 @@ impl Ring {
             let word = Word(slot.load(Acquire)); // pairs with publish()
             if word == Word::new(head.lap(), Status::Full, None) {
                 let mine = Word::new(head.lap(), Status::Reading, Some(me));
-                // This swap is the receive.
+                // This swap is the receive. It is SeqCst on success (see OrderedChange): before
+                // pass_on() checks the waiters. So it is also an Acquire that pairs with publish().
                 if let Ok(change) = slot.exchange_ordered(word.0, mine.0, Relaxed) {
                     self.advance(&self.descriptor().head, head);
                     // Producers blocked by this slot can now skip it.
@@ -103,7 +104,8 @@ impl Ring {
             }
         }
         if is_known || !changes(slot, word, self.write_spins) {
-            // Its publish fails, and it claims another position or finds the queue closed.
+            // Its publish fails, and it claims another position or finds the queue closed. Pairs
+            // with the failed swap of publish().
             let _ = slot.compare_exchange(word.0, word.with(Status::Held).0, AcqRel, Relaxed);
         }
         Ok(())
@@ -133,7 +135,7 @@ impl Ring {
     }
 
     fn is_at_head(&self, position: Position) -> bool {
-        self.head(Acquire) == position
+        self.head(Acquire) == position // pairs with move_on()
     }
 
     /// Decides whether the queue has ended, when nothing is at `head`. It has when nobody can claim
@@ -158,6 +160,8 @@ impl Ring {
             };
         }
         let over = word.skipped().unwrap_or(Word::new(head.lap(), Status::Sealed, None));
+        // Pairs with try_claim(): a producer that read `tail` before the close cannot claim the
+        // position any more.
         match slot.compare_exchange(word.0, over.0, AcqRel, Relaxed) {
             Ok(_) => Err(Blocked::Closed),
             Err(_) => Ok(()),
@@ -176,6 +180,8 @@ impl Ring {
                     break;
                 }
                 let mine = Word::new(word.lap(), Status::Reading, Some(me));
+                // Pairs with recover(). A failed swap pairs with skip_or_help(), which has moved
+                // the word to its next lap.
                 match slot.compare_exchange(word.0, mine.0, AcqRel, Acquire) {
                     Ok(_) => return Some(Claim { index, lap: word.lap() }),
                     Err(now) => word = Word(now),
@@ -191,11 +197,16 @@ impl Ring {
 
     /// Receives like [`try_take`](Ring::try_take), but blocks until a message, the end, or the
     /// deadline.
-    pub(crate) fn take(&self, me: OwnerId, deadline: Deadline, tend: impl FnMut()) -> Result<Claim, Blocked> {
+    pub(crate) fn take(
+        &self,
+        me: OwnerId,
+        deadline: Deadline,
+        reap_dead: impl FnMut(),
+    ) -> Result<Claim, Blocked> {
         let attempt = || match self.try_take(me) {
             Err(Blocked::Later) => None,
             done => Some(done),
         };
-        self.receivers().wait(deadline, tend, attempt).unwrap_or(Err(Blocked::Later))
+        self.receivers().wait(deadline, reap_dead, attempt).unwrap_or(Err(Blocked::Later))
     }
 }

@@ -215,7 +215,7 @@ impl<T: Message> Consumer<T> {
             Err(Blocked::Later) => None,
             other => Some(other),
         };
-        match control.wait_for_items(deadline, || endpoint.object.tend(), attempt) {
+        match control.wait_for_items(deadline, || endpoint.object.reap_dead(), attempt) {
             Some(Ok(_)) => Ok(()),
             Some(Err(blocked)) => Err(blocked),
             None => Err(Blocked::Later),

@@ -187,20 +187,20 @@ impl Control {
     pub(crate) fn wait_for_items<T>(
         &self,
         deadline: Deadline,
-        tend: impl FnMut(),
+        reap_dead: impl FnMut(),
         attempt: impl FnMut() -> Option<T>,
     ) -> Option<T> {
-        self.shared.items.wait_heavy(deadline, tend, attempt)
+        self.shared.items.wait_heavy(deadline, reap_dead, attempt)
     }
 
     /// Blocks a producer until `attempt` returns a value or the deadline passes (`None`).
     pub(crate) fn wait_for_space<T>(
         &self,
         deadline: Deadline,
-        tend: impl FnMut(),
+        reap_dead: impl FnMut(),
         attempt: impl FnMut() -> Option<T>,
     ) -> Option<T> {
-        self.shared.space.wait_heavy(deadline, tend, attempt)
+        self.shared.space.wait_heavy(deadline, reap_dead, attempt)
     }
 }
 

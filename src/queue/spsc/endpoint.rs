@@ -178,7 +178,7 @@ impl<T: Message> Endpoint<T> {
     #[inline]
     pub(super) fn note(&self, blocked: Blocked) -> Blocked {
         if blocked == Blocked::Later {
-            self.object.miss();
+            self.object.note_failed_try();
         }
         blocked
     }

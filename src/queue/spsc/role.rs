@@ -20,10 +20,10 @@
 //!
 //! | window | noticed by | repaired by | lost |
 //! |---|---|---|---|
-//! | holder dies | the other side's `tend` | [`close`](Role::close), then a wake-up | the role |
+//! | holder dies | the other side's `reap_dead` | [`close`](Role::close), then a wake-up | the role |
 //! | parent dies before its child starts | the same | the same | the role |
 //!
-//! The other side runs `tend` while it waits. In the last row the role was handed to the child
+//! The other side runs `reap_dead` while it waits. In the last row the role was handed to the child
 //! already; the child's id is dead too.
 
 use crate::loom::atomic::AtomicU32;

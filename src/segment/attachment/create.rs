@@ -66,7 +66,7 @@ impl Attachment {
             }
             hold(own)?
         };
-        Attachment::settle(map, facts, file, Entry::At(0, held))
+        Attachment::attach(map, facts, file, Entry::At(0, held))
     }
 
     /// Links a segment that no other process has seen to its name, an absolute path. Returns false
@@ -88,7 +88,7 @@ impl Attachment {
     }
 
     /// Becomes a participant. `file` is used for everything but the lock.
-    pub(super) fn settle(map: Map, facts: Facts, file: OwnedFd, entry: Entry) -> Result<Arc<Attachment>> {
+    pub(super) fn attach(map: Map, facts: Facts, file: OwnedFd, entry: Entry) -> Result<Arc<Attachment>> {
         // SAFETY: the mapping is page-aligned, at least as long as the smallest segment, and
         // outlives the view.
         let view = unsafe { View::new(map.as_mut_ptr(), facts.size) };
@@ -118,7 +118,8 @@ impl Attachment {
                 Ok((owner, hold))
             }
         })?;
-        // Also those whose lines `stake` passed over. Not before this process's own id is known.
+        // Also those whose lines `lock_index` passed over. Not before this process's own id is
+        // known.
         attachment.reap_all();
         let attachment = Arc::new(attachment);
         if !attachment.facts.is_anonymous() && !attachment.facts.is_persistent() {

@@ -42,7 +42,7 @@
 //! - Before the name is linked, the file has no name and no user but its creator.
 //! - A copy of the process takes no part before its first use, so there is nothing to repair.
 //! - A byte without a line does not count as a participant.
-//! - A waiter notices the death of an attached participant in [`tend`](Attachment::tend).
+//! - A waiter notices the death of an attached participant in [`reap_dead`](Attachment::reap_dead).
 //! - After a leaver's death, the next opener or sweep finds the segment stale.
 
 mod create;

@@ -72,24 +72,24 @@ impl Attachment {
             let view = unsafe { View::new(map.as_mut_ptr(), facts.size) };
             let window = fork::window();
             let own = memory::reopen(file.as_fd())?;
-            let stake = stake(own.as_fd(), view, &facts)?;
+            let lock = lock_index(own.as_fd(), view, &facts)?;
             // A description that is not kept is closed within the window, too.
-            let held = match stake {
-                Stake::Entered(_) => Some(hold(own)?),
+            let held = match lock {
+                EntryLock::Entered(_) => Some(hold(own)?),
                 _ => {
                     drop(own);
                     None
                 }
             };
             drop(window);
-            match (stake, held) {
-                (Stake::Entered(index), Some(held)) => {
-                    let attachment = Attachment::settle(map, facts, file, Entry::At(index, held))?;
+            match (lock, held) {
+                (EntryLock::Entered(index), Some(held)) => {
+                    let attachment = Attachment::attach(map, facts, file, Entry::At(index, held))?;
                     if attachment.is_entered(path)? {
                         return Ok(Found::Attached(attachment));
                     }
                 }
-                (Stake::Entered(_) | Stake::Stale, _) => {
+                (EntryLock::Entered(_) | EntryLock::Stale, _) => {
                     let name = FileName::new(path, file.as_fd())?;
                     match unlink::remove(&view.header().remover, &name, || !view.is_inhabited(file.as_fd())) {
                         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
@@ -98,10 +98,10 @@ impl Attachment {
                         outcome => outcome?,
                     };
                 }
-                (Stake::Full, _) if was_full => return Err(table_is_full()),
-                (Stake::Full, _) => was_full = true,
-                (Stake::Crowded, _) if deadline.has_passed() => break,
-                (Stake::Crowded, _) => backoff.pause(),
+                (EntryLock::Full, _) if was_full => return Err(table_is_full()),
+                (EntryLock::Full, _) => was_full = true,
+                (EntryLock::Crowded, _) if deadline.has_passed() => break,
+                (EntryLock::Crowded, _) => backoff.pause(),
             }
         }
         Err(Error::new(ErrorKind::Busy, format!("others keep creating and removing {}", path.display())))
@@ -147,7 +147,7 @@ impl Attachment {
         };
         let facts = read_facts(other.as_fd(), Path::new("the segment given by the parent"))?;
         let map = map(other.as_fd(), facts.size as usize)?;
-        Attachment::settle(map, facts, other, Entry::Seat(owner, held))
+        Attachment::attach(map, facts, other, Entry::Seat(owner, held))
     }
 
     /// Attaches to the segment that the process `pid`, itself attached, has open as descriptor
@@ -160,7 +160,7 @@ impl Attachment {
             return Err(Error::new(ErrorKind::NotFound, "the other process has closed the segment"));
         }
         let map = map(other.as_fd(), facts.size as usize)?;
-        Attachment::settle(map, facts, other, Entry::Anywhere)
+        Attachment::attach(map, facts, other, Entry::Anywhere)
     }
 }
 
@@ -174,7 +174,7 @@ pub(crate) enum Found {
 }
 
 /// The result of trying to enter an existing segment.
-enum Stake {
+enum EntryLock {
     /// Another participant is in it, or it is persistent. The byte with this index is locked:
     /// continue with it.
     Entered(usize),
@@ -188,7 +188,7 @@ enum Stake {
 }
 
 /// Locks a byte through `own`, unless the segment is stale.
-fn stake(own: BorrowedFd<'_>, view: View<'_>, facts: &Facts) -> Result<Stake> {
+fn lock_index(own: BorrowedFd<'_>, view: View<'_>, facts: &Facts) -> Result<EntryLock> {
     // A dead participant's byte only if there is no other, because it would look alive.
     for with_attached in [false, true] {
         for index in 0..MAX_PARTICIPANTS {
@@ -198,14 +198,14 @@ fn stake(own: BorrowedFd<'_>, view: View<'_>, facts: &Facts) -> Result<Stake> {
             // Checked while the byte is held: a process that leaves from here on sees that somebody
             // may come, or is found gone once the line is written (`is_entered`).
             let is_stale = !facts.is_persistent() && !view.is_inhabited(own);
-            return Ok(if is_stale { Stake::Stale } else { Stake::Entered(index) });
+            return Ok(if is_stale { EntryLock::Stale } else { EntryLock::Entered(index) });
         }
     }
     // A lock over all bytes belongs to a process that makes a segment of a region; locks of single
     // bytes are participants'.
     let width = ofd_lock::held_by_others(own, 0, MAX_PARTICIPANTS)
         .map_err(|cause| Error::system("cannot see who holds the segment", cause))?;
-    Ok(if width == 1 { Stake::Full } else { Stake::Crowded })
+    Ok(if width == 1 { EntryLock::Full } else { EntryLock::Crowded })
 }
 
 /// Reads and checks the header of an open file, before anything is mapped.

@@ -13,13 +13,13 @@ use crate::sys::clock::now;
 use crate::sys::ofd_lock;
 
 /// Shortest time between two checks of one segment for the dead, over all processes of the machine.
-const TEND_NANOS: u64 = 40_000_000;
+const REAP_NANOS: u64 = 40_000_000;
 /// Longest time that one check takes: a hundredth of the interval. The next check continues where
 /// it stopped.
 ///
 /// The kernel walks all locks of a file to find one, so asking for each of `n` participants costs
 /// n². docs/liveness.md says how soon a death is therefore noticed.
-const SWEEP_NANOS: u64 = TEND_NANOS / 100;
+const SWEEP_NANOS: u64 = REAP_NANOS / 100;
 /// Number of participants that are checked between two readings of the clock.
 pub(super) const SWEEP_STEP: usize = 16;
 
@@ -45,20 +45,20 @@ impl Attachment {
 
     /// Checks for the dead and reaps them, unless a process did so in the last 40 ms. Every waiter
     /// calls this now and then.
-    pub(crate) fn tend(&self) {
-        self.tend_for(SWEEP_NANOS);
+    pub(crate) fn reap_dead(&self) {
+        self.reap_dead_for(SWEEP_NANOS);
     }
 
-    pub(super) fn tend_for(&self, nanos: u64) {
-        let tended = &self.view().header().tended;
-        let (last, now) = (tended.load(Relaxed), now());
+    pub(super) fn reap_dead_for(&self, nanos: u64) {
+        let last_check = &self.view().header().last_check;
+        let (last, now) = (last_check.load(Relaxed), now());
         // A time ahead of ours is of another boot or of damaged bytes.
-        if last <= now && now - last < TEND_NANOS {
+        if last <= now && now - last < REAP_NANOS {
             return;
         }
         // A process that cannot ask must not take the turn from one that can.
         let Ok(file) = self.file() else { return };
-        if tended.compare_exchange(last, now, Relaxed, Relaxed).is_ok() {
+        if last_check.compare_exchange(last, now, Relaxed, Relaxed).is_ok() {
             let swept = &self.view().header().swept;
             let next = self.reap_unlocked(file, swept.load(Relaxed) as usize, now + nanos);
             swept.store(next as u32, Relaxed);

@@ -88,7 +88,7 @@ impl Attachment {
     /// Writes the line. Returns the new id, or the dead participant that must be reaped first.
     pub(super) fn occupy(&self, index: usize, pid: u32) -> std::result::Result<OwnerId, OwnerId> {
         // `high` is raised before the line is written, so that a check for the dead reaches the
-        // line.
+        // line. Pairs with View::high().
         self.view().header().high.fetch_max(index as u32 + 1, AcqRel);
         self.view().line(index).occupy(index, pid, unix_time().as_secs() as u32)
     }

@@ -39,8 +39,8 @@ fn occupied(attachment: &Attachment) -> Vec<usize> {
 
 /// Makes one check, with no time at all, as if the last one were long ago.
 fn check(attachment: &Attachment) {
-    attachment.view().header().tended.store(0, Relaxed);
-    attachment.tend_for(0);
+    attachment.view().header().last_check.store(0, Relaxed);
+    attachment.reap_dead_for(0);
 }
 
 #[test]
@@ -70,12 +70,12 @@ fn checks_without_time_go_on_where_the_last_one_stopped_and_find_all_the_dead() 
 fn a_check_with_time_looks_at_everybody_once() {
     let (attachment, _others) = crowd();
     attachment.view().header().swept.store(500, Relaxed);
-    attachment.view().header().tended.store(0, Relaxed);
-    attachment.tend_for(u64::MAX / 2);
+    attachment.view().header().last_check.store(0, Relaxed);
+    attachment.reap_dead_for(u64::MAX / 2);
     assert_eq!(occupied(&attachment).len(), LIVING);
     assert_eq!(attachment.view().header().swept.load(Relaxed), 0, "the next round begins anew");
     // But not before it is time.
     attachment.view().line(LIVING).occupy(LIVING, 1, 0).unwrap();
-    attachment.tend_for(u64::MAX / 2);
+    attachment.reap_dead_for(u64::MAX / 2);
     assert_eq!(occupied(&attachment).len(), LIVING + 1);
 }

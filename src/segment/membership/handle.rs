@@ -48,7 +48,7 @@ impl Membership {
 
     /// Makes this process take part by calling `join`, in one thread only.
     pub(crate) fn enter(&self, join: impl FnOnce() -> Result<(OwnerId, Hold)>) -> Result<OwnerId> {
-        let epoch = fork::settle();
+        let epoch = fork::ensure_epoch();
         let deadline = Deadline::after(PATIENCE);
         loop {
             match self.word.begin(epoch) {

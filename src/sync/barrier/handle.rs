@@ -191,13 +191,13 @@ impl Barrier {
         let action = self.action.as_ref().map(|action| &****action as &dyn Fn());
         // Processes begin at different words.
         let hint = me.index() % self.parties as usize;
-        let tend = |thoroughly: bool| {
-            self.object.tend();
+        let reap_dead = |thoroughly: bool| {
+            self.object.reap_dead();
             if thoroughly {
-                rendezvous.expel(|id| self.object.is_alive(id));
+                rendezvous.recover_dead(|id| self.object.is_alive(id));
             }
         };
-        rendezvous.wait(me, hint, deadline, &tend, action)
+        rendezvous.wait(me, hint, deadline, &reap_dead, action)
     }
 
     /// Breaks the barrier. Waiters, and callers until the next [`reset`](Barrier::reset), get

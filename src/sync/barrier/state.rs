@@ -92,7 +92,7 @@ pub(crate) struct Rendezvous<'a> {
 
 /// The outcome of an attempt to arrive.
 enum Arrival {
-    At(Spot),
+    At(ArrivalSlot),
     /// All have arrived, and the round has not yet passed.
     Full,
     Broken,
@@ -100,33 +100,33 @@ enum Arrival {
 
 /// An arrival: the round, and which of its words.
 #[derive(Debug, Clone, Copy)]
-struct Spot {
+struct ArrivalSlot {
     round: u32,
     index: usize,
 }
 
 impl Rendezvous<'_> {
     /// Arrives, and blocks until all parties have. Returns the index of the arrival. The search for
-    /// a free word begins at `hint`. The party that finds all arrived runs `action`. `tend` checks
-    /// for the dead: cheaply before a round passes, and thoroughly (with true) at the end of each
-    /// slice.
+    /// a free word begins at `hint`. The party that finds all arrived runs `action`. `reap_dead`
+    /// checks for the dead: cheaply before a round passes, and thoroughly (with true) at the end of
+    /// each slice.
     pub(crate) fn wait(
         &self,
         me: OwnerId,
         hint: usize,
         deadline: Deadline,
-        tend: &dyn Fn(bool),
+        reap_dead: &dyn Fn(bool),
         action: Option<&dyn Fn()>,
     ) -> Result<usize, BarrierError> {
-        let spot = Cell::new(None::<Spot>);
+        let arrival = Cell::new(None::<ArrivalSlot>);
         let attempt = || {
-            let mine = match spot.get() {
+            let mine = match arrival.get() {
                 Some(mine) => mine,
                 None => match self.arrive(me, hint) {
                     Arrival::At(mine) => {
-                        spot.set(Some(mine));
+                        arrival.set(Some(mine));
                         if self.is_full(mine.round).is_some() {
-                            tend(false);
+                            reap_dead(false);
                             self.finish(mine, action);
                         }
                         mine
@@ -138,14 +138,14 @@ impl Rendezvous<'_> {
             Some(self.outcome(mine.round)?.map(|()| mine.index))
         };
         let at_end_of_slice = || {
-            tend(true);
-            if let Some(mine) = spot.get() {
+            reap_dead(true);
+            if let Some(mine) = arrival.get() {
                 self.finish(mine, action);
             }
         };
         match self.head.waiters.wait(deadline, at_end_of_slice, attempt) {
             Some(outcome) => outcome,
-            None => spot.get().map_or(Err(BarrierError::TimedOut), |mine| self.give_up(mine)),
+            None => arrival.get().map_or(Err(BarrierError::TimedOut), |mine| self.give_up(mine)),
         }
     }
 
@@ -195,7 +195,7 @@ impl Rendezvous<'_> {
                 // Pairs with is_full(): every party that passes sees what was done before this
                 // call.
                 if self.words[index].compare_exchange(word, arrival(round, me), SeqCst, Relaxed).is_ok() {
-                    return Arrival::At(Spot { round, index });
+                    return Arrival::At(ArrivalSlot { round, index });
                 }
             }
             let now = self.head.state.load(SeqCst);
@@ -217,7 +217,7 @@ impl Rendezvous<'_> {
     }
 
     /// Passes the round if all have arrived, after the action.
-    fn finish(&self, mine: Spot, action: Option<&dyn Fn()>) {
+    fn finish(&self, mine: ArrivalSlot, action: Option<&dyn Fn()>) {
         let Some(state) = self.is_full(mine.round) else { return };
         let Some(action) = action else {
             self.move_on(state, next(state, true));
@@ -245,7 +245,7 @@ impl Rendezvous<'_> {
     }
 
     /// Handles the time-out of an arrival: breaks the barrier, unless the round has just passed.
-    fn give_up(&self, mine: Spot) -> Result<usize, BarrierError> {
+    fn give_up(&self, mine: ArrivalSlot) -> Result<usize, BarrierError> {
         loop {
             let state = self.head.state.load(Acquire); // pairs with move_on()
             if let Some(outcome) = self.outcome(mine.round) {
@@ -360,7 +360,7 @@ impl Rendezvous<'_> {
 
     /// Recovers every party of this round that is not `alive`: the dead, and ids from damaged bytes
     /// that never existed.
-    pub(crate) fn expel(&self, mut alive: impl FnMut(OwnerId) -> bool) {
+    pub(crate) fn recover_dead(&self, mut alive: impl FnMut(OwnerId) -> bool) {
         let round = round(self.head.state.load(Acquire));
         let mut last = None;
         for word in self.words {

@@ -103,7 +103,7 @@ fn a_dead_actor_breaks_it() {
     scene.all().die_acting(id(4));
     assert!(scene.all().is_acting());
     assert_eq!(scene.wait(1), Err(BarrierError::TimedOut), "no place, and nothing broken");
-    scene.all().expel(|_| true);
+    scene.all().recover_dead(|_| true);
     assert!(scene.all().is_acting());
     scene.all().recover(id(4));
     assert!(scene.all().is_broken() && !scene.all().is_acting());
@@ -115,11 +115,11 @@ fn damage_heals() {
     scene.words[0].store(u64::MAX, Relaxed);
     scene.words[1].store(arrival(1 << 20, id(3)), Relaxed);
     scene.words[2].store(arrival(0, id(7)), Relaxed);
-    scene.all().expel(|owner| owner != id(7));
+    scene.all().recover_dead(|owner| owner != id(7));
     assert_eq!(scene.all().waiting(), 0);
     (1..=2).for_each(|index| scene.all().die_arrived(id(index)));
     assert_eq!(scene.wait(0), Ok(2));
     scene.head.state.store(acting(0, 4095), Relaxed);
-    scene.all().expel(|_| true);
+    scene.all().recover_dead(|_| true);
     assert!(scene.all().is_broken());
 }

@@ -162,7 +162,7 @@ impl BoundedSemaphore {
         match self.permits().try_acquire(me, self.hint.load(Relaxed) as usize) {
             Some(index) => Ok(self.permit(me, index)),
             None => {
-                self.object.miss();
+                self.object.note_failed_try();
                 Err(LockError::NotAcquired)
             }
         }
@@ -192,14 +192,14 @@ impl BoundedSemaphore {
         let (permits, hint) = (self.permits(), self.hint.load(Relaxed) as usize);
         let taken = permits
             .try_acquire(me, hint)
-            .or_else(|| permits.acquire_contended(me, hint, deadline, || self.tend()));
+            .or_else(|| permits.acquire_contended(me, hint, deadline, || self.reap_dead()));
         taken.map(|index| self.permit(me, index)).ok_or(LockError::NotAcquired)
     }
 
     /// Runs at the end of a waiter's slice: checks whether the holders of the permits are alive.
-    fn tend(&self) {
-        self.object.tend();
-        self.permits().expel(|id| self.object.is_alive(id));
+    fn reap_dead(&self) {
+        self.object.reap_dead();
+        self.permits().recover_dead(|id| self.object.is_alive(id));
     }
 
     #[inline]

@@ -104,9 +104,9 @@ impl Permits<'_> {
         me: OwnerId,
         hint: usize,
         deadline: Deadline,
-        tend: impl FnMut(),
+        reap_dead: impl FnMut(),
     ) -> Option<usize> {
-        self.waiters.wait(deadline, tend, || self.try_acquire(me, hint))
+        self.waiters.wait(deadline, reap_dead, || self.try_acquire(me, hint))
     }
 
     /// Frees the permit `index`, which a guard of `me` has.
@@ -172,7 +172,7 @@ impl Permits<'_> {
 
     /// Frees the permits of every holder that is not `alive`: the dead, and ids from damaged bytes
     /// that never existed.
-    pub(crate) fn expel(&self, mut alive: impl FnMut(OwnerId) -> bool) {
+    pub(crate) fn recover_dead(&self, mut alive: impl FnMut(OwnerId) -> bool) {
         let mut last = None;
         for word in self.words {
             let Some(id) = holder(word.load(Relaxed)) else { continue };
@@ -236,7 +236,7 @@ mod tests {
         words[1].store(id(9).bits(), Relaxed);
         words[2].store(id(9).bits() | 1 << 31, Relaxed);
         assert_eq!(permits.available(), 1);
-        permits.expel(|owner| owner != id(9));
+        permits.recover_dead(|owner| owner != id(9));
         assert_eq!(permits.available(), 3);
         assert!((0..3).all(|_| permits.try_acquire(id(1), 0).is_some()));
     }

@@ -8,7 +8,7 @@ use crate::registry::Kind;
 use crate::segment::object::{Object, ObjectRef};
 use crate::segment::owner::OwnerId;
 use crate::segment::verbs::verbs;
-use crate::sync::condvar::state::Roster;
+use crate::sync::condvar::state::WaiterTable;
 use crate::sync::error::LockError;
 use crate::sys::clock::Deadline;
 use crate::Result;
@@ -69,7 +69,7 @@ pub struct Condvar {
 
 impl Object for Condvar {
     const KIND: Kind = Kind::Condvar;
-    const LEN: usize = size_of::<Roster>();
+    const LEN: usize = size_of::<WaiterTable>();
     type Initial = ();
 
     fn attach(object: ObjectRef) -> Result<Condvar> {
@@ -85,11 +85,11 @@ impl Condvar {
     verbs!(Condvar: "a" "condition variable" ());
 
     #[inline]
-    fn roster(&self) -> &Roster {
-        // SAFETY: the object is aligned to 128 and at least as long as a Roster (checked in
-        // from_object). It stays mapped as long as `object` lives, and any bytes are a Roster,
+    fn table(&self) -> &WaiterTable {
+        // SAFETY: the object is aligned to 128 and at least as long as a WaiterTable (checked in
+        // from_object). It stays mapped as long as `object` lives, and any bytes are a WaiterTable,
         // which consists of atomics.
-        unsafe { &*self.object.base().cast::<Roster>() }
+        unsafe { &*self.object.base().cast::<WaiterTable>() }
     }
 
     /// Releases the lock, blocks until notified, and acquires the lock again.
@@ -152,10 +152,10 @@ impl Condvar {
         guard: G,
         deadline: Deadline,
     ) -> (Result<G, LockError<G>>, bool) {
-        let roster = self.roster();
-        let Some(spot) = roster.join(me) else {
+        let table = self.table();
+        let Some(registration) = table.join(me) else {
             let lock = guard.unlock();
-            self.object.miss();
+            self.object.note_failed_try();
             let in_time = !deadline.has_passed();
             if in_time {
                 std::thread::sleep(CROWDED);
@@ -163,11 +163,11 @@ impl Condvar {
             return (G::relock(lock), in_time);
         };
         let lock = guard.unlock();
-        let notified = roster.wait(&spot, deadline, || self.object.tend());
+        let notified = table.wait(&registration, deadline, || self.object.reap_dead());
         let relocked = G::relock(lock);
         if notified {
             // Only now. If we had died before, the notification would have gone to another waiter.
-            roster.leave(&spot);
+            table.leave(&registration);
         }
         (relocked, notified)
     }
@@ -253,25 +253,25 @@ impl Condvar {
 
     /// Wakes the waiter that has waited longest, if there is one.
     pub fn notify_one(&self) {
-        self.roster().notify(1);
+        self.table().notify(1);
     }
 
     /// Wakes the `count` oldest waiters, or all if there are fewer. Waiters that arrive while it
     /// runs are not woken.
     pub fn notify(&self, count: usize) {
-        self.roster().notify(count);
+        self.table().notify(count);
     }
 
     /// Wakes all waiters.
     pub fn notify_all(&self) {
-        self.roster().notify(usize::MAX);
+        self.table().notify(usize::MAX);
     }
 
     /// Returns the number of waiters in all processes that have not been notified. The answer may
     /// be out of date at once, unless all waits and notifications use the lock that the caller
     /// holds. May include waiters that have died.
     pub fn waiting(&self) -> usize {
-        self.roster().count()
+        self.table().count()
     }
 }
 
@@ -282,20 +282,20 @@ impl fmt::Debug for Condvar {
 }
 
 /// Returns the memory side of the condition variable at `base`, if `len` is long enough for one.
-fn roster_at<'a>(base: *const u8, len: usize) -> Option<&'a Roster> {
+fn table_at<'a>(base: *const u8, len: usize) -> Option<&'a WaiterTable> {
     // SAFETY: objects are mapped while they are inspected, and aligned to 128; any bytes are a
-    // Roster.
-    (len >= size_of::<Roster>()).then(|| unsafe { &*base.cast::<Roster>() })
+    // WaiterTable.
+    (len >= size_of::<WaiterTable>()).then(|| unsafe { &*base.cast::<WaiterTable>() })
 }
 
 /// Removes `dead` from the waiters.
 pub(crate) fn recover(base: *mut u8, len: usize, dead: OwnerId) {
-    if let Some(roster) = roster_at(base, len) {
-        roster.recover(dead);
+    if let Some(table) = table_at(base, len) {
+        table.recover(dead);
     }
 }
 
 /// Returns what `pagemate show` prints about a condition variable.
 pub(crate) fn describe(base: *const u8, len: usize) -> Vec<(&'static str, String)> {
-    roster_at(base, len).map_or_else(Vec::new, |roster| vec![("waiters", roster.count().to_string())])
+    table_at(base, len).map_or_else(Vec::new, |table| vec![("waiters", table.count().to_string())])
 }

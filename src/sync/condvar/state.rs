@@ -110,7 +110,7 @@ fn ticket(word: u64) -> u64 {
 struct Entry {
     word: AtomicU64,
     /// The futex on which the waiter sleeps.
-    bed: Waiters,
+    wake_word: Waiters,
     owner: AtomicU32,
 }
 
@@ -133,7 +133,7 @@ impl Entry {
         // Pairs with the load in wait().
         let done = self.word.exchange_ordered(seen, notified(next), Relaxed);
         if let Ok(change) = done {
-            self.bed.notify_one(change);
+            self.wake_word.notify_one(change);
         }
         done.is_ok()
     }
@@ -141,7 +141,7 @@ impl Entry {
 
 /// A waiter's entry in the table.
 #[derive(Debug)]
-pub(crate) struct Spot {
+pub(crate) struct Registration {
     index: usize,
     owner: OwnerId,
     word: u64,
@@ -159,21 +159,22 @@ struct Head {
 /// The memory side: the table of waiters.
 #[derive(Debug)]
 #[repr(C)]
-pub(crate) struct Roster {
+pub(crate) struct WaiterTable {
     head: CachePadded<Head>,
     entries: [Entry; ENTRIES],
 }
 
 #[cfg(not(loom))]
-const _: () = assert!(size_of::<Roster>() == 128 + 16 * ENTRIES);
+const _: () = assert!(size_of::<WaiterTable>() == 128 + 16 * ENTRIES);
 
-impl Roster {
+impl WaiterTable {
     /// Creates an empty table.
     #[cfg(any(test, loom))]
-    pub(crate) fn new() -> Roster {
+    pub(crate) fn new() -> WaiterTable {
         let head = Head { next: AtomicU64::new(0), high: AtomicU32::new(0) };
-        let entry = |_| Entry { word: AtomicU64::new(0), bed: Waiters::new(), owner: AtomicU32::new(0) };
-        Roster { head: CachePadded::new(head), entries: std::array::from_fn(entry) }
+        let entry =
+            |_| Entry { word: AtomicU64::new(0), wake_word: Waiters::new(), owner: AtomicU32::new(0) };
+        WaiterTable { head: CachePadded::new(head), entries: std::array::from_fn(entry) }
     }
 
     /// Returns the entries that may be in use.
@@ -184,7 +185,7 @@ impl Roster {
     }
 
     /// Enters the caller into the table, before it unlocks. `None` if the table is full.
-    pub(crate) fn join(&self, me: OwnerId) -> Option<Spot> {
+    pub(crate) fn join(&self, me: OwnerId) -> Option<Registration> {
         let (index, entry) = self.entries.iter().enumerate().find(|(_, entry)| entry.claim(me))?;
         if self.head.high.load(Relaxed) as usize <= index {
             self.head.high.fetch_max(index as u32 + 1, AcqRel); // pairs with used()
@@ -192,41 +193,46 @@ impl Roster {
         // Only now: the previous user of the entry has an older ticket.
         let word = waiting(self.head.next.fetch_add(1, Relaxed));
         entry.word.store(word, Release); // pairs with notify_before() and longest()
-        Some(Spot { index, owner: me, word })
+        Some(Registration { index, owner: me, word })
     }
 
     /// Blocks until the waiter is notified, or until the deadline.
     ///
-    /// Returns true if it was notified; call [`leave`](Roster::leave) once the lock is acquired
-    /// again. Returns false if it timed out; then it has left the table.
-    pub(crate) fn wait(&self, spot: &Spot, deadline: Deadline, tend: impl FnMut()) -> bool {
-        let entry = &self.entries[spot.index];
+    /// Returns true if it was notified; call [`leave`](WaiterTable::leave) once the lock is
+    /// acquired again. Returns false if it timed out; then it has left the table.
+    pub(crate) fn wait(
+        &self,
+        registration: &Registration,
+        deadline: Deadline,
+        reap_dead: impl FnMut(),
+    ) -> bool {
+        let entry = &self.entries[registration.index];
         // Pairs with notify(). Any other word ends the wait too, so that overwritten bytes cannot
         // make it last for ever.
-        let attempt = || (entry.word.load(Acquire) != spot.word).then_some(());
-        entry.bed.wait(deadline, tend, attempt).is_some() || !self.retract(spot)
+        let attempt = || (entry.word.load(Acquire) != registration.word).then_some(());
+        entry.wake_word.wait(deadline, reap_dead, attempt).is_some() || !self.retract(registration)
     }
 
     /// Removes the waiter from the table. Returns false if it has been notified meanwhile.
-    pub(crate) fn retract(&self, spot: &Spot) -> bool {
-        let entry = &self.entries[spot.index];
-        let is_out = entry.word.compare_exchange(spot.word, 0, AcqRel, Acquire).is_ok();
+    pub(crate) fn retract(&self, registration: &Registration) -> bool {
+        let entry = &self.entries[registration.index];
+        let is_out = entry.word.compare_exchange(registration.word, 0, AcqRel, Acquire).is_ok();
         if is_out {
-            entry.free(spot.owner);
+            entry.free(registration.owner);
         }
         is_out
     }
 
-    /// Leaves the table after a notification. The counterpart of [`join`](Roster::join).
-    pub(crate) fn leave(&self, spot: &Spot) {
-        let entry = &self.entries[spot.index];
+    /// Leaves the table after a notification. The counterpart of [`join`](WaiterTable::join).
+    pub(crate) fn leave(&self, registration: &Registration) {
+        let entry = &self.entries[registration.index];
         let seen = entry.word.load(Relaxed);
         // Otherwise the bytes are damaged, and the entry is not ours.
         if is_notified(seen)
-            && entry.owner.load(Relaxed) == spot.owner.bits()
+            && entry.owner.load(Relaxed) == registration.owner.bits()
             && entry.word.compare_exchange(seen, 0, AcqRel, Relaxed).is_ok()
         {
-            entry.free(spot.owner);
+            entry.free(registration.owner);
         }
     }
 
@@ -317,10 +323,10 @@ mod tests {
     }
 
     #[cfg(not(loom))]
-    fn is_done(roster: &Roster, spot: &Spot) -> bool {
-        let done = is_notified(roster.entries[spot.index].word.load(Relaxed));
+    fn is_done(table: &WaiterTable, registration: &Registration) -> bool {
+        let done = is_notified(table.entries[registration.index].word.load(Relaxed));
         if done {
-            roster.leave(spot);
+            table.leave(registration);
         }
         done
     }
@@ -328,56 +334,56 @@ mod tests {
     #[cfg(not(loom))]
     #[test]
     fn the_longest_waiting_first() {
-        let roster = Roster::new();
-        roster.head.next.store(u64::from(u32::MAX), Relaxed);
-        roster.notify(1);
-        let [a, b, c, d] = [0, 1, 1, 2].map(|index| roster.join(id(index)).unwrap());
-        roster.notify(0);
-        assert_eq!(roster.count(), 4);
-        roster.notify(2);
-        assert!(is_done(&roster, &a) && is_done(&roster, &b) && !is_done(&roster, &c));
+        let table = WaiterTable::new();
+        table.head.next.store(u64::from(u32::MAX), Relaxed);
+        table.notify(1);
+        let [a, b, c, d] = [0, 1, 1, 2].map(|index| table.join(id(index)).unwrap());
+        table.notify(0);
+        assert_eq!(table.count(), 4);
+        table.notify(2);
+        assert!(is_done(&table, &a) && is_done(&table, &b) && !is_done(&table, &c));
         // Takes the entry of the first waiter, and is the last in the queue.
-        let e = roster.join(id(0)).unwrap();
+        let e = table.join(id(0)).unwrap();
         assert_eq!(e.index, 0);
-        roster.notify(1);
-        assert!(is_done(&roster, &c) && !is_done(&roster, &d) && !is_done(&roster, &e));
-        assert!(roster.retract(&d));
-        roster.notify(7);
-        assert!(is_done(&roster, &e));
-        assert_eq!(roster.count(), 0);
+        table.notify(1);
+        assert!(is_done(&table, &c) && !is_done(&table, &d) && !is_done(&table, &e));
+        assert!(table.retract(&d));
+        table.notify(7);
+        assert!(is_done(&table, &e));
+        assert_eq!(table.count(), 0);
     }
 
     #[cfg(not(loom))]
     #[test]
     fn a_notification_survives_its_receiver_and_reaches_nobody_who_came_later() {
-        let roster = Roster::new();
-        let _two_of_the_dead = [0, 0].map(|index| roster.join(id(index)).unwrap());
-        let heir = roster.join(id(1)).unwrap();
-        roster.notify(1);
-        let late = roster.join(id(2)).unwrap();
-        roster.recover(id(0));
-        roster.recover(id(0));
-        assert!(is_done(&roster, &heir) && !is_done(&roster, &late));
-        assert_eq!(roster.count(), 1);
-        let _dead = roster.retract(&late).then(|| roster.join(id(0)).unwrap()).unwrap();
-        roster.notify(1);
-        let late = roster.join(id(2)).unwrap();
-        roster.recover(id(0));
-        assert!(!is_done(&roster, &late), "it did not wait then");
+        let table = WaiterTable::new();
+        let _two_of_the_dead = [0, 0].map(|index| table.join(id(index)).unwrap());
+        let heir = table.join(id(1)).unwrap();
+        table.notify(1);
+        let late = table.join(id(2)).unwrap();
+        table.recover(id(0));
+        table.recover(id(0));
+        assert!(is_done(&table, &heir) && !is_done(&table, &late));
+        assert_eq!(table.count(), 1);
+        let _dead = table.retract(&late).then(|| table.join(id(0)).unwrap()).unwrap();
+        table.notify(1);
+        let late = table.join(id(2)).unwrap();
+        table.recover(id(0));
+        assert!(!is_done(&table, &late), "it did not wait then");
     }
 
     #[cfg(not(loom))]
     #[test]
     fn a_full_table_and_damaged_entries() {
-        let roster = Roster::new();
-        roster.entries[3].word.store(9 << TICKET | NOTIFIED, Relaxed);
-        roster.entries[3].owner.store(9, Relaxed);
-        let spots: Vec<_> = (0..ENTRIES).map(|_| roster.join(id(0)).unwrap()).collect();
-        assert!(roster.join(id(0)).is_none());
-        roster.notify(usize::MAX);
-        assert!(spots.iter().all(|spot| is_done(&roster, spot)));
-        roster.head.high.store(u32::MAX, Relaxed);
-        roster.notify(1);
-        assert!(roster.join(id(0)).is_some());
+        let table = WaiterTable::new();
+        table.entries[3].word.store(9 << TICKET | NOTIFIED, Relaxed);
+        table.entries[3].owner.store(9, Relaxed);
+        let registrations: Vec<_> = (0..ENTRIES).map(|_| table.join(id(0)).unwrap()).collect();
+        assert!(table.join(id(0)).is_none());
+        table.notify(usize::MAX);
+        assert!(registrations.iter().all(|registration| is_done(&table, registration)));
+        table.head.high.store(u32::MAX, Relaxed);
+        table.notify(1);
+        assert!(table.join(id(0)).is_some());
     }
 }

@@ -196,7 +196,7 @@ impl Once {
         match self.state().try_begin(me) {
             Some(begun) => Ok(Initialiser::new(self.state(), me, begun)),
             None => {
-                self.object.miss();
+                self.object.note_failed_try();
                 Err(OnceError::NotCompleted)
             }
         }
@@ -249,8 +249,8 @@ impl Once {
 }
 
 /// Runs at the end of a waiter's slice: checks whether the initialiser is alive.
-fn tend(state: &State, object: &ObjectRef, initialiser: Option<OwnerId>) {
-    object.tend();
+fn reap_dead(state: &State, object: &ObjectRef, initialiser: Option<OwnerId>) {
+    object.reap_dead();
     // Not only when the segment is due. So one slice is enough, and an id that no participant ever
     // had is removed.
     if let Some(initialiser) = initialiser.filter(|initialiser| !object.is_alive(*initialiser)) {
@@ -264,14 +264,14 @@ pub(super) fn begin_in<'a>(
     deadline: Deadline,
 ) -> Result<Option<Initialiser<'a>>, OnceError> {
     let me = object.owner().map_err(|error| OnceError::NotInThisProcess(error.refusal()))?;
-    let tend = |initialiser| tend(state, object, initialiser);
-    let begun = state.try_begin(me).or_else(|| state.begin(me, deadline, tend));
+    let reap_dead = |initialiser| reap_dead(state, object, initialiser);
+    let begun = state.try_begin(me).or_else(|| state.begin(me, deadline, reap_dead));
     object.is_hindered(begun.is_none());
     begun.map(|begun| Initialiser::new(state, me, begun)).ok_or(OnceError::NotCompleted)
 }
 
 pub(super) fn wait_in(state: &State, object: &ObjectRef, deadline: Deadline) -> bool {
-    state.is_complete() || state.wait(deadline, |initialiser| tend(state, object, initialiser))
+    state.is_complete() || state.wait(deadline, |initialiser| reap_dead(state, object, initialiser))
 }
 
 /// The right to initialise a [`Once`]; all others wait for its holder.

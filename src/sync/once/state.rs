@@ -124,24 +124,25 @@ impl State {
     }
 
     /// Begins, or blocks until it is complete; `None` at the deadline. At the end of each slice,
-    /// calls `tend` with the initialiser, so that it can check whether the initialiser is alive.
+    /// calls `reap_dead` with the initialiser, so that it can check whether the initialiser is
+    /// alive.
     #[cold]
     pub(crate) fn begin(
         &self,
         me: OwnerId,
         deadline: Deadline,
-        mut tend: impl FnMut(Option<OwnerId>),
+        mut reap_dead: impl FnMut(Option<OwnerId>),
     ) -> Option<Begun> {
-        let tend = || tend(self.initialiser());
-        wait(&self.futex, deadline, tend, || self.try_begin(me), || self.announce())
+        let reap_dead = || reap_dead(self.initialiser());
+        wait(&self.futex, deadline, reap_dead, || self.try_begin(me), || self.announce())
     }
 
     /// Blocks until it is complete. Returns false at the deadline.
     #[cold]
-    pub(crate) fn wait(&self, deadline: Deadline, mut tend: impl FnMut(Option<OwnerId>)) -> bool {
-        let tend = || tend(self.initialiser());
+    pub(crate) fn wait(&self, deadline: Deadline, mut reap_dead: impl FnMut(Option<OwnerId>)) -> bool {
+        let reap_dead = || reap_dead(self.initialiser());
         let attempt = || self.is_complete().then_some(());
-        wait(&self.futex, deadline, tend, attempt, || self.announce()).is_some()
+        wait(&self.futex, deadline, reap_dead, attempt, || self.announce()).is_some()
     }
 
     /// Sets the waiter bit before the caller sleeps. Returns the value to sleep on.

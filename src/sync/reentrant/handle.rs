@@ -12,7 +12,7 @@ use crate::segment::object::{Object, ObjectRef};
 use crate::segment::owner::OwnerId;
 use crate::segment::verbs::verbs;
 use crate::sync::error::{LockError, ReleaseError};
-use crate::sync::reentrant::state::{Holder, Nest};
+use crate::sync::reentrant::state::{Holder, State};
 use crate::sync::robust_word;
 use crate::sync::robust_word::Acquired;
 use crate::sys::clock::Deadline;
@@ -79,7 +79,7 @@ fn thread_number() -> u32 {
 
 impl Object for ReentrantLock {
     const KIND: Kind = Kind::ReentrantLock;
-    const LEN: usize = size_of::<Nest>();
+    const LEN: usize = size_of::<State>();
     type Initial = ();
 
     fn attach(object: ObjectRef) -> Result<ReentrantLock> {
@@ -95,10 +95,10 @@ impl ReentrantLock {
     verbs!(ReentrantLock: "a" "lock" ());
 
     #[inline]
-    fn nest(&self) -> &Nest {
-        // SAFETY: the object is aligned to 128 and at least as long as a Nest (checked in
-        // from_object). It stays mapped as long as `object` lives, and any bytes are a Nest.
-        unsafe { &*self.object.base().cast::<Nest>() }
+    fn state(&self) -> &State {
+        // SAFETY: the object is aligned to 128 and at least as long as a State (checked in
+        // from_object). It stays mapped as long as `object` lives, and any bytes are a State.
+        unsafe { &*self.object.base().cast::<State>() }
     }
 
     #[inline]
@@ -123,9 +123,9 @@ impl ReentrantLock {
     /// `NotAcquired`, and those of [`lock`](ReentrantLock::lock).
     #[inline]
     pub fn try_lock(&self) -> Result<ReentrantLockGuard<'_>, LockError<ReentrantLockGuard<'_>>> {
-        let acquired = self.lock_by(1, |nest, me| nest.word.try_acquire(me));
+        let acquired = self.lock_by(1, |state, me| state.word.try_acquire(me));
         if acquired.as_ref().is_err_and(LockError::is_not_acquired) {
-            self.object.miss();
+            self.object.note_failed_try();
         }
         acquired
     }
@@ -159,7 +159,7 @@ impl ReentrantLock {
         &self,
         deadline: Deadline,
     ) -> Result<ReentrantLockGuard<'_>, LockError<ReentrantLockGuard<'_>>> {
-        self.lock_by(1, |nest, me| robust_word::acquire(&nest.word, &self.object, me, deadline))
+        self.lock_by(1, |state, me| robust_word::acquire(&state.word, &self.object, me, deadline))
     }
 
     /// Goes one level deeper. If this thread does not hold the lock, acquires it with `acquire`,
@@ -168,15 +168,15 @@ impl ReentrantLock {
     fn lock_by(
         &self,
         depth: u32,
-        acquire: impl FnOnce(&Nest, OwnerId) -> Option<Acquired>,
+        acquire: impl FnOnce(&State, OwnerId) -> Option<Acquired>,
     ) -> Result<ReentrantLockGuard<'_>, LockError<ReentrantLockGuard<'_>>> {
         let me = self.me().map_err(|error| LockError::NotInThisProcess(error.refusal()))?;
-        let nest = self.nest();
-        let owner_died = match nest.enter_again(me) {
+        let state = self.state();
+        let owner_died = match state.enter_again(me) {
             Some(again) => again.map(|()| false).map_err(|_| LockError::TooDeep)?,
             None => {
-                let acquired = acquire(nest, me.id).ok_or(LockError::NotAcquired)?;
-                nest.begin(me, depth, acquired);
+                let acquired = acquire(state, me.id).ok_or(LockError::NotAcquired)?;
+                state.begin(me, depth, acquired);
                 acquired.after_death
             }
         };
@@ -208,7 +208,7 @@ impl ReentrantLock {
     /// `NotInThisProcess`.
     pub fn release(&self) -> Result<(), ReleaseError> {
         let me = self.me().map_err(|error| ReleaseError::NotInThisProcess(error.refusal()))?;
-        if self.nest().leave(me) {
+        if self.state().leave(me) {
             return Ok(());
         }
         Err(if self.is_locked() { ReleaseError::NotYours } else { ReleaseError::NotHeld })
@@ -217,12 +217,12 @@ impl ReentrantLock {
     /// Returns true if any thread of any process holds the lock. The answer may be out of date at
     /// once, unless the caller holds the lock.
     pub fn is_locked(&self) -> bool {
-        self.object.is_hindered(self.nest().word.holder().is_some())
+        self.object.is_hindered(self.state().word.holder().is_some())
     }
 
     /// Returns true if this thread holds the lock.
     pub fn is_held(&self) -> bool {
-        self.me().is_ok_and(|me| self.nest().is_held_by(me))
+        self.me().is_ok_and(|me| self.state().is_held_by(me))
     }
 
     /// Acquires the lock after [`ReentrantLockGuard::release_all`], at the depth that it returned.
@@ -230,7 +230,7 @@ impl ReentrantLock {
         &self,
         depth: u32,
     ) -> Result<ReentrantLockGuard<'_>, LockError<ReentrantLockGuard<'_>>> {
-        self.lock_by(depth, |nest, me| robust_word::acquire(&nest.word, &self.object, me, Deadline::Never))
+        self.lock_by(depth, |state, me| robust_word::acquire(&state.word, &self.object, me, Deadline::Never))
     }
 }
 
@@ -263,7 +263,8 @@ impl<'a> ReentrantLockGuard<'a> {
     /// Releases the lock completely, from any depth. Returns what [`ReentrantLock::restore`] needs.
     pub(crate) fn release_all(self) -> (&'a ReentrantLock, u32) {
         let lock = self.lock;
-        let depth = if self.epoch == fork::epoch() { lock.nest().leave_all(self.me).unwrap_or(1) } else { 1 };
+        let depth =
+            if self.epoch == fork::epoch() { lock.state().leave_all(self.me).unwrap_or(1) } else { 1 };
         self.keep();
         (lock, depth)
     }
@@ -274,7 +275,7 @@ impl Drop for ReentrantLockGuard<'_> {
     fn drop(&mut self) {
         if self.epoch == fork::epoch() {
             // False: this thread has called `release` once too often.
-            let _ = self.lock.nest().leave(self.me);
+            let _ = self.lock.state().leave(self.me);
         }
     }
 }
@@ -292,23 +293,23 @@ impl fmt::Debug for ReentrantLockGuard<'_> {
 }
 
 /// Returns the memory side of the lock at `base`, if `len` is long enough for one.
-fn nest_at<'a>(base: *const u8, len: usize) -> Option<&'a Nest> {
+fn state_at<'a>(base: *const u8, len: usize) -> Option<&'a State> {
     // SAFETY: objects are mapped while they are inspected, and aligned to 128; any bytes are a
-    // Nest.
-    (len >= size_of::<Nest>()).then(|| unsafe { &*base.cast::<Nest>() })
+    // State.
+    (len >= size_of::<State>()).then(|| unsafe { &*base.cast::<State>() })
 }
 
 /// Frees the lock if `dead` held it.
 pub(crate) fn recover(base: *mut u8, len: usize, dead: OwnerId) {
-    if let Some(nest) = nest_at(base, len) {
-        nest.word.recover(dead);
+    if let Some(state) = state_at(base, len) {
+        state.word.recover(dead);
     }
 }
 
 /// Returns what `pagemate show` prints about a reentrant lock.
 pub(crate) fn describe(base: *const u8, len: usize) -> Vec<(&'static str, String)> {
-    let Some(nest) = nest_at(base, len) else { return Vec::new() };
-    let mut lines = robust_word::describe(&nest.word);
-    lines.push(("depth", nest.depth().to_string()));
+    let Some(state) = state_at(base, len) else { return Vec::new() };
+    let mut lines = robust_word::describe(&state.word);
+    lines.push(("depth", state.depth().to_string()));
     lines
 }

@@ -50,23 +50,23 @@ impl Holder {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooDeep;
 
-/// The memory side. Zero is the fresh state, and any bytes are a Nest.
+/// The memory side. Zero is the fresh state, and any bytes are a State.
 #[derive(Debug)]
 #[repr(C)]
-pub(crate) struct Nest {
+pub(crate) struct State {
     pub(crate) word: OwnerWord,
     pub(crate) depth: AtomicU32,
     pub(crate) thread: AtomicU64,
 }
 
 #[cfg(not(loom))]
-const _: () = assert!(size_of::<Nest>() == 16);
+const _: () = assert!(size_of::<State>() == 16);
 
-impl Nest {
+impl State {
     /// Creates a free lock.
     #[cfg(any(test, loom))]
-    pub(crate) fn new() -> Nest {
-        Nest { word: OwnerWord::new(), depth: AtomicU32::new(0), thread: AtomicU64::new(0) }
+    pub(crate) fn new() -> State {
+        State { word: OwnerWord::new(), depth: AtomicU32::new(0), thread: AtomicU64::new(0) }
     }
 
     /// Returns true if this thread holds the lock. The answer stays valid until this thread acts on
@@ -140,45 +140,45 @@ mod tests {
         Holder { id: OwnerId::new(index, 1).unwrap(), thread }
     }
 
-    fn begin(nest: &Nest, me: Holder) {
-        let acquired = nest.word.try_acquire(me.id).unwrap();
-        nest.begin(me, 1, acquired);
+    fn begin(state: &State, me: Holder) {
+        let acquired = state.word.try_acquire(me.id).unwrap();
+        state.begin(me, 1, acquired);
     }
 
     #[test]
     fn a_thread_enters_again_and_others_do_not() {
-        let (nest, me, sibling) = (Nest::new(), holder(3, 1), holder(3, 2));
-        begin(&nest, me);
-        assert_eq!(nest.enter_again(me), Some(Ok(())));
-        assert_eq!(nest.enter_again(sibling), None, "the same process, but not the same thread");
-        assert_eq!(nest.enter_again(holder(4, 1)), None, "the same number in another process");
-        assert!(!nest.leave(sibling) && nest.leave(me) && nest.leave(me) && !nest.leave(me));
-        begin(&nest, sibling);
-        assert_eq!(nest.leave_all(me), None);
-        assert_eq!((nest.leave_all(sibling), nest.depth()), (Some(1), 0));
+        let (state, me, sibling) = (State::new(), holder(3, 1), holder(3, 2));
+        begin(&state, me);
+        assert_eq!(state.enter_again(me), Some(Ok(())));
+        assert_eq!(state.enter_again(sibling), None, "the same process, but not the same thread");
+        assert_eq!(state.enter_again(holder(4, 1)), None, "the same number in another process");
+        assert!(!state.leave(sibling) && state.leave(me) && state.leave(me) && !state.leave(me));
+        begin(&state, sibling);
+        assert_eq!(state.leave_all(me), None);
+        assert_eq!((state.leave_all(sibling), state.depth()), (Some(1), 0));
     }
 
     #[test]
     fn depth_does_not_wrap() {
-        let (nest, me) = (Nest::new(), holder(3, 1));
-        begin(&nest, me);
-        nest.depth.store(u32::MAX, Relaxed);
-        assert_eq!(nest.enter_again(me), Some(Err(TooDeep)));
-        assert_eq!(nest.leave_all(me), Some(u32::MAX));
+        let (state, me) = (State::new(), holder(3, 1));
+        begin(&state, me);
+        state.depth.store(u32::MAX, Relaxed);
+        assert_eq!(state.enter_again(me), Some(Err(TooDeep)));
+        assert_eq!(state.leave_all(me), Some(u32::MAX));
     }
 
     #[test]
     fn what_the_dead_left_is_nobodys() {
-        let (nest, dead) = (Nest::new(), holder(3, 1));
-        begin(&nest, dead);
-        assert_eq!(nest.enter_again(dead), Some(Ok(())));
-        nest.word.recover(dead.id);
+        let (state, dead) = (State::new(), holder(3, 1));
+        begin(&state, dead);
+        assert_eq!(state.enter_again(dead), Some(Ok(())));
+        state.word.recover(dead.id);
         // The same thread number at the same index, one generation on, in another thread of that
         // process.
         let heir = Holder { id: OwnerId::new(3, 2).unwrap(), thread: 1 };
-        let acquired = nest.word.try_acquire(heir.id).unwrap();
-        assert!(acquired.after_death && !nest.is_held_by(heir), "it has not written its token");
-        nest.begin(heir, 1, acquired);
-        assert!(nest.is_held_by(heir) && nest.leave(heir) && !nest.leave(heir));
+        let acquired = state.word.try_acquire(heir.id).unwrap();
+        assert!(acquired.after_death && !state.is_held_by(heir), "it has not written its token");
+        state.begin(heir, 1, acquired);
+        assert!(state.is_held_by(heir) && state.leave(heir) && !state.leave(heir));
     }
 }

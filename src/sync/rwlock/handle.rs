@@ -132,9 +132,9 @@ impl<T: Message> RwLock<T> {
     }
 
     /// Runs at the end of a waiter's slice: checks whether the participants in the way are alive.
-    fn tend(&self) {
-        self.object.tend();
-        self.shared().expel(|id| self.object.is_alive(id));
+    fn reap_dead(&self) {
+        self.object.reap_dead();
+        self.shared().recover_dead(|id| self.object.is_alive(id));
     }
 
     /// Blocks until no writer is in or asks to be, and locks for reading.
@@ -159,7 +159,7 @@ impl<T: Message> RwLock<T> {
         match self.shared().try_read(me) {
             Some(admitted) => self.reading(me, admitted),
             None => {
-                self.object.miss();
+                self.object.note_failed_try();
                 Err(LockError::NotAcquired)
             }
         }
@@ -193,7 +193,7 @@ impl<T: Message> RwLock<T> {
     fn read_until(&self, deadline: Deadline) -> Reading<'_, T> {
         let me = self.object.owner().map_err(|error| LockError::NotInThisProcess(error.refusal()))?;
         let shared = self.shared();
-        match shared.try_read(me).or_else(|| shared.read(me, deadline, || self.tend())) {
+        match shared.try_read(me).or_else(|| shared.read(me, deadline, || self.reap_dead())) {
             Some(admitted) => self.reading(me, admitted),
             None => Err(LockError::NotAcquired),
         }
@@ -228,7 +228,7 @@ impl<T: Message> RwLock<T> {
         match self.shared().try_write(me) {
             Some(admitted) => self.writing(me, admitted),
             None => {
-                self.object.miss();
+                self.object.note_failed_try();
                 Err(LockError::NotAcquired)
             }
         }
@@ -262,7 +262,7 @@ impl<T: Message> RwLock<T> {
     fn write_until(&self, deadline: Deadline) -> Writing<'_, T> {
         let me = self.object.owner().map_err(|error| LockError::NotInThisProcess(error.refusal()))?;
         let shared = self.shared();
-        match shared.try_write(me).or_else(|| shared.write(me, deadline, || self.tend())) {
+        match shared.try_write(me).or_else(|| shared.write(me, deadline, || self.reap_dead())) {
             Some(admitted) => self.writing(me, admitted),
             None => Err(LockError::NotAcquired),
         }
@@ -309,7 +309,7 @@ impl<T: Message> RwLock<T> {
     /// `NotInThisProcess`.
     pub fn reset(&self, value: T) -> Result<RwLockWriteGuard<'_, T>, LockError<RwLockWriteGuard<'_, T>>> {
         let me = self.object.owner().map_err(|error| LockError::NotInThisProcess(error.refusal()))?;
-        let Some(_) = self.shared().write(me, Deadline::Never, || self.tend()) else {
+        let Some(_) = self.shared().write(me, Deadline::Never, || self.reap_dead()) else {
             return Err(LockError::NotAcquired);
         };
         let mut guard = RwLockWriteGuard::new(self, me);

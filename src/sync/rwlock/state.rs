@@ -147,7 +147,7 @@ impl Shared {
         let line = self.line(me);
         // Only we write a line that names us, and we are alive, so it keeps naming us.
         if reader(line.load(Relaxed)) != Some(me) {
-            return self.enrol(me);
+            return self.register_reader(me);
         }
         let (before, change) = line.add_ordered(1);
         if count(before) < COUNT_MAX {
@@ -159,7 +159,7 @@ impl Shared {
 
     /// Announces the first reader of a participant.
     #[cold]
-    fn enrol(&self, me: OwnerId) -> Option<Ordered> {
+    fn register_reader(&self, me: OwnerId) -> Option<Ordered> {
         let line = self.line(me);
         // Before the line is written: if a writer misses this, the reader's next read sees the
         // writer.
@@ -189,8 +189,8 @@ impl Shared {
     }
 
     /// Blocks until a thread of `me` may read.
-    pub(crate) fn read(&self, me: OwnerId, deadline: Deadline, tend: impl FnMut()) -> Option<Admitted> {
-        self.readers.wait(deadline, tend, || self.try_read(me))
+    pub(crate) fn read(&self, me: OwnerId, deadline: Deadline, reap_dead: impl FnMut()) -> Option<Admitted> {
+        self.readers.wait(deadline, reap_dead, || self.try_read(me))
     }
 
     /// Lets a thread of `me` in to write, if nobody is in.
@@ -210,9 +210,14 @@ impl Shared {
     }
 
     /// Blocks until a thread of `me` may write.
-    pub(crate) fn write(&self, me: OwnerId, deadline: Deadline, mut tend: impl FnMut()) -> Option<Admitted> {
-        let admitted = self.writers.wait(deadline, &mut tend, || self.try_claim(me))?;
-        if self.drain.wait(deadline, tend, || self.is_drained().then_some(())).is_some() {
+    pub(crate) fn write(
+        &self,
+        me: OwnerId,
+        deadline: Deadline,
+        mut reap_dead: impl FnMut(),
+    ) -> Option<Admitted> {
+        let admitted = self.writers.wait(deadline, &mut reap_dead, || self.try_claim(me))?;
+        if self.drain.wait(deadline, reap_dead, || self.is_drained().then_some(())).is_some() {
             self.enter();
             return Some(admitted);
         }
@@ -317,7 +322,7 @@ impl Shared {
 
     /// Recovers every participant in the way that is not `alive`: the dead, and ids from damaged
     /// bytes that never existed.
-    pub(crate) fn expel(&self, mut alive: impl FnMut(OwnerId) -> bool) {
+    pub(crate) fn recover_dead(&self, mut alive: impl FnMut(OwnerId) -> bool) {
         let high = (self.high.load(Acquire) as usize).min(LINES);
         let readers = (0..high).filter_map(|index| {
             let word = self.lines[line_of(index)].word.load(Acquire);
@@ -417,7 +422,7 @@ mod tests {
         // An id that never existed, in a word that seems valid.
         shared.lines[line_of(7)].word.store(announced(id(7), 3), Relaxed);
         assert!(shared.try_write(id(0)).is_none());
-        shared.expel(|reader| reader != id(7));
+        shared.recover_dead(|reader| reader != id(7));
         assert!(shared.try_write(id(0)).is_some());
     }
 }

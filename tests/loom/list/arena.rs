@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 
-use crate::collections::list::memory::Memory;
+use crate::collections::list::memory::ListMemory;
 use crate::heap::block::{self, Slot};
 use crate::heap::{Block, State};
 use crate::loom::atomic::AtomicU64;
@@ -99,7 +99,7 @@ pub(super) fn dies(life: impl FnOnce()) -> bool {
     }
 }
 
-impl Memory for Local<'_> {
+impl ListMemory for Local<'_> {
     fn words(&self, at: u64, count: usize) -> Option<&[AtomicU64]> {
         self.moment();
         assert_eq!(at % 8, 0);

@@ -191,7 +191,7 @@ impl Member for Entries {
         }
     }
 
-    fn bury(&mut self, desk: &mut Desk, slot: usize) {
+    fn account_for(&mut self, desk: &mut Desk, slot: usize) {
         let words = desk.words();
         if let Some(key) = words[AT + slot].swap(0, SeqCst).checked_sub(1) {
             words[DOUBTFUL + key as usize].fetch_add(1, SeqCst);

@@ -53,7 +53,7 @@ impl Member for Permits {
         desk.act("release", || drop(permit));
     }
 
-    fn bury(&mut self, desk: &mut Desk, slot: usize) {
+    fn account_for(&mut self, desk: &mut Desk, slot: usize) {
         desk.words()[HELD + slot].store(0, SeqCst);
     }
 

@@ -296,7 +296,7 @@ impl Member for Traffic {
         }
     }
 
-    fn bury(&mut self, desk: &mut Desk, slot: usize) {
+    fn account_for(&mut self, desk: &mut Desk, slot: usize) {
         let words = desk.words();
         words[MISSING].fetch_add(words[TAKING + slot].swap(0, SeqCst), SeqCst);
         for hold in &words[HOLDING + HOLDS * slot..][..HOLDS] {

@@ -251,7 +251,7 @@ impl Member for Several {
         }
     }
 
-    fn bury(&mut self, desk: &mut Desk, slot: usize) {
+    fn account_for(&mut self, desk: &mut Desk, slot: usize) {
         let words = desk.words();
         match words[AT + slot].swap(0, SeqCst) {
             TAKING => _ = words[MISSING].fetch_add(1, SeqCst),

@@ -75,7 +75,7 @@ impl Member for Permits {
         between.store(0, SeqCst);
     }
 
-    fn bury(&mut self, desk: &mut Desk, slot: usize) {
+    fn account_for(&mut self, desk: &mut Desk, slot: usize) {
         // This process releases the permits that the dead worker surely held, as a supervisor would
         // do.
         if desk.words()[HELD + slot].swap(0, SeqCst) != 0 {

@@ -74,7 +74,7 @@ impl Member for Counter {
         at_it.store(0, SeqCst);
     }
 
-    fn bury(&mut self, desk: &mut Desk, slot: usize) {
+    fn account_for(&mut self, desk: &mut Desk, slot: usize) {
         let words = desk.words();
         words[DOUBTFUL].fetch_add(words[AT_IT + slot].swap(0, SeqCst), SeqCst);
     }

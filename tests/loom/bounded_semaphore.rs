@@ -49,7 +49,7 @@ fn spawn(scene: &Arc<Scene>, body: impl FnOnce(&Scene) + Send + 'static) -> thre
 
 #[test]
 fn three_for_two_permits() {
-    model_within(2, "bounded: three for two permits", || {
+    model_within(2, "bounded semaphore: three for two permits", || {
         let scene = Scene::new(2);
         let others = [1, 2].map(|index| spawn(&scene, move |scene| scene.round(index)));
         scene.round(3);
@@ -60,7 +60,7 @@ fn three_for_two_permits() {
 
 #[test]
 fn one_permit_excludes() {
-    model("bounded: one permit excludes, and shows what its last holder did", || {
+    model("bounded semaphore: one permit excludes, and shows what its last holder did", || {
         let scene = Scene::new(1);
         let enter = |scene: &Scene, index: usize| {
             let taken = scene.acquire(id(index), 0);
@@ -78,7 +78,7 @@ fn one_permit_excludes() {
 
 #[test]
 fn a_kept_permit_is_given_back_by_another() {
-    model("bounded: two waiters, two kept permits given back by another", || {
+    model("bounded semaphore: two waiters, two kept permits given back by another", || {
         let scene = Scene::new(2);
         for index in 0..2 {
             scene.permits().try_acquire(id(1), index).unwrap();
@@ -95,7 +95,7 @@ fn a_kept_permit_is_given_back_by_another() {
 fn a_death_between_steps(steps: usize) {
     model_within(
         2,
-        &format!("bounded: a victim killed after {steps} steps, a waiter, two reapers"),
+        &format!("bounded semaphore: a victim killed after {steps} steps, a waiter, two reapers"),
         move || {
             let scene = Scene::new(1);
             let victim = spawn(&scene, move |scene| {

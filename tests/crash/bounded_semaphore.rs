@@ -24,17 +24,29 @@ enum Op {
 
 pub fn scenes() -> Vec<Recipe> {
     vec![
-        Recipe { name: "bounded: acquire and give back", build: || Permits::boxed(Op::Acquire, 2, 0, 0) },
         Recipe {
-            name: "bounded: acquire, the first one taken",
+            name: "bounded semaphore: acquire and give back",
+            build: || Permits::boxed(Op::Acquire, 2, 0, 0),
+        },
+        Recipe {
+            name: "bounded semaphore: acquire, the first one taken",
             build: || Permits::boxed(Op::Acquire, 2, 1, 0),
         },
-        Recipe { name: "bounded: acquire, timing out", build: || Permits::boxed(Op::AcquireInVain, 1, 1, 0) },
-        Recipe { name: "bounded: acquire and keep", build: || Permits::boxed(Op::Keep, 2, 0, 0) },
-        Recipe { name: "bounded: release", build: || Permits::boxed(Op::Release, 2, 2, 0) },
-        Recipe { name: "bounded: release, one asleep", build: || Permits::boxed(Op::Release, 1, 1, 1) },
-        Recipe { name: "bounded: acquire, the holder dead", build: || Permits::after_death() },
-        Recipe { name: "bounded: acquire, asleep until a release", build: || Box::new(Asleep::new()) },
+        Recipe {
+            name: "bounded semaphore: acquire, timing out",
+            build: || Permits::boxed(Op::AcquireInVain, 1, 1, 0),
+        },
+        Recipe { name: "bounded semaphore: acquire and keep", build: || Permits::boxed(Op::Keep, 2, 0, 0) },
+        Recipe { name: "bounded semaphore: release", build: || Permits::boxed(Op::Release, 2, 2, 0) },
+        Recipe {
+            name: "bounded semaphore: release, one asleep",
+            build: || Permits::boxed(Op::Release, 1, 1, 1),
+        },
+        Recipe { name: "bounded semaphore: acquire, the holder dead", build: || Permits::after_death() },
+        Recipe {
+            name: "bounded semaphore: acquire, asleep until a release",
+            build: || Box::new(Asleep::new()),
+        },
     ]
 }
 

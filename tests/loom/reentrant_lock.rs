@@ -4,13 +4,13 @@
 use super::{model, model_within, thread, Arc};
 use crate::loom::atomic::{AtomicU32, Ordering::Relaxed};
 use crate::segment::owner::OwnerId;
-use crate::sync::reentrant::state::{Holder, Nest};
+use crate::sync::reentrant::state::{Holder, State};
 use crate::sys::clock::Deadline;
 
 /// A lock and a count that it guards. The accesses are Relaxed, so the sums are right only if the
 /// lock orders them.
 struct Scene {
-    nest: Nest,
+    state: State,
     count: AtomicU32,
 }
 
@@ -21,20 +21,20 @@ fn holder(index: usize, thread: u32) -> Holder {
 
 impl Scene {
     fn new() -> Arc<Scene> {
-        Arc::new(Scene { nest: Nest::new(), count: AtomicU32::new(0) })
+        Arc::new(Scene { state: State::new(), count: AtomicU32::new(0) })
     }
 
     /// Acquires the lock, or goes one level deeper. A new acquisition begins at `depth`. Returns
     /// whether the previous holder died.
     fn lock_at(&self, me: Holder, depth: u32) -> bool {
-        if let Some(again) = self.nest.enter_again(me) {
+        if let Some(again) = self.state.enter_again(me) {
             again.unwrap();
             return false;
         }
-        let word = &self.nest.word;
+        let word = &self.state.word;
         let acquired = word.try_acquire(me.id);
         let acquired = acquired.or_else(|| word.acquire_contended(me.id, Deadline::Never, |_| ())).unwrap();
-        self.nest.begin(me, depth, acquired);
+        self.state.begin(me, depth, acquired);
         acquired.after_death
     }
 
@@ -48,20 +48,20 @@ impl Scene {
 
     /// Acquires the lock twice, and releases it as often.
     fn round(&self, me: Holder) {
-        assert!(!self.nest.is_held_by(me));
+        assert!(!self.state.is_held_by(me));
         self.lock(me);
-        assert!(self.nest.is_held_by(me));
+        assert!(self.state.is_held_by(me));
         self.lock(me);
         self.add();
-        assert_eq!(self.nest.depth(), 2);
-        assert!(self.nest.leave(me) && self.nest.is_held_by(me));
+        assert_eq!(self.state.depth(), 2);
+        assert!(self.state.leave(me) && self.state.is_held_by(me));
         self.add();
-        assert!(self.nest.leave(me) && !self.nest.is_held_by(me) && !self.nest.leave(me));
+        assert!(self.state.leave(me) && !self.state.is_held_by(me) && !self.state.leave(me));
     }
 
     /// Asserts that the lock is free and that `count` additions were seen. Acquires the lock.
     fn is_free_with(&self, count: u32) {
-        let acquired = self.nest.word.try_acquire(holder(9, 1).id).unwrap();
+        let acquired = self.state.word.try_acquire(holder(9, 1).id).unwrap();
         assert_eq!(self.count.load(Relaxed), count);
         assert!(!acquired.after_death);
     }
@@ -74,7 +74,7 @@ fn spawn(scene: &Arc<Scene>, body: impl FnOnce(&Scene) + Send + 'static) -> thre
 
 #[test]
 fn two_processes() {
-    model("reentrant: two processes acquire it twice", || {
+    model("reentrant lock: two processes acquire it twice", || {
         let scene = Scene::new();
         let other = spawn(&scene, |scene| scene.round(holder(1, 1)));
         scene.round(holder(2, 1));
@@ -86,7 +86,7 @@ fn two_processes() {
 /// The owner word is the same for both threads; the token differs.
 #[test]
 fn two_threads_of_a_process() {
-    model("reentrant: two threads of one process acquire it twice", || {
+    model("reentrant lock: two threads of one process acquire it twice", || {
         let scene = Scene::new();
         let other = spawn(&scene, |scene| scene.round(holder(1, 1)));
         scene.round(holder(1, 2));
@@ -97,7 +97,7 @@ fn two_threads_of_a_process() {
 
 #[test]
 fn three_threads_of_two_processes() {
-    model_within(1, "reentrant: two threads of one process, and another process", || {
+    model_within(1, "reentrant lock: two threads of one process, and another process", || {
         let scene = Scene::new();
         let others = [holder(1, 1), holder(2, 1)].map(|me| spawn(&scene, move |scene| scene.round(me)));
         scene.round(holder(1, 2));
@@ -109,7 +109,7 @@ fn three_threads_of_two_processes() {
 /// As a wait on a condition variable does: releases all levels, and restores them afterwards.
 #[test]
 fn handed_over_and_restored() {
-    model_within(2, "reentrant: released from depth 2, and restored at it, while others wait", || {
+    model_within(2, "reentrant lock: released from depth 2, and restored at it, while others wait", || {
         let scene = Scene::new();
         let me = holder(1, 1);
         scene.lock(me);
@@ -118,15 +118,15 @@ fn handed_over_and_restored() {
             spawn(&scene, move |scene| {
                 scene.lock(waiter);
                 scene.add();
-                assert_eq!(scene.nest.leave_all(waiter), Some(1));
+                assert_eq!(scene.state.leave_all(waiter), Some(1));
             })
         });
         scene.add();
-        assert_eq!(scene.nest.leave_all(me), Some(2));
-        assert!(!scene.nest.is_held_by(me));
+        assert_eq!(scene.state.leave_all(me), Some(2));
+        assert!(!scene.state.is_held_by(me));
         assert!(!scene.lock_at(me, 2));
         scene.add();
-        assert!(scene.nest.leave(me) && scene.nest.leave(me) && !scene.nest.leave(me));
+        assert!(scene.state.leave(me) && scene.state.leave(me) && !scene.state.leave(me));
         waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
         scene.is_free_with(4);
     });
@@ -138,50 +138,54 @@ const STEPS: usize = 9;
 /// The victim acquires the lock twice and releases it twice, but dies after `steps` steps. The
 /// steps repeat those of `begin`, `enter_again`, `leave` and `leave_all`, and one addition.
 fn live(scene: &Scene, me: Holder, steps: usize) {
-    let nest = &scene.nest;
+    let state = &scene.state;
     for step in 0..steps {
         match step {
-            0 if nest.word.try_acquire(me.id).is_none() => return,
+            0 if state.word.try_acquire(me.id).is_none() => return,
             0 => {}
-            1 => nest.depth.store(1, Relaxed),
-            2 => nest.thread.store(me.token(), Relaxed),
-            3 => nest.word.mark_consistent(),
-            4 => assert_eq!(nest.enter_again(me), Some(Ok(()))),
+            1 => state.depth.store(1, Relaxed),
+            2 => state.thread.store(me.token(), Relaxed),
+            3 => state.word.mark_consistent(),
+            4 => assert_eq!(state.enter_again(me), Some(Ok(()))),
             5 => scene.add(),
-            6 => assert!(nest.leave(me)),
-            7 => nest.thread.store(0, Relaxed),
-            _ => assert!(nest.word.release(me.id)),
+            6 => assert!(state.leave(me)),
+            7 => state.thread.store(0, Relaxed),
+            _ => assert!(state.word.release(me.id)),
         }
     }
 }
 
 fn a_death_after(steps: usize) {
-    model_within(2, &format!("reentrant: a victim killed after {steps} steps, and its heirs"), move || {
-        let scene = Scene::new();
-        let victim = holder(1, 1);
-        let dying = spawn(&scene, move |scene| live(scene, victim, steps));
-        let waiter = spawn(&scene, |scene| {
-            let me = holder(2, 1);
-            scene.lock(me);
-            // The new holder does not inherit the victim's depth.
-            assert_eq!(scene.nest.depth(), 1);
+    model_within(
+        2,
+        &format!("reentrant lock: a victim killed after {steps} steps, and its heirs"),
+        move || {
+            let scene = Scene::new();
+            let victim = holder(1, 1);
+            let dying = spawn(&scene, move |scene| live(scene, victim, steps));
+            let waiter = spawn(&scene, |scene| {
+                let me = holder(2, 1);
+                scene.lock(me);
+                // The new holder does not inherit the victim's depth.
+                assert_eq!(scene.state.depth(), 1);
+                scene.add();
+                assert!(scene.state.leave(me) && !scene.state.is_held_by(me));
+            });
+            dying.join().unwrap();
+            // The models of owner words have several reapers at once.
+            scene.state.word.recover(victim.id);
+            // A process at the same place in the table, whose first thread has the same number.
+            let heir = Holder { id: OwnerId::new(1, 2).unwrap(), ..victim };
+            assert!(!scene.state.is_held_by(heir) && !scene.state.leave(heir));
+            scene.lock(heir);
+            assert_eq!(scene.state.depth(), 1);
             scene.add();
-            assert!(scene.nest.leave(me) && !scene.nest.is_held_by(me));
-        });
-        dying.join().unwrap();
-        // The models of owner words have several reapers at once.
-        scene.nest.word.recover(victim.id);
-        // A process at the same place in the table, whose first thread has the same number.
-        let heir = Holder { id: OwnerId::new(1, 2).unwrap(), ..victim };
-        assert!(!scene.nest.is_held_by(heir) && !scene.nest.leave(heir));
-        scene.lock(heir);
-        assert_eq!(scene.nest.depth(), 1);
-        scene.add();
-        assert!(scene.nest.leave(heir) && !scene.nest.is_held_by(heir));
-        waiter.join().unwrap();
-        assert!((2..=3).contains(&scene.count.load(Relaxed)));
-        assert!(!scene.lock(holder(3, 1)), "the death was told once");
-    });
+            assert!(scene.state.leave(heir) && !scene.state.is_held_by(heir));
+            waiter.join().unwrap();
+            assert!((2..=3).contains(&scene.count.load(Relaxed)));
+            assert!(!scene.lock(holder(3, 1)), "the death was told once");
+        },
+    );
 }
 
 #[test]
@@ -198,23 +202,23 @@ fn deaths_in_holding_and_releasing() {
 /// the heir's thread with the same number, while another thread of the heir takes the lock.
 #[test]
 fn the_token_of_a_dead_thread() {
-    model("reentrant: two threads of a process in the place of a dead holder", || {
+    model("reentrant lock: two threads of a process in the place of a dead holder", || {
         let scene = Scene::new();
         let dead = holder(1, 1);
         scene.lock(dead);
         scene.lock(dead);
-        scene.nest.word.recover(dead.id);
+        scene.state.word.recover(dead.id);
         let heir = Holder { id: OwnerId::new(1, 2).unwrap(), ..dead };
         let sibling = Holder { thread: 2, ..heir };
         let other = spawn(&scene, move |scene| {
             scene.lock(sibling);
             scene.add();
-            assert!(scene.nest.leave(sibling));
+            assert!(scene.state.leave(sibling));
         });
-        assert!(!scene.nest.is_held_by(heir));
+        assert!(!scene.state.is_held_by(heir));
         scene.lock(heir);
         scene.add();
-        assert!(scene.nest.leave(heir));
+        assert!(scene.state.leave(heir));
         other.join().unwrap();
         scene.is_free_with(2);
     });

@@ -7,11 +7,11 @@ use crate::exclusive::{scenes_of, Exclusive, How};
 use crate::Recipe;
 
 pub fn scenes() -> Vec<Recipe> {
-    let mut scenes = scenes_of!(ReentrantLock, "rlock");
-    scenes.extend(scenes_of! { Twice, "rlock, twice":
+    let mut scenes = scenes_of!(ReentrantLock, "reentrant lock");
+    scenes.extend(scenes_of! { Twice, "reentrant lock, twice":
         "lock and unlock" Round Free Nobody;
         "lock, asleep, another waits" Round HeldByWaker Asleep;
-        "lock, its holder dead" Round Bereft Nobody;
+        "lock, its holder dead" Round HolderDead Nobody;
         "unlock" Unlock HeldByChild Nobody;
         "unlock, another waits" Unlock HeldByChild Asleep;
     });
@@ -37,7 +37,7 @@ impl Exclusive for ReentrantLock {
         })
     }
 
-    fn mend(_: &mut ReentrantLockGuard<'static>) {}
+    fn mark_consistent(_: &mut ReentrantLockGuard<'static>) {}
 
     fn is_locked(&self) -> bool {
         self.is_locked()
@@ -65,7 +65,7 @@ impl Exclusive for Twice {
         Some(([outer, inner], is_after_death))
     }
 
-    fn mend(_: &mut [ReentrantLockGuard<'static>; 2]) {}
+    fn mark_consistent(_: &mut [ReentrantLockGuard<'static>; 2]) {}
 
     fn is_locked(&self) -> bool {
         self.0.is_locked()
