@@ -7,7 +7,6 @@
 mod benches;
 mod contender;
 mod cpu;
-mod crew;
 mod desk;
 mod gate;
 mod link;
@@ -20,6 +19,7 @@ mod run;
 mod session;
 mod stats;
 mod watchdog;
+mod worker_pool;
 
 use std::process::ExitCode;
 

@@ -46,8 +46,8 @@ impl Helpers {
     pub(super) fn begin(&mut self, files: &mut Files) {
         self.pause = PAUSE_MIN_NANOS;
         if self.epoch != fork::ensure_epoch() {
-            // The threads belong to the parent. They may have been in use at the fork, so
-            // they are leaked.
+            // The threads belong to the parent. They may have been in use at the fork, so they
+            // are leaked.
             std::mem::take(&mut self.all).into_iter().for_each(std::mem::forget);
             files.leave_bell();
             self.epoch = fork::epoch();

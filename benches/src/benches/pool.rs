@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use crate::contender::Between::{self, Processes, Threads};
 use crate::contender::{Bench, Call, Contender, Unit};
 use crate::cpu::unpin;
-use crate::crew::{Crew, Trade};
 use crate::link::Result;
 use crate::links::python;
 use crate::probe::probe;
 use crate::session::Repetition;
 use crate::stats::median;
+use crate::worker_pool::{Trade, WorkerPool};
 
 pub const CHUNKS: Bench = Bench {
     name: "pool",
@@ -90,12 +90,12 @@ fn microsecond() -> Vec<Contender> {
     ]
 }
 
-fn trivial<C: Crew>(call: Call<'_>, fewer: usize, chunk: Option<usize>) -> Result<Repetition> {
+fn trivial<C: WorkerPool>(call: Call<'_>, fewer: usize, chunk: Option<usize>) -> Result<Repetition> {
     let items: Vec<u64> = (0..(call.plan.tasks / fewer) as u64).collect();
     measure::<C>(call, |item| item + 1, &items, chunk, |item| item + 1)
 }
 
-fn spin<C: Crew>(call: Call<'_>) -> Result<Repetition> {
+fn spin<C: WorkerPool>(call: Call<'_>) -> Result<Repetition> {
     // Calibrated once, so that all contenders do the same work even if the core is slower
     // meanwhile.
     static STEPS: OnceLock<(u64, u64)> = OnceLock::new();
@@ -130,7 +130,7 @@ fn steps_in(time: Duration) -> u64 {
     (WALK as f64 * time.as_secs_f64() / fastest.as_secs_f64()) as u64
 }
 
-fn measure<C: Crew>(
+fn measure<C: WorkerPool>(
     call: Call<'_>,
     trade: Trade,
     items: &[u64],
@@ -139,10 +139,10 @@ fn measure<C: Crew>(
 ) -> Result<Repetition> {
     let before = probe(call.cpus)?;
     unpin(call.cpus)?;
-    let mut crew = C::hire()?;
+    let mut pool = C::hire()?;
     let mut map = |items: &[u64]| -> Result<f64> {
         let began = Instant::now();
-        let results = crew.map(trade, items, chunk)?;
+        let results = pool.map(trade, items, chunk)?;
         let took = began.elapsed();
         if !results.iter().copied().eq(items.iter().map(|&item| expected(item))) {
             return Err("a task gave a wrong result".into());
@@ -156,7 +156,7 @@ fn measure<C: Crew>(
     while began.elapsed() < call.plan.length || times.is_empty() {
         times.push(map(items)?);
     }
-    drop(crew);
+    drop(pool);
     let after = probe(call.cpus)?;
     Ok(Repetition { nanos: median(&mut times), before, after, spread: None })
 }

@@ -12,11 +12,11 @@ use pagemate::{Barrier, Pool, Process};
 use crate::contender::Between::Processes;
 use crate::contender::{Bench, Call, Contender, Unit};
 use crate::cpu::unpin;
-use crate::crew::WORKERS;
 use crate::link::Result;
 use crate::probe::probe;
 use crate::session::Repetition;
 use crate::stats::median;
+use crate::worker_pool::WORKERS;
 
 pub const BENCH: Bench = Bench {
     name: "pool, start",

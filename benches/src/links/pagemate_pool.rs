@@ -2,10 +2,10 @@
 
 use pagemate::Pool;
 
-use crate::crew::{Crew, Trade, WORKERS};
 use crate::link::Result;
+use crate::worker_pool::{Trade, WorkerPool, WORKERS};
 
-impl Crew for Pool {
+impl WorkerPool for Pool {
     fn hire() -> Result<Pool> {
         Ok(Pool::new(WORKERS)?)
     }

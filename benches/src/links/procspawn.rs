@@ -2,13 +2,13 @@
 
 use procspawn::Pool;
 
-use crate::crew::{Crew, Trade, WORKERS};
 use crate::link::Result;
+use crate::worker_pool::{Trade, WorkerPool, WORKERS};
 
 /// Number of tasks that are on their way at once. Each has four descriptors.
 const AT_ONCE: usize = 64;
 
-impl Crew for Pool {
+impl WorkerPool for Pool {
     fn hire() -> Result<Pool> {
         Ok(Pool::new(WORKERS)?)
     }

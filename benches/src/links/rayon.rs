@@ -3,10 +3,10 @@
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::crew::{Crew, Trade, WORKERS};
 use crate::link::Result;
+use crate::worker_pool::{Trade, WorkerPool, WORKERS};
 
-impl Crew for ThreadPool {
+impl WorkerPool for ThreadPool {
     fn hire() -> Result<ThreadPool> {
         Ok(ThreadPoolBuilder::new().num_threads(WORKERS).build()?)
     }

@@ -9,7 +9,7 @@ pub const WORKERS: usize = 2;
 pub type Trade = fn(u64) -> u64;
 
 /// Workers of this or other processes.
-pub trait Crew: Sized {
+pub trait WorkerPool: Sized {
     /// Starts the workers.
     fn hire() -> Result<Self>;
     /// Returns the result of each item, in the order of the items. Hands them over in chunks of
