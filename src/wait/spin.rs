@@ -17,11 +17,12 @@
 //!
 //! So where spinning does not help it costs 0.4 us per wait. Where it begins to help again, one
 //! side discovers that within 256 messages: its long spin outlasts the wake-up of the other side.
-//! That side is then answered within a microsecond, and spins too. The spin on trial lasts as long as
-//! the wake-up of a side that has not found out yet: a shorter one would fail whenever a cache line
-//! takes long between the cores, and would be tried in vain again and again. A spin never yields: on a busy
-//! core `sched_yield` hands the rest of the time slice, milliseconds, to a neighbour that computes,
-//! although the answer may have arrived already.
+//! That side is then answered within a microsecond, and spins too. The spin on trial lasts as long
+//! as the wake-up of a side that has not found out yet: a shorter one would fail whenever a cache
+//! line takes long between the cores, and would be tried in vain again and again.
+//!
+//! A spin never yields: on a busy core `sched_yield` hands the rest of the time slice,
+//! milliseconds, to a neighbour that computes, although the answer may have arrived already.
 //!
 //! A spin is bounded in time, not in tries, because an attempt may take long. It ends at the
 //! caller's deadline too.

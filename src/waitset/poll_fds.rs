@@ -74,7 +74,7 @@ impl Files {
         self.bell.clone()
     }
 
-    /// Returns whether the program has closed the bell. Then `poll` returns at once, again and again.
+    /// Returns whether the program has closed the bell. Then `poll` returns at once, each time.
     pub(super) fn has_lost_bell(&self) -> bool {
         self.bell.as_ref().is_some_and(|bell| bell.get().is_none())
     }
