@@ -181,7 +181,7 @@ impl Scene for Exchange {
             Op::LoanDropped => drop(self.queue.try_loan()),
             Op::Recv => _ = self.queue.try_recv(),
             Op::RecvRef => _ = self.queue.try_recv_ref().as_deref(),
-            Op::Close => self.queue.close(),
+            Op::Close => _ = self.queue.close(),
         }
     }
 

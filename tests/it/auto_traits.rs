@@ -133,6 +133,7 @@ fn guards_and_iterators() {
         Permit<'static>,
         queue::Iter<'static, u64>,
         queue::TryIter<'static, u64>,
+        queue::IntoIter<u64>,
         Received<'static, u64>,
         Writable<'static, u64>,
         RwLockReadGuard<'static, u64>,

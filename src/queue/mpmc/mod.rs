@@ -37,4 +37,4 @@ mod take;
 pub use guard::{Loan, Received};
 pub use handle::{Queue, QueueBuilder};
 pub(crate) use layout::{describe, peek, recover};
-pub use receiving::{Iter, TryIter};
+pub use receiving::{IntoIter, Iter, TryIter};

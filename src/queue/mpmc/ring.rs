@@ -243,18 +243,20 @@ impl Ring {
     }
 
     /// Closes the queue: producers get `Closed` from now on, consumers once everything sent has
-    /// been received.
-    pub(crate) fn close(&self) {
+    /// been received. Returns whether it was open before.
+    pub(crate) fn close(&self) -> bool {
         // First, so that a consumer that finds nothing knows when to check `tail`. Pairs with
         // try_take() and is_receivable().
         self.descriptor().notices.word.fetch_or(CLOSING, AcqRel);
         // Pairs with try_claim(), is_closed(), is_sendable() and end().
-        let change = self.descriptor().tail.set_ordered(Position::CLOSED);
+        let (before, change) = self.descriptor().tail.set_ordered(Position::CLOSED);
+        // Also by a call that comes second: the first may have died before its wake.
         self.receivers().notify_all(change);
         self.senders().notify_all(change);
     }
 
     pub(crate) fn is_closed(&self) -> bool {
+        !Position(before).is_closed()
         self.tail(Acquire).is_closed() // pairs with close()
     }
 

@@ -377,14 +377,6 @@ impl<T: Message> Consumer<T> {
     }
 }
 
-impl<T: Message> Drop for Consumer<T> {
-    fn drop(&mut self) {
-        if self.endpoint.is_mine() {
-            self.endpoint.control().close_consumer(self.endpoint.me);
-        }
-    }
-}
-
 impl<T: Message> fmt::Debug for Consumer<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = T::schema().name();

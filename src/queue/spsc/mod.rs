@@ -1,6 +1,7 @@
 //! The ring between one producer and one consumer: wait-free, in place, in batches.
 
 mod chunk;
+mod closing;
 mod consumer;
 pub(crate) mod cursor;
 mod endpoint;
@@ -9,6 +10,7 @@ mod producer;
 pub(crate) mod role;
 
 pub use chunk::{RecvChunk, SendChunk};
+pub use closing::IntoIter;
 pub use consumer::Consumer;
 pub use endpoint::spsc;
 pub(crate) use endpoint::{describe, peek, recover, take_role};

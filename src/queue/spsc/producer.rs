@@ -427,14 +427,6 @@ impl<T: Message> Producer<T> {
     }
 }
 
-impl<T: Message> Drop for Producer<T> {
-    fn drop(&mut self) {
-        if self.endpoint.is_mine() {
-            self.endpoint.control().close_producer(self.endpoint.me);
-        }
-    }
-}
-
 impl<T: Message> fmt::Debug for Producer<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = T::schema().name();
