@@ -253,10 +253,10 @@ impl Ring {
         // Also by a call that comes second: the first may have died before its wake.
         self.receivers().notify_all(change);
         self.senders().notify_all(change);
+        !Position(before).is_closed()
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        !Position(before).is_closed()
         self.tail(Acquire).is_closed() // pairs with close()
     }
 

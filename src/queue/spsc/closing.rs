@@ -77,8 +77,8 @@ impl<T: Message> IntoIterator for Consumer<T> {
     }
 }
 
-/// A blocking iterator over the messages of a ring that has the [`Consumer`]. Dropping it closes the
-/// ring.
+/// A blocking iterator over the messages of a ring that has the [`Consumer`]. Dropping it closes
+/// the ring.
 ///
 /// It ends as [`Consumer::iter`] does.
 ///

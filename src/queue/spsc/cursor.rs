@@ -146,8 +146,8 @@ impl Control {
         (self.shared.items.is_waited_on(), self.shared.space.is_waited_on())
     }
 
-    /// Ends the producer's role of `holder` and wakes the other side. Returns false if `holder` does
-    /// not hold it.
+    /// Ends the producer's role of `holder` and wakes the other side. Returns false if `holder`
+    /// does not hold it.
     pub(crate) fn close_producer(&self, holder: OwnerId) -> bool {
         let is_closed = self.shared.producer.close(holder);
         if is_closed {
@@ -156,8 +156,8 @@ impl Control {
         is_closed
     }
 
-    /// Ends the consumer's role of `holder` and wakes the other side. Returns false if `holder` does
-    /// not hold it.
+    /// Ends the consumer's role of `holder` and wakes the other side. Returns false if `holder`
+    /// does not hold it.
     pub(crate) fn close_consumer(&self, holder: OwnerId) -> bool {
         let is_closed = self.shared.consumer.close(holder);
         if is_closed {
