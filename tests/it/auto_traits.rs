@@ -138,6 +138,8 @@ fn guards_and_iterators() {
         Writable<'static, u64>,
         RwLockReadGuard<'static, u64>,
         RwLockWriteGuard<'static, u64>,
+        SemaphorePermit<'static>,
+        queue::spsc::IntoIter<u64>,
     ];
     all_lack(guards, &[]);
     // It belongs to a thread, as `std::sync::ReentrantLockGuard` does.

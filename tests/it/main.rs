@@ -14,6 +14,7 @@ mod barrier;
 mod bounded_semaphore;
 mod closing;
 mod condvar;
+mod conveniences;
 mod contents;
 mod counters;
 mod damage;
