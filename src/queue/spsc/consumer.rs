@@ -199,7 +199,7 @@ impl<T: Message> Consumer<T> {
 
     /// Blocks until there is at least one message.
     #[inline]
-    fn wait_for_message(&mut self, deadline: Deadline) -> Result<(), Blocked> {
+    pub(super) fn wait_for_message(&mut self, deadline: Deadline) -> Result<(), Blocked> {
         match self.ready(1) {
             Ok(_) => Ok(()),
             Err(Blocked::Later) => self.wait_contended(deadline),

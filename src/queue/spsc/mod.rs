@@ -8,6 +8,8 @@ mod endpoint;
 mod in_place;
 mod producer;
 pub(crate) mod role;
+mod slices;
+mod stream;
 
 pub use chunk::{RecvChunk, SendChunk};
 pub use closing::IntoIter;
