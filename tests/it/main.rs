@@ -22,6 +22,7 @@ mod damage_words;
 mod death;
 mod dict;
 mod event;
+mod force_send;
 mod iter;
 mod kill;
 mod large_messages;

@@ -362,6 +362,7 @@ impl<T: Message> Producer<T> {
                 Err(SendError::NotInThisProcess((), refusal)) => {
                     return Err(SendError::NotInThisProcess(sent, refusal))
                 }
+                Err(SendError::Unsupported(())) => return Err(SendError::Unsupported(sent)),
             }
         }
         Ok(())
