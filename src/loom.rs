@@ -54,8 +54,8 @@ pub(crate) trait OrderedChange<T> {
     fn add_ordered(&self, count: T) -> (T, Ordered);
     /// `fetch_sub`. Returns the previous value.
     fn sub_ordered(&self, count: T) -> (T, Ordered);
-    /// `fetch_or`.
-    fn set_ordered(&self, bits: T) -> Ordered;
+    /// `fetch_or`. Returns the previous value.
+    fn set_ordered(&self, bits: T) -> (T, Ordered);
 }
 
 macro_rules! ordered_change {
@@ -83,9 +83,8 @@ macro_rules! ordered_change {
             }
 
             #[inline(always)]
-            fn set_ordered(&self, bits: $word) -> Ordered {
-                self.fetch_or(bits, atomic::Ordering::SeqCst);
-                Ordered::by_access()
+            fn set_ordered(&self, bits: $word) -> ($word, Ordered) {
+                (self.fetch_or(bits, atomic::Ordering::SeqCst), Ordered::by_access())
             }
         }
     };

@@ -298,7 +298,14 @@ impl Connection {
 
     /// Closes this end: the other one gets the end of file after everything that was sent. The same
     /// as dropping.
-    pub fn close(self) {}
+    ///
+    /// Returns true if this call closed it. False in a forked child, where the handle is a copy and
+    /// closes nothing.
+    pub fn close(self) -> bool {
+        let (reader, writer) = self.split();
+        // Both, whatever the first returns.
+        reader.close() & writer.close()
+    }
 
     /// Hands the end to the child process that `register` adds, and returns what was read but not
     /// received.

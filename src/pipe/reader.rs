@@ -227,7 +227,17 @@ impl PipeReader {
     }
 
     /// Closes the pipe: the writer's sends fail from now on. The same as dropping.
-    pub fn close(self) {}
+    ///
+    /// Returns true if this call closed it. False in a forked child, where the handle is a copy and
+    /// closes nothing.
+    pub fn close(self) -> bool {
+        self.end_role()
+    }
+
+    /// Ends the role of this process. Returns false if it has ended already, or in a fork.
+    fn end_role(&self) -> bool {
+        self.rings.is_mine() && self.control().close_consumer(self.rings.me)
+    }
 
     fn recv_bytes_until(&mut self, deadline: Deadline) -> Result<Vec<u8>, PipeError> {
         self.arrive(deadline)?;
@@ -381,9 +391,7 @@ pub(crate) struct ReaderState {
 
 impl Drop for PipeReader {
     fn drop(&mut self) {
-        if self.rings.is_mine() {
-            self.control().close_consumer(self.rings.me);
-        }
+        self.end_role();
     }
 }
 

@@ -161,7 +161,17 @@ impl PipeWriter {
 
     /// Closes the pipe: the reader gets the end of file after everything that was sent. The same as
     /// dropping.
-    pub fn close(self) {}
+    ///
+    /// Returns true if this call closed it. False in a forked child, where the handle is a copy and
+    /// closes nothing.
+    pub fn close(self) -> bool {
+        self.end_role()
+    }
+
+    /// Ends the role of this process. Returns false if it has ended already, or in a fork.
+    fn end_role(&self) -> bool {
+        self.rings.is_mine() && self.control().close_producer(self.rings.me)
+    }
 
     fn send_until<T: Message>(&mut self, message: &T, deadline: Deadline) -> Result<(), PipeError> {
         let tag = self.send_layout::<T>(Some(deadline))?;
@@ -246,9 +256,7 @@ impl PipeWriter {
 
 impl Drop for PipeWriter {
     fn drop(&mut self) {
-        if self.rings.is_mine() {
-            self.control().close_producer(self.rings.me);
-        }
+        self.end_role();
     }
 }
 

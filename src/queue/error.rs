@@ -20,6 +20,9 @@ pub enum SendError<T> {
     /// The handle was made in another process, of which this one is a `fork`. The [`Refusal`] says
     /// why this process cannot use it.
     NotInThisProcess(T, Refusal),
+    /// The queue delivers the messages of dead consumers again, so none of them can be replaced.
+    /// Only [`Queue::force_send`](crate::Queue::force_send) returns it.
+    Unsupported(T),
 }
 
 /// The error of a receive.
@@ -67,7 +70,8 @@ impl<T> SendError<T> {
             SendError::Full(value)
             | SendError::Closed(value)
             | SendError::Corrupted(value)
-            | SendError::NotInThisProcess(value, _) => value,
+            | SendError::NotInThisProcess(value, _)
+            | SendError::Unsupported(value) => value,
         }
     }
 
@@ -87,6 +91,7 @@ impl<T> SendError<T> {
             SendError::Closed(_) => "Closed",
             SendError::Corrupted(_) => "Corrupted",
             SendError::NotInThisProcess(..) => "NotInThisProcess",
+            SendError::Unsupported(_) => "Unsupported",
         }
     }
 
@@ -99,6 +104,9 @@ impl<T> SendError<T> {
             ),
             SendError::Corrupted(_) => (ErrorKind::Corrupted, "the shared bytes contradict each other"),
             SendError::NotInThisProcess(_, refusal) => (refusal.kind(), refusal.sentence()),
+            SendError::Unsupported(_) => {
+                (ErrorKind::Unsupported, "no message of a queue with redelivery can be replaced")
+            }
         }
     }
 }

@@ -7,4 +7,4 @@ pub(crate) mod mpmc;
 pub mod spsc;
 
 pub use error::{RecvError, SendError};
-pub use mpmc::{Iter, Loan, Queue, QueueBuilder, Received, TryIter};
+pub use mpmc::{IntoIter, Iter, Loan, Queue, QueueBuilder, Received, TryIter};

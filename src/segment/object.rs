@@ -232,6 +232,11 @@ impl ObjectRef {
         &self.attachment
     }
 
+    /// Returns whether both lead to the same object, perhaps through two mappings.
+    pub(crate) fn is_same(&self, other: &ObjectRef) -> bool {
+        self.record == other.record && self.attachment.is_of_same_file(&other.attachment)
+    }
+
     /// Returns the owner id by which the object's words name this process. Without a system call,
     /// except for the first call after a `fork`.
     #[inline(always)]

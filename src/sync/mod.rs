@@ -34,4 +34,4 @@ pub use mutex::{Mutex, MutexGuard};
 pub use once::{Initialiser, Once, OnceError, OnceValue, SetError};
 pub use reentrant::{ReentrantLock, ReentrantLockGuard};
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
-pub use semaphore::{PermitOverflow, Semaphore};
+pub use semaphore::{PermitOverflow, Semaphore, SemaphorePermit};

@@ -217,6 +217,48 @@ impl<T: Message> Mutex<T> {
         Ok(MutexGuard { mutex: self, inner })
     }
 
+    /// Locks the mutex and returns a copy of the value. Blocks until the lock is free.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> pagemate::Result<()> {
+    /// let limit = pagemate::Mutex::new(7_u32)?;
+    /// limit.set(11)?;
+    /// assert_eq!(limit.get_cloned()?, 11);
+    /// assert_eq!(limit.replace(13)?, 11);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`lock`](Mutex::lock), without a guard. The mark of a death and the poison stay.
+    pub fn get_cloned(&self) -> Result<T, LockError<()>> {
+        self.lock().map(|guard| *guard).map_err(|error| error.map(drop))
+    }
+
+    /// Locks the mutex and stores `value`. Blocks until the lock is free.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`lock`](Mutex::lock), with `value` in the place of the guard. Then nothing was
+    /// stored: after a death or a panic [`reset`](Mutex::reset) does that.
+    pub fn set(&self, value: T) -> Result<(), LockError<T>> {
+        self.replace(value).map(drop)
+    }
+
+    /// Locks the mutex, stores `value`, and returns the value before it. Blocks until the lock is
+    /// free.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`set`](Mutex::set).
+    pub fn replace(&self, value: T) -> Result<T, LockError<T>> {
+        let mut guard = self.lock().map_err(|error| error.map(|_| value))?;
+        Ok(std::mem::replace(&mut *guard, value))
+    }
+
     /// Returns true if the lock is held. The answer may be out of date at once, unless the caller
     /// holds the lock.
     pub fn is_locked(&self) -> bool {

@@ -73,7 +73,7 @@ impl Source<'_> {
             Source::Items(control) | Source::ItemsOr(control, _) => control.items(),
             Source::Space(control, _) => control.space(),
             Source::Set(flag, _) => return WaitTarget::new(flag.futex(), flag.announce()),
-            Source::Permit(counter) => return WaitTarget::new(counter.futex(), counter.announce()),
+            Source::Permit(counter) => return WaitTarget::new(counter.futex(), counter.announce(1)),
         };
         WaitTarget::new(waiters.futex(), waiters.announce())
     }
@@ -196,6 +196,6 @@ mod tests {
         assert!(targets.len() == 1 && counter.is_waited_on());
         Source::Permit(&counter).pass_on();
         assert!(!counter.is_waited_on() && counter.permits() == 1, "nobody was asleep");
-        assert!(counter.acquire(Deadline::At(0)));
+        assert!(counter.acquire(1, Deadline::At(0)));
     }
 }

@@ -363,11 +363,13 @@ impl Notify {
 
 impl Scene for Notify {
     fn act(&mut self) {
-        match self.count {
-            1 => self.condvar.notify_one(),
+        let notified = match self.count {
+            1 => usize::from(self.condvar.notify_one()),
             usize::MAX => self.condvar.notify_all(),
             count => self.condvar.notify(count),
-        }
+        };
+        // Fewer, if others have notified some while the child was stopped.
+        assert!(notified <= self.count.min(self.waiters.len()));
     }
 
     fn check(&mut self, end: End) -> Result<(), String> {

@@ -22,6 +22,7 @@ enum Op {
     Send,
     Loan,
     LoanDropped,
+    ForceSend,
     Recv,
     RecvRef,
     Close,
@@ -44,6 +45,9 @@ pub fn scenes() -> Vec<Recipe> {
         "queue: loan and send, 2 slots, empty": Loan, 2, 0, false;
         "queue: loan and send, 3 slots, 1 message": Loan, 3, 1, false;
         "queue: loan dropped, 2 slots, 1 message": LoanDropped, 2, 1, false;
+        "queue: force_send, 1 slot, full": ForceSend, 1, 1, false;
+        "queue: force_send, 2 slots, 1 message": ForceSend, 2, 1, false;
+        "queue: force_send, 3 slots, full": ForceSend, 3, 3, false;
         "queue: recv, 1 slot, full": Recv, 1, 1, false;
         "queue: recv, 2 slots, empty": Recv, 2, 0, false;
         "queue: recv, 3 slots, full": Recv, 3, 3, false;
@@ -91,7 +95,27 @@ impl Exchange {
     }
 
     fn sends(&self) -> bool {
-        matches!(self.op, Op::Send | Op::Loan)
+        matches!(self.op, Op::Send | Op::Loan | Op::ForceSend)
+    }
+
+    /// Checks that the child's message came in place of the oldest one, or that at most that one is
+    /// gone with the child.
+    fn verdict_of_force(&self, end: End) -> Result<(), String> {
+        let is_full = self.before == self.queue.capacity() as u64;
+        let [is_sent, is_oldest_there] = [SENT, 0].map(|value| self.seen.contains(&value));
+        let lost = self.queue.lost();
+        // Others that went on while the child was stopped may have received the oldest one.
+        let is_alone = !self.seen.iter().any(|value| OTHERS.contains(value));
+        let mine: Vec<u64> = self.seen.iter().copied().filter(|value| !OTHERS.contains(value)).collect();
+        let mut expected: Vec<u64> = (u64::from(is_full && !is_oldest_there)..self.before).collect();
+        expected.extend(is_sent.then_some(SENT));
+        let is_possible = match end {
+            End::Finished => is_sent && lost == 0 && (is_oldest_there != is_full || !is_alone),
+            _ => !(is_full && is_sent && is_oldest_there) && lost <= u64::from(is_full && !is_sent),
+        };
+        (is_possible && mine == expected)
+            .then_some(())
+            .ok_or(format!("received {:?}, {lost} lost", self.seen))
     }
 
     fn receives(&self) -> bool {
@@ -179,9 +203,10 @@ impl Scene for Exchange {
                 }
             }
             Op::LoanDropped => drop(self.queue.try_loan()),
+            Op::ForceSend => self.queue.force_send(SENT, |oldest| assert_eq!(oldest, 0)).unwrap(),
             Op::Recv => _ = self.queue.try_recv(),
             Op::RecvRef => _ = self.queue.try_recv_ref().as_deref(),
-            Op::Close => self.queue.close(),
+            Op::Close => _ = self.queue.close(),
         }
     }
 
@@ -212,6 +237,9 @@ impl Scene for Exchange {
             return Ok(());
         }
         self.fill()?;
+        if self.op == Op::ForceSend {
+            return self.verdict_of_force(end);
+        }
         self.verdict(end)
     }
 

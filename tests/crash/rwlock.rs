@@ -32,6 +32,8 @@ pub fn scenes() -> Vec<Recipe> {
         "write, asleep until the reader leaves": Write ReadByWaker;
         "write, a reader dead": Write ReaderDead;
         "stop writing, a reader and a writer wait": StopWriting Free Reader Writer;
+        "downgrade": Downgrade Free;
+        "downgrade, a reader waits": Downgrade Free Reader;
     });
     scenes
 }
@@ -82,6 +84,7 @@ enum Op {
     Write,
     WriteInVain,
     StopWriting,
+    Downgrade,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -234,10 +237,10 @@ impl Scene for Mixed {
         drop(self.lock.try_read());
         match self.op {
             Op::LeaveReading => self.readers.push(self.lock.read().unwrap()),
-            Op::StopWriting => self.writers.push(self.lock.write().unwrap()),
+            Op::StopWriting | Op::Downgrade => self.writers.push(self.lock.write().unwrap()),
             _ => {}
         }
-        if matches!(self.op, Op::LeaveReading | Op::StopWriting) {
+        if matches!(self.op, Op::LeaveReading | Op::StopWriting | Op::Downgrade) {
             self.inside.store(1, SeqCst);
         }
         self.is_held.store(1, SeqCst);
@@ -285,6 +288,12 @@ impl Scene for Mixed {
                 change(&mut self.writers[0]);
                 self.inside.store(0, SeqCst);
                 self.writers.clear();
+            }
+            Op::Downgrade => {
+                let mut writer = self.writers.remove(0);
+                change(&mut writer);
+                self.inside.store(0, SeqCst);
+                look(&RwLockWriteGuard::downgrade(writer));
             }
         }
     }

@@ -15,13 +15,20 @@ const DONE: u64 = 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Op {
     Acquire,
+    AcquireTwo,
     AcquireInVain,
+    AcquireTwoInVain,
     Release(u32),
 }
 
 pub fn scenes() -> Vec<Recipe> {
     vec![
         Recipe { name: "semaphore: acquire, 2 permits", build: || Count::boxed(Op::Acquire, 2, 0) },
+        Recipe { name: "semaphore: acquire_many, 3 permits", build: || Count::boxed(Op::AcquireTwo, 3, 0) },
+        Recipe {
+            name: "semaphore: acquire_many, timing out",
+            build: || Count::boxed(Op::AcquireTwoInVain, 1, 0),
+        },
         Recipe { name: "semaphore: acquire, timing out", build: || Count::boxed(Op::AcquireInVain, 0, 0) },
         Recipe { name: "semaphore: acquire, asleep until a release", build: || Box::new(Asleep::new()) },
         Recipe { name: "semaphore: release", build: || Count::boxed(Op::Release(1), 1, 0) },
@@ -83,6 +90,8 @@ impl Scene for Count {
     fn act(&mut self) {
         match self.op {
             Op::Acquire => self.semaphore.acquire(),
+            Op::AcquireTwo => self.semaphore.acquire_many(2),
+            Op::AcquireTwoInVain => _ = self.semaphore.acquire_many_timeout(2, Duration::from_micros(20)),
             Op::AcquireInVain => _ = self.semaphore.acquire_timeout(Duration::from_micros(20)),
             Op::Release(count) => self.semaphore.release_many(count).unwrap(),
         }
@@ -102,11 +111,15 @@ impl Scene for Count {
         let count = self.before + self.added;
         let (least, most) = match self.op {
             Op::Acquire => (count - 1, count),
-            Op::AcquireInVain => (count, count),
+            Op::AcquireTwo => (count - 2, count),
+            Op::AcquireInVain | Op::AcquireTwoInVain => (count, count),
             Op::Release(more) => (count.saturating_sub(self.taken), count + more - self.taken),
         };
-        let finished = if self.op == Op::Acquire { least } else { most };
+        let finished = if matches!(self.op, Op::Acquire | Op::AcquireTwo) { least } else { most };
         let is = self.semaphore.available();
+        if self.op == Op::AcquireTwo && is == count - 1 {
+            return Err("one of two permits was acquired".into());
+        }
         if !(least..=most).contains(&is) || end == End::Finished && is != finished {
             return Err(format!("{is} permits, {finished} once it has finished"));
         }

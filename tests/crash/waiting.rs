@@ -330,7 +330,7 @@ impl Sleeping {
         let waker = Waker::new(|| match op {
             Op::Wait => event.set(),
             Op::Recv | Op::RecvRef => queue.send(MINE).unwrap(),
-            Op::RecvClosed => queue.close(),
+            Op::RecvClosed => _ = queue.close(),
             Op::Send | Op::Loan => _ = queue.recv(),
         });
         Sleeping { queue, event, op, waker, seen: Vec::new() }

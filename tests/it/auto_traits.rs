@@ -133,10 +133,13 @@ fn guards_and_iterators() {
         Permit<'static>,
         queue::Iter<'static, u64>,
         queue::TryIter<'static, u64>,
+        queue::IntoIter<u64>,
         Received<'static, u64>,
         Writable<'static, u64>,
         RwLockReadGuard<'static, u64>,
         RwLockWriteGuard<'static, u64>,
+        SemaphorePermit<'static>,
+        queue::spsc::IntoIter<u64>,
     ];
     all_lack(guards, &[]);
     // It belongs to a thread, as `std::sync::ReentrantLockGuard` does.

@@ -227,6 +227,7 @@ fn event_and_semaphores() {
         |semaphore| {
             call("acquire_timeout", || semaphore.acquire_timeout(SOON));
             call("try_acquire", || semaphore.try_acquire());
+            call("acquire_many_timeout", || semaphore.acquire_many_timeout(2, SOON));
             call("release", || semaphore.release());
         },
     );

@@ -122,7 +122,7 @@ fn two_notifiers_wake_two_of_three() {
             let scene = scene.clone();
             thread::spawn(move || scene.table.notify(1))
         });
-        notifiers.into_iter().for_each(|notifier| notifier.join().unwrap());
+        notifiers.into_iter().for_each(|notifier| assert_eq!(notifier.join().unwrap(), 1));
         assert_eq!(scene.table.count(), 1);
         assert!(scene.table.retract(&registrations[2]), "the last one still waits");
         // They were notified, so they do not sleep.

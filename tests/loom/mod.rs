@@ -13,6 +13,7 @@ mod bytes;
 mod condvar;
 mod dict;
 mod event;
+mod force_send;
 mod heap;
 mod list;
 mod membership;

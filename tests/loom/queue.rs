@@ -36,8 +36,8 @@ impl<T> UnsafeCell<T> {
     }
 }
 
-struct Queue {
-    ring: Ring,
+pub(super) struct Queue {
+    pub(super) ring: Ring,
     _descriptor: Box<Descriptor>,
     _slots: Box<[AtomicU64]>,
     messages: Vec<UnsafeCell<u32>>,
@@ -51,7 +51,7 @@ unsafe impl Send for Queue {}
 // SAFETY: as above.
 unsafe impl Sync for Queue {}
 
-fn queue(capacity: usize, redeliver: bool) -> Arc<Queue> {
+pub(super) fn queue(capacity: usize, redeliver: bool) -> Arc<Queue> {
     let descriptor = Box::new(Descriptor::new());
     let slots: Box<[AtomicU64]> = (0..capacity).map(|_| AtomicU64::new(0)).collect();
     let messages = (0..capacity).map(|_| UnsafeCell::new(0)).collect();
@@ -65,53 +65,53 @@ fn queue(capacity: usize, redeliver: bool) -> Arc<Queue> {
     Arc::new(Queue { ring, _descriptor: descriptor, _slots: slots, messages, turn: AtomicUsize::new(0) })
 }
 
-fn id(index: usize) -> OwnerId {
+pub(super) fn id(index: usize) -> OwnerId {
     OwnerId::new(index, 1).unwrap()
 }
 
 impl Queue {
-    fn write(&self, index: u32, value: u32) {
+    pub(super) fn write(&self, index: u32, value: u32) {
         // SAFETY: the slot is held for writing; loom checks that.
         self.messages[index as usize].with_mut(|at| unsafe { *at = value });
     }
 
-    fn read(&self, index: u32) -> u32 {
+    pub(super) fn read(&self, index: u32) -> u32 {
         // SAFETY: the slot is held for reading; loom checks that.
         self.messages[index as usize].with(|at| unsafe { *at })
     }
 
-    fn turn(&self) {
+    pub(super) fn turn(&self) {
         self.turn.fetch_add(1, Relaxed);
     }
 
-    fn try_send(&self, me: usize, value: u32) -> Result<(), Blocked> {
+    pub(super) fn try_send(&self, me: usize, value: u32) -> Result<(), Blocked> {
         self.turn();
         self.ring.try_send(id(me), |index| self.write(index, value))
     }
 
-    fn send(&self, me: usize, value: u32) -> Result<(), Blocked> {
+    pub(super) fn send(&self, me: usize, value: u32) -> Result<(), Blocked> {
         self.turn();
         self.ring.send(id(me), Deadline::Never, || (), |index| self.write(index, value))
     }
 
-    fn done(&self, me: usize, claim: Claim) -> u32 {
+    pub(super) fn done(&self, me: usize, claim: Claim) -> u32 {
         let value = self.read(claim.index);
         self.ring.free(id(me), claim);
         value
     }
 
-    fn try_recv(&self, me: usize) -> Result<u32, Blocked> {
+    pub(super) fn try_recv(&self, me: usize) -> Result<u32, Blocked> {
         self.turn();
         Ok(self.done(me, self.ring.try_take(id(me))?))
     }
 
-    fn recv(&self, me: usize) -> Result<u32, Blocked> {
+    pub(super) fn recv(&self, me: usize) -> Result<u32, Blocked> {
         self.turn();
         Ok(self.done(me, self.ring.take(id(me), Deadline::Never, || ())?))
     }
 
     /// Receives everything that is left.
-    fn drain(&self, me: usize) -> Vec<u32> {
+    pub(super) fn drain(&self, me: usize) -> Vec<u32> {
         std::iter::from_fn(|| match self.try_recv(me) {
             Ok(value) => Some(value),
             Err(blocked) => {
@@ -124,7 +124,7 @@ impl Queue {
 
     /// Checks the end state: no slot is held, and one message for each slot goes through, in order.
     /// So no slot was lost.
-    fn assert_whole(&self) {
+    pub(super) fn assert_whole(&self) {
         let capacity = self.ring.capacity();
         assert_eq!(self.ring.count(usize::MAX), 0);
         for round in 0..2 {
@@ -145,7 +145,7 @@ fn assert_order(received: &[u32]) {
     }
 }
 
-fn assert_once(mut received: Vec<u32>, mut sent: Vec<u32>) {
+pub(super) fn assert_once(mut received: Vec<u32>, mut sent: Vec<u32>) {
     received.sort_unstable();
     sent.sort_unstable();
     assert_eq!(received, sent, "lost or doubled");

@@ -226,3 +226,50 @@ fn who_comes_after_a_dead_writer_is_told() {
         assert!(!scene.read(id(1)));
     });
 }
+
+#[test]
+fn a_writer_becomes_a_reader() {
+    model_within(2, "rwlock: a writer becomes a reader, a writer and a reader", || {
+        let scene = scene();
+        let other = scene.clone();
+        let writer = thread::spawn(move || other.write(id(1)));
+        let other = scene.clone();
+        let reader = thread::spawn(move || other.read(id(2)));
+        scene.shared.write(id(0), Deadline::Never, || ()).unwrap();
+        scene.change();
+        let mine = scene.look();
+        assert!(scene.shared.downgrade(id(0)));
+        assert_eq!(scene.look(), mine, "a writer was in between");
+        scene.shared.leave(id(0));
+        assert!(!writer.join().unwrap() && !reader.join().unwrap());
+        assert_eq!(scene.look(), 2);
+    });
+}
+
+#[test]
+fn a_writer_dies_becoming_a_reader() {
+    // The survivor may have locked and unlocked before it.
+    let announced = |shared: &Shared| {
+        if shared.try_write(id(3)).is_some() {
+            shared.die_announced(id(3));
+        }
+    };
+    death(
+        "rwlock: a writer dies becoming a reader, a reader waits",
+        announced,
+        |scene| scene.read(id(0)),
+        None,
+    );
+    death(
+        "rwlock: a writer dies becoming a reader, a writer waits",
+        announced,
+        |scene| scene.write(id(0)),
+        None,
+    );
+    let became = |shared: &Shared| {
+        if shared.try_write(id(3)).is_some() {
+            assert!(shared.downgrade(id(3)));
+        }
+    };
+    death("rwlock: a reader that was a writer dies", became, |scene| scene.write(id(0)), Some(false));
+}

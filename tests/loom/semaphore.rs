@@ -1,6 +1,6 @@
 //! The semaphore: no release is slept through, and no permit is taken twice.
 
-use super::{model, thread, Arc};
+use super::{model, model_within, thread, Arc};
 use crate::loom::atomic::{AtomicU32, Ordering::Relaxed};
 use crate::sync::semaphore::state::Counter;
 use crate::sys::clock::Deadline;
@@ -11,7 +11,7 @@ fn two_acquirers_two_releases() {
         let counter = Arc::new(Counter::new(0));
         let acquirers = [(); 2].map(|_| {
             let counter = counter.clone();
-            thread::spawn(move || assert!(counter.acquire(Deadline::Never)))
+            thread::spawn(move || assert!(counter.acquire(1, Deadline::Never)))
         });
         assert!(counter.release(1) && counter.release(1));
         acquirers.into_iter().for_each(|acquirer| acquirer.join().unwrap());
@@ -27,9 +27,9 @@ fn two_releasers() {
             let counter = counter.clone();
             thread::spawn(move || assert!(counter.release(1)))
         });
-        assert!(counter.acquire(Deadline::Never) && counter.acquire(Deadline::Never));
+        assert!(counter.acquire(1, Deadline::Never) && counter.acquire(1, Deadline::Never));
         releasers.into_iter().for_each(|releaser| releaser.join().unwrap());
-        assert!(!counter.try_acquire());
+        assert!(!counter.try_acquire(1));
     });
 }
 
@@ -39,7 +39,7 @@ fn released_at_once() {
         let counter = Arc::new(Counter::new(0));
         let acquirers = [(); 2].map(|_| {
             let counter = counter.clone();
-            thread::spawn(move || assert!(counter.acquire(Deadline::Never)))
+            thread::spawn(move || assert!(counter.acquire(1, Deadline::Never)))
         });
         assert!(counter.release(2));
         acquirers.into_iter().for_each(|acquirer| acquirer.join().unwrap());
@@ -51,7 +51,7 @@ fn passed_back_and_forth() {
     model("semaphore: one permit passed between two", || {
         let shared = Arc::new((Counter::new(1), AtomicU32::new(0)));
         let enter = |shared: &(Counter, AtomicU32)| {
-            assert!(shared.0.acquire(Deadline::Never));
+            assert!(shared.0.acquire(1, Deadline::Never));
             assert_eq!(shared.1.fetch_add(1, Relaxed), 0, "two with one permit");
             shared.1.store(0, Relaxed);
             assert!(shared.0.release(1));
@@ -76,11 +76,55 @@ fn a_release_shows_what_came_before_it() {
         let other = shared.clone();
         let acquirer = thread::spawn(move || {
             // Without sleeping, because a sleep orders more under loom than in the kernel.
-            if other.0.try_acquire() {
+            if other.0.try_acquire(1) {
                 assert_eq!(other.1.load(Relaxed), 1);
             }
         });
         releaser.join().unwrap();
         acquirer.join().unwrap();
+    });
+}
+
+#[test]
+fn two_at_once() {
+    model("semaphore: a waiter for two, two releasers", || {
+        let counter = Arc::new(Counter::new(0));
+        let releasers = [(); 2].map(|_| {
+            let counter = counter.clone();
+            thread::spawn(move || assert!(counter.release(1)))
+        });
+        assert!(counter.acquire(2, Deadline::Never));
+        releasers.into_iter().for_each(|releaser| releaser.join().unwrap());
+        assert_eq!(counter.permits(), 0);
+    });
+}
+
+#[test]
+fn two_at_once_beside_one() {
+    model_within(2, "semaphore: a waiter for two and a waiter for one, single releases", || {
+        let counter = Arc::new(Counter::new(0));
+        let waiters = [1, 2].map(|count| {
+            let counter = counter.clone();
+            thread::spawn(move || assert!(counter.acquire(count, Deadline::Never)))
+        });
+        (0..3).for_each(|_| assert!(counter.release(1)));
+        waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
+        assert_eq!(counter.permits(), 0);
+    });
+}
+
+#[test]
+fn two_takers_of_two() {
+    model_within(2, "semaphore: two takers of two of three permits", || {
+        let counter = Arc::new(Counter::new(3));
+        let take = |counter: &Counter| {
+            assert!(counter.acquire(2, Deadline::Never));
+            assert!(counter.release(2));
+        };
+        let other = counter.clone();
+        let taker = thread::spawn(move || take(&other));
+        take(&counter);
+        taker.join().unwrap();
+        assert_eq!(counter.permits(), 3);
     });
 }

@@ -68,7 +68,7 @@ fn a_swallowed_wake_up_is_passed_on() {
     model_within(2, "waitset: a set that leaves the permit to a plain acquirer", || {
         let words = Arc::new((Flag::new(), Counter::new(0)));
         let (one, other) = (words.clone(), words.clone());
-        let acquirer = thread::spawn(move || assert!(one.1.acquire(Deadline::Never)));
+        let acquirer = thread::spawn(move || assert!(one.1.acquire(1, Deadline::Never)));
         let set = thread::spawn(move || {
             wait(&[Source::Set(&other.0, 0), Source::Permit(&other.1)]);
         });
@@ -155,7 +155,7 @@ fn a_helper_rings_and_hands_back() {
         let releaser = thread::spawn(move || assert!(other.release(1)));
         // SAFETY: the list is the set's while the helper is idle.
         shared.list.with_mut(|list| unsafe {
-            *list = vec![WaitTarget::new(counter.futex(), counter.announce()), shared.orders.target()];
+            *list = vec![WaitTarget::new(counter.futex(), counter.announce(1)), shared.orders.target()];
         });
         if counter.permits() == 0 {
             shared.orders.arm();
@@ -165,7 +165,7 @@ fn a_helper_rings_and_hands_back() {
         }
         // The helper that rang saw the permit. This thread may see it a moment later, and a set
         // checks again.
-        while !counter.try_acquire() {
+        while !counter.try_acquire(1) {
             thread::yield_now();
         }
         // SAFETY: it has been handed back.
@@ -187,7 +187,7 @@ fn a_helper_is_dismissed() {
         for _ in 0..2 {
             // SAFETY: the list is the set's while the helper is idle.
             shared.list.with_mut(|list| unsafe {
-                *list = vec![WaitTarget::new(counter.futex(), counter.announce()), shared.orders.target()];
+                *list = vec![WaitTarget::new(counter.futex(), counter.announce(1)), shared.orders.target()];
             });
             shared.orders.arm();
             shared.orders.dismiss();

@@ -29,8 +29,9 @@ enum Search {
 }
 
 impl Ring {
-    /// Claims a slot for `me` to write into. A loan that lost its position but not its slot passes
-    /// the slot as `own`, and may get it again.
+    /// Claims a slot for `me` to write into. A caller that has a slot already passes it as `own`,
+    /// and may get it again: a loan that lost its position, or a sender that has taken the message
+    /// which it replaces.
     #[inline]
     pub(crate) fn try_claim(&self, me: OwnerId, own: Option<u32>) -> Result<Claim, Blocked> {
         let (mut backoff, mut steps, mut room) = (Backoff::default(), self.steps(), None);
@@ -81,8 +82,8 @@ impl Ring {
             (Age::Behind, Status::Full) => {
                 return if self.is_at_tail(tail) { Err(Blocked::Later) } else { Ok(None) };
             }
-            (Age::Behind, Status::Held) if own == Some((tail.index(), me)) && word.names(me) => {
-                let mine = Word::new(tail.lap(), Status::Writing, Some(me));
+            (Age::Behind, _) if is_own(word, tail.index(), own) => {
+                let mine = Word::new(tail.lap(), Status::Writing, writer(me));
                 // SeqCst: as in try_claim().
                 if slot.compare_exchange(word.0, mine.0, SeqCst, Relaxed).is_ok() {
                     self.advance(&self.descriptor().tail, tail);
@@ -147,11 +148,7 @@ impl Ring {
             let word = Word(self.slot(index).load(Acquire)); // pairs with free()
             match (age(word, position), word.status()) {
                 (Age::Here, Status::Empty) => return Search::Room(position),
-                (Age::Behind, Status::Held)
-                    if own.is_some_and(|(own, me)| own == index && word.names(me)) =>
-                {
-                    return Search::Room(position);
-                }
+                (Age::Behind, _) if is_own(word, index, own) => return Search::Room(position),
                 (Age::Behind, Status::Full) => return Search::Full,
                 (Age::Behind, _) if word.skipped().is_some() => position = position.next(self.capacity),
                 _ => return Search::Stale,
@@ -302,6 +299,13 @@ impl Ring {
         }
         Err((Blocked::Later, claim))
     }
+}
+
+/// Returns whether a slot with this index and word is the caller's own, to be claimed again: HELD
+/// after a lost position, READING or KEPT after a message was taken to be replaced.
+fn is_own(word: Word, index: u32, own: Option<(u32, OwnerId)>) -> bool {
+    let is_held = word.is_consumers() || word.status() == Status::Held;
+    is_held && own.is_some_and(|(own, me)| own == index && word.names(me))
 }
 
 /// Returns the owner that a slot names when `me` claims it.

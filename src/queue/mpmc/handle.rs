@@ -272,15 +272,44 @@ impl<T: Message> Queue<T> {
     /// Closes the queue for good. From now on sends fail with `Closed` and return the message.
     /// Receivers get everything that was sent, and then `Closed`. Wakes all waiters.
     ///
+    /// Returns true if this call closed it, false if it was closed before. One call of all
+    /// processes returns true, unless its process dies.
+    ///
     /// A `send` that runs at this moment returns either `Ok`, and its message is received, or
     /// `Closed`.
-    pub fn close(&self) {
-        self.ring.close();
+    ///
+    /// ```
+    /// # fn main() -> pagemate::Result<()> {
+    /// let queue = pagemate::Queue::<u32>::new(4)?;
+    /// assert!(queue.close());
+    /// assert!(!queue.close() && queue.is_closed());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn close(&self) -> bool {
+        self.ring.close()
     }
 
     /// Returns whether the queue was closed. Once true, always true. There may still be messages.
     pub fn is_closed(&self) -> bool {
         self.ring.is_closed()
+    }
+
+    /// Returns whether both handles are of the same queue: clones, or handles that were opened by
+    /// the same name.
+    ///
+    /// ```
+    /// # fn main() -> pagemate::Result<()> {
+    /// use pagemate::Queue;
+    ///
+    /// let (queue, other) = (Queue::<u32>::new(4)?, Queue::<u32>::new(4)?);
+    /// assert!(queue.same_channel(&queue.clone()));
+    /// assert!(!queue.same_channel(&other));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn same_channel(&self, other: &Queue<T>) -> bool {
+        self.object.is_same(&other.object)
     }
 
     /// Returns the number of messages that were being read by processes that died, and were not

@@ -18,12 +18,14 @@
 //! | `ring` | the algorithm: states, orderings, deaths, and what both sides share |
 //! | `claim` | producers: claim a slot, publish its message |
 //! | `take` | consumers: receive, skip, end |
+//! | `force` | producers that replace the oldest message |
 //! | `recover`, `bound`, `backoff` | after a death; bounds of steps and laps; spinning |
 
 mod backoff;
 mod bound;
 mod claim;
 pub(crate) mod descriptor;
+mod force;
 mod guard;
 mod handle;
 mod layout;
@@ -37,4 +39,4 @@ mod take;
 pub use guard::{Loan, Received};
 pub use handle::{Queue, QueueBuilder};
 pub(crate) use layout::{describe, peek, recover};
-pub use receiving::{Iter, TryIter};
+pub use receiving::{IntoIter, Iter, TryIter};

@@ -182,6 +182,47 @@ impl<'a, T: Message> IntoIterator for &'a Queue<T> {
     }
 }
 
+impl<T: Message> IntoIterator for Queue<T> {
+    type Item = Result<T, RecvError>;
+    type IntoIter = IntoIter<T>;
+
+    fn into_iter(self) -> IntoIter<T> {
+        IntoIter { queue: self, has_failed: false }
+    }
+}
+
+/// A blocking iterator over messages that has the handle, for example to move it to a thread.
+///
+/// It ends as [`Iter`] does.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> pagemate::Result<()> {
+/// let queue = pagemate::Queue::<u64>::new(4)?;
+/// let received = queue.clone().into_iter();
+/// let sum = std::thread::spawn(move || received.sum::<Result<u64, _>>());
+/// (1..=3).try_for_each(|n| queue.send(n))?;
+/// queue.close();
+/// assert_eq!(sum.join().unwrap()?, 6);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct IntoIter<T: Message> {
+    queue: Queue<T>,
+    has_failed: bool,
+}
+
+impl<T: Message> Iterator for IntoIter<T> {
+    type Item = Result<T, RecvError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Result<T, RecvError>> {
+        item(&mut self.has_failed, || self.queue.recv())
+    }
+}
+
 /// A blocking iterator over messages, which ends when the queue is closed and empty: see
 /// [`Queue::iter`].
 #[derive(Debug)]

@@ -29,7 +29,9 @@
 //! 4. A slot has one owner at a time, and its word names it. Only the owner frees the slot. Others
 //!    keep the owner in the word and change status or lap: a consumer turns WRITING into HELD, to
 //!    skip a producer that has messages behind it; a producer stores the next lap in a held slot,
-//!    to skip its position. A producer that was WRITING loses its position in both cases.
+//!    to skip its position. A producer that was WRITING loses its position in both cases. An owner
+//!    may claim its slot again, for the position that `tail` has: see `own` of
+//!    [`try_claim`](Ring::try_claim).
 //!
 //! So the word of a slot is at most one lap ahead of `tail`. It may be many laps ahead of `head`:
 //! if nothing is sent, slots are claimed and abandoned round and round, and nobody receives. `head`
@@ -56,6 +58,7 @@
 //! | FULL, nobody woken | a sleeper at the end of its slice | itself | up to 50 ms |
 //! | slot taken, `head` not moved | the next consumer | it moves `head` | nothing |
 //! | READING or KEPT | producers, reapers | skipped; freed or returned by `recover` | a message |
+//! | replacing the oldest message | see [`force`](super::force) | the same | the same |
 //! | closing, `tail` not marked | nobody | nobody: the queue stays open | nothing |
 //! | reaper between two swaps | reapers of either dead | they start over | a count of a lost one |
 //!
@@ -243,15 +246,17 @@ impl Ring {
     }
 
     /// Closes the queue: producers get `Closed` from now on, consumers once everything sent has
-    /// been received.
-    pub(crate) fn close(&self) {
+    /// been received. Returns whether it was open before.
+    pub(crate) fn close(&self) -> bool {
         // First, so that a consumer that finds nothing knows when to check `tail`. Pairs with
         // try_take() and is_receivable().
         self.descriptor().notices.word.fetch_or(CLOSING, AcqRel);
         // Pairs with try_claim(), is_closed(), is_sendable() and end().
-        let change = self.descriptor().tail.set_ordered(Position::CLOSED);
+        let (before, change) = self.descriptor().tail.set_ordered(Position::CLOSED);
+        // Also by a call that comes second: the first may have died before its wake.
         self.receivers().notify_all(change);
         self.senders().notify_all(change);
+        !Position(before).is_closed()
     }
 
     pub(crate) fn is_closed(&self) -> bool {

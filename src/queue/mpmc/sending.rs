@@ -1,5 +1,6 @@
 //! The sending half of the handle: messages by value, and slots to write messages in place.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use super::backoff::pause;
@@ -90,6 +91,62 @@ impl<T: Message> Queue<T> {
                 .map_err(|blocked| blocked.into_send_error(value)),
             Err(blocked) => Err(blocked.into_send_error(value)),
         }
+    }
+
+    /// Sends a message now, also to a full queue: there it replaces the oldest message, which is
+    /// passed to `replaced`.
+    ///
+    /// Never blocks, and does not fail because others send at the same time. The slot of the
+    /// replaced message is never free, so no other sender gets ahead. Only if somebody receives at
+    /// this moment, another sender may use that room. If there is no room left then, the next
+    /// oldest message is replaced as well. So `replaced` is called once in almost all cases, and
+    /// with each message that was taken, also if the call fails afterwards. A message with invalid
+    /// bytes is dropped.
+    ///
+    /// A process that dies in this call leaves its message sent or not sent, never twice. The
+    /// oldest message is then in the queue, or it is gone with the process. In that case it counts
+    /// as [`lost`](Queue::lost), unless its slot was claimed for the new message already.
+    ///
+    /// # Examples
+    ///
+    /// Keep the latest samples:
+    ///
+    /// ```
+    /// # fn main() -> pagemate::Result<()> {
+    /// let samples = pagemate::Queue::<u32>::new(2)?;
+    /// let mut old = Vec::new();
+    /// for sample in 0..5 {
+    ///     samples.force_send(sample, |sample| old.push(sample))?;
+    /// }
+    /// assert_eq!(old, [0, 1, 2]);
+    /// assert_eq!((samples.recv()?, samples.recv()?), (3, 4));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`], with the message: `Closed`, `Corrupted`, `Unsupported` if the queue was built
+    /// with [`redeliver(true)`](crate::queue::QueueBuilder::redeliver), because a message that
+    /// comes back has no place in the order. `Full` if there is nothing to replace, because others
+    /// read or write all slots, in place or in a call of theirs. That takes as many of them at once
+    /// as the queue has slots.
+    pub fn force_send(&self, value: T, mut replaced: impl FnMut(T)) -> Result<(), SendError<T>> {
+        if self.ring.redelivers() {
+            return Err(SendError::Unsupported(value));
+        }
+        let me = match self.me() {
+            Ok(me) => me,
+            Err(blocked) => return Err(blocked.into_send_error(value)),
+        };
+        let oldest = Cell::new(None);
+        // SAFETY: the ring names slots that are ours to write.
+        let write = |index| unsafe { message::write(self.message(index), value) };
+        // SAFETY: the ring names slots that are ours to read.
+        let read = |index| oldest.set(unsafe { message::read::<T>(self.message(index)) });
+        let pass = || oldest.take().into_iter().for_each(&mut replaced);
+        let sent = self.ring.force_send(me, write, read, pass);
+        sent.map_err(|blocked| self.note(blocked).into_send_error(value))
     }
 
     /// Returns a slot to write a message in place, if there is room now.

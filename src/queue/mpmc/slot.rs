@@ -21,8 +21,9 @@
 //!
 //! The word of a slot only moves forward: its lap never falls. Within a lap the status goes EMPTY,
 //! WRITING, FULL, READING, RETURNED. WRITING can become HELD instead, and EMPTY can become SEALED.
-//! A lap whose position is skipped begins with HELD, KEPT or RETURNED. Zero is the fresh state:
-//! free for lap 0.
+//! A lap whose position is skipped begins with HELD, KEPT or RETURNED. A lap that the slot's owner
+//! claims begins with WRITING: HELD, READING and KEPT can become WRITING of the next lap. Zero is
+//! the fresh state: free for lap 0.
 //!
 //! # State of a position
 //!

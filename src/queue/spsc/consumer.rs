@@ -199,7 +199,7 @@ impl<T: Message> Consumer<T> {
 
     /// Blocks until there is at least one message.
     #[inline]
-    fn wait_for_message(&mut self, deadline: Deadline) -> Result<(), Blocked> {
+    pub(super) fn wait_for_message(&mut self, deadline: Deadline) -> Result<(), Blocked> {
         match self.ready(1) {
             Ok(_) => Ok(()),
             Err(Blocked::Later) => self.wait_contended(deadline),
@@ -374,14 +374,6 @@ impl<T: Message> Consumer<T> {
     /// true. False can turn true at once.
     pub fn is_closed(&self) -> bool {
         !self.endpoint.object.is_hindered(!self.endpoint.control().producer().is_gone())
-    }
-}
-
-impl<T: Message> Drop for Consumer<T> {
-    fn drop(&mut self) {
-        if self.endpoint.is_mine() {
-            self.endpoint.control().close_consumer(self.endpoint.me);
-        }
     }
 }
 

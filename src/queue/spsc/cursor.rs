@@ -146,18 +146,24 @@ impl Control {
         (self.shared.items.is_waited_on(), self.shared.space.is_waited_on())
     }
 
-    /// Ends the producer's role of `holder` and wakes the other side.
-    pub(crate) fn close_producer(&self, holder: OwnerId) {
-        if self.shared.producer.close(holder) {
+    /// Ends the producer's role of `holder` and wakes the other side. Returns false if `holder`
+    /// does not hold it.
+    pub(crate) fn close_producer(&self, holder: OwnerId) -> bool {
+        let is_closed = self.shared.producer.close(holder);
+        if is_closed {
             self.wake_all();
         }
+        is_closed
     }
 
-    /// Ends the consumer's role of `holder` and wakes the other side.
-    pub(crate) fn close_consumer(&self, holder: OwnerId) {
-        if self.shared.consumer.close(holder) {
+    /// Ends the consumer's role of `holder` and wakes the other side. Returns false if `holder`
+    /// does not hold it.
+    pub(crate) fn close_consumer(&self, holder: OwnerId) -> bool {
+        let is_closed = self.shared.consumer.close(holder);
+        if is_closed {
             self.wake_all();
         }
+        is_closed
     }
 
     /// Ends the roles of `dead`. Idempotent; any number of processes may call it at once.

@@ -362,6 +362,7 @@ impl<T: Message> Producer<T> {
                 Err(SendError::NotInThisProcess((), refusal)) => {
                     return Err(SendError::NotInThisProcess(sent, refusal))
                 }
+                Err(SendError::Unsupported(())) => return Err(SendError::Unsupported(sent)),
             }
         }
         Ok(())
@@ -424,14 +425,6 @@ impl<T: Message> Producer<T> {
     /// once.
     pub fn is_closed(&self) -> bool {
         !self.endpoint.object.is_hindered(!self.endpoint.control().consumer().is_gone())
-    }
-}
-
-impl<T: Message> Drop for Producer<T> {
-    fn drop(&mut self) {
-        if self.endpoint.is_mine() {
-            self.endpoint.control().close_producer(self.endpoint.me);
-        }
     }
 }
 

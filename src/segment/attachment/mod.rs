@@ -136,6 +136,12 @@ impl Attachment {
         }
     }
 
+    /// Returns whether both are in the same segment. No other file can have its identity, because
+    /// the mappings keep the file.
+    pub(crate) fn is_of_same_file(&self, other: &Attachment) -> bool {
+        self.file.identity() == other.file.identity()
+    }
+
     /// Opens the segment again, if there is a way to it. Called when the program has closed the
     /// descriptor, or when its number means another file now.
     #[cold]

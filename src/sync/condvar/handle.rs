@@ -251,20 +251,34 @@ impl Condvar {
         }
     }
 
-    /// Wakes the waiter that has waited longest, if there is one.
-    pub fn notify_one(&self) {
-        self.table().notify(1);
+    /// Wakes the waiter that has waited longest. Returns false if there is none.
+    ///
+    /// ```
+    /// # fn main() -> pagemate::Result<()> {
+    /// let more = pagemate::Condvar::new()?;
+    /// assert!(!more.notify_one());
+    /// assert_eq!(more.notify_all(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn notify_one(&self) -> bool {
+        self.notify(1) == 1
     }
 
     /// Wakes the `count` oldest waiters, or all if there are fewer. Waiters that arrive while it
     /// runs are not woken.
-    pub fn notify(&self, count: usize) {
-        self.table().notify(count);
+    ///
+    /// Returns the number of waiters that this call has notified: each is counted by one call only.
+    /// A stopped waiter counts. So does one that has died and was not reaped yet; its notification
+    /// then goes to another waiter. Waiters beyond 1,024 at once do not count, because they check
+    /// their condition every millisecond without a notification.
+    pub fn notify(&self, count: usize) -> usize {
+        self.table().notify(count)
     }
 
-    /// Wakes all waiters.
-    pub fn notify_all(&self) {
-        self.table().notify(usize::MAX);
+    /// Wakes all waiters. Returns their number, as [`notify`](Condvar::notify) does.
+    pub fn notify_all(&self) -> usize {
+        self.notify(usize::MAX)
     }
 
     /// Returns the number of waiters in all processes that have not been notified. The answer may

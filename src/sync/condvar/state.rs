@@ -236,32 +236,33 @@ impl WaiterTable {
         }
     }
 
-    /// Notifies the `count` oldest waiters, or all if there are fewer. Never blocks.
+    /// Notifies the `count` oldest waiters, or all if there are fewer. Returns their number. Never
+    /// blocks.
     #[inline]
-    pub(crate) fn notify(&self, count: usize) {
-        if !self.used().is_empty() {
-            self.notify_before(count, self.head.next.load(Acquire) & LAST);
+    pub(crate) fn notify(&self, count: usize) -> usize {
+        if self.used().is_empty() {
+            return 0;
         }
+        self.notify_before(count, self.head.next.load(Acquire) & LAST)
     }
 
     /// Like `notify`, for tickets before `limit` only, so that a waiter that waits again meanwhile
     /// is not notified twice.
-    fn notify_before(&self, count: usize, limit: u64) {
+    fn notify_before(&self, count: usize, limit: u64) -> usize {
         let used = self.used();
         if count >= used.len() {
-            for entry in used {
-                let word = entry.word.load(Acquire);
-                if is_waiting(word) && ticket(word) < limit {
-                    entry.notify(word, limit);
-                }
-            }
-            return;
+            let notify = |entry: &&Entry| {
+                let word = entry.word.load(Acquire); // pairs with join()
+                is_waiting(word) && ticket(word) < limit && entry.notify(word, limit)
+            };
+            return used.iter().filter(notify).count();
         }
-        let mut left = count;
-        while left > 0 {
-            let Some((entry, word)) = self.longest(limit) else { return };
-            left -= usize::from(entry.notify(word, limit));
+        let mut notified = 0;
+        while notified < count {
+            let Some((entry, word)) = self.longest(limit) else { break };
+            notified += usize::from(entry.notify(word, limit));
         }
+        notified
     }
 
     /// Returns the oldest waiter of those with tickets before `limit`.

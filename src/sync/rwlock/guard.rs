@@ -80,19 +80,56 @@ impl<'a, T: Message> RwLockWriteGuard<'a, T> {
     pub fn lock(guard: &RwLockWriteGuard<'a, T>) -> &'a RwLock<T> {
         guard.lock
     }
+
+    /// Makes the writer a reader, in one step: no other writer gets in between. Waiting readers are
+    /// let in. Never blocks.
+    ///
+    /// A writer that waits comes next, and keeps new readers out, until this reader has left. A
+    /// process that dies in this call counts as a writer that died, until it is a reader.
+    ///
+    /// ```
+    /// # fn main() -> pagemate::Result<()> {
+    /// use pagemate::sync::RwLockWriteGuard;
+    ///
+    /// let lock = pagemate::RwLock::new(1_u32)?;
+    /// let mut writer = lock.write()?;
+    /// *writer = 2;
+    /// let reader = RwLockWriteGuard::downgrade(writer);
+    /// assert_eq!((*reader, *lock.read()?), (2, 2));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If this process has 2^31 readers already, whose guards it forgot. The lock is released.
+    pub fn downgrade(guard: RwLockWriteGuard<'a, T>) -> RwLockReadGuard<'a, T> {
+        let RwLockWriteGuard { lock, me, epoch, .. } = guard;
+        // A copy in a forked child becomes a reader that holds nothing.
+        if epoch == fork::epoch() {
+            guard.poison_if_panicking();
+            assert!(lock.shared().downgrade(me), "a process with 2^31 readers cannot have another one");
+        }
+        std::mem::forget(guard);
+        RwLockReadGuard { lock, me, epoch }
+    }
+
+    /// Sets the poison if this thread began to panic while it held the lock.
+    #[inline]
+    fn poison_if_panicking(&self) {
+        if !self.was_panicking && std::thread::panicking() {
+            self.lock.shared().set_poisoned(true);
+        }
+    }
 }
 
 impl<T: Message> Drop for RwLockWriteGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        if self.epoch != fork::epoch() {
-            return;
+        if self.epoch == fork::epoch() {
+            self.poison_if_panicking();
+            self.lock.shared().release(self.me);
         }
-        let shared = self.lock.shared();
-        if !self.was_panicking && std::thread::panicking() {
-            shared.set_poisoned(true);
-        }
-        shared.release(self.me);
     }
 }
 

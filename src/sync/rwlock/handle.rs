@@ -34,7 +34,8 @@ type Writing<'a, T> = Result<RwLockWriteGuard<'a, T>, LockError<RwLockWriteGuard
 ///
 /// Not reentrant. A thread that locks for writing while it reads deadlocks. A thread that locks for
 /// reading while it reads deadlocks too if a writer asked for the lock in between. A read lock
-/// cannot be upgraded to a write lock. Guards may be sent to other threads.
+/// cannot be upgraded to a write lock, but a writer can become a reader
+/// ([`downgrade`](RwLockWriteGuard::downgrade)). Guards may be sent to other threads.
 ///
 /// A panic of a writer poisons it, as in std. A reader that dies leaves nothing behind. A writer
 /// that dies may leave the value half-written: all later readers and writers get their guard inside

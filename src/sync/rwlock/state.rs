@@ -38,7 +38,8 @@
 //! decrement, which `is_drained` acquires. What a writer wrote happens before the word's release in
 //! `release`, which `try_read` and `try_claim` acquire. A leaving reader decrements its line and
 //! then checks the writer word for a draining writer, which claims and then reads the line: the
-//! same pair again.
+//! same pair again. A writer that becomes a reader (`downgrade`) announces itself on its line
+//! before the word's release, which the next claim acquires.
 //!
 //! # Death
 //!
@@ -52,6 +53,9 @@
 //!   33, so that the next ones get `OwnerDied`. Lost: the value may be half written.
 //! - **Writer dies after the release, before its wake.** Noticed by: waiters, at the end of their
 //!   slice. Repair: their own attempt. Lost: up to 50 ms.
+//! - **Writer dies in `downgrade`, announced and not released.** Noticed by: waiters, at the end of
+//!   their slice. Repair: `recover` clears its line, frees the word and sets bit 33. Lost: nothing,
+//!   but the next ones get `OwnerDied`.
 //! - **Panicking writer dies before it has set the poison.** Noticed by: its death is noticed
 //!   instead. Repair: the same. Lost: nothing.
 //! - **A participant is stopped while it asks for the lock.** Noticed by: nobody, no harm done.
@@ -278,6 +282,18 @@ impl Shared {
             self.writers.notify_one(change);
             self.readers.notify_all(change);
         }
+    }
+
+    /// Makes the writer a reader. No other writer gets in between: the next one claims the word
+    /// after its release, and then finds the reader on its line. Returns false, and changes
+    /// nothing, if `me` has the largest number of readers already.
+    pub(crate) fn downgrade(&self, me: OwnerId) -> bool {
+        // Ordered before the release: pairs with try_claim() and is_drained().
+        if self.announce(me).is_none() {
+            return false;
+        }
+        self.release(me);
+        true
     }
 
     /// Marks the value as consistent. Only for the writer.

@@ -17,7 +17,9 @@ use crate::{Error, ErrorKind, Result};
 /// acquired, and the count may grow beyond its first value. So it is for signals, such as "four
 /// more items are ready". The price is that a process that is killed between
 /// [`acquire`](Semaphore::acquire) and `release` takes its permit with it.
-/// [`BoundedSemaphore`](crate::BoundedSemaphore) gets such permits back.
+/// [`BoundedSemaphore`](crate::BoundedSemaphore) gets such permits back. Where one process acquires
+/// and releases, [`permit`](Semaphore::permit) returns a guard, which releases it also when the
+/// thread panics.
 ///
 /// Unfair: a caller that arrives at the right moment can overtake sleeping waiters. There is no
 /// system call unless a waiter sleeps. `examples/semaphore.rs` shows the bounded kind.
@@ -107,33 +109,33 @@ impl Semaphore {
     pub(crate) fn counter(&self) -> &Counter {
         // SAFETY: the object is aligned to 128 and at least as long as a Counter (checked in
         // from_object). It stays mapped as long as `object` lives, and any bytes are a Counter,
-        // which is one atomic.
+        // which consists of atomics.
         unsafe { &*self.object.base().cast::<Counter>() }
     }
 
     /// Acquires a permit. Blocks until there is one.
     #[inline]
     pub fn acquire(&self) {
-        self.counter().acquire(Deadline::Never);
+        self.counter().acquire(1, Deadline::Never);
     }
 
     /// Acquires a permit if there is one now. Returns false if there is none. Never blocks.
     #[inline]
     #[must_use]
     pub fn try_acquire(&self) -> bool {
-        self.counter().try_acquire()
+        self.counter().try_acquire(1)
     }
 
     /// Acquires a permit. Blocks for at most `timeout`, and returns false if it timed out.
     #[must_use]
     pub fn acquire_timeout(&self, timeout: Duration) -> bool {
-        self.try_acquire() || self.counter().acquire(Deadline::after(timeout))
+        self.try_acquire() || self.counter().acquire(1, Deadline::after(timeout))
     }
 
     /// Acquires a permit. Blocks until `deadline` at the latest, and returns false if it timed out.
     #[must_use]
     pub fn acquire_deadline(&self, deadline: Instant) -> bool {
-        self.try_acquire() || self.counter().acquire(Deadline::at(deadline))
+        self.try_acquire() || self.counter().acquire(1, Deadline::at(deadline))
     }
 
     /// Adds a permit, and wakes one waiter. The caller need not have acquired one. Never blocks.

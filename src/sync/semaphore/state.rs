@@ -6,20 +6,29 @@
 //!
 //! # State
 //!
+//! Of the word:
+//!
 //! | bits | meaning |
 //! |---|---|
 //! | 0..31 | permits |
 //! | 31 | a waiter may be asleep |
 //!
 //! Zero is a fresh state too: no permits, no waiters. A waiter sleeps only while the word is
-//! exactly "no permits, and a waiter may be asleep", so every release finds the bit or keeps the
-//! waiter awake.
+//! exactly "too few permits, and a waiter may be asleep", so every release finds the bit or keeps
+//! the waiter awake.
+//!
+//! A second word, `several`, is 1 as soon as a waiter has ever asked for more than one permit. A
+//! release of fewer permits may not suffice for that waiter but for another, and nobody knows which
+//! of them a wake-up reaches. So from then on each release wakes all waiters. The word never
+//! becomes 0 again, because the death of such a waiter would leave it set anyway.
 //!
 //! # Memory ordering
 //!
 //! `release` is a Release read-modify-write and `try_acquire` an Acquire one. So an acquirer sees
 //! what came before the release that made its permit. The count and the waiter bit share the word,
-//! so no wake-up is lost.
+//! so no wake-up is lost. `several` is stored before the waiter bit is set with Release
+//! (`announce`). A release that finds the bit passes an Acquire fence and then loads `several`
+//! (`wake`).
 //!
 //! # Death
 //!
@@ -34,6 +43,7 @@
 //!   Repair: the same. Lost: up to 50 ms.
 
 use crate::loom::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::loom::atomic::{fence, AtomicU32};
 use crate::sys::clock::Deadline;
 use crate::sys::futex::Futex;
 use crate::wait::wait;
@@ -47,10 +57,17 @@ fn permits(word: u32) -> u32 {
     word & MAX_PERMITS
 }
 
-/// Returns the word with one permit less; `None` if there is none.
+/// Returns the word with `count` permits less; `None` if there are fewer.
 #[inline]
-fn after_acquire(word: u32) -> Option<u32> {
-    (permits(word) > 0).then(|| word - 1)
+fn after_acquire(word: u32, count: u32) -> Option<u32> {
+    (permits(word) >= count).then(|| word - count)
+}
+
+/// Returns the word on which a waiter for `count` permits may sleep, when it has set the waiter bit
+/// of `word`. If there are enough permits, it is a word that has too few of them, so that a caller
+/// who loses them does not sleep while they are back.
+fn to_sleep_on(word: u32, count: u32) -> u32 {
+    permits(word).min(count.saturating_sub(1)) | WAITING
 }
 
 /// Returns the word with `count` permits more; `None` if they are too many.
@@ -61,16 +78,21 @@ fn after_release(word: u32, count: u32) -> Option<u32> {
 
 /// The memory side.
 #[derive(Debug)]
-#[repr(transparent)]
+#[repr(C)]
 pub(crate) struct Counter {
     pub(super) futex: Futex,
+    /// Not 0 if a waiter has ever asked for more than one permit.
+    several: AtomicU32,
 }
+
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Counter>() == 8);
 
 impl Counter {
     /// Creates a counter with `permits` permits.
     #[cfg(any(test, loom))]
     pub(crate) fn new(permits: u32) -> Counter {
-        Counter { futex: Futex::new(permits) }
+        Counter { futex: Futex::new(permits), several: AtomicU32::new(0) }
     }
 
     pub(crate) fn permits(&self) -> u32 {
@@ -82,11 +104,12 @@ impl Counter {
         self.futex.word.load(Relaxed) & WAITING != 0
     }
 
+    /// Acquires `count` permits, or none.
     #[inline]
-    pub(crate) fn try_acquire(&self) -> bool {
+    pub(crate) fn try_acquire(&self, count: u32) -> bool {
         let word = &self.futex.word;
         let mut seen = word.load(Relaxed);
-        while let Some(next) = after_acquire(seen) {
+        while let Some(next) = after_acquire(seen, count) {
             match word.compare_exchange_weak(seen, next, Acquire, Relaxed) {
                 Ok(_) => return true, // pairs with release()
                 Err(now) => seen = now,
@@ -95,22 +118,27 @@ impl Counter {
         false
     }
 
-    /// Blocks until it has acquired a permit. Returns false at the deadline.
+    /// Blocks until it has acquired `count` permits at once. Returns false at the deadline; then it
+    /// has acquired none.
     #[inline]
-    pub(crate) fn acquire(&self, deadline: Deadline) -> bool {
-        self.try_acquire() || self.acquire_contended(deadline)
+    pub(crate) fn acquire(&self, count: u32, deadline: Deadline) -> bool {
+        self.try_acquire(count) || self.acquire_contended(count, deadline)
     }
 
     #[cold]
-    fn acquire_contended(&self, deadline: Deadline) -> bool {
-        let attempt = || self.try_acquire().then_some(());
-        wait(&self.futex, deadline, || (), attempt, || self.announce()).is_some()
+    fn acquire_contended(&self, count: u32, deadline: Deadline) -> bool {
+        let attempt = || self.try_acquire(count).then_some(());
+        wait(&self.futex, deadline, || (), attempt, || self.announce(count)).is_some()
     }
 
-    /// Sets the waiter bit before the caller sleeps. Returns the value to sleep on.
-    pub(crate) fn announce(&self) -> u32 {
-        self.futex.word.fetch_or(WAITING, Relaxed);
-        WAITING // and no permits: if there is one, try again instead of sleeping
+    /// Sets the waiter bit before a caller sleeps that wants `count` permits. Returns the value to
+    /// sleep on.
+    pub(crate) fn announce(&self, count: u32) -> u32 {
+        if count > 1 && self.several.load(Relaxed) == 0 {
+            self.several.store(1, Relaxed);
+        }
+        // Release: pairs with the fence in wake().
+        to_sleep_on(self.futex.word.fetch_or(WAITING, Release), count)
     }
 
     pub(crate) fn futex(&self) -> &Futex {
@@ -148,6 +176,8 @@ impl Counter {
 
     #[cold]
     fn wake(&self, count: u32) {
+        fence(Acquire); // pairs with announce()
+        let count = if self.several.load(Relaxed) == 0 { count } else { u32::MAX };
         if self.futex.wake(count) < count {
             // No sleeper is left, so the bit is stale. A waiter that fell asleep since the wake
             // above is woken here, and announces itself again.
@@ -163,9 +193,13 @@ mod tests {
 
     #[test]
     fn words() {
-        assert_eq!(after_acquire(0), None);
-        assert_eq!(after_acquire(WAITING), None);
-        assert_eq!(after_acquire(WAITING | 3), Some(WAITING | 2));
+        assert_eq!(after_acquire(0, 1), None);
+        assert_eq!(after_acquire(WAITING, 1), None);
+        assert_eq!(after_acquire(WAITING | 3, 1), Some(WAITING | 2));
+        assert_eq!((after_acquire(WAITING | 3, 3), after_acquire(WAITING | 3, 4)), (Some(WAITING), None));
+        assert_eq!((after_acquire(WAITING, 0), after_acquire(u32::MAX, u32::MAX)), (Some(WAITING), None));
+        assert_eq!((to_sleep_on(2, 1), to_sleep_on(WAITING, 1)), (WAITING, WAITING));
+        assert_eq!((to_sleep_on(2, 4), to_sleep_on(WAITING | 7, 4)), (WAITING | 2, WAITING | 3));
         assert_eq!(after_release(WAITING, MAX_PERMITS), Some(u32::MAX));
         assert_eq!(after_release(u32::MAX, 0), Some(u32::MAX));
         assert_eq!(after_release(1, MAX_PERMITS), None);
@@ -175,9 +209,9 @@ mod tests {
     #[test]
     fn counting() {
         let counter = Counter::new(1);
-        assert!(counter.try_acquire() && !counter.try_acquire());
-        assert!(!counter.acquire(Deadline::At(0)));
-        assert!(counter.release(2) && counter.permits() == 2);
+        assert!(counter.try_acquire(1) && !counter.try_acquire(1));
+        assert!(!counter.acquire(1, Deadline::At(0)));
+        assert!(counter.release(2) && !counter.try_acquire(3) && counter.permits() == 2);
         assert!(!counter.release(MAX_PERMITS - 1) && counter.permits() == 2);
         counter.futex.word.fetch_or(WAITING, Relaxed);
         assert!(counter.release(1) && !counter.is_waited_on(), "nobody was asleep");

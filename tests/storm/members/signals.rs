@@ -127,8 +127,8 @@ impl Member for Tokens {
             *guard += 1;
             drop(guard);
             match desk.random.below(4) {
-                0 => desk.act("notify_all", || self.changed.notify_all()),
-                _ => desk.act("notify_one", || self.changed.notify_one()),
+                0 => _ = desk.act("notify_all", || self.changed.notify_all()),
+                _ => _ = desk.act("notify_one", || self.changed.notify_one()),
             }
             return;
         }
