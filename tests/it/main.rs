@@ -42,6 +42,7 @@ mod rwlock;
 mod segment;
 mod semaphore;
 mod spsc;
+mod topic;
 mod twin;
 mod value;
 mod waitset;

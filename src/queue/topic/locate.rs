@@ -32,9 +32,9 @@ pub(crate) struct Start {
 /// Where a subscriber begins.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Wanted {
-    /// Before so many of the newest messages.
+    /// Before this number of the newest messages.
     Last(u64),
-    /// Before the message that so many others came before.
+    /// Before the message with this number of messages before it.
     Ordinal(u64),
 }
 
@@ -74,9 +74,9 @@ impl Ring {
             }
         };
         let words = self.line(line);
-        words.lost.store(owed, Relaxed);
+        words.lost.store(0, Relaxed);
         words.cursor.store(start.at.number, Relaxed);
-        Ok(Some(Cursor { at: start.at, ordinal: start.ordinal, lost: owed, owed, line }))
+        Ok(Some(Cursor { at: start.at, ordinal: start.ordinal, lost: 0, owed, line }))
     }
 
     /// Returns where a subscriber that lags goes on.
@@ -148,8 +148,8 @@ impl Ring {
         None
     }
 
-    /// Returns the position with this many messages before it, and how many of them were overwritten
-    /// since the caller looked for the oldest. `None` if there are not so many.
+    /// Returns the position with `ordinal` messages before it, or the oldest one, and the number of
+    /// messages between the two. `None` if fewer are published.
     fn locate_ordinal(&self, ordinal: u64) -> Result<Option<(Start, u64)>, Blocked> {
         let mut steps = self.steps();
         'again: while steps.take() {
@@ -163,7 +163,7 @@ impl Ring {
                     return Ok(None);
                 }
                 let Some(is_message) = self.is_message(at, &mut steps) else { continue 'again };
-                before += u64::from(is_message);
+                before = before.wrapping_add(u64::from(is_message));
                 at = self.next(at);
             }
             return Ok(Some((Start { at, ordinal }, 0)));

@@ -11,7 +11,7 @@ use crate::loom::{Ordered, OrderedChange};
 use crate::queue::blocked::Blocked;
 use crate::segment::owner::OwnerId;
 
-/// A call loses its position at most so often in a row before it reports `Later`.
+/// The number of positions that a call loses in a row before it reports `Later`.
 const REVOKED_MAX: u32 = 1 << 10;
 
 /// A claimed slot: the position, and the word of the claim.

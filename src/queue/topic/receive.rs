@@ -24,7 +24,8 @@ pub(crate) struct Cursor {
     pub(crate) ordinal: u64,
     /// The number of messages that were overwritten before they were received.
     pub(crate) lost: u64,
-    /// Those of them that the subscriber has not been told of.
+    /// The number of messages that were overwritten before it began, and of which it has yet to be
+    /// told.
     pub(crate) owed: u64,
     /// The index of the subscriber's line.
     pub(crate) line: u32,
@@ -33,7 +34,7 @@ pub(crate) struct Cursor {
 /// The reason why nothing was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unread {
-    /// So many messages were overwritten. The cursor is at the oldest one that is there.
+    /// This number of messages was overwritten. The cursor is at the oldest one that is there.
     Lagged(u64),
     /// As for a queue.
     Blocked(Blocked),
@@ -116,7 +117,8 @@ impl Ring {
     #[inline]
     fn find(&self, cursor: &mut Cursor, steps: &mut Steps) -> Result<Word, Unread> {
         if cursor.owed != 0 {
-            return Err(Unread::Lagged(std::mem::take(&mut cursor.owed)));
+            let lost = std::mem::take(&mut cursor.owed);
+            return Err(self.lag(cursor, lost));
         }
         while steps.take() {
             let at = cursor.at;
@@ -145,7 +147,7 @@ impl Ring {
     #[inline]
     fn step(&self, cursor: &mut Cursor) {
         cursor.at = self.next(cursor.at);
-        cursor.ordinal += 1;
+        cursor.ordinal = cursor.ordinal.wrapping_add(1);
         self.line(cursor.line).cursor.store(cursor.at.number, Relaxed);
     }
 
@@ -242,14 +244,19 @@ impl Ring {
         let lost = oldest.ordinal.wrapping_sub(cursor.ordinal);
         cursor.at = oldest.at;
         cursor.ordinal = oldest.ordinal;
-        cursor.lost = cursor.lost.wrapping_add(lost);
-        let line = self.line(cursor.line);
-        line.cursor.store(cursor.at.number, Relaxed);
-        line.lost.store(cursor.lost, Relaxed);
+        self.line(cursor.line).cursor.store(cursor.at.number, Relaxed);
         match lost {
             0 => Ok(true),
-            _ => Err(Unread::Lagged(lost)),
+            _ => Err(self.lag(cursor, lost)),
         }
+    }
+
+    /// Counts lost messages, and returns the error that tells the subscriber.
+    #[cold]
+    fn lag(&self, cursor: &mut Cursor, lost: u64) -> Unread {
+        cursor.lost = cursor.lost.wrapping_add(lost);
+        self.line(cursor.line).lost.store(cursor.lost, Relaxed);
+        Unread::Lagged(lost)
     }
 
     /// Returns whether a subscriber at the position that its line has would not block now: for a

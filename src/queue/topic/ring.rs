@@ -68,15 +68,14 @@ use crate::wait::Waiters;
 /// Attempts to change a word that others change too. The first succeeds, unless they do so at that
 /// moment.
 pub(super) const SWAPS_MAX: u32 = 1 << 16;
-/// Bounds of the steps of one call. 2^22 steps take some tens of milliseconds.
-const STEPS_MIN: u32 = 1 << 12;
-const STEPS_MAX: u32 = 1 << 22;
+/// The least number of steps of one call.
+const STEPS_MIN: u64 = 1 << 12;
 /// Polls of a word whose publisher is at work, before its position is taken away. Under loom none.
 const SPINS: u32 = if cfg!(loom) { 0 } else { 64 };
 
 /// The steps that a call has left. Damaged words could keep a loop going for ever.
 #[derive(Debug)]
-pub(super) struct Steps(u32);
+pub(super) struct Steps(u64);
 
 impl Steps {
     /// Uses one step; returns false if none was left.
@@ -209,9 +208,10 @@ impl Ring {
         Holes(self.descriptor().end.holes.load(Acquire)) // pairs with count()
     }
 
-    /// Returns the steps of one call.
+    /// Returns the steps of one call: enough to pass all slots eight times.
+    #[inline]
     pub(super) fn steps(&self) -> Steps {
-        Steps(self.shape.slots.saturating_mul(8).clamp(STEPS_MIN, STEPS_MAX))
+        Steps(STEPS_MIN + 8 * u64::from(self.shape.slots))
     }
 
     /// Moves `tail` past a position that was claimed or skipped: its slot has `word`.
