@@ -6,7 +6,7 @@
 
 use std::ptr::NonNull;
 
-use super::{model, model_within, thread, Arc};
+use super::{alone, model, model_within, thread, Arc};
 use crate::loom::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use crate::queue::blocked::Blocked;
 use crate::queue::topic::descriptor::{Descriptor, Line, Slot};
@@ -268,6 +268,42 @@ fn a_publisher_dies_while_it_fills() {
         (2..6).for_each(|value| topic.send(2, value).unwrap());
         assert_eq!(topic.try_recv(&mut cursor), Err(Unread::Lagged(2)), "holes are not lost messages");
         assert_eq!(topic.drain(&mut cursor), [4, 5]);
+    });
+}
+
+#[test]
+fn a_publisher_dies_before_the_tail_moves() {
+    model("topic: a publisher dies before the tail moves", || {
+        let topic = topic(2, 3);
+        let mut cursor = topic.subscribe(0, Wanted::Last(0));
+        topic.ring.die_claiming(id(1));
+        let (publisher, reaper) = (topic.clone(), topic.clone());
+        let thread = thread::spawn(move || publisher.send(2, 1).unwrap());
+        let other = thread::spawn(move || reaper.ring.recover(id(1)));
+        assert_eq!(topic.recv(&mut cursor), Ok(1));
+        [thread, other].into_iter().for_each(|thread| thread.join().unwrap());
+        assert_eq!((topic.ring.held(), cursor.ordinal, cursor.at.number), (0, 1, 2));
+        (2..6).for_each(|value| topic.send(2, value).unwrap());
+        assert_eq!(topic.try_recv(&mut cursor), Err(Unread::Lagged(2)));
+        assert_eq!(topic.drain(&mut cursor), [4, 5]);
+    });
+}
+
+#[test]
+fn a_hole_at_the_tail() {
+    alone(|| {
+        let topic = topic(2, 3);
+        let mut cursor = topic.subscribe(0, Wanted::Last(0));
+        topic.ring.die_claiming(id(1));
+        topic.ring.recover(id(1));
+        for _ in 0..2 {
+            assert_eq!(topic.try_recv(&mut cursor), Err(Unread::Blocked(Blocked::Later)));
+        }
+        assert_eq!((cursor.at.number, topic.ring.end()), (1, 0));
+        topic.send(2, 1).unwrap();
+        assert_eq!(topic.drain(&mut cursor), [1]);
+        topic.ring.close();
+        assert_eq!(topic.try_recv(&mut cursor), Err(Unread::Blocked(Blocked::Closed)));
     });
 }
 

@@ -200,3 +200,17 @@ impl Ring {
         Err((Blocked::Later, claim))
     }
 }
+
+/// The steps before which the models let a publisher die.
+#[cfg(test)]
+impl Ring {
+    /// Claims the next position, and dies before `tail` moves.
+    pub(crate) fn die_claiming(&self, me: OwnerId) {
+        let position = self.position(self.tail());
+        let word = Word(self.word(position.index).load(Acquire));
+        if age(word, position) == Age::Behind {
+            let slot = self.word(position.index);
+            let _ = slot.compare_exchange(word.0, word.claimed(me).0, SeqCst, Relaxed);
+        }
+    }
+}

@@ -207,22 +207,22 @@ impl Ring {
     fn wait_or_end(&self, cursor: &mut Cursor, word: Word) -> Result<(), Unread> {
         let (tail, at) = (self.tail(), cursor.at);
         let end = tail & !CLOSED;
-        if at.number > end || at.number == end && tail & CLOSED != 0 {
-            if tail & CLOSED == 0 {
-                return Err(Blocked::Corrupted.into());
-            }
+        let is_closed = tail & CLOSED != 0;
+        match at.number.checked_sub(end) {
+            None => {}
             // A publisher that read `tail` before the closing could still claim the last position.
             // Pairs with try_claim().
-            let slot = self.word(at.index);
-            return match at.number > end
-                || slot.compare_exchange(word.0, word.skipped().0, AcqRel, Relaxed).is_ok()
-            {
-                true => Err(Blocked::Closed.into()),
-                false => Ok(()),
-            };
-        }
-        if at.number == end {
-            return Err(Blocked::Later.into());
+            Some(0) if is_closed => {
+                let slot = self.word(at.index);
+                return match slot.compare_exchange(word.0, word.skipped().0, AcqRel, Relaxed) {
+                    Ok(_) => Err(Blocked::Closed.into()),
+                    Err(_) => Ok(()),
+                };
+            }
+            Some(1) if is_closed => return Err(Blocked::Closed.into()),
+            // One position can be a hole already while `tail` has yet to move past it.
+            Some(0 | 1) => return Err(Blocked::Later.into()),
+            Some(_) => return Err(Blocked::Corrupted.into()),
         }
         // Claimed meanwhile. Or the word is of another turn with the same lowest bits.
         if end - at.number > u64::from(self.shape.slots) {
