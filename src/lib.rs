@@ -82,8 +82,9 @@
 //! # Modules
 //!
 //! The main types are re-exported here. Their guards, errors and builders are in their modules:
-//! [`sync`], [`queue`] with [`queue::spsc`] and [`queue::topic`], [`mod@pipe`], [`collections`], [`waitset`],
-//! [`process`], [`pool`], [`inspect`]. `docs/design.md` in the repository explains how they work.
+//! [`sync`], [`queue`] with [`queue::spsc`] and [`queue::topic`], [`mod@pipe`], [`collections`],
+//! [`waitset`], [`process`], [`pool`], [`inspect`]. `docs/design.md` in the repository explains how
+//! they work.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]
 #![warn(unreachable_pub)]

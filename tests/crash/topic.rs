@@ -99,7 +99,8 @@ impl Exchange {
         let (mut held, mut taken) = (None, 1);
         for value in 0..before {
             publisher.publish(value).unwrap();
-            // The next position but `before` is in this slot: there are three more than the capacity.
+            // The next position but `before` is in this slot: there are three more than the
+            // capacity.
             let is_next = value + capacity as u64 + 3 == before || op == Op::RecvRef && value == 0;
             if is_next && matches!(with, With::Reader | With::FormerReader) {
                 let reader = Box::leak(Box::new(topic.subscribe(From::Last(1)).unwrap()));

@@ -1,8 +1,9 @@
 //! Models of a topic's ring: every subscriber sees one order, nothing is torn, what is lost is
 //! counted exactly, and a participant that stops or dies between any two steps blocks nobody.
 //!
-//! A message is two words with the same value, so a torn copy shows. Beside the slots are cells that
-//! loom watches, for messages that are read in place: one that is written meanwhile is a failure.
+//! A message is two words with the same value, so a torn copy shows. Beside the slots are cells
+//! that loom watches, for messages that are read in place: one that is written meanwhile is a
+//! failure.
 
 use std::ptr::NonNull;
 
@@ -51,8 +52,8 @@ struct Topic {
     turn: AtomicUsize,
 }
 
-// SAFETY: the cells are written by the publisher that claimed the slot, and read by subscribers that
-// pinned it; the models check that.
+// SAFETY: the cells are written by the publisher that claimed the slot, and read by subscribers
+// that pinned it; the models check that.
 unsafe impl Send for Topic {}
 // SAFETY: as above.
 unsafe impl Sync for Topic {}

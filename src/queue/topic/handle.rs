@@ -21,9 +21,9 @@ use crate::{Error, ErrorKind, Result};
 /// Each subscriber receives all of them.
 ///
 /// All subscribers see one order: a message published after another `publish` has returned comes
-/// after that message. The topic keeps the last `capacity` messages for subscribers that are slow or
-/// come later; [`subscribe`](Topic::subscribe) says with which of them they begin. A publisher never
-/// waits for a subscriber, whether that is idle, slow, stopped, dead or reading in place. A
+/// after that message. The topic keeps the last `capacity` messages for subscribers that are slow
+/// or come later; [`subscribe`](Topic::subscribe) says with which of them they begin. A publisher
+/// never waits for a subscriber, whether that is idle, slow, stopped, dead or reading in place. A
 /// subscriber that is too slow is told exactly how many messages it has lost
 /// ([`RecvError::Lagged`](super::RecvError::Lagged)), and continues with the oldest one that is
 /// there.
@@ -31,11 +31,11 @@ use crate::{Error, ErrorKind, Result};
 /// Any process may be killed or stopped at any moment, and the others go on. A message that it had
 /// not finished publishing is not published, or published later at the end of the order.
 ///
-/// It has no subscribers that a publisher waits for: use a [`Queue`](crate::Queue) for messages that
-/// must not be lost. It has room for 64 subscribers. A message has a fixed size.
+/// It has no subscribers that a publisher waits for: use a [`Queue`](crate::Queue) for messages
+/// that must not be lost. It has room for 64 subscribers. A message has a fixed size.
 ///
-/// Memory: `capacity` and an eighth of it (three at least) slots of the message's size and 16 bytes,
-/// rounded up to 128; and 8,576 bytes, 128 of them for each subscriber.
+/// Memory: `capacity` and an eighth of it (three at least) slots of the message's size and 16
+/// bytes, rounded up to 128; and 8,576 bytes, 128 of them for each subscriber.
 ///
 /// # Examples
 ///
@@ -218,7 +218,8 @@ impl<T: Message> Topic<T> {
     }
 
     /// Closes the topic for good. From now on publications fail with `Closed` and return the
-    /// message. Subscribers get everything that was published, and then `Closed`. Wakes all waiters.
+    /// message. Subscribers get everything that was published, and then `Closed`. Wakes all
+    /// waiters.
     ///
     /// A `publish` that runs at this moment returns either `Ok`, and its message is received, or
     /// `Closed`.

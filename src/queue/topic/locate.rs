@@ -1,5 +1,5 @@
-//! Where a subscriber begins, and where one that lags goes on: positions, and the number of messages
-//! before them.
+//! Where a subscriber begins, and where one that lags goes on: positions, and the number of
+//! messages before them.
 //!
 //! The number of messages before the oldest position of the ring is known: see
 //! [`snapshot`](Ring::snapshot). From there this counts, position by position. A position whose

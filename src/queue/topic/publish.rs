@@ -130,8 +130,9 @@ impl Ring {
     #[inline]
     pub(crate) fn publish(&self, me: OwnerId, claim: Claim) -> Result<(), Late> {
         let full = claim.word.published();
-        // This swap is the publication. SeqCst, so also a Release: it pairs with the Acquire load of
-        // the word in find(). A failed swap pairs with skip() and revoke(), which took the position.
+        // This swap is the publication. SeqCst, so also a Release: it pairs with the Acquire load
+        // of the word in find(). A failed swap pairs with skip() and revoke(), which took the
+        // position.
         match self.word(claim.position.index).exchange_ordered(claim.word.0, full.0, Acquire) {
             Ok(change) => {
                 self.sleepers().notify_all(change);
@@ -177,7 +178,8 @@ impl Ring {
     }
 
     /// Publishes the message of a claimed slot. If the position was taken away, `copy` copies the
-    /// message from the first index to a new one. On failure the slot that is still held is returned.
+    /// message from the first index to a new one. On failure the slot that is still held is
+    /// returned.
     pub(crate) fn send_claimed(
         &self,
         me: OwnerId,

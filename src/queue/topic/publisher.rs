@@ -66,8 +66,9 @@ impl<T: Message> Publisher<T> {
     ///
     /// # Errors
     ///
-    /// [`SendError`], with the message: `Closed`; `Corrupted`; `Full` if all slots are being written
-    /// or read in place: at least `capacity + 3` loans and [`Received`](super::Received) at once.
+    /// [`SendError`], with the message: `Closed`; `Corrupted`; `Full` if all slots are being
+    /// written or read in place: at least `capacity + 3` loans and [`Received`](super::Received) at
+    /// once.
     #[inline]
     pub fn publish(&self, value: T) -> Result<(), SendError<T>> {
         let ring = &self.topic.ring;

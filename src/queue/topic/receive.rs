@@ -47,8 +47,8 @@ impl From<Blocked> for Unread {
 }
 
 impl Ring {
-    /// Receives the next message: `read` copies its words. It may be called more than once, and only
-    /// its last result counts.
+    /// Receives the next message: `read` copies its words. It may be called more than once, and
+    /// only its last result counts.
     #[inline]
     pub(crate) fn try_copy<R>(
         &self,
@@ -201,8 +201,8 @@ impl Ring {
         false
     }
 
-    /// Handles a position that was not claimed when `word` was read: there is nothing to receive, or
-    /// never will be.
+    /// Handles a position that was not claimed when `word` was read: there is nothing to receive,
+    /// or never will be.
     #[cold]
     fn wait_or_end(&self, cursor: &mut Cursor, word: Word) -> Result<(), Unread> {
         let (tail, at) = (self.tail(), cursor.at);

@@ -19,8 +19,8 @@ impl Ring {
             return;
         }
         for line in self.lines() {
-            // The pin before the line: the next subscriber of the line has no pin of the dead. A pin
-            // names its participant, so a reaper that is late does not end another's.
+            // The pin before the line: the next subscriber of the line has no pin of the dead. A
+            // pin names its participant, so a reaper that is late does not end another's.
             let pin = line.pin.load(Acquire); // pairs with try_pin()
             if is_pin_by(pin, dead) {
                 // Pairs with is_pinned().

@@ -19,10 +19,10 @@
 //!
 //! `tail` is the next position to claim. Position `p` is in slot `p % slots`. The invariants:
 //!
-//! 1. A slot is claimed only for the position that `tail` has, and `tail` moves past a position only
-//!    after that.
-//! 2. FULL and HOLE at a turn never change at that turn. So all subscribers agree on which positions
-//!    have messages, and in which order.
+//! 1. A slot is claimed only for the position that `tail` has, and `tail` moves past a position
+//!    only after that.
+//! 2. FULL and HOLE at a turn never change at that turn. So all subscribers agree on which
+//!    positions have messages, and in which order.
 //! 3. A publisher writes into a slot only while the word names it, without the bit `pinned`.
 //! 4. Before `tail` moves from `p` to `p + 1`, the hole at `p - slots` is counted in `holes`, if it
 //!    was one. So `p - slots - holes` is the number of messages before position `p - slots`, and
@@ -31,9 +31,9 @@
 //! # Memory ordering
 //!
 //! - The swap to FULL releases the message; a subscriber's load of the word acquires it.
-//! - After its claim a publisher passes a Release fence and then writes. A subscriber copies, passes
-//!   an Acquire fence and loads the word again. If it has copied a byte of a later message, it sees
-//!   the later turn.
+//! - After its claim a publisher passes a Release fence and then writes. A subscriber copies,
+//!   passes an Acquire fence and loads the word again. If it has copied a byte of a later message,
+//!   it sees the later turn.
 //! - A pin is stored, then a SeqCst fence, then the word is checked. A publisher changes the word,
 //!   then a SeqCst fence, then it loads the pins. One of them sees the other.
 //! - The end of a pin is a Release store; the publisher's load of the pins acquires it.
@@ -125,9 +125,9 @@ impl Ring {
     /// # Safety
     ///
     /// As long as this value or a copy of it is used, `descriptor` points to a `Descriptor`, and
-    /// `lines` to `shape.lines` lines. For each `i` below `shape.slots`, `slots + i * stride` points
-    /// to a `Slot`, and `shape.words` words follow at `offset` in it. Plain accesses overlap the
-    /// words only while the slot is claimed or pinned by their process.
+    /// `lines` to `shape.lines` lines. For each `i` below `shape.slots`, `slots + i * stride`
+    /// points to a `Slot`, and `shape.words` words follow at `offset` in it. Plain accesses overlap
+    /// the words only while the slot is claimed or pinned by their process.
     pub(crate) unsafe fn new(
         descriptor: NonNull<Descriptor>,
         lines: NonNull<Line>,
@@ -235,8 +235,8 @@ impl Ring {
             if self.tail() != tail {
                 return;
             }
-            // Pairs with holes(). The count only grows, and a change of the tag changes the word, so
-            // a swap that comes too late fails.
+            // Pairs with holes(). The count only grows, and a change of the tag changes the word,
+            // so a swap that comes too late fails.
             let cell = &self.descriptor().end.holes;
             if cell.compare_exchange(holes.0, next.0, AcqRel, Relaxed).is_ok() {
                 return;
@@ -244,8 +244,8 @@ impl Ring {
         }
     }
 
-    /// Returns the next position, and the number of messages before the oldest position of the ring.
-    /// `None` if publishers moved on meanwhile.
+    /// Returns the next position, and the number of messages before the oldest position of the
+    /// ring. `None` if publishers moved on meanwhile.
     pub(super) fn snapshot(&self) -> Option<(Position, u64)> {
         let tail = self.tail();
         let holes = self.holes();

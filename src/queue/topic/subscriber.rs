@@ -20,8 +20,8 @@ use crate::sys::fork;
 
 /// A subscriber of a [`Topic`]. It receives every message that is published after it began.
 ///
-/// One thread at a time receives. Several subscribers of one process receive independently. Dropping
-/// it makes room for another.
+/// One thread at a time receives. Several subscribers of one process receive independently.
+/// Dropping it makes room for another.
 pub struct Subscriber<T: Message> {
     topic: Topic<T>,
     cursor: Cursor,
@@ -182,8 +182,8 @@ impl<T: Message> Subscriber<T> {
     /// Returns an iterator that receives messages, blocking for each, until the topic is closed and
     /// everything was received.
     ///
-    /// Only `Closed` ends it without an item. `Lagged` is an item, after which the iterator goes on.
-    /// Every other error is the last item.
+    /// Only `Closed` ends it without an item. `Lagged` is an item, after which the iterator goes
+    /// on. Every other error is the last item.
     pub fn iter(&mut self) -> Iter<'_, T> {
         Iter { subscriber: self, has_failed: false }
     }
@@ -260,8 +260,8 @@ impl<T: Message> fmt::Debug for Subscriber<T> {
 
 /// A message of a [`Topic`], received in place.
 ///
-/// May be kept for any time: publishers skip its slot meanwhile. A process that breaks the rules and
-/// writes into the slot changes what is read here; [`Subscriber::recv`] returns a copy.
+/// May be kept for any time: publishers skip its slot meanwhile. A process that breaks the rules
+/// and writes into the slot changes what is read here; [`Subscriber::recv`] returns a copy.
 pub struct Received<'a, T: Message> {
     subscriber: &'a mut Subscriber<T>,
     index: u32,
