@@ -4,8 +4,8 @@
 //!
 //! | bytes | meaning |
 //! |---|---|
-//! | 0..384 | [`Descriptor`](descriptor::Descriptor): three parts of 128 bytes each |
-//! | 384.. | a [`Line`](descriptor::Line) of 128 bytes for each of 64 subscribers |
+//! | 0..384 | `Descriptor`: three parts of 128 bytes each |
+//! | 384.. | a `Line` of 128 bytes for each of 64 subscribers |
 //! | then | slots of `stride` bytes: a word, the position, then at `offset` the message |
 //!
 //! The stride is a multiple of 128, so no two slots share a cache line. There are more slots than

@@ -83,7 +83,9 @@ impl Ring {
             let word = self.find(cursor, &mut steps)?;
             let index = cursor.at.index;
             let slot = self.slot(index);
-            self.line(cursor.line).pin.store(pin(me, index), Relaxed);
+            // Release: a publisher that loads this pin may write to the slot that was read in place
+            // before. Pairs with is_pinned().
+            self.line(cursor.line).pin.store(pin(me, index), Release);
             fence(SeqCst); // pairs with the fence in check_pins()
             let mut now = Word(slot.word.load(Acquire)); // pairs with publish()
             if now == word.unpinned() {

@@ -36,7 +36,8 @@
 //!   it sees the later turn.
 //! - A pin is stored, then a SeqCst fence, then the word is checked. A publisher changes the word,
 //!   then a SeqCst fence, then it loads the pins. One of them sees the other.
-//! - The end of a pin is a Release store; the publisher's load of the pins acquires it.
+//! - Every store to a pin is Release, and the publisher's loads of the pins acquire it: it writes
+//!   after the reading has ended, also if it sees the pin of the next message.
 //! - `tail` and `holes` are loaded Acquire and moved AcqRel. The swap to FULL is SeqCst, because a
 //!   subscriber may be asleep for it: see [`crate::wait`].
 //!
