@@ -167,7 +167,7 @@ fn publish_against_recv() {
 
 #[test]
 fn overwriting_against_a_copy() {
-    model("topic: overwriting against a copy", || {
+    model_within(2, "topic: overwriting against a copy", || {
         let topic = topic(1, 2);
         let mut cursor = topic.subscribe(0, Wanted::Last(0));
         let publisher = topic.clone();
@@ -194,7 +194,7 @@ fn overwriting_against_a_copy() {
 
 #[test]
 fn a_pin_against_overwriting() {
-    model("topic: a pin against overwriting", || {
+    model_within(2, "topic: a pin against overwriting", || {
         let topic = topic(1, 2);
         let mut cursor = topic.subscribe(0, Wanted::Last(0));
         topic.send_cell(1, 1).unwrap();
@@ -274,7 +274,7 @@ fn a_publisher_dies_while_it_fills() {
 
 #[test]
 fn a_publisher_dies_before_the_tail_moves() {
-    model("topic: a publisher dies before the tail moves", || {
+    model_within(2, "topic: a publisher dies before the tail moves", || {
         let topic = topic(2, 3);
         let mut cursor = topic.subscribe(0, Wanted::Last(0));
         topic.ring.die_claiming(id(1));
@@ -310,7 +310,7 @@ fn a_hole_at_the_tail() {
 
 #[test]
 fn a_reader_in_place_dies() {
-    model("topic: a reader in place dies", || {
+    model_within(2, "topic: a reader in place dies", || {
         let topic = topic(1, 2);
         let mut cursor = topic.subscribe(0, Wanted::Last(0));
         topic.send_cell(1, 1).unwrap();
