@@ -39,6 +39,8 @@ pub enum ErrorKind {
     RoleTaken,
     /// The other side has closed or died.
     Closed,
+    /// A subscriber was too slow, and messages that it had not received were overwritten.
+    Lagged,
     /// A process died while it held the lock.
     OwnerDied,
     /// A thread panicked while it held the lock.

@@ -46,6 +46,7 @@
 //! |---|---|---|
 //! | messages from many producers to many consumers | [`Queue`] | `examples/queue.rs` |
 //! | messages from one producer to one consumer, fastest | [`spsc()`] | `examples/spsc.rs` |
+//! | messages from many publishers, each to all subscribers | [`Topic`] | `examples/topic.rs` |
 //! | requests and answers, or bytes of any length | [`pipe()`] | `examples/pipe.rs` |
 //! | data that one process at a time changes | [`Mutex`], [`Array`] | `examples/{mutex,array}.rs` |
 //! | data that many read and few change | [`RwLock`] | `examples/rwlock.rs` |
@@ -81,8 +82,9 @@
 //! # Modules
 //!
 //! The main types are re-exported here. Their guards, errors and builders are in their modules:
-//! [`sync`], [`queue`] with [`queue::spsc`], [`mod@pipe`], [`collections`], [`waitset`],
-//! [`process`], [`pool`], [`inspect`]. `docs/design.md` in the repository explains how they work.
+//! [`sync`], [`queue`] with [`queue::spsc`] and [`queue::topic`], [`mod@pipe`], [`collections`],
+//! [`waitset`], [`process`], [`pool`], [`inspect`]. `docs/design.md` in the repository explains how
+//! they work.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]
 #![warn(unreachable_pub)]
@@ -137,7 +139,7 @@ pub use pagemate_derive::Message;
 pub use pipe::pipe;
 pub use pool::Pool;
 pub use process::{init, Process};
-pub use queue::{spsc::spsc, Queue};
+pub use queue::{spsc::spsc, topic::Topic, Queue};
 pub use registry::Kind;
 pub use segment::{ObjectInfo, Origin, Place, Segment};
 pub use sync::{

@@ -93,6 +93,7 @@ macro_rules! argument {
 
 use crate::collections::{array, dict, list, value};
 use crate::collections::{Array, Dict, List, Namespace, Value};
+use crate::queue::topic::{self, Topic};
 use crate::queue::{mpmc, spsc, Queue};
 use crate::sync::{
     barrier, bounded_semaphore, condvar, event, lock, mutex, once, reentrant, rwlock, semaphore,
@@ -153,6 +154,8 @@ kinds! {
     // itself.
     /// [`Pool`](crate::Pool)
     Pool = 21, "pool", (), no_owners, pool::describe, no_messages;
+    /// [`Topic`](crate::Topic)
+    Topic = 22, "topic", ([T: Message] Topic<T>), topic::recover, topic::describe, topic::peek;
 }
 
 fn no_owners(_: *mut u8, _: usize, _: OwnerId) {}

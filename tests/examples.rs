@@ -113,6 +113,7 @@ const SMALL: &[(&str, &str)] = &[
     ("rwlock", "quotes, none of them half changed"),
     ("semaphore", "both permits are free again"),
     ("spsc", "1 + 2 + ... + 1003 = 503506"),
+    ("topic", "a subscriber saw 100 prices, the highest of 100"),
     ("value", "Range { low: 0.0, high: 1099.0, count: 200 }"),
     ("waitset", "the child has ended, the sum is 55"),
 ];

@@ -11,6 +11,7 @@ mod primitive;
 pub mod private;
 mod render;
 mod schema;
+pub(crate) mod wide_load;
 
 use std::mem::MaybeUninit;
 use std::sync::atomic::{compiler_fence, Ordering};

@@ -9,6 +9,7 @@ use crate::pipe::{Connection, PipeReader};
 use crate::queue::mpmc::Queue;
 use crate::queue::spsc::cursor::Control;
 use crate::queue::spsc::{Consumer, Producer};
+use crate::queue::topic::Subscriber;
 use crate::segment::object::{Object, ObjectRef};
 use crate::sync::event::Event;
 use crate::sync::semaphore::Semaphore;
@@ -19,6 +20,7 @@ use crate::{Error, Result};
 /// | member | ready when |
 /// |---|---|
 /// | [`Queue`], [`Consumer`] | there is a message, or the end |
+/// | [`Subscriber`] | there is a message, messages were lost, or the end |
 /// | [`Writable`] of a queue, [`Producer`] | there is room, or the end |
 /// | [`Connection`], [`PipeReader`] | there are bytes to read, or the end of file |
 /// | [`Event`] | it is set, or was set at any moment since the wait began |
@@ -109,6 +111,15 @@ impl<T: Message> Waitable for Writable<'_, T> {}
 impl<T: Message> sealed::Sealed for Writable<'_, T> {
     fn member(&self) -> Result<Member> {
         word(self.0.object(), Source::Writable(self.0.ring()), true)
+    }
+}
+
+impl<T: Message> Waitable for Subscriber<T> {}
+impl<T: Message> sealed::Sealed for Subscriber<T> {
+    fn member(&self) -> Result<Member> {
+        // The ring is an address in the memory of the object, which is stored beside it.
+        let (object, ring, line) = self.parts();
+        word(object, Source::Published(ring, line), true)
     }
 }
 

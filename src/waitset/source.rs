@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::loom::Ordered;
 use crate::queue::mpmc::ring::Ring;
 use crate::queue::spsc::cursor::Control;
+use crate::queue::topic::ring::Ring as TopicRing;
 use crate::sync::event::state::Flag;
 use crate::sync::semaphore::state::Counter;
 use crate::sys::futex::WaitTarget;
@@ -32,6 +33,8 @@ pub(crate) enum Source<'a> {
     Space(&'a Control, u64),
     /// An event that is set, or was set since the word had this value.
     Set(&'a Flag, u32),
+    /// A message of a topic for the subscriber with this line, lost ones, or the end.
+    Published(TopicRing, u32),
     /// A permit.
     Permit(&'a Counter),
 }
@@ -55,6 +58,7 @@ impl Source<'_> {
                 control.consumer().is_gone() || control.len(*capacity) < *capacity
             }
             Source::Set(flag, since) => flag.was_set_since(*since),
+            Source::Published(ring, line) => ring.is_receivable(*line),
             Source::Permit(counter) => counter.permits() > 0,
         }
     }
@@ -70,6 +74,7 @@ impl Source<'_> {
         let waiters = match self {
             Source::Messages(ring) => ring.receivers(),
             Source::Writable(ring) => ring.senders(),
+            Source::Published(ring, _) => ring.sleepers(),
             Source::Items(control) | Source::ItemsOr(control, _) => control.items(),
             Source::Space(control, _) => control.space(),
             Source::Set(flag, _) => return WaitTarget::new(flag.futex(), flag.announce()),
@@ -100,8 +105,8 @@ impl Source<'_> {
                 control.items().notify_one(Ordered::by_fence())
             }
             Source::Space(control, _) => control.space().notify_one(Ordered::by_fence()),
-            // Setting an event wakes all waiters.
-            Source::Set(..) => {}
+            // Setting an event wakes all waiters, and so does publishing.
+            Source::Set(..) | Source::Published(..) => {}
             Source::Permit(counter) => counter.pass_on(),
         }
     }
@@ -140,6 +145,7 @@ impl fmt::Debug for Source<'_> {
             Source::ItemsOr(..) => "pipe",
             Source::Space(..) => "producer",
             Source::Set(..) => "event",
+            Source::Published(..) => "subscriber",
             Source::Permit(_) => "semaphore",
         })
     }

@@ -133,6 +133,8 @@ mod spawn;
 #[cfg(target_arch = "x86_64")]
 mod spsc;
 #[cfg(target_arch = "x86_64")]
+mod topic;
+#[cfg(target_arch = "x86_64")]
 mod trace;
 #[cfg(target_arch = "x86_64")]
 mod value;
@@ -171,6 +173,7 @@ fn main() {
         event::scenes(),
         queue::scenes(),
         spsc::scenes(),
+        topic::scenes(),
         segment::scenes(),
         participant::scenes(),
         spawn::scenes(),

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use pagemate::pipe::{PipeReader, PipeWriter};
 use pagemate::queue::spsc::{Consumer, Producer};
+use pagemate::queue::topic::From;
 use pagemate::{
     Array, Barrier, BoundedSemaphore, Condvar, Dict, Event, List, Lock, Message, Mutex, Namespace, Once,
-    OnceValue, Place, Queue, ReentrantLock, RwLock, Semaphore, Value,
+    OnceValue, Place, Queue, ReentrantLock, RwLock, Semaphore, Topic, Value,
 };
 
 use crate::support::Random;
@@ -162,6 +163,33 @@ fn queue() {
             call("recv_timeout", || queue.recv_timeout(SOON));
             call("drop", || drop(held));
             call("try_iter", || queue.try_iter().take(20).count());
+        },
+    );
+}
+
+#[test]
+fn topic() {
+    each(
+        "topic",
+        |place| Topic::<u64>::create(place, 5).unwrap(),
+        |place| Topic::open(place).ok(),
+        |topic| {
+            let publisher = topic.publisher();
+            for from in [From::Latest, From::Earliest, From::Last(2), From::Position(1)] {
+                let mut subscriber = None;
+                call("subscribe", || subscriber = topic.subscribe(from).ok());
+                call("publish", || publisher.publish(1));
+                call("loan", || publisher.loan().map(|loan| loan.publish().is_ok()));
+                if let Some(mut subscriber) = subscriber {
+                    call("try_recv_ref", || subscriber.try_recv_ref().map(drop));
+                    call("try_recv", || subscriber.try_recv());
+                    call("recv_timeout", || subscriber.recv_timeout(SOON));
+                    call("lag, lost, position", || {
+                        (subscriber.lag(), subscriber.lost(), subscriber.position())
+                    });
+                    call("try_iter", || subscriber.try_iter().take(20).count());
+                }
+            }
         },
     );
 }

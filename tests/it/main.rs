@@ -46,6 +46,7 @@ mod segment;
 mod semaphore;
 mod spsc;
 mod spsc_slices;
+mod topic;
 mod twin;
 mod value;
 mod waitset;

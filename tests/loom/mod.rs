@@ -29,6 +29,7 @@ mod rwlock;
 mod semaphore;
 mod slot_table;
 mod spsc;
+mod topic;
 mod value;
 mod wait;
 mod waitset;

@@ -15,6 +15,7 @@ use crate::collections::value::Value;
 use crate::message::item::Item;
 use crate::message::Message;
 use crate::queue::mpmc::Queue;
+use crate::queue::topic::Topic;
 use crate::segment::place::{Origin, Place, RESERVE};
 use crate::segment::ObjectInfo;
 use crate::segment::Segment;
@@ -194,6 +195,16 @@ impl Manager {
     /// Those of [`list`](Manager::list).
     pub fn queue<T: Message>(&self, name: &str, capacity: usize) -> Result<Queue<T>> {
         Queue::open_or_create(self.at(name), capacity).map(|(queue, _)| queue)
+    }
+
+    /// Opens the topic with this name, or creates it for the last `capacity` messages if there is
+    /// none. An existing topic keeps its capacity.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`list`](Manager::list).
+    pub fn topic<T: Message>(&self, name: &str, capacity: usize) -> Result<Topic<T>> {
+        Topic::open_or_create(self.at(name), capacity).map(|(topic, _)| topic)
     }
 
     /// Opens the event with this name, or creates it if there is none.

@@ -6,7 +6,6 @@ mod inline;
 mod integer;
 pub(crate) mod seqlock;
 mod state;
-mod wide_load;
 
 pub use error::ValueError;
 pub use handle::Value;

@@ -32,7 +32,7 @@ use crate::loom::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::loom::atomic::{fence, AtomicU64};
 use crate::loom::spin_loop;
 
-use crate::collections::value::wide_load::copy_words;
+use crate::message::wide_load::copy_words;
 
 /// The memory side, without the writers' owner word.
 #[derive(Debug, Clone, Copy)]

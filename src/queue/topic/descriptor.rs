@@ -1,0 +1,134 @@
+//! The shared words of a topic before its slots: geometry, tail, sleepers, and the lines of the
+//! subscribers.
+//!
+//! See [`ring`](super::ring) for what the words mean together.
+
+use crate::loom::atomic::{AtomicU32, AtomicU64};
+use crate::message::CachePadded;
+use crate::segment::owner::OwnerId;
+use crate::wait::Waiters;
+
+/// The closing bit of `tail`.
+pub(super) const CLOSED: u64 = 1 << 63;
+/// The number of bits in `users`: half the number of participants. Two that share a bit cost a
+/// scan.
+pub(super) const USERS: usize = 512;
+
+/// Everything of a topic but its lines and slots. Zero is the fresh state, except for the geometry.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Descriptor {
+    /// Read once for each handle.
+    pub(super) geometry: CachePadded<Geometry>,
+    pub(super) end: CachePadded<End>,
+    /// Subscribers that wait for messages.
+    pub(super) sleepers: CachePadded<Waiters>,
+}
+
+/// The words that move with each publication.
+#[derive(Debug)]
+#[repr(C)]
+pub(super) struct End {
+    /// The number of the next position to claim, and the closing bit.
+    pub(super) tail: AtomicU64,
+    /// See [`Holes`](super::word::Holes).
+    pub(super) holes: AtomicU64,
+}
+
+/// The constants of a topic, written by its creator.
+#[derive(Debug)]
+#[repr(C)]
+pub(super) struct Geometry {
+    pub(super) capacity: AtomicU64,
+    /// The number of slots: more than the capacity.
+    pub(super) slots: AtomicU64,
+    pub(super) stride: AtomicU64,
+    /// The offset of a message in its slot.
+    pub(super) offset: AtomicU64,
+    /// The size of a message.
+    pub(super) size: AtomicU64,
+    /// The number of lines.
+    pub(super) lines: AtomicU64,
+    /// Bit `index % 512`: a participant with this index may be named. Never cleared.
+    pub(super) users: [AtomicU64; USERS / 64],
+}
+
+/// The words of one subscriber. Only its owner changes them, and a reaper.
+#[derive(Debug)]
+#[repr(C, align(128))]
+pub(crate) struct Line {
+    /// The participant; 0: the line is free.
+    pub(super) owner: AtomicU32,
+    _reserved: AtomicU32,
+    /// The slot whose message is read in place: see [`pin`]. 0: none.
+    pub(super) pin: AtomicU64,
+    /// The number of the position that is received next. For others to see.
+    pub(super) cursor: AtomicU64,
+    /// The number of messages that were overwritten before they were received. For others to see.
+    pub(super) lost: AtomicU64,
+}
+
+/// The first words of a slot. The message follows.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Slot {
+    pub(super) word: AtomicU64,
+    /// The number of the position whose message the slot holds.
+    pub(super) position: AtomicU64,
+}
+
+#[cfg(not(loom))]
+const _: () = {
+    assert!(size_of::<Descriptor>() == 3 * 128 && align_of::<Descriptor>() == 128);
+    assert!(size_of::<Line>() == 128 && size_of::<Slot>() == 16);
+};
+
+/// Returns the word that pins a slot for a participant: the index + 1, and above it the owner.
+pub(super) fn pin(owner: OwnerId, index: u32) -> u64 {
+    u64::from(owner.bits()) << 32 | (u64::from(index) + 1) & u64::from(u32::MAX)
+}
+
+/// Returns whether a pin is that of a slot.
+pub(super) fn is_pin_of(pin: u64, index: u32) -> bool {
+    pin as u32 == index.wrapping_add(1)
+}
+
+/// Returns whether a pin names a participant.
+pub(super) fn is_pin_by(pin: u64, owner: OwnerId) -> bool {
+    pin >> 32 == u64::from(owner.bits())
+}
+
+#[cfg(test)]
+impl Descriptor {
+    /// Creates the fresh state outside of shared memory, for models.
+    pub(crate) fn new() -> Descriptor {
+        let word = || AtomicU64::new(0);
+        Descriptor {
+            geometry: CachePadded::new(Geometry {
+                capacity: word(),
+                slots: word(),
+                stride: word(),
+                offset: word(),
+                size: word(),
+                lines: word(),
+                users: [(); USERS / 64].map(|()| word()),
+            }),
+            end: CachePadded::new(End { tail: word(), holes: word() }),
+            sleepers: CachePadded::new(Waiters::new()),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Line {
+    /// Creates a free line outside of shared memory, for models.
+    pub(crate) fn new() -> Line {
+        Line {
+            owner: AtomicU32::new(0),
+            _reserved: AtomicU32::new(0),
+            pin: AtomicU64::new(0),
+            cursor: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! What others see of a topic: its subscribers, the number of messages, the newest message.
+//!
+//! These functions only read, so they work on a read-only mapping. Their answers are stale at once.
+
+use super::ring::Ring;
+use super::word::{age, Age, Status, Word};
+use crate::loom::atomic::Ordering::{Acquire, Relaxed};
+use crate::segment::owner::OwnerId;
+
+/// A subscriber, as its line says.
+#[derive(Debug)]
+pub(super) struct Seen {
+    /// The index of its participant.
+    pub(super) participant: usize,
+    /// The number of positions that it has yet to receive.
+    pub(super) lag: u64,
+    /// The number of messages that it has lost.
+    pub(super) lost: u64,
+    /// Whether it reads a message in place.
+    pub(super) is_pinned: bool,
+}
+
+impl Ring {
+    /// Returns the subscribers.
+    pub(super) fn subscribers(&self) -> Vec<Seen> {
+        let end = self.end();
+        let seen = |line: &super::descriptor::Line| {
+            let id = OwnerId::from_bits(line.owner.load(Relaxed))?;
+            Some(Seen {
+                participant: id.index(),
+                lag: end.saturating_sub(line.cursor.load(Relaxed)),
+                lost: line.lost.load(Relaxed),
+                is_pinned: line.pin.load(Relaxed) != 0,
+            })
+        };
+        self.lines().iter().filter_map(seen).collect()
+    }
+
+    /// Returns the number of messages that were published: exact while nobody publishes.
+    pub(super) fn published(&self) -> u64 {
+        let end = self.end();
+        let first = end.saturating_sub(u64::from(self.shape.slots));
+        let before = first.wrapping_sub(self.holes().count());
+        let is_full = |number: &u64| {
+            let at = self.position(*number);
+            let word = Word(self.word(at.index).load(Relaxed));
+            age(word, at) == Age::Here && word.status() == Status::Full
+        };
+        before.wrapping_add((first..end).filter(is_full).count() as u64)
+    }
+
+    /// Returns the slot and word of the newest message.
+    pub(super) fn newest(&self) -> Option<(u32, Word)> {
+        let end = self.end();
+        let first = end.saturating_sub(u64::from(self.shape.slots));
+        (first..end).rev().find_map(|number| {
+            let at = self.position(number);
+            let word = Word(self.word(at.index).load(Acquire)); // pairs with publish()
+            (age(word, at) == Age::Here && word.status() == Status::Full).then_some((at.index, word))
+        })
+    }
+
+    /// Returns whether the message of a slot is unchanged.
+    pub(super) fn is_still(&self, index: u32, word: Word) -> bool {
+        Word(self.word(index).load(Relaxed)).unpinned() == word.unpinned()
+    }
+}

@@ -1,0 +1,284 @@
+//! The subscribers' side of a topic's ring: receiving by copy and in place, skipping, the end.
+//!
+//! See [`ring`](super::ring) for the states, the orderings and the deaths.
+
+use super::descriptor::{pin, CLOSED};
+use super::ring::Ring;
+use super::ring::Steps;
+use super::word::{age, Age, Position, Status, Word};
+use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use crate::loom::atomic::{fence, AtomicU64};
+use crate::queue::blocked::Blocked;
+use crate::segment::owner::OwnerId;
+
+/// Below this capacity a message is out of reach as soon as `capacity` later ones are published. A
+/// larger topic keeps some messages more, and a subscriber may receive them.
+const STRICT_MAX: u32 = 16;
+
+/// Where a subscriber is in the order. It belongs to one subscriber; the line has a copy of parts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cursor {
+    /// The position that is received next.
+    pub(crate) at: Position,
+    /// The number of messages before it.
+    pub(crate) ordinal: u64,
+    /// The number of messages that were overwritten before they were received.
+    pub(crate) lost: u64,
+    /// The number of messages that were overwritten before it began, and of which it has yet to be
+    /// told.
+    pub(crate) owed: u64,
+    /// The index of the subscriber's line.
+    pub(crate) line: u32,
+}
+
+/// The reason why nothing was received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unread {
+    /// This number of messages was overwritten. The cursor is at the oldest one that is there.
+    Lagged(u64),
+    /// As for a queue.
+    Blocked(Blocked),
+}
+
+impl From<Blocked> for Unread {
+    fn from(blocked: Blocked) -> Unread {
+        Unread::Blocked(blocked)
+    }
+}
+
+impl Ring {
+    /// Receives the next message: `read` copies its words. It may be called more than once, and
+    /// only its last result counts.
+    #[inline]
+    pub(crate) fn try_copy<R>(
+        &self,
+        cursor: &mut Cursor,
+        mut read: impl FnMut(&[AtomicU64]) -> R,
+    ) -> Result<R, Unread> {
+        let mut steps = self.steps();
+        while steps.take() {
+            let word = self.find(cursor, &mut steps)?;
+            let copy = read(self.words(cursor.at.index));
+            let slot = self.slot(cursor.at.index);
+            let number = slot.position.load(Relaxed);
+            fence(Acquire); // pairs with the fence in begin()
+            let is_whole = Word(slot.word.load(Relaxed)).unpinned() == word.unpinned();
+            if is_whole && number == cursor.at.number {
+                self.step(cursor);
+                return Ok(copy);
+            }
+            if !self.catch_up(cursor)? && is_whole {
+                return Err(Blocked::Corrupted.into());
+            }
+        }
+        Err(Blocked::Later.into())
+    }
+
+    /// Receives the next message in place: returns the index of its slot. The message does not
+    /// change until [`unpin`](Ring::unpin).
+    #[inline]
+    pub(crate) fn try_pin(&self, me: OwnerId, cursor: &mut Cursor) -> Result<u32, Unread> {
+        let mut steps = self.steps();
+        while steps.take() {
+            let word = self.find(cursor, &mut steps)?;
+            let index = cursor.at.index;
+            let slot = self.slot(index);
+            // Release: a publisher that loads this pin may write to the slot that was read in place
+            // before. Pairs with is_pinned().
+            self.line(cursor.line).pin.store(pin(me, index), Release);
+            fence(SeqCst); // pairs with the fence in check_pins()
+            let mut now = Word(slot.word.load(Acquire)); // pairs with publish()
+            if now == word.unpinned() {
+                // Pairs with the swap of try_claim(), which sees the bit and so the pin, or fails
+                // this one. A failed swap pairs with that, or with another subscriber's.
+                now = match slot.word.compare_exchange(now.0, now.pinned().0, AcqRel, Acquire) {
+                    Ok(_) => now.pinned(),
+                    Err(other) => Word(other),
+                };
+            }
+            let is_pinned = now == word.pinned();
+            if is_pinned && slot.position.load(Relaxed) == cursor.at.number {
+                self.step(cursor);
+                return Ok(index);
+            }
+            self.unpin(cursor.line);
+            if !self.catch_up(cursor)? && is_pinned {
+                return Err(Blocked::Corrupted.into());
+            }
+        }
+        Err(Blocked::Later.into())
+    }
+
+    /// Ends the reading in place.
+    #[inline]
+    pub(crate) fn unpin(&self, line: u32) {
+        self.line(line).pin.store(0, Release); // pairs with is_pinned()
+    }
+
+    /// Moves the cursor to the next position that has a message, and returns its word.
+    #[inline]
+    fn find(&self, cursor: &mut Cursor, steps: &mut Steps) -> Result<Word, Unread> {
+        if cursor.owed != 0 {
+            let lost = std::mem::take(&mut cursor.owed);
+            return Err(self.lag(cursor, lost));
+        }
+        while steps.take() {
+            let at = cursor.at;
+            let word = Word(self.word(at.index).load(Acquire)); // pairs with publish()
+            match (age(word, at), word.status()) {
+                (Age::Here, Status::Full) => {
+                    if !self.is_out_of_reach(at) || !self.catch_up(cursor)? {
+                        return Ok(word);
+                    }
+                }
+                (Age::Here, Status::Hole | Status::Held) => cursor.at = self.next(at),
+                (Age::Here, Status::Writing) => self.pass_writer(at, word)?,
+                (Age::Behind, _) => self.wait_or_end(cursor, word)?,
+                (Age::Next | Age::Ahead, _) => _ = self.catch_up(cursor)?,
+                (Age::Far, _) => {
+                    if !self.catch_up(cursor)? {
+                        return Err(Blocked::Corrupted.into());
+                    }
+                }
+            }
+        }
+        Err(Blocked::Later.into())
+    }
+
+    /// Counts the message at the cursor as received.
+    #[inline]
+    fn step(&self, cursor: &mut Cursor) {
+        cursor.at = self.next(cursor.at);
+        cursor.ordinal = cursor.ordinal.wrapping_add(1);
+        self.line(cursor.line).cursor.store(cursor.at.number, Relaxed);
+    }
+
+    /// Returns whether a small topic may have published its whole capacity behind this position.
+    #[inline]
+    fn is_out_of_reach(&self, at: Position) -> bool {
+        let capacity = self.shape.capacity;
+        if capacity >= STRICT_MAX {
+            return false;
+        }
+        let last = at.plus(capacity, self.shape.slots);
+        let word = Word(self.word(last.index).load(Acquire)); // pairs with publish()
+        match age(word, last) {
+            Age::Here => word.status() == Status::Full,
+            Age::Next | Age::Ahead => true,
+            Age::Behind | Age::Far => false,
+        }
+    }
+
+    /// Handles a position whose publisher is at work: takes the position away if a later message is
+    /// published or the topic is closed, else there is nothing to receive yet.
+    #[cold]
+    fn pass_writer(&self, at: Position, word: Word) -> Result<(), Blocked> {
+        if !self.is_closed() && !self.is_followed(at) {
+            return Err(Blocked::Later);
+        }
+        self.revoke(at, word);
+        Ok(())
+    }
+
+    /// Takes the position from a publisher that stays WRITING. It publishes at a later one.
+    pub(super) fn revoke(&self, at: Position, word: Word) {
+        if !self.changes(at.index, word) {
+            // Pairs with the failed swaps of publish() and check_pins(). If this one fails, the
+            // position was decided.
+            let _ = self.word(at.index).compare_exchange(word.0, word.revoked().0, AcqRel, Relaxed);
+        }
+    }
+
+    /// Returns whether a message behind this position is published.
+    fn is_followed(&self, mut at: Position) -> bool {
+        for _ in 1..self.shape.slots {
+            at = self.next(at);
+            let word = Word(self.word(at.index).load(Acquire)); // pairs with publish()
+            match (age(word, at), word.status()) {
+                (Age::Here, Status::Full) | (Age::Next | Age::Ahead, _) => return true,
+                (Age::Here, _) => {}
+                (Age::Behind | Age::Far, _) => return false,
+            }
+        }
+        false
+    }
+
+    /// Handles a position that was not claimed when `word` was read: there is nothing to receive,
+    /// or never will be.
+    #[cold]
+    fn wait_or_end(&self, cursor: &mut Cursor, word: Word) -> Result<(), Unread> {
+        let (tail, at) = (self.tail(), cursor.at);
+        let end = tail & !CLOSED;
+        let is_closed = tail & CLOSED != 0;
+        match at.number.checked_sub(end) {
+            None => {}
+            // A publisher that read `tail` before the closing could still claim the last position.
+            // Pairs with try_claim().
+            Some(0) if is_closed => {
+                let slot = self.word(at.index);
+                return match slot.compare_exchange(word.0, word.skipped().0, AcqRel, Relaxed) {
+                    Ok(_) => Err(Blocked::Closed.into()),
+                    Err(_) => Ok(()),
+                };
+            }
+            Some(1) if is_closed => return Err(Blocked::Closed.into()),
+            // One position can be a hole already while `tail` has yet to move past it.
+            Some(0 | 1) => return Err(Blocked::Later.into()),
+            Some(_) => return Err(Blocked::Corrupted.into()),
+        }
+        // Claimed meanwhile. Or the word is of another turn with the same lowest bits.
+        if end - at.number > u64::from(self.shape.slots) {
+            self.catch_up(cursor)?;
+        } else if self.word(at.index).load(Acquire) == word.0 && self.tail() == tail {
+            return Err(Blocked::Corrupted.into());
+        }
+        Ok(())
+    }
+
+    /// Moves the cursor to the oldest message that is there, if it is at an older position. Returns
+    /// whether it moved; reports messages that were lost as an error.
+    #[cold]
+    fn catch_up(&self, cursor: &mut Cursor) -> Result<bool, Unread> {
+        let oldest = self.oldest()?;
+        if oldest.at.number <= cursor.at.number {
+            return Ok(false);
+        }
+        let lost = oldest.ordinal.wrapping_sub(cursor.ordinal);
+        cursor.at = oldest.at;
+        cursor.ordinal = oldest.ordinal;
+        self.line(cursor.line).cursor.store(cursor.at.number, Relaxed);
+        match lost {
+            0 => Ok(true),
+            _ => Err(self.lag(cursor, lost)),
+        }
+    }
+
+    /// Counts lost messages, and returns the error that tells the subscriber.
+    #[cold]
+    fn lag(&self, cursor: &mut Cursor, lost: u64) -> Unread {
+        cursor.lost = cursor.lost.wrapping_add(lost);
+        self.line(cursor.line).lost.store(cursor.lost, Relaxed);
+        Unread::Lagged(lost)
+    }
+
+    /// Returns whether a subscriber at the position that its line has would not block now: for a
+    /// message, lost ones, the end, or damage.
+    pub(crate) fn is_receivable(&self, line: u32) -> bool {
+        let mut at = self.position(self.line(line).cursor.load(Relaxed));
+        for _ in 0..=self.shape.slots {
+            let word = Word(self.word(at.index).load(Acquire)); // pairs with publish()
+            match (age(word, at), word.status()) {
+                (Age::Here, Status::Hole | Status::Held) => at = self.next(at),
+                (Age::Here, Status::Writing) => return self.is_closed() || self.is_followed(at),
+                // Otherwise the word is of another turn with the same lowest bits.
+                (Age::Behind, _) => {
+                    let tail = self.tail();
+                    let ahead = (tail & !CLOSED).saturating_sub(at.number);
+                    return tail & CLOSED != 0 || ahead > u64::from(self.shape.slots);
+                }
+                _ => return true,
+            }
+        }
+        true
+    }
+}
