@@ -1,24 +1,17 @@
 //! Prices for several subscribers, each of which gets all: `cargo run --example topic`.
 
 use pagemate::queue::topic::{From, RecvError};
-use pagemate::{Event, Message, Process, Topic};
-
-#[derive(Clone, Copy, Message)]
-#[repr(C)]
-struct Price {
-    cents: u64,
-    volume: u64,
-}
+use pagemate::{Event, Process, Topic};
 
 /// Returns the highest price and the number of prices that it has seen.
-fn highest((prices, ready): (Topic<Price>, Event)) -> (u64, u64) {
+fn highest((prices, ready): (Topic<u64>, Event)) -> (u64, u64) {
     let mut subscriber = prices.subscribe(From::Latest).expect("the topic is intact");
     ready.set();
     let (mut highest, mut count) = (0, 0);
     // The loop ends when the topic is closed and every message has been received.
     for price in subscriber.iter() {
         match price {
-            Ok(price) => (highest, count) = (price.cents.max(highest), count + price.volume),
+            Ok(price) => (highest, count) = (price.max(highest), count + 1),
             Err(RecvError::Lagged(count)) => println!("{count} prices were overwritten"),
             Err(error) => panic!("{error}"),
         }
@@ -36,9 +29,7 @@ fn main() -> pagemate::Result<()> {
         ready.wait();
     }
     let publisher = prices.publisher();
-    for n in 1..=100 {
-        publisher.publish(Price { cents: n * 37 % 101, volume: 1 })?;
-    }
+    (1..=100).try_for_each(|n| publisher.publish(n * 37 % 101))?;
     prices.close();
     for subscriber in subscribers {
         let (highest, count) = subscriber.join()?;

@@ -20,7 +20,7 @@ use crate::{Error, Result};
 /// | member | ready when |
 /// |---|---|
 /// | [`Queue`], [`Consumer`] | there is a message, or the end |
-/// | [`Subscriber`] | there is a message, messages were lost, or the end |
+/// | [`Subscriber`] that was not dropped | there is a message, messages were lost, or the end |
 /// | [`Writable`] of a queue, [`Producer`] | there is room, or the end |
 /// | [`Connection`], [`PipeReader`] | there are bytes to read, or the end of file |
 /// | [`Event`] | it is set, or was set at any moment since the wait began |
@@ -28,7 +28,8 @@ use crate::{Error, Result};
 /// | [`Process`](crate::Process) | it has ended |
 /// | anything else with a file descriptor | it is readable, at its end, or broken, as `poll` says |
 ///
-/// The bytes in a pipe may be only a part of a long message.
+/// The bytes in a pipe may be only a part of a long message. Remove a subscriber from the set before
+/// it is dropped: the next subscriber of this process may get its place in the topic.
 pub trait Waitable: sealed::Sealed {}
 
 /// Room in a queue, as a member of a [`WaitSet`](crate::WaitSet). The queue itself, as a member,
@@ -118,8 +119,8 @@ impl<T: Message> Waitable for Subscriber<T> {}
 impl<T: Message> sealed::Sealed for Subscriber<T> {
     fn member(&self) -> Result<Member> {
         // The ring is an address in the memory of the object, which is stored beside it.
-        let (object, ring, line) = self.parts();
-        word(object, Source::Published(ring, line), true)
+        let (object, ring, line, me) = self.parts();
+        word(object, Source::Published(ring, line, me), true)
     }
 }
 

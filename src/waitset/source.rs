@@ -13,6 +13,7 @@ use crate::loom::Ordered;
 use crate::queue::mpmc::ring::Ring;
 use crate::queue::spsc::cursor::Control;
 use crate::queue::topic::ring::Ring as TopicRing;
+use crate::segment::owner::OwnerId;
 use crate::sync::event::state::Flag;
 use crate::sync::semaphore::state::Counter;
 use crate::sys::futex::WaitTarget;
@@ -34,7 +35,7 @@ pub(crate) enum Source<'a> {
     /// An event that is set, or was set since the word had this value.
     Set(&'a Flag, u32),
     /// A message of a topic for the subscriber with this line, lost ones, or the end.
-    Published(TopicRing, u32),
+    Published(TopicRing, u32, OwnerId),
     /// A permit.
     Permit(&'a Counter),
 }
@@ -58,7 +59,7 @@ impl Source<'_> {
                 control.consumer().is_gone() || control.len(*capacity) < *capacity
             }
             Source::Set(flag, since) => flag.was_set_since(*since),
-            Source::Published(ring, line) => ring.is_receivable(*line),
+            Source::Published(ring, line, me) => ring.is_receivable(*line, *me),
             Source::Permit(counter) => counter.permits() > 0,
         }
     }
@@ -74,7 +75,7 @@ impl Source<'_> {
         let waiters = match self {
             Source::Messages(ring) => ring.receivers(),
             Source::Writable(ring) => ring.senders(),
-            Source::Published(ring, _) => ring.sleepers(),
+            Source::Published(ring, ..) => ring.sleepers(),
             Source::Items(control) | Source::ItemsOr(control, _) => control.items(),
             Source::Space(control, _) => control.space(),
             Source::Set(flag, _) => return WaitTarget::new(flag.futex(), flag.announce()),

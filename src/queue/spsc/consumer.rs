@@ -294,10 +294,11 @@ impl<T: Message> Consumer<T> {
             return Ok(0);
         }
         let chunk = self.try_chunk(most)?;
-        let (first, rest) = chunk.as_slices();
-        into.extend_from_slice(first);
-        into.extend_from_slice(rest);
-        Ok(chunk.len())
+        into.reserve(chunk.len());
+        let len = chunk.copy_to(into.spare_capacity_mut())?;
+        // SAFETY: the chunk has written `len` valid messages behind the last one.
+        unsafe { into.set_len(into.len() + len) };
+        Ok(len)
     }
 
     /// Receives like [`try_recv_batch`](Consumer::try_recv_batch), but blocks until the first

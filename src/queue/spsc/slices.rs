@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 use std::slice;
 
 use super::{Consumer, RecvChunk};
-use crate::message::Message;
+use crate::message::{self, Message};
 use crate::queue::blocked::Blocked;
 use crate::queue::error::RecvError;
 use crate::sys::clock::Deadline;
@@ -97,7 +97,7 @@ impl<T: Message> Consumer<T> {
         &mut self,
         into: &'a mut [MaybeUninit<T>],
     ) -> Result<&'a mut [T], RecvError> {
-        let len = if into.is_empty() { 0 } else { self.try_chunk(into.len())?.copy_to(into) };
+        let len = if into.is_empty() { 0 } else { self.try_chunk(into.len())?.copy_to(into)? };
         // SAFETY: the chunk has written `len` valid messages to the beginning of `into`.
         Ok(unsafe { slice::from_raw_parts_mut(into.as_mut_ptr().cast(), len) })
     }
@@ -127,10 +127,19 @@ impl<T: Message> Consumer<T> {
 
 impl<T: Message> RecvChunk<'_, T> {
     /// Copies the messages to the beginning of `into`, which has room for them, and releases their
-    /// slots. Returns their number.
-    fn copy_to(self, into: &mut [MaybeUninit<T>]) -> usize {
+    /// slots. Returns their number. Fails if the sender has changed one of them since it was
+    /// checked.
+    pub(super) fn copy_to(self, into: &mut [MaybeUninit<T>]) -> Result<usize, RecvError> {
         let (first, rest) = self.as_slices();
         assert!(self.len() <= into.len());
+        if !T::ANY_BITS {
+            for (message, copy) in first.iter().chain(rest).zip(into) {
+                // SAFETY: a reference to a slot is readable for the size of T.
+                let read = unsafe { message::read::<T>(std::ptr::from_ref(message).cast()) };
+                copy.write(read.ok_or(RecvError::Corrupted)?);
+            }
+            return Ok(self.len());
+        }
         let at = into.as_mut_ptr().cast::<T>();
         // SAFETY: `into` has room for both slices, and does not overlap them, because nobody has a
         // mutable reference into the slots.
@@ -138,6 +147,6 @@ impl<T: Message> RecvChunk<'_, T> {
             at.copy_from_nonoverlapping(first.as_ptr(), first.len());
             at.add(first.len()).copy_from_nonoverlapping(rest.as_ptr(), rest.len());
         }
-        self.len()
+        Ok(self.len())
     }
 }

@@ -59,7 +59,8 @@ pub(super) struct Geometry {
 pub(crate) struct Line {
     /// The participant; 0: the line is free.
     pub(super) owner: AtomicU32,
-    _reserved: AtomicU32,
+    /// 1: the subscriber has yet to be told of messages that were lost before it began.
+    pub(super) owes: AtomicU32,
     /// The slot whose message is read in place: see [`pin`]. 0: none.
     pub(super) pin: AtomicU64,
     /// The number of the position that is received next. For others to see.
@@ -125,7 +126,7 @@ impl Line {
     pub(crate) fn new() -> Line {
         Line {
             owner: AtomicU32::new(0),
-            _reserved: AtomicU32::new(0),
+            owes: AtomicU32::new(0),
             pin: AtomicU64::new(0),
             cursor: AtomicU64::new(0),
             lost: AtomicU64::new(0),

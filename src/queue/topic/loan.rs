@@ -61,7 +61,8 @@ impl<'a, T: Message> Loan<'a, T> {
     /// # Errors
     ///
     /// [`SendError`], with the loan: `Closed`; `Corrupted`; `Full` if its place was lost (see
-    /// [`Loan`]) and all slots are in use in place; `NotInThisProcess`.
+    /// [`Loan`]) and all slots are in use in place, or it was lost 1,024 times in a row;
+    /// `NotInThisProcess`.
     pub fn publish(self) -> Result<(), SendError<Loan<'a, T>>> {
         if self.epoch != fork::epoch() {
             return Err(SendError::NotInThisProcess(self, Refusal::FORKED));

@@ -75,8 +75,9 @@ impl Ring {
         };
         let words = self.line(line);
         words.lost.store(0, Relaxed);
+        words.owes.store(u32::from(owed != 0), Relaxed);
         words.cursor.store(start.at.number, Relaxed);
-        Ok(Some(Cursor { at: start.at, ordinal: start.ordinal, lost: 0, owed, line }))
+        Ok(Some(Cursor { at: start.at, ordinal: start.ordinal, lost: 0, owed, granted: u64::MAX, line }))
     }
 
     /// Returns where a subscriber that lags goes on.
@@ -88,7 +89,7 @@ impl Ring {
     /// holes do not count.
     fn locate(&self, count: u64, is_counted: bool) -> Result<Start, Blocked> {
         let count = count.min(u64::from(self.shape.capacity));
-        let mut steps = self.steps();
+        let (mut steps, begun) = (self.steps(), self.tail());
         while steps.take() {
             let Some((next, before)) = self.snapshot() else { continue };
             let first = next.number.saturating_sub(u64::from(self.shape.slots));
@@ -102,7 +103,17 @@ impl Ring {
                 return Ok(Start { at: self.position(start), ordinal: before.wrapping_add(messages) });
             }
         }
-        Err(Blocked::Later)
+        Err(self.diagnose(begun))
+    }
+
+    /// Returns why all steps were used since `tail` was `begun`. If no publisher was faster, the
+    /// words contradict each other.
+    fn diagnose(&self, begun: u64) -> Blocked {
+        if self.tail() == begun {
+            Blocked::Corrupted
+        } else {
+            Blocked::Later
+        }
     }
 
     /// Returns the position of the last message but `count - 1` before `next`, or `first`.
@@ -151,7 +162,7 @@ impl Ring {
     /// Returns the position with `ordinal` messages before it, or the oldest one, and the number of
     /// messages between the two. `None` if fewer are published.
     fn locate_ordinal(&self, ordinal: u64) -> Result<Option<(Start, u64)>, Blocked> {
-        let mut steps = self.steps();
+        let (mut steps, begun) = (self.steps(), self.tail());
         'again: while steps.take() {
             let Some((next, mut before)) = self.snapshot() else { continue };
             let mut at = self.position(next.number.saturating_sub(u64::from(self.shape.slots)));
@@ -168,6 +179,6 @@ impl Ring {
             }
             return Ok(Some((Start { at, ordinal }, 0)));
         }
-        Err(Blocked::Later)
+        Err(self.diagnose(begun))
     }
 }

@@ -52,11 +52,11 @@ impl Ring {
                     // Most likely it is about to be done.
                     let is_at_work = word.status() == Status::Writing;
                     if !is_at_work || !self.changes(position.index, word) {
-                        skipped += u32::from(self.skip(tail, slot, word));
+                        skipped += u32::from(self.skip(position, slot, word));
                     }
                 }
                 Age::Behind => {
-                    let claimed = word.claimed(me);
+                    let claimed = self.claimed(word, position, me);
                     // SeqCst: before the pins are checked.
                     let Ok(change) = slot.exchange_ordered(word.0, claimed.0, Relaxed) else { continue };
                     self.advance(tail, claimed);
@@ -87,12 +87,12 @@ impl Ring {
     /// Skips a position whose slot a publisher is still in. If that publisher was WRITING, it loses
     /// its position too.
     #[cold]
-    fn skip(&self, tail: u64, slot: &AtomicU64, word: Word) -> bool {
-        let next = word.skipped();
+    fn skip(&self, position: Position, slot: &AtomicU64, word: Word) -> bool {
+        let next = self.skipped(word, position);
         // Pairs with the Acquire of try_claim() and find().
         let is_mine = slot.compare_exchange(word.0, next.0, AcqRel, Relaxed).is_ok();
         if is_mine {
-            self.advance(tail, next);
+            self.advance(position.number, next);
         }
         is_mine
     }
@@ -212,7 +212,7 @@ impl Ring {
         let word = Word(self.word(position.index).load(Acquire));
         if age(word, position) == Age::Behind {
             let slot = self.word(position.index);
-            let _ = slot.compare_exchange(word.0, word.claimed(me).0, SeqCst, Relaxed);
+            let _ = slot.compare_exchange(word.0, self.claimed(word, position, me).0, SeqCst, Relaxed);
         }
     }
 }

@@ -68,7 +68,8 @@ impl<T: Message> Publisher<T> {
     ///
     /// [`SendError`], with the message: `Closed`; `Corrupted`; `Full` if all slots are being
     /// written or read in place: at least `capacity + 3` loans and [`Received`](super::Received) at
-    /// once.
+    /// once; or if it lost its place in the order 1,024 times in a row, because other publishers
+    /// are much faster.
     #[inline]
     pub fn publish(&self, value: T) -> Result<(), SendError<T>> {
         let ring = &self.topic.ring;

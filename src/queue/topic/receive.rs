@@ -27,6 +27,9 @@ pub(crate) struct Cursor {
     /// The number of messages that were overwritten before it began, and of which it has yet to be
     /// told.
     pub(crate) owed: u64,
+    /// The number of the position that the last loss led to. It is received if it is still there,
+    /// so that a subscriber of a small topic gets a message after each loss.
+    pub(crate) granted: u64,
     /// The index of the subscriber's line.
     pub(crate) line: u32,
 }
@@ -68,6 +71,7 @@ impl Ring {
                 return Ok(copy);
             }
             if !self.catch_up(cursor)? && is_whole {
+                self.step(cursor); // so the messages behind it can be received
                 return Err(Blocked::Corrupted.into());
             }
         }
@@ -103,6 +107,7 @@ impl Ring {
             }
             self.unpin(cursor.line);
             if !self.catch_up(cursor)? && is_pinned {
+                self.step(cursor); // so the messages behind it can be received
                 return Err(Blocked::Corrupted.into());
             }
         }
@@ -120,6 +125,7 @@ impl Ring {
     fn find(&self, cursor: &mut Cursor, steps: &mut Steps) -> Result<Word, Unread> {
         if cursor.owed != 0 {
             let lost = std::mem::take(&mut cursor.owed);
+            self.line(cursor.line).owes.store(0, Relaxed);
             return Err(self.lag(cursor, lost));
         }
         while steps.take() {
@@ -127,15 +133,16 @@ impl Ring {
             let word = Word(self.word(at.index).load(Acquire)); // pairs with publish()
             match (age(word, at), word.status()) {
                 (Age::Here, Status::Full) => {
-                    if !self.is_out_of_reach(at) || !self.catch_up(cursor)? {
+                    let is_granted = cursor.granted == at.number;
+                    if is_granted || !self.is_out_of_reach(at) || !self.catch_up(cursor)? {
                         return Ok(word);
                     }
                 }
                 (Age::Here, Status::Hole | Status::Held) => cursor.at = self.next(at),
                 (Age::Here, Status::Writing) => self.pass_writer(at, word)?,
                 (Age::Behind, _) => self.wait_or_end(cursor, word)?,
-                (Age::Next | Age::Ahead, _) => _ = self.catch_up(cursor)?,
-                (Age::Far, _) => {
+                // Overwritten, so the oldest message is a later one, or the words are damaged.
+                (Age::Next | Age::Ahead | Age::Far, _) => {
                     if !self.catch_up(cursor)? {
                         return Err(Blocked::Corrupted.into());
                     }
@@ -216,7 +223,7 @@ impl Ring {
             // Pairs with try_claim().
             Some(0) if is_closed => {
                 let slot = self.word(at.index);
-                return match slot.compare_exchange(word.0, word.skipped().0, AcqRel, Relaxed) {
+                return match slot.compare_exchange(word.0, self.skipped(word, at).0, AcqRel, Relaxed) {
                     Ok(_) => Err(Blocked::Closed.into()),
                     Err(_) => Ok(()),
                 };
@@ -245,6 +252,7 @@ impl Ring {
         }
         let lost = oldest.ordinal.wrapping_sub(cursor.ordinal);
         cursor.at = oldest.at;
+        cursor.granted = oldest.at.number;
         cursor.ordinal = oldest.ordinal;
         self.line(cursor.line).cursor.store(cursor.at.number, Relaxed);
         match lost {
@@ -261,9 +269,15 @@ impl Ring {
         Unread::Lagged(lost)
     }
 
-    /// Returns whether a subscriber at the position that its line has would not block now: for a
-    /// message, lost ones, the end, or damage.
-    pub(crate) fn is_receivable(&self, line: u32) -> bool {
+    /// Returns whether `me`, a subscriber at the position that its line has, would not block now:
+    /// for a message, lost ones, the end, or damage. False if the line is not its own any more.
+    pub(crate) fn is_receivable(&self, line: u32, me: OwnerId) -> bool {
+        if self.line(line).owner.load(Relaxed) != me.bits() {
+            return false;
+        }
+        if self.line(line).owes.load(Relaxed) != 0 {
+            return true;
+        }
         let mut at = self.position(self.line(line).cursor.load(Relaxed));
         for _ in 0..=self.shape.slots {
             let word = Word(self.word(at.index).load(Acquire)); // pairs with publish()

@@ -196,6 +196,22 @@ impl Ring {
         position.plus(1, self.shape.slots)
     }
 
+    /// Returns whether the slot of a position had a position one turn earlier.
+    fn has_earlier(&self, position: Position) -> bool {
+        position.number >= u64::from(self.shape.slots)
+    }
+
+    /// Returns the word by which `me` claims `position`, whose slot has `word`.
+    #[inline]
+    pub(super) fn claimed(&self, word: Word, position: Position, me: OwnerId) -> Word {
+        word.claimed(me, self.has_earlier(position))
+    }
+
+    /// Returns the word that skips `position`, whose slot has `word`.
+    pub(super) fn skipped(&self, word: Word, position: Position) -> Word {
+        word.skipped(self.has_earlier(position))
+    }
+
     pub(crate) fn sleepers(&self) -> &Waiters {
         &self.descriptor().sleepers
     }

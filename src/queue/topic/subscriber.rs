@@ -195,8 +195,8 @@ impl<T: Message> Subscriber<T> {
     }
 
     /// Returns what a set needs to wait for this subscriber.
-    pub(crate) fn parts(&self) -> (&ObjectRef, super::ring::Ring, u32) {
-        (&self.topic.object, self.topic.ring(), self.cursor.line)
+    pub(crate) fn parts(&self) -> (&ObjectRef, super::ring::Ring, u32, OwnerId) {
+        (&self.topic.object, self.topic.ring(), self.cursor.line, self.me)
     }
 }
 

@@ -106,24 +106,25 @@ impl Word {
     }
 
     /// Returns the flags of the next turn: the bit of the pins stays, and the gap is this turn's.
+    /// `has_earlier`: the slot had a position before.
     #[inline]
-    fn next_flags(self) -> u64 {
-        // A publisher that loses its position makes it a hole. Turn 0 is no position.
-        let is_gap = self.status() != Full && self.turn() != 0;
+    fn next_flags(self, has_earlier: bool) -> u64 {
+        // A publisher that loses its position makes it a hole.
+        let is_gap = self.status() != Full && has_earlier;
         self.0 & PINNED | if is_gap { GAP } else { 0 }
     }
 
     /// Returns the word by which `me` claims the slot for its next turn.
     #[inline]
-    pub(super) fn claimed(self, me: OwnerId) -> Word {
-        let next = Word::new(self.turn().wrapping_add(1), Writing, self.next_flags());
+    pub(super) fn claimed(self, me: OwnerId, has_earlier: bool) -> Word {
+        let next = Word::new(self.turn().wrapping_add(1), Writing, self.next_flags(has_earlier));
         Word(next.0 | u64::from(me.bits()))
     }
 
     /// Returns the word that skips the position of the slot's next turn. An owner stays.
-    pub(super) fn skipped(self) -> Word {
+    pub(super) fn skipped(self, has_earlier: bool) -> Word {
         let status = if self.is_held() { Held } else { Hole };
-        let next = Word::new(self.turn().wrapping_add(1), status, self.next_flags());
+        let next = Word::new(self.turn().wrapping_add(1), status, self.next_flags(has_earlier));
         Word(next.0 | self.0 & OWNER_MASK)
     }
 
@@ -276,23 +277,26 @@ mod tests {
 
     #[test]
     fn the_turns_of_a_slot() {
-        let claimed = Word(0).claimed(id(1023));
+        let claimed = Word(0).claimed(id(1023), false);
         assert_eq!((claimed.turn(), claimed.status(), claimed.is_gap()), (1, Writing, false));
         assert!(claimed.names(id(1023)) && !claimed.names(id(1022)) && claimed.is_held());
         let full = claimed.published();
         assert_eq!((full.turn(), full.status(), full.0 & OWNER_MASK), (1, Full, 0));
         assert_eq!(full.pinned().unpinned(), full);
-        let next = full.pinned().claimed(id(3));
+        let next = full.pinned().claimed(id(3), true);
         assert!(next.is_pinned() && !next.is_gap() && next.turn() == 2);
         let held = next.revoked();
         assert!(held.names(id(3)) && held.status() == Held && held.is_pinned());
-        let skipped = held.skipped();
+        let skipped = held.skipped(true);
         assert_eq!((skipped.turn(), skipped.status(), skipped.is_gap()), (3, Held, true));
         assert!(skipped.names(id(3)));
         assert_eq!(skipped.freed().status(), Hole);
-        assert!(skipped.freed().claimed(id(4)).is_gap());
-        assert_eq!(Word::new(LAST, Full, 0).claimed(id(1)).turn(), 0, "the turn wraps");
-        assert!(!Word::new(LAST, Full, 0).skipped().is_gap());
+        assert!(skipped.freed().claimed(id(4), true).is_gap());
+        assert_eq!(Word::new(LAST, Full, 0).claimed(id(1), true).turn(), 0, "the turn wraps");
+        assert!(!Word::new(LAST, Full, 0).skipped(true).is_gap());
+        let wrapped = Word::new(LAST, Full, 0).skipped(true);
+        assert_eq!((wrapped.turn(), wrapped.status()), (0, Hole));
+        assert!(wrapped.claimed(id(1), true).is_gap(), "a hole at turn 0 after the wrap counts");
     }
 
     #[test]

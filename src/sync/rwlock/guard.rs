@@ -108,7 +108,10 @@ impl<'a, T: Message> RwLockWriteGuard<'a, T> {
         // A copy in a forked child becomes a reader that holds nothing.
         if epoch == fork::epoch() {
             guard.poison_if_panicking();
-            assert!(lock.shared().downgrade(me), "a process with 2^31 readers cannot have another one");
+            if !lock.shared().downgrade(me) {
+                drop(guard); // before the panic, which would poison the lock
+                panic!("a process with 2^31 readers cannot have another one");
+            }
         }
         std::mem::forget(guard);
         RwLockReadGuard { lock, me, epoch }
