@@ -28,8 +28,8 @@ use crate::{Error, Result};
 /// | [`Process`](crate::Process) | it has ended |
 /// | anything else with a file descriptor | it is readable, at its end, or broken, as `poll` says |
 ///
-/// The bytes in a pipe may be only a part of a long message. Remove a subscriber from the set before
-/// it is dropped: the next subscriber of this process may get its place in the topic.
+/// The bytes in a pipe may be only a part of a long message. Remove a subscriber from the set
+/// before it is dropped: the next subscriber of this process may get its place in the topic.
 pub trait Waitable: sealed::Sealed {}
 
 /// Room in a queue, as a member of a [`WaitSet`](crate::WaitSet). The queue itself, as a member,
