@@ -11,10 +11,13 @@
 //! segment do not count such a line. Of two processes that exit at once, each marks its line before
 //! it checks, so at least one finds nobody.
 //!
+//! The handler cannot take over from a thread that is just leaving a segment, and may be half way
+//! through the removal of the name. So it waits for such threads first, some milliseconds at most.
+//!
 //! The handler does not run after `_exit`, an abort, an `exec` or a signal: to others these are
 //! crashes. A copy made by `fork` that has not used the segment is not in it, and removes nothing.
 
-use std::sync::atomic::{fence, Ordering::SeqCst};
+use std::sync::atomic::{fence, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, Once, Weak};
 
 use crate::segment::attachment::Attachment;
@@ -23,6 +26,25 @@ use crate::sys::fork;
 
 /// All attachments of this process to segments that have names, and some that were dropped.
 static NAMED: Mutex<Vec<Weak<Attachment>>> = Mutex::new(Vec::new());
+
+/// The number of threads that are leaving a segment.
+static LEAVING: AtomicUsize = AtomicUsize::new(0);
+
+/// A thread that is leaving a segment, until this is dropped.
+pub(crate) struct Leaving;
+
+impl Leaving {
+    pub(crate) fn begin() -> Leaving {
+        LEAVING.fetch_add(1, SeqCst);
+        Leaving
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        LEAVING.fetch_sub(1, SeqCst);
+    }
+}
 
 /// Attempts to lock the list. In a child of `_Fork` or `clone`, a lock that another thread held
 /// stays locked for ever.
@@ -57,6 +79,9 @@ pub(crate) fn watch(attachment: &Arc<Attachment>) {
 
 extern "C" fn at_exit() {
     let _ = std::panic::catch_unwind(|| {
+        // In a forked child the count may be that of a thread which only the parent has.
+        let mut backoff = Backoff::new();
+        (0..TRIES).take_while(|_| LEAVING.load(SeqCst) > 0).for_each(|_| backoff.pause());
         let attached: Vec<_> = named()
             .into_iter()
             .flat_map(|named| named.iter().filter_map(Weak::upgrade).collect::<Vec<_>>())

@@ -517,6 +517,29 @@ fn the_last_one_to_end_normally_removes_the_name() {
     Process::spawn(the_last_one_to_end_normally, ()).unwrap().join().unwrap();
 }
 
+/// A program may end while one of its threads drops the last handle.
+#[test]
+fn a_name_is_removed_if_the_process_ends_while_a_thread_leaves() {
+    let dir = dir("leaving");
+    for round in 0..100 {
+        let leave = |(dir, round): (String, u32)| {
+            let (event, _) = Event::open_or_create(Place::in_dir(&dir, "x")).unwrap();
+            let (begin, begun) = std::sync::mpsc::channel();
+            std::thread::spawn(move || {
+                begin.send(()).unwrap();
+                drop(event);
+            });
+            begun.recv().unwrap();
+            // At different moments of the removal.
+            (0..round * 20).for_each(|_| std::hint::spin_loop());
+        };
+        let path = dir.to_str().unwrap().to_string();
+        Process::spawn(leave, (path, round)).unwrap().join().unwrap();
+        assert!(!dir.join("pagemate.x").exists(), "round {round}");
+    }
+    fs::remove_dir(&dir).unwrap(); // nothing else is left in it
+}
+
 fn the_last_one_to_end_normally((): ()) {
     static HANDLE: std::sync::OnceLock<Event> = std::sync::OnceLock::new();
     let dir = dir("exit");

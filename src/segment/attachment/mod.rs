@@ -60,6 +60,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::OnceLock;
 
+use crate::segment::exit;
 use crate::segment::header::Facts;
 use crate::segment::index::Index;
 use crate::segment::local::Local;
@@ -239,6 +240,7 @@ impl Attachment {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
+        let _leaving = exit::Leaving::begin();
         if let Some((owner, hold)) = self.membership.take() {
             // A survivor or the next opener repairs what fails here: it is the same as dying here.
             let _ = self.leave(owner, hold);

@@ -18,12 +18,13 @@ fn a_slice_does_not_wait_for_who_looks_at_the_segment() {
     pool.map_slice(|_: &[u8], to: &mut [u8]| to.fill(1), &input, &output).unwrap();
     pool.terminate();
     let (sender, results) = channel();
-    std::thread::spawn(move || {
+    let thread = std::thread::spawn(move || {
         let result = pool.map_slice(|_: &[u8], _: &mut [u8]| (), &input, &output);
         sender.send(result.is_err()).unwrap();
     });
     assert_eq!(results.recv_timeout(LONG), Ok(true));
     drop(looks);
+    thread.join().unwrap(); // it drops the pool
 }
 
 /// If a tracer keeps a killed worker, no call blocks for ever, and the output array is poisoned.
