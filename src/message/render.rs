@@ -26,7 +26,8 @@ impl Schema {
     /// # Examples
     ///
     /// ```
-    /// let schema: pagemate::Schema = "struct Order size 2 align 1 { 0 urgent: bool, 1 id: u8 }".parse()?;
+    /// let text = "struct Order size 2 align 1 { 0 urgent: bool, 1 id: u8 }";
+    /// let schema: pagemate::Schema = text.parse()?;
     /// assert_eq!(schema.render(&[1, 9]), "Order { urgent: true, id: 9 }");
     /// assert_eq!(schema.render(&[7]), "Order { urgent: <invalid 7>, id: <truncated> }");
     /// # Ok::<(), pagemate::Error>(())
@@ -47,7 +48,8 @@ impl Schema {
     /// # Examples
     ///
     /// ```
-    /// let schema: pagemate::Schema = "struct Cell size 2 align 1 { 0 value: u8, 1 _seen: u8 }".parse()?;
+    /// let layout = "struct Cell size 2 align 1 { 0 value: u8, 1 _seen: u8 }";
+    /// let schema: pagemate::Schema = layout.parse()?;
     /// assert_eq!(schema.render_whole(&[7, 0])?, "Cell { value: 7 }");
     /// let text = schema.render_whole(&[7, 1])?;
     /// assert_eq!(text, "Cell { value: 7, _seen: 1 }");

@@ -212,7 +212,8 @@ impl Pool {
     /// #     pagemate::init();
     /// # let pool = pagemate::Pool::new(2)?;
     /// assert_eq!(pool.starmap(u64::pow, [(2, 3), (3, 2)])?, [8, 9]);
-    /// assert_eq!(pool.map(|(n, low, high)| u64::clamp(n, low, high), [(7, 1, 5), (3, 1, 5)])?, [5, 3]);
+    /// let clamped = pool.map(|(n, low, high)| u64::clamp(n, low, high), [(7, 1, 5), (3, 1, 5)])?;
+    /// assert_eq!(clamped, [5, 3]);
     /// # Ok(())
     /// # }
     /// ```
@@ -303,7 +304,8 @@ impl Pool {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// #     pagemate::init();
     /// # let pool = pagemate::Pool::new(2)?;
-    /// let (numbers, roots) = (pagemate::Array::new(1000, 9.0_f64)?, pagemate::Array::new(1000, 0.0_f64)?);
+    /// let numbers = pagemate::Array::new(1000, 9.0_f64)?;
+    /// let roots = pagemate::Array::new(1000, 0.0_f64)?;
     /// let root = |numbers: &[f64], roots: &mut [f64]| {
     ///     roots.iter_mut().zip(numbers).for_each(|(root, number)| *root = number.sqrt());
     /// };

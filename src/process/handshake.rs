@@ -6,7 +6,7 @@
 //! | 8..16 | token, which the environment variable repeats | parent |
 //! | 16..24 | length of the request | parent |
 //! | 24.. | the request: which function, which descriptors, names, arguments | parent |
-//! | then, from a multiple of 8 | kind and length of the answer (8 bytes each) and the answer | child |
+//! | then, from a multiple of 8 | kind and length of the answer (8 bytes each), the answer | child |
 //!
 //! The child truncates the memfd once it has read the request. That frees the memory, and nobody
 //! can read the request twice. The memfd is never mapped, only written and read by `pwrite` and

@@ -32,7 +32,8 @@ pub(crate) const RESERVE: u64 = 16 << 30;
 ///
 /// # let other = format!("doc-place-dir-{}", std::process::id());
 /// # let other = other.as_str();
-/// let place = Place::in_dir(std::env::temp_dir(), other).mode(0o660); // another directory, the group too
+/// // Another directory, and the group may open it too.
+/// let place = Place::in_dir(std::env::temp_dir(), other).mode(0o660);
 /// let event = Event::create(place)?;
 /// # Ok(())
 /// # }

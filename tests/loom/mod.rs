@@ -4,7 +4,8 @@
 //! They are compiled into the library's own test binary, because they use private items.
 //!
 //! ```text
-//! RUSTFLAGS="--cfg loom -C debug_assertions" cargo test --release --lib models --target-dir target/loom
+//! RUSTFLAGS="--cfg loom -C debug_assertions" \
+//!     cargo test --release --lib models --target-dir target/loom
 //! ```
 
 mod barrier;

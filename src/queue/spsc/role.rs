@@ -20,7 +20,7 @@
 //!
 //! | window | noticed by | repaired by | lost |
 //! |---|---|---|---|
-//! | holder dies | the other side's `reap_dead` | [`close`](Role::close), then a wake-up | the role |
+//! | holder dies | the other's `reap_dead` | [`close`](Role::close), then a wake-up | the role |
 //! | parent dies before its child starts | the same | the same | the role |
 //!
 //! The other side runs `reap_dead` while it waits. In the last row the role was handed to the child

@@ -47,7 +47,7 @@
 //! |---|---|---|---|
 //! | slot claimed, `tail` not moved | the next publisher | it counts and moves `tail` | nothing |
 //! | hole counted, `tail` not moved | the next publisher | it moves `tail` | nothing |
-//! | WRITING, pins not checked | subscribers, reapers | skipped; a hole, still pinned | its message |
+//! | WRITING, pins not checked | subscribers, reapers | skipped; a pinned hole | its message |
 //! | WRITING or HELD | subscribers, reapers | skipped; a hole by `recover` | its message |
 //! | FULL, nobody woken | a sleeper at the end of its slice | itself | up to 50 ms |
 //! | pin stored, word not marked | publishers, reapers | a hole meanwhile; `recover` | nothing |

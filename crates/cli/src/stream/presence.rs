@@ -19,7 +19,7 @@
 //!
 //! | a member | noticed by | repaired by | lost |
 //! |---|---|---|---|
-//! | dies with its permit | [`census`](Presence::census) | the permit comes back | its lines in hand |
+//! | dies with its permit | [`census`](Presence::census) | the permit comes back | lines it had |
 //! | dies while it begins | the same | nobody: it counts as dead | nothing |
 //! | dies with the lock | the next that locks | nobody: each step changes one number | nothing |
 //! | is stopped with the lock | nobody: the others wait for it | itself | nothing |
