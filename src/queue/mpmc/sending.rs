@@ -4,24 +4,25 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use super::backoff::pause;
-use super::guard::Loan;
+use super::guard::{Held, Loan};
 use super::handle::Queue;
 use super::ring::Claim;
-use crate::message::{self, Message};
+use crate::message::{self, Message, Payload};
 use crate::queue::blocked::Blocked;
 use crate::queue::error::SendError;
 use crate::segment::owner::OwnerId;
 use crate::sys::clock::Deadline;
 
-impl<T: Message> Queue<T> {
+impl<T: Payload + ?Sized> Queue<T> {
     /// Sends a message if there is room now.
     ///
     /// # Errors
     ///
-    /// [`SendError`], with the message: `Full`, `Closed`, `Corrupted`.
+    /// [`SendError`], with the message: `Full`, `Closed`, `Corrupted`; `TooLarge` if messages differ
+    /// in length and this one does not fit into the quota.
     #[inline]
-    pub fn try_send(&self, value: T) -> Result<(), SendError<T>> {
-        let done = self.send_now(value);
+    pub fn try_send<'m>(&self, message: T::Sent<'m>) -> Result<(), SendError<T::Sent<'m>>> {
+        let done = self.send_now(message);
         if let Err(SendError::Full(_)) = done {
             self.object.note_failed_try();
             pause();
@@ -30,27 +31,48 @@ impl<T: Message> Queue<T> {
     }
 
     #[inline]
-    fn send_now(&self, value: T) -> Result<(), SendError<T>> {
-        // SAFETY: the ring names slots that are ours to write.
-        let write = |index| unsafe { message::write(self.message(index), value) };
+    fn send_now<'m>(&self, message: T::Sent<'m>) -> Result<(), SendError<T::Sent<'m>>> {
+        let elements = T::elements(&message);
+        if !T::IS_FIXED && size_of_val(elements) > self.inline {
+            return self.send_block(elements, Deadline::At(0)).map_err(|error| error.with(message));
+        }
         match self.me() {
-            Ok(me) => self.ring.try_send(me, write).map_err(|blocked| blocked.into_send_error(value)),
-            Err(blocked) => Err(blocked.into_send_error(value)),
+            Ok(me) => self
+                .ring
+                .try_send(me, |index| self.write(index, elements))
+                .map_err(|blocked| blocked.into_send_error(message)),
+            Err(blocked) => Err(blocked.into_send_error(message)),
+        }
+    }
+
+    /// Writes a message that fits into its slot, which this process has claimed.
+    #[inline(always)]
+    pub(super) fn write(&self, index: u32, elements: &[T::Element]) {
+        if T::IS_FIXED {
+            // SAFETY: the slot is ours to write.
+            elements.iter().take(1).for_each(|value| unsafe { message::write(self.message(index), *value) });
+            return;
+        }
+        self.ring.header(index).set(elements.len(), None);
+        // SAFETY: the slot is ours to write, and has `inline` bytes; the caller has compared.
+        unsafe {
+            let from = elements.as_ptr().cast::<u8>();
+            from.copy_to_nonoverlapping(self.message(index), size_of_val(elements));
         }
     }
 
     /// Sends a message. Blocks while there is no room.
     ///
-    /// The value is passed on the stack and may be copied there. Write a message of a megabyte in
-    /// place instead, with [`loan`](Queue::loan).
+    /// A value is passed on the stack and may be copied there. Write a message of a megabyte in
+    /// place instead, with [`loan`](Queue::loan), or as a slice.
     ///
     /// # Errors
     ///
-    /// [`SendError`], with the message: `Closed`, `Corrupted`.
+    /// [`SendError`], with the message: `Closed`, `Corrupted`, `TooLarge`.
     #[inline]
-    pub fn send(&self, value: T) -> Result<(), SendError<T>> {
-        match self.send_now(value) {
-            Err(SendError::Full(value)) => self.send_until(value, Deadline::Never),
+    pub fn send<'m>(&self, message: T::Sent<'m>) -> Result<(), SendError<T::Sent<'m>>> {
+        match self.send_now(message) {
+            Err(SendError::Full(message)) => self.send_until(message, Deadline::Never),
             done => done,
         }
     }
@@ -60,9 +82,13 @@ impl<T: Message> Queue<T> {
     /// # Errors
     ///
     /// As [`try_send`](Queue::try_send).
-    pub fn send_timeout(&self, value: T, timeout: Duration) -> Result<(), SendError<T>> {
-        match self.send_now(value) {
-            Err(SendError::Full(value)) => self.send_until(value, Deadline::after(timeout)),
+    pub fn send_timeout<'m>(
+        &self,
+        message: T::Sent<'m>,
+        timeout: Duration,
+    ) -> Result<(), SendError<T::Sent<'m>>> {
+        match self.send_now(message) {
+            Err(SendError::Full(message)) => self.send_until(message, Deadline::after(timeout)),
             done => done,
         }
     }
@@ -72,24 +98,34 @@ impl<T: Message> Queue<T> {
     /// # Errors
     ///
     /// As [`try_send`](Queue::try_send).
-    pub fn send_deadline(&self, value: T, deadline: Instant) -> Result<(), SendError<T>> {
-        match self.send_now(value) {
-            Err(SendError::Full(value)) => self.send_until(value, Deadline::at(deadline)),
+    pub fn send_deadline<'m>(
+        &self,
+        message: T::Sent<'m>,
+        deadline: Instant,
+    ) -> Result<(), SendError<T::Sent<'m>>> {
+        match self.send_now(message) {
+            Err(SendError::Full(message)) => self.send_until(message, Deadline::at(deadline)),
             done => done,
         }
     }
 
     #[cold]
-    fn send_until(&self, value: T, deadline: Deadline) -> Result<(), SendError<T>> {
-        // SAFETY: the ring names slots that are ours to write.
-        let write = |index| unsafe { message::write(self.message(index), value) };
+    fn send_until<'m>(
+        &self,
+        message: T::Sent<'m>,
+        deadline: Deadline,
+    ) -> Result<(), SendError<T::Sent<'m>>> {
+        let elements = T::elements(&message);
+        if !T::IS_FIXED && size_of_val(elements) > self.inline {
+            return self.send_block(elements, deadline).map_err(|error| error.with(message));
+        }
         let reap_dead = || self.object.reap_dead();
         match self.me() {
             Ok(me) => self
                 .ring
-                .send(me, deadline, reap_dead, write)
-                .map_err(|blocked| blocked.into_send_error(value)),
-            Err(blocked) => Err(blocked.into_send_error(value)),
+                .send(me, deadline, reap_dead, |index| self.write(index, elements))
+                .map_err(|blocked| blocked.into_send_error(message)),
+            Err(blocked) => Err(blocked.into_send_error(message)),
         }
     }
 
@@ -131,24 +167,32 @@ impl<T: Message> Queue<T> {
     /// comes back has no place in the order. `Full` if there is nothing to replace, because others
     /// read or write all slots, in place or in a call of theirs. That takes as many of them at once
     /// as the queue has slots.
-    pub fn force_send(&self, value: T, mut replaced: impl FnMut(T)) -> Result<(), SendError<T>> {
+    pub fn force_send<'m>(
+        &self,
+        message: T::Sent<'m>,
+        mut replaced: impl FnMut(T::Owned),
+    ) -> Result<(), SendError<T::Sent<'m>>> {
         if self.ring.redelivers() {
-            return Err(SendError::Unsupported(value));
+            return Err(SendError::Unsupported(message));
+        }
+        let elements = T::elements(&message);
+        if !T::IS_FIXED && size_of_val(elements) > self.inline {
+            return self.force_block(elements, replaced).map_err(|error| error.with(message));
         }
         let me = match self.me() {
             Ok(me) => me,
-            Err(blocked) => return Err(blocked.into_send_error(value)),
+            Err(blocked) => return Err(blocked.into_send_error(message)),
         };
         let oldest = Cell::new(None);
-        // SAFETY: the ring names slots that are ours to write.
-        let write = |index| unsafe { message::write(self.message(index), value) };
-        // SAFETY: the ring names slots that are ours to read.
-        let read = |index| oldest.set(unsafe { message::read::<T>(self.message(index)) });
+        let write = |index| self.write(index, elements);
+        let read = |index| oldest.set(self.copy_replaced(index));
         let pass = || oldest.take().into_iter().for_each(&mut replaced);
         let sent = self.ring.force_send(me, write, read, pass);
-        sent.map_err(|blocked| self.note(blocked).into_send_error(value))
+        sent.map_err(|blocked| self.note(blocked).into_send_error(message))
     }
+}
 
+impl<T: Message> Queue<T> {
     /// Returns a slot to write a message in place, if there is room now.
     ///
     /// The slot holds a valid message at first: an earlier one, or all zeros. Types for which zeros
@@ -220,8 +264,11 @@ impl<T: Message> Queue<T> {
         }
     }
 
+}
+
+impl<T: Payload + ?Sized> Queue<T> {
     /// Claims a slot. Without a deadline it does not block.
-    fn claim(&self, deadline: Option<Deadline>) -> Result<(OwnerId, Claim), Blocked> {
+    pub(super) fn claim(&self, deadline: Option<Deadline>) -> Result<(OwnerId, Claim), Blocked> {
         let me = self.me()?;
         let claim = match (self.ring.try_claim(me, None), deadline) {
             (Err(Blocked::Later), Some(deadline)) => {
