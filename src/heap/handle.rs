@@ -129,7 +129,9 @@ impl Heap {
             let newest = known.saturating_sub(1)..known;
             let found = self
                 .search((0..known).rev(), class, |arena| arena.claim_freed(class, me))
-                .or_else(|| self.search(newest.filter(|_| is_new), class, |arena| arena.claim_newest(class, me)))
+                .or_else(|| {
+                    self.search(newest.filter(|_| is_new), class, |arena| arena.claim_newest(class, me))
+                })
                 .or_else(|| self.search((0..known).rev(), class, |arena| arena.claim_fresh(class, me)));
             if let Some(block) = found {
                 return Ok(block);

@@ -62,7 +62,8 @@ impl Arena<'_> {
     /// Returns whether something was left.
     pub(super) fn carve_rest(&self) -> bool {
         let mut is_any = false;
-        for class in (0..CLASSES as u64).rev().filter_map(Class::from_number).filter(|class| class.blocks() == 1)
+        for class in
+            (0..CLASSES as u64).rev().filter_map(Class::from_number).filter(|class| class.blocks() == 1)
         {
             while self.table().carve(class).is_some() {
                 is_any = true;

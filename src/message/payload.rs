@@ -44,6 +44,9 @@ pub(crate) mod sealed {
         /// Returns the schema text of the type.
         fn layout() -> String;
 
+        /// Returns the name of the type, as one would write it.
+        fn name() -> String;
+
         /// Borrows elements as a payload in place; `None` if they are not a valid one. A payload of
         /// fixed size is one element, whatever `len` says.
         ///
@@ -79,6 +82,10 @@ impl<T: Message> sealed::Sealed for T {
 
     fn layout() -> String {
         T::schema().to_string()
+    }
+
+    fn name() -> String {
+        T::schema().name()
     }
 
     #[inline]
@@ -123,6 +130,10 @@ impl<T: Message> sealed::Sealed for [T] {
         format!("[{}]", T::schema())
     }
 
+    fn name() -> String {
+        format!("[{}]", T::schema().name())
+    }
+
     #[inline]
     unsafe fn in_place(at: *mut T, len: usize) -> Option<*mut [T]> {
         // SAFETY: promised by the caller, for every element.
@@ -161,6 +172,10 @@ impl sealed::Sealed for str {
     const IS_FIXED: bool = false;
 
     fn layout() -> String {
+        "str".to_owned()
+    }
+
+    fn name() -> String {
         "str".to_owned()
     }
 
@@ -205,7 +220,7 @@ pub(crate) unsafe fn append<T: Message>(copy: &mut Vec<T>, at: *const T, len: us
     // nobody else's.
     unsafe { at.copy_to_nonoverlapping(end, len) };
     std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst); // see message::read()
-    // SAFETY: all bytes of the copy were written, and it is aligned.
+                                                                            // SAFETY: all bytes of the copy were written, and it is aligned.
     let is_valid = unsafe { are_valid(end, len) };
     if is_valid {
         // SAFETY: the elements were written above, and they are valid.

@@ -125,8 +125,8 @@ impl<T: Message> sealed::Sealed for Subscriber<T> {
     }
 }
 
-impl<T: Message> Waitable for Consumer<T> {}
-impl<T: Message> sealed::Sealed for Consumer<T> {
+impl<T: Payload + ?Sized> Waitable for Consumer<T> {}
+impl<T: Payload + ?Sized> sealed::Sealed for Consumer<T> {
     fn member(&self) -> Result<Member> {
         let (object, control) = self.parts();
         // SAFETY: the control block is in the object's memory.
@@ -135,8 +135,8 @@ impl<T: Message> sealed::Sealed for Consumer<T> {
     }
 }
 
-impl<T: Message> Waitable for Producer<T> {}
-impl<T: Message> sealed::Sealed for Producer<T> {
+impl<T: Payload + ?Sized> Waitable for Producer<T> {}
+impl<T: Payload + ?Sized> sealed::Sealed for Producer<T> {
     fn member(&self) -> Result<Member> {
         let (object, control, capacity) = self.parts();
         // SAFETY: the control block is in the object's memory.

@@ -111,9 +111,9 @@ mod once;
 #[cfg(target_arch = "x86_64")]
 mod participant;
 #[cfg(target_arch = "x86_64")]
-mod pool;
-#[cfg(target_arch = "x86_64")]
 mod payload;
+#[cfg(target_arch = "x86_64")]
+mod pool;
 #[cfg(target_arch = "x86_64")]
 mod queue;
 #[cfg(target_arch = "x86_64")]

@@ -368,7 +368,7 @@ fn in_a_manager() {
     manager.namespace("n").unwrap().set("b", &2u8).unwrap();
     manager.value("v", 3u64).unwrap().set(4).unwrap();
     manager.array("a", 5, 0u16).unwrap().set(4, 6).unwrap();
-    manager.queue("q", 2).unwrap().send(7u32).unwrap();
+    manager.queue::<u32>("q", 2).unwrap().send(7u32).unwrap();
     let body = |manager: Manager| {
         assert_eq!(manager.dict::<str, u64>("d").unwrap().remove("a").unwrap(), Some(1));
         assert_eq!(manager.namespace("n").unwrap().get::<u8>("b").unwrap(), Some(2));

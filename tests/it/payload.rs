@@ -191,7 +191,9 @@ fn too_large_states_both_numbers() {
     assert!(matches!(queue.loan(usize::MAX).map(drop), Err(SendError::TooLarge((), _))));
     let none = Queue::<str>::builder(2).quota(0).inline(10).build().unwrap();
     none.send(&"x".repeat(104)).unwrap();
-    assert!(matches!(none.send(&"x".repeat(105)), Err(SendError::TooLarge(_, excess)) if excess.quota() == 0));
+    assert!(
+        matches!(none.send(&"x".repeat(105)), Err(SendError::TooLarge(_, excess)) if excess.quota() == 0)
+    );
     assert!(Queue::<str>::builder(2).quota(u64::MAX).build().is_err());
     assert!(Queue::<str>::builder(2).inline(usize::MAX).build().is_err());
 }
@@ -426,7 +428,7 @@ fn a_death_frees_what_was_held() {
             queue.send(&message).unwrap();
         }
         let ready = pagemate::Event::new().unwrap();
-        let mut child = Process::spawn(hold, (queue.clone(), deed, ready.clone())).unwrap();
+        let child = Process::spawn(hold, (queue.clone(), deed, ready.clone())).unwrap();
         ready.wait();
         child.kill().unwrap();
         child.join().unwrap_err();

@@ -26,7 +26,7 @@ enum Side {
 #[test]
 fn first_in_first_out() {
     for capacity in [1, 2, 3, 7] {
-        let queue = Queue::new(capacity).unwrap();
+        let queue = Queue::<u64>::new(capacity).unwrap();
         assert_eq!((queue.capacity(), queue.len()), (capacity, 0));
         assert_eq!(queue.try_recv(), Err(RecvError::Empty));
         let (mut sent, mut received) = (0u64, 0u64);
@@ -52,8 +52,8 @@ fn first_in_first_out() {
 
 #[test]
 fn full_gives_the_message_back() {
-    let queue = Queue::new(1).unwrap();
-    queue.send([1u8; 4]).unwrap();
+    let queue = Queue::<[u8; 4]>::new(1).unwrap();
+    queue.send([1; 4]).unwrap();
     assert_eq!(queue.try_send([2; 4]), Err(SendError::Full([2; 4])));
     let begin = Instant::now();
     assert_eq!(queue.send_timeout([2; 4], Duration::from_millis(20)).unwrap_err().into_inner(), [2; 4]);

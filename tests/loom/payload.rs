@@ -282,7 +282,8 @@ fn death(steps: usize, sends: bool, redeliver: bool) {
     received.sort_unstable();
     let comes_back = !sends && redeliver && steps == 0;
     let expected = [(10, comes_back), (11, sent)];
-    let expected: Vec<u32> = expected.into_iter().filter(|(_, is_there)| *is_there).map(|(value, _)| value).collect();
+    let expected: Vec<u32> =
+        expected.into_iter().filter(|(_, is_there)| *is_there).map(|(value, _)| value).collect();
     assert_eq!(received, expected);
     scene.assert_whole();
 }

@@ -10,6 +10,7 @@ use super::ring::{Claim, Ring};
 use crate::message::{Payload, Varied};
 use crate::queue::blocked::Blocked;
 use crate::queue::payload::area::Area;
+use crate::queue::payload::QUOTA;
 use crate::registry::Kind;
 use crate::segment::object::{Object, ObjectRef};
 use crate::segment::owner::OwnerId;
@@ -107,9 +108,6 @@ pub struct QueueBuilder<T: Payload + ?Sized> {
     plan: Plan,
     _messages: PhantomData<fn(&T) -> &T>,
 }
-
-/// The default quota of a queue whose messages differ in length.
-const QUOTA: u64 = 1 << 20;
 
 impl<T: Payload + ?Sized> QueueBuilder<T> {
     /// Sets whether the message of a consumer that dies is delivered again, to the next receiver.
@@ -322,7 +320,11 @@ impl<T: Payload + ?Sized> Queue<T> {
             let len = usize::try_from(old.length()).unwrap_or(usize::MAX);
             Area::move_on(old, new);
             // Not more than a slot has, whatever the header says.
-            if is_inline { len.saturating_mul(size_of::<T::Element>()).min(self.inline) } else { 0 }
+            if is_inline {
+                len.saturating_mul(size_of::<T::Element>()).min(self.inline)
+            } else {
+                0
+            }
         };
         // SAFETY: both slots are ours, and they are not the same; each has room for these bytes, and
         // nobody else uses the message.

@@ -77,8 +77,9 @@ impl<P: Payload + ?Sized> Layout<P> {
             .filter(|len| *len <= isize::MAX as usize);
         let slots = slots.ok_or_else(|| {
             let size = if P::IS_FIXED { size_of::<P::Element>() } else { plan.inline };
-            let text =
-                format!("a queue of {capacity} messages of {size} bytes each is larger than the address space");
+            let text = format!(
+                "a queue of {capacity} messages of {size} bytes each is larger than the address space"
+            );
             Error::new(ErrorKind::InvalidInput, text)
         })?;
         let units = Self::units(plan).ok_or_else(|| {
@@ -240,9 +241,7 @@ pub(crate) fn describe(base: *const u8, len: usize) -> Vec<(&'static str, String
         ("receivers wait", ring.receivers().is_waited_on().to_string()),
     ];
     if let Some(area) = &found.area {
-        state.push(("inline", area.inline().to_string()));
-        state.push(("quota", area.quota().to_string()));
-        state.push(("quota in use", area.in_use().to_string()));
+        state.extend(area.describe());
     }
     state
 }

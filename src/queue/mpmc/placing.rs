@@ -51,14 +51,7 @@ impl<T: Payload + ?Sized> Queue<T> {
         Ok((held, at))
     }
 
-    fn enter(
-        &self,
-        area: &Area,
-        me: OwnerId,
-        claim: Claim,
-        len: usize,
-        block: Option<Block>,
-    ) -> Held<'_, T> {
+    fn enter(&self, area: &Area, me: OwnerId, claim: Claim, len: usize, block: Option<Block>) -> Held<'_, T> {
         area.enter(self.ring.header(claim.index), len, block, me);
         Held::new(self, me, claim, true)
     }
@@ -98,7 +91,11 @@ impl<T: Payload + ?Sized> Queue<T> {
 
     /// Sends a message that does not fit into its slot.
     #[inline(never)]
-    pub(super) fn send_block(&self, elements: &[T::Element], deadline: Deadline) -> Result<(), SendError<()>> {
+    pub(super) fn send_block(
+        &self,
+        elements: &[T::Element],
+        deadline: Deadline,
+    ) -> Result<(), SendError<()>> {
         let (held, at) = self.place(elements.len(), deadline)?;
         // SAFETY: place() has found room for that many elements, aligned, and they are ours.
         unsafe { at.copy_from_nonoverlapping(elements.as_ptr(), elements.len()) };

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use super::backoff::pause;
-use super::guard::{Held, Loan};
+use super::guard::Loan;
 use super::handle::Queue;
 use super::ring::Claim;
 use crate::message::{self, Message, Payload};
@@ -110,11 +110,7 @@ impl<T: Payload + ?Sized> Queue<T> {
     }
 
     #[cold]
-    fn send_until<'m>(
-        &self,
-        message: T::Sent<'m>,
-        deadline: Deadline,
-    ) -> Result<(), SendError<T::Sent<'m>>> {
+    fn send_until<'m>(&self, message: T::Sent<'m>, deadline: Deadline) -> Result<(), SendError<T::Sent<'m>>> {
         let elements = T::elements(&message);
         if !T::IS_FIXED && size_of_val(elements) > self.inline {
             return self.send_block(elements, deadline).map_err(|error| error.with(message));
@@ -263,7 +259,6 @@ impl<T: Message> Queue<T> {
             Err(blocked) => Err(blocked.into_send_error(value)),
         }
     }
-
 }
 
 impl<T: Payload + ?Sized> Queue<T> {

@@ -128,6 +128,23 @@ impl Area {
         }
     }
 
+    /// Ends a message that was not sent by its producer, which is dead. The header is left as it is:
+    /// a reaper may be late.
+    pub(crate) fn abandon_of_dead(&self, header: &Header) {
+        if let Some(name) = header.block() {
+            self.free(name);
+        }
+    }
+
+    /// Returns what `pagemate show` prints about it.
+    pub(crate) fn describe(&self) -> [(&'static str, String); 3] {
+        [
+            ("inline", self.inline.to_string()),
+            ("quota", self.quota().to_string()),
+            ("quota in use", self.in_use().to_string()),
+        ]
+    }
+
     /// Frees the block with this name if it is LIVE. Idempotent; any number of processes may do it
     /// at once.
     pub(crate) fn free(&self, name: Name) {

@@ -7,3 +7,6 @@
 
 pub(crate) mod area;
 pub(crate) mod header;
+
+/// The default quota.
+pub(crate) const QUOTA: u64 = 1 << 20;

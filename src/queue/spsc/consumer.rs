@@ -3,8 +3,10 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use super::slot::Plan;
 use crate::error::Refusal;
-use crate::message::{self, Message};
+use crate::message::payload::append;
+use crate::message::{self, Message, Payload, Varied};
 use crate::queue::blocked::Blocked;
 use crate::queue::error::{item, RecvError};
 use crate::queue::spsc::cursor::{Control, ReadCursor};
@@ -21,7 +23,7 @@ use crate::Result;
 /// Not `Clone`: a second consumer needs a [`Queue`](crate::Queue). Dropping it closes the ring for
 /// the producer. `try_recv` does not allocate, and makes a system call only if the producer sleeps.
 /// In a child made by `fork` its calls return `NotInThisProcess`, because it stays with the parent.
-pub struct Consumer<T: Message> {
+pub struct Consumer<T: Payload + ?Sized> {
     pub(super) cursor: ReadCursor,
     /// The slot of the cursor's position.
     pub(super) slot: usize,
@@ -30,9 +32,9 @@ pub struct Consumer<T: Message> {
 
 // SAFETY: the pointers inside of the endpoint lead to shared memory, which belongs to no thread;
 // messages are Send.
-unsafe impl<T: Message> Send for Consumer<T> {}
+unsafe impl<T: Payload + ?Sized> Send for Consumer<T> {}
 
-impl<T: Message> Consumer<T> {
+impl<T: Payload + ?Sized> Consumer<T> {
     /// Creates the ring with room for `capacity` messages and becomes its consumer. The role of the
     /// producer is vacant.
     ///
@@ -41,7 +43,7 @@ impl<T: Message> Consumer<T> {
     /// `AlreadyExists`, `InvalidInput` (the name or the capacity), `OutOfMemory`,
     /// `PermissionDenied`, `Unsupported`, `RoleTaken` (somebody opened it as consumer at once).
     pub fn create(place: impl Into<Place>, capacity: usize) -> Result<Consumer<T>> {
-        Consumer::join(Endpoint::create(place, capacity)?)
+        Consumer::join(Endpoint::create(place, Plan::of(capacity))?)
     }
 
     /// Opens the ring and becomes its consumer.
@@ -61,7 +63,7 @@ impl<T: Message> Consumer<T> {
     ///
     /// Those of [`open`](Consumer::open) and [`create`](Consumer::create), and `Busy`.
     pub fn open_or_create(place: impl Into<Place>, capacity: usize) -> Result<(Consumer<T>, Origin)> {
-        let (endpoint, origin) = Endpoint::open_or_create(place, capacity)?;
+        let (endpoint, origin) = Endpoint::open_or_create(place, Plan::of(capacity))?;
         Ok((Consumer::join(endpoint)?, origin))
     }
 
@@ -129,11 +131,27 @@ impl<T: Message> Consumer<T> {
     /// Copies the message out of the current slot, which `ready` has granted, and releases the
     /// slot.
     #[inline(always)]
-    fn take(&mut self) -> Result<T, RecvError> {
-        // SAFETY: the slot is the consumer's until it is released.
-        let value = unsafe { message::read::<T>(self.endpoint.slot(self.slot).cast()) };
+    fn take(&mut self) -> Result<T::Owned, RecvError> {
+        if T::IS_FIXED {
+            // SAFETY: the slot is the consumer's until it is released.
+            let value = unsafe { message::read::<T::Element>(self.endpoint.slot(self.slot).cast()) };
+            self.release_one();
+            return value.and_then(T::from_one).ok_or(RecvError::Corrupted);
+        }
+        let mut copy = Vec::new();
+        self.append(&mut copy)?;
+        T::from_copy(copy).ok_or(RecvError::Corrupted)
+    }
+
+    /// Appends the elements of the current message, which `ready` has granted, to a copy, and
+    /// releases the slot. Returns their number.
+    fn append(&mut self, copy: &mut Vec<T::Element>) -> Result<usize, RecvError> {
+        // SAFETY: the slot is the consumer's, and so is its block, where find() has found that many
+        // elements, aligned.
+        let found = self.endpoint.find(self.slot).filter(|(at, len)| unsafe { append(copy, *at, *len) });
+        self.endpoint.finish(self.slot);
         self.release_one();
-        value.ok_or(RecvError::Corrupted)
+        found.map(|(_, len)| len).ok_or(RecvError::Corrupted)
     }
 
     /// Receives a message if there is one now.
@@ -148,7 +166,7 @@ impl<T: Message> Consumer<T> {
     ///   message after it. Or the positions of the ring contradict each other; then every later
     ///   call fails as well.
     #[inline]
-    pub fn try_recv(&mut self) -> Result<T, RecvError> {
+    pub fn try_recv(&mut self) -> Result<T::Owned, RecvError> {
         match self.ready(1) {
             Ok(_) => self.take(),
             Err(blocked) => Err(blocked.into_recv_error()),
@@ -161,7 +179,7 @@ impl<T: Message> Consumer<T> {
     ///
     /// As [`try_recv`](Consumer::try_recv), but not `Empty`.
     #[inline]
-    pub fn recv(&mut self) -> Result<T, RecvError> {
+    pub fn recv(&mut self) -> Result<T::Owned, RecvError> {
         self.recv_until(Deadline::Never)
     }
 
@@ -170,7 +188,7 @@ impl<T: Message> Consumer<T> {
     /// # Errors
     ///
     /// As [`try_recv`](Consumer::try_recv).
-    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, RecvError> {
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T::Owned, RecvError> {
         match self.try_recv() {
             Err(RecvError::Empty) => self.recv_until(Deadline::after(timeout)),
             received => received,
@@ -182,7 +200,7 @@ impl<T: Message> Consumer<T> {
     /// # Errors
     ///
     /// As [`try_recv`](Consumer::try_recv).
-    pub fn recv_deadline(&mut self, deadline: Instant) -> Result<T, RecvError> {
+    pub fn recv_deadline(&mut self, deadline: Instant) -> Result<T::Owned, RecvError> {
         match self.try_recv() {
             Err(RecvError::Empty) => self.recv_until(Deadline::at(deadline)),
             received => received,
@@ -190,7 +208,7 @@ impl<T: Message> Consumer<T> {
     }
 
     #[inline]
-    fn recv_until(&mut self, deadline: Deadline) -> Result<T, RecvError> {
+    fn recv_until(&mut self, deadline: Deadline) -> Result<T::Owned, RecvError> {
         match self.wait_for_message(deadline) {
             Ok(()) => self.take(),
             Err(blocked) => Err(blocked.into_recv_error()),
@@ -273,16 +291,65 @@ impl<T: Message> Consumer<T> {
 
     #[inline]
     fn show(&mut self) -> Result<Received<'_, T>, RecvError> {
-        // SAFETY: the slot is the consumer's until it is released.
-        let is_valid = unsafe { message::is_valid::<T>(self.endpoint.slot(self.slot).cast()) };
-        if is_valid {
-            Ok(Received { consumer: self })
-        } else {
-            self.release_one();
-            Err(RecvError::Corrupted)
+        let found = self.endpoint.find(self.slot);
+        // SAFETY: the slot is the consumer's until it is released. The message is in the slot or in
+        // a block, as find() has checked, and aligned there.
+        match found.and_then(|(at, len)| unsafe { T::in_place(at, len) }) {
+            Some(message) => Ok(Received { consumer: self, message }),
+            None => {
+                self.endpoint.finish(self.slot);
+                self.release_one();
+                Err(RecvError::Corrupted)
+            }
         }
     }
 
+    /// Returns an iterator that receives messages, blocking for each, until the ring is closed and
+    /// empty.
+    ///
+    /// Only `Closed` ends it without an item, so its end means that everything sent has been
+    /// received. Every other error is an item, after which the iterator ends. A new call of `iter`
+    /// continues after it.
+    ///
+    /// # Errors
+    ///
+    /// The items are those of [`recv`](Consumer::recv) without `Closed`: a message, `Corrupted` or
+    /// `NotInThisProcess`.
+    pub fn iter(&mut self) -> impl Iterator<Item = Result<T::Owned, RecvError>> + use<'_, T> {
+        let mut has_failed = false;
+        std::iter::from_fn(move || item(&mut has_failed, || self.recv()))
+    }
+
+    /// Returns the number of messages that the ring has room for.
+    pub fn capacity(&self) -> usize {
+        self.endpoint.capacity
+    }
+
+    /// Returns the number of messages in the ring. The producer may make it larger at any moment,
+    /// nobody can make it smaller.
+    pub fn len(&self) -> usize {
+        self.endpoint.len()
+    }
+
+    /// Returns whether the ring is empty. True can turn false at once. False stays false until this
+    /// consumer receives.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns whether the ring is full. True stays true until this consumer receives.
+    pub fn is_full(&self) -> bool {
+        self.len() == self.endpoint.capacity
+    }
+
+    /// Returns whether the producer has closed or died. There may still be messages. True stays
+    /// true. False can turn true at once.
+    pub fn is_closed(&self) -> bool {
+        !self.endpoint.object.is_hindered(!self.endpoint.control().producer().is_gone())
+    }
+}
+
+impl<T: Message> Consumer<T> {
     /// Appends to `into` the messages that are there now, at most `most`. Returns their number: at
     /// least one, unless `most` is 0. Allocates only if `into` has no room for them.
     ///
@@ -332,55 +399,63 @@ impl<T: Message> Consumer<T> {
             Err(blocked) => Err(blocked.into_recv_error()),
         }
     }
+}
 
-    /// Returns an iterator that receives messages, blocking for each, until the ring is closed and
-    /// empty.
-    ///
-    /// Only `Closed` ends it without an item, so its end means that everything sent has been
-    /// received. Every other error is an item, after which the iterator ends. A new call of `iter`
-    /// continues after it.
+impl<T: Varied + ?Sized> Consumer<T> {
+    /// Receives a message if there is one now. Stores it in `to`, whose memory is used again, and
+    /// returns the number of its elements, or of its bytes if it is text.
     ///
     /// # Errors
     ///
-    /// The items are those of [`recv`](Consumer::recv) without `Closed`: a message, `Corrupted` or
-    /// `NotInThisProcess`.
-    pub fn iter(&mut self) -> impl Iterator<Item = Result<T, RecvError>> + use<'_, T> {
-        let mut has_failed = false;
-        std::iter::from_fn(move || item(&mut has_failed, || self.recv()))
+    /// As [`try_recv`](Consumer::try_recv). If it is `Corrupted`, `to` may be empty.
+    pub fn try_recv_into(&mut self, to: &mut T::Owned) -> Result<usize, RecvError> {
+        self.ready(1).map_err(Blocked::into_recv_error)?;
+        self.take_into(to)
     }
 
-    /// Returns the number of messages that the ring has room for.
-    pub fn capacity(&self) -> usize {
-        self.endpoint.capacity
+    /// Receives a message like [`try_recv_into`](Consumer::try_recv_into). Blocks until there is
+    /// one.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Consumer::recv).
+    pub fn recv_into(&mut self, to: &mut T::Owned) -> Result<usize, RecvError> {
+        self.wait_for_message(Deadline::Never).map_err(Blocked::into_recv_error)?;
+        self.take_into(to)
     }
 
-    /// Returns the number of messages in the ring. The producer may make it larger at any moment,
-    /// nobody can make it smaller.
-    pub fn len(&self) -> usize {
-        self.endpoint.len()
+    /// Calls [`recv_into`](Consumer::recv_into), but blocks for at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_recv`](Consumer::try_recv).
+    pub fn recv_into_timeout(&mut self, to: &mut T::Owned, timeout: Duration) -> Result<usize, RecvError> {
+        self.wait_for_message(Deadline::after(timeout)).map_err(Blocked::into_recv_error)?;
+        self.take_into(to)
     }
 
-    /// Returns whether the ring is empty. True can turn false at once. False stays false until this
-    /// consumer receives.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// Calls [`recv_into`](Consumer::recv_into), but blocks until `deadline` at the latest.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_recv`](Consumer::try_recv).
+    pub fn recv_into_deadline(&mut self, to: &mut T::Owned, deadline: Instant) -> Result<usize, RecvError> {
+        self.wait_for_message(Deadline::at(deadline)).map_err(Blocked::into_recv_error)?;
+        self.take_into(to)
     }
 
-    /// Returns whether the ring is full. True stays true until this consumer receives.
-    pub fn is_full(&self) -> bool {
-        self.len() == self.endpoint.capacity
-    }
-
-    /// Returns whether the producer has closed or died. There may still be messages. True stays
-    /// true. False can turn true at once.
-    pub fn is_closed(&self) -> bool {
-        !self.endpoint.object.is_hindered(!self.endpoint.control().producer().is_gone())
+    fn take_into(&mut self, to: &mut T::Owned) -> Result<usize, RecvError> {
+        let mut copy = T::take_memory(to);
+        copy.clear();
+        let len = self.append(&mut copy);
+        *to = T::from_copy(copy).ok_or(RecvError::Corrupted)?;
+        len
     }
 }
 
-impl<T: Message> fmt::Debug for Consumer<T> {
+impl<T: Payload + ?Sized> fmt::Debug for Consumer<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = T::schema().name();
+        let name = T::name();
         f.debug_struct("Consumer")
             .field("message", &name)
             .field("capacity", &self.capacity())

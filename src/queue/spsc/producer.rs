@@ -4,10 +4,13 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::in_place::make_valid;
+use super::slot::Plan;
 use crate::error::Refusal;
-use crate::message::{self, Message};
+use crate::heap::{Block, Class};
+use crate::message::{self, Message, Payload};
 use crate::queue::blocked::Blocked;
 use crate::queue::error::SendError;
+use crate::queue::payload::area::Need;
 use crate::queue::spsc::cursor::{Control, WriteCursor};
 use crate::queue::spsc::endpoint::{check_role, damaged_positions, hand_over, take_role, Endpoint};
 use crate::queue::spsc::{Loan, SendChunk};
@@ -42,7 +45,7 @@ use crate::Result;
 /// # Ok(())
 /// # }
 /// ```
-pub struct Producer<T: Message> {
+pub struct Producer<T: Payload + ?Sized> {
     pub(super) cursor: WriteCursor,
     /// The slot of the cursor's position.
     pub(super) slot: usize,
@@ -51,9 +54,9 @@ pub struct Producer<T: Message> {
 
 // SAFETY: the pointers inside of the endpoint lead to shared memory, which belongs to no thread;
 // messages are Send.
-unsafe impl<T: Message> Send for Producer<T> {}
+unsafe impl<T: Payload + ?Sized> Send for Producer<T> {}
 
-impl<T: Message> Producer<T> {
+impl<T: Payload + ?Sized> Producer<T> {
     /// Creates the ring with room for `capacity` messages and becomes its producer. The role of the
     /// consumer is vacant.
     ///
@@ -62,7 +65,7 @@ impl<T: Message> Producer<T> {
     /// `AlreadyExists`, `InvalidInput` (the name or the capacity), `OutOfMemory`,
     /// `PermissionDenied`, `Unsupported`, `RoleTaken` (somebody opened it as producer at once).
     pub fn create(place: impl Into<Place>, capacity: usize) -> Result<Producer<T>> {
-        Producer::join(Endpoint::create(place, capacity)?)
+        Producer::join(Endpoint::create(place, Plan::of(capacity))?)
     }
 
     /// Opens the ring and becomes its producer.
@@ -82,7 +85,7 @@ impl<T: Message> Producer<T> {
     ///
     /// Those of [`open`](Producer::open) and [`create`](Producer::create), and `Busy`.
     pub fn open_or_create(place: impl Into<Place>, capacity: usize) -> Result<(Producer<T>, Origin)> {
-        let (endpoint, origin) = Endpoint::open_or_create(place, capacity)?;
+        let (endpoint, origin) = Endpoint::open_or_create(place, Plan::of(capacity))?;
         Ok((Producer::join(endpoint)?, origin))
     }
 
@@ -148,27 +151,47 @@ impl<T: Message> Producer<T> {
         self.cursor.publish(self.endpoint.control(), count as u64);
     }
 
-    /// Writes `value` to the current slot, which `room` has granted, and sends it.
+    /// Writes a message that fits into its slot to the current slot, which `room` has granted, and
+    /// sends it.
     #[inline(always)]
-    fn put(&mut self, value: T) {
-        // SAFETY: the slot is the producer's until it is published.
-        unsafe { message::write(self.endpoint.slot(self.slot).cast(), value) };
+    fn put(&mut self, elements: &[T::Element]) {
+        let at = self.endpoint.short(self.slot);
+        if T::IS_FIXED {
+            // SAFETY: the slot is the producer's until it is published.
+            elements.iter().take(1).for_each(|value| unsafe { message::write(at.cast(), *value) });
+        } else {
+            self.endpoint.abandon(self.slot);
+            self.endpoint.header(self.slot).set(elements.len(), None);
+            // SAFETY: as above, and it has `inline` bytes; the caller has compared.
+            unsafe { at.copy_from_nonoverlapping(elements.as_ptr(), elements.len()) };
+        }
         self.publish_one();
+    }
+
+    /// Returns whether a message is so long that it needs a block.
+    #[inline(always)]
+    fn is_long(&self, elements: &[T::Element]) -> bool {
+        !T::IS_FIXED && size_of_val(elements) > self.endpoint.inline
     }
 
     /// Sends a message if there is room now.
     ///
     /// # Errors
     ///
-    /// [`SendError`], with the message: `Full`, `Closed` if the consumer has closed or died.
+    /// [`SendError`], with the message: `Full`, `Closed` if the consumer has closed or died;
+    /// `TooLarge` if messages differ in length and this one does not fit into the quota.
     #[inline]
-    pub fn try_send(&mut self, value: T) -> Result<(), SendError<T>> {
+    pub fn try_send<'m>(&mut self, message: T::Sent<'m>) -> Result<(), SendError<T::Sent<'m>>> {
+        let elements = T::elements(&message);
+        if self.is_long(elements) {
+            return self.send_block(elements, Deadline::At(0)).map_err(|error| error.with(message));
+        }
         match self.room(1) {
             Ok(_) => {
-                self.put(value);
+                self.put(elements);
                 Ok(())
             }
-            Err(blocked) => Err(blocked.into_send_error(value)),
+            Err(blocked) => Err(blocked.into_send_error(message)),
         }
     }
 
@@ -176,10 +199,10 @@ impl<T: Message> Producer<T> {
     ///
     /// # Errors
     ///
-    /// [`SendError`], with the message: `Closed` if the consumer has closed or died.
+    /// [`SendError`], with the message: `Closed` if the consumer has closed or died; `TooLarge`.
     #[inline]
-    pub fn send(&mut self, value: T) -> Result<(), SendError<T>> {
-        self.send_until(value, Deadline::Never)
+    pub fn send<'m>(&mut self, message: T::Sent<'m>) -> Result<(), SendError<T::Sent<'m>>> {
+        self.send_until(message, Deadline::Never)
     }
 
     /// Sends a message. Blocks while there is no room, for at most `timeout`.
@@ -187,9 +210,13 @@ impl<T: Message> Producer<T> {
     /// # Errors
     ///
     /// As [`try_send`](Producer::try_send).
-    pub fn send_timeout(&mut self, value: T, timeout: Duration) -> Result<(), SendError<T>> {
-        match self.try_send(value) {
-            Err(SendError::Full(value)) => self.send_until(value, Deadline::after(timeout)),
+    pub fn send_timeout<'m>(
+        &mut self,
+        message: T::Sent<'m>,
+        timeout: Duration,
+    ) -> Result<(), SendError<T::Sent<'m>>> {
+        match self.try_send(message) {
+            Err(SendError::Full(message)) => self.send_until(message, Deadline::after(timeout)),
             sent => sent,
         }
     }
@@ -199,22 +226,79 @@ impl<T: Message> Producer<T> {
     /// # Errors
     ///
     /// As [`try_send`](Producer::try_send).
-    pub fn send_deadline(&mut self, value: T, deadline: Instant) -> Result<(), SendError<T>> {
-        match self.try_send(value) {
-            Err(SendError::Full(value)) => self.send_until(value, Deadline::at(deadline)),
+    pub fn send_deadline<'m>(
+        &mut self,
+        message: T::Sent<'m>,
+        deadline: Instant,
+    ) -> Result<(), SendError<T::Sent<'m>>> {
+        match self.try_send(message) {
+            Err(SendError::Full(message)) => self.send_until(message, Deadline::at(deadline)),
             sent => sent,
         }
     }
 
     #[inline]
-    fn send_until(&mut self, value: T, deadline: Deadline) -> Result<(), SendError<T>> {
+    fn send_until<'m>(
+        &mut self,
+        message: T::Sent<'m>,
+        deadline: Deadline,
+    ) -> Result<(), SendError<T::Sent<'m>>> {
+        let elements = T::elements(&message);
+        if self.is_long(elements) {
+            return self.send_block(elements, deadline).map_err(|error| error.with(message));
+        }
         match self.wait_for_room(deadline) {
             Ok(()) => {
-                self.put(value);
+                self.put(elements);
                 Ok(())
             }
-            Err(blocked) => Err(blocked.into_send_error(value)),
+            Err(blocked) => Err(blocked.into_send_error(message)),
         }
+    }
+
+    /// Waits for room for a message of `len` elements, in the current slot or in a block. Returns
+    /// the address of the elements, whose contents may be anything.
+    pub(super) fn place(&mut self, len: usize, deadline: Deadline) -> Result<*mut T::Element, SendError<()>> {
+        let Some(area) = &self.endpoint.area else { return Err(SendError::Corrupted(())) };
+        let block = match area.need(len).map_err(|excess| SendError::TooLarge((), excess))? {
+            Need::Slot => {
+                let is_try = deadline == Deadline::At(0);
+                let room = if is_try { self.room(1).map(drop) } else { self.wait_for_room(deadline) };
+                room.map_err(|blocked| blocked.into_send_error(()))?;
+                None
+            }
+            Need::Block(class) => {
+                if !self.endpoint.is_mine() {
+                    return Err(SendError::NotInThisProcess((), Refusal::FORKED));
+                }
+                let Producer { endpoint, cursor, .. } = self;
+                let (control, me) = (endpoint.control(), endpoint.me);
+                let attempt = || match cursor.room(control, 1) {
+                    Ok(_) => area_alloc(endpoint, class, me).map(Ok),
+                    Err(Blocked::Later) => None,
+                    Err(blocked) => Some(Err(blocked)),
+                };
+                let found = control.wait_for_space(deadline, || endpoint.object.reap_dead(), attempt);
+                let found = found.unwrap_or(Err(Blocked::Later));
+                Some(found.map_err(|blocked| endpoint.note(blocked).into_send_error(()))?)
+            }
+        };
+        // What a forgotten loan has left.
+        self.endpoint.abandon(self.slot);
+        if let Some(area) = &self.endpoint.area {
+            area.enter(self.endpoint.header(self.slot), len, block, self.endpoint.me);
+        }
+        self.endpoint.find(self.slot).map(|(at, _)| at).ok_or(SendError::Corrupted(()))
+    }
+
+    /// Sends a message that does not fit into its slot.
+    #[inline(never)]
+    fn send_block(&mut self, elements: &[T::Element], deadline: Deadline) -> Result<(), SendError<()>> {
+        let at = self.place(elements.len(), deadline)?;
+        // SAFETY: place() has found room for that many elements, aligned, and they are ours.
+        unsafe { at.copy_from_nonoverlapping(elements.as_ptr(), elements.len()) };
+        self.publish_one();
+        Ok(())
     }
 
     /// Blocks until at least one slot is free.
@@ -242,6 +326,36 @@ impl<T: Message> Producer<T> {
         }
     }
 
+    /// Returns the number of messages that the ring has room for.
+    pub fn capacity(&self) -> usize {
+        self.endpoint.capacity
+    }
+
+    /// Returns the number of messages in the ring. The consumer may make it smaller at any moment,
+    /// nobody can make it larger.
+    pub fn len(&self) -> usize {
+        self.endpoint.len()
+    }
+
+    /// Returns whether the ring is empty. True stays true until this producer sends.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns whether the ring is full. True can turn false at once. False stays false until this
+    /// producer sends.
+    pub fn is_full(&self) -> bool {
+        self.len() == self.endpoint.capacity
+    }
+
+    /// Returns whether the consumer has closed or died. True stays true. False can turn true at
+    /// once.
+    pub fn is_closed(&self) -> bool {
+        !self.endpoint.object.is_hindered(!self.endpoint.control().consumer().is_gone())
+    }
+}
+
+impl<T: Message> Producer<T> {
     /// Returns the next slot, to write the message in place, if there is room now.
     ///
     /// The slot holds a valid message at first: an earlier one, or all zeros. Types for which zeros
@@ -322,9 +436,10 @@ impl<T: Message> Producer<T> {
 
     #[inline]
     fn lend(&mut self) -> Loan<'_, T> {
+        let message = self.endpoint.slot(self.slot);
         // SAFETY: `room` has granted the slot.
-        unsafe { make_valid(self.endpoint.slot(self.slot)) };
-        Loan { producer: self }
+        unsafe { make_valid(message) };
+        Loan { producer: self, message }
     }
 
     /// Sends the first messages of `values` that there is room for, in one publication. Returns
@@ -357,12 +472,7 @@ impl<T: Message> Producer<T> {
             match self.try_send_batch(&values[sent..]) {
                 Ok(count) => sent += count,
                 Err(SendError::Full(())) => {}
-                Err(SendError::Closed(())) => return Err(SendError::Closed(sent)),
-                Err(SendError::Corrupted(())) => return Err(SendError::Corrupted(sent)),
-                Err(SendError::NotInThisProcess((), refusal)) => {
-                    return Err(SendError::NotInThisProcess(sent, refusal))
-                }
-                Err(SendError::Unsupported(())) => return Err(SendError::Unsupported(sent)),
+                Err(error) => return Err(error.with(sent)),
             }
         }
         Ok(())
@@ -398,39 +508,16 @@ impl<T: Message> Producer<T> {
             Err(blocked) => Err(blocked.into_send_error(())),
         }
     }
-
-    /// Returns the number of messages that the ring has room for.
-    pub fn capacity(&self) -> usize {
-        self.endpoint.capacity
-    }
-
-    /// Returns the number of messages in the ring. The consumer may make it smaller at any moment,
-    /// nobody can make it larger.
-    pub fn len(&self) -> usize {
-        self.endpoint.len()
-    }
-
-    /// Returns whether the ring is empty. True stays true until this producer sends.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Returns whether the ring is full. True can turn false at once. False stays false until this
-    /// producer sends.
-    pub fn is_full(&self) -> bool {
-        self.len() == self.endpoint.capacity
-    }
-
-    /// Returns whether the consumer has closed or died. True stays true. False can turn true at
-    /// once.
-    pub fn is_closed(&self) -> bool {
-        !self.endpoint.object.is_hindered(!self.endpoint.control().consumer().is_gone())
-    }
 }
 
-impl<T: Message> fmt::Debug for Producer<T> {
+/// Allocates a block in the ring's store.
+fn area_alloc<T: Payload + ?Sized>(endpoint: &Endpoint<T>, class: Class, me: OwnerId) -> Option<Block> {
+    endpoint.area.as_ref()?.alloc(class, me)
+}
+
+impl<T: Payload + ?Sized> fmt::Debug for Producer<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = T::schema().name();
+        let name = T::name();
         f.debug_struct("Producer")
             .field("message", &name)
             .field("capacity", &self.capacity())
