@@ -12,6 +12,13 @@ use super::{is_valid, Message};
 /// | `str` | `&str` | `String` |
 ///
 /// The trait is sealed.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be sent through a queue",
+    label = "not a message, a slice of messages, or `str`",
+    note = "for your own type: `#[derive(Clone, Copy, pagemate::Message)]` and \
+            `#[repr(C)]`, or `#[repr(u8)]` on an enum",
+    note = "for `String` and `Vec<T>`: use `str` and `[T]`"
+)]
 pub trait Payload: sealed::Sealed<Out = <Self as Payload>::Owned> {
     /// What a send takes.
     type Sent<'a>: Copy;

@@ -290,7 +290,7 @@ fn death(steps: usize, sends: bool, redeliver: bool) {
 
 #[test]
 fn a_sender_dies() {
-    for steps in 1..=6 {
+    for steps in 1..=5 {
         model_within(2, &format!("payload: a sender dies after {steps} steps"), move || {
             death(steps, true, false);
         });

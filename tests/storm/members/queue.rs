@@ -139,7 +139,7 @@ impl<T: Letter + ?Sized> Traffic<T> {
         redeliver: bool,
     ) -> pagemate::Result<Box<dyn Member>> {
         let site = Site { segment: site.segment.clone(), dir: site.dir.clone() };
-        let queue = open(&site, name, capacity, redeliver, 0)?;
+        let queue = open::<T>(&site, name, capacity, redeliver, 0)?;
         let closes = name.contains("closed");
         let last = [0; WORKERS];
         Ok(Box::new(Traffic { site, name, capacity, redeliver, closes, generation: 0, queue, last }))
