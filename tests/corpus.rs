@@ -49,6 +49,11 @@ fn list_ops() {
 }
 
 #[test]
+fn payload_bytes() {
+    replay("payload_bytes", bodies::payload_bytes::run);
+}
+
+#[test]
 fn pipe_bytes() {
     replay("pipe_bytes", bodies::pipe_bytes::run);
 }

@@ -103,6 +103,7 @@ const SMALL: &[(&str, &str)] = &[
     ("event", "the child goes on"),
     ("inspect", "  holds Ada"),
     ("list", "[\"Ada\", \"Alan\", \"Barbara\", \"Edsger\", \"Grace\"]"),
+    ("log", "ten processes wrote 30 lines, 6660 bytes"),
     ("manager", "visit 1: tea is Some(2.5)"),
     ("mutex", "a holder died and left a balance of 0"),
     ("once", ", which it had written"),

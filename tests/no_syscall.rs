@@ -100,6 +100,24 @@ fn queue() {
 }
 
 #[test]
+fn messages_of_any_length() {
+    let queue = Queue::<[u64]>::builder(4).quota(1 << 20).build().unwrap();
+    let (numbers, samples) = ([7; 5000], std::cell::RefCell::new(Vec::with_capacity(5000)));
+    let body = || {
+        let mut samples = samples.borrow_mut();
+        for len in [3, 5000, 700, 20, 4999] {
+            queue.send(&numbers[..len]).unwrap();
+            queue.try_loan(len).unwrap().write_slice(&numbers[..len]).send().unwrap();
+            drop(queue.try_loan(len).unwrap());
+            assert!(queue.recv_ref().unwrap().len() == len);
+            assert!(queue.recv_into(&mut samples) == Ok(len));
+            assert!(queue.try_recv_into(&mut samples).is_err());
+        }
+    };
+    assert!(makes_none(body));
+}
+
+#[test]
 fn waitset() {
     let (event, queue) = (Event::new().unwrap(), Queue::<u64>::new(4).unwrap());
     let set = std::cell::RefCell::new(WaitSet::new());

@@ -7,7 +7,7 @@
 //! end, as it would if the child had died.
 
 use crate::collections::manager::Manager;
-use crate::message::Message;
+use crate::message::Payload;
 use crate::pipe::state::Direction;
 use crate::pipe::{Connection, PipeReader, PipeWriter, ReaderState};
 use crate::process::argument::Argument;
@@ -41,7 +41,7 @@ impl Argument for Manager {
     }
 }
 
-impl<T: Message> Argument for Producer<T> {
+impl<T: Payload + ?Sized> Argument for Producer<T> {
     const HAS_HANDLES: bool = true;
 
     fn pack(self, packer: &mut Packer) -> Result<()> {
@@ -53,7 +53,7 @@ impl<T: Message> Argument for Producer<T> {
     }
 }
 
-impl<T: Message> Argument for Consumer<T> {
+impl<T: Payload + ?Sized> Argument for Consumer<T> {
     const HAS_HANDLES: bool = true;
 
     fn pack(self, packer: &mut Packer) -> Result<()> {

@@ -23,6 +23,33 @@ pub enum SendError<T> {
     /// The queue delivers the messages of dead consumers again, so none of them can be replaced.
     /// Only [`Queue::force_send`](crate::Queue::force_send) returns it.
     Unsupported(T),
+    /// The message is longer than the queue's quota can ever hold. Only queues whose messages
+    /// differ in length return it.
+    TooLarge(T, Excess),
+}
+
+/// How much too large a message is: see [`SendError::TooLarge`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Excess {
+    needed: u64,
+    quota: u64,
+}
+
+impl Excess {
+    pub(crate) fn new(needed: u64, quota: u64) -> Excess {
+        Excess { needed, quota }
+    }
+
+    /// Returns the bytes that the message would take: up to a fourth more than its length, and a
+    /// multiple of 16 KiB.
+    pub fn needed(&self) -> u64 {
+        self.needed
+    }
+
+    /// Returns the bytes of the queue's quota.
+    pub fn quota(&self) -> u64 {
+        self.quota
+    }
 }
 
 /// The error of a receive.
@@ -64,6 +91,18 @@ pub(crate) fn item<T>(
 }
 
 impl<T> SendError<T> {
+    /// Returns the same error with another message.
+    pub(crate) fn with<U>(self, value: U) -> SendError<U> {
+        match self {
+            SendError::Full(_) => SendError::Full(value),
+            SendError::Closed(_) => SendError::Closed(value),
+            SendError::Corrupted(_) => SendError::Corrupted(value),
+            SendError::NotInThisProcess(_, refusal) => SendError::NotInThisProcess(value, refusal),
+            SendError::Unsupported(_) => SendError::Unsupported(value),
+            SendError::TooLarge(_, excess) => SendError::TooLarge(value, excess),
+        }
+    }
+
     /// Returns the message that was not sent.
     pub fn into_inner(self) -> T {
         match self {
@@ -71,7 +110,8 @@ impl<T> SendError<T> {
             | SendError::Closed(value)
             | SendError::Corrupted(value)
             | SendError::NotInThisProcess(value, _)
-            | SendError::Unsupported(value) => value,
+            | SendError::Unsupported(value)
+            | SendError::TooLarge(value, _) => value,
         }
     }
 
@@ -92,6 +132,7 @@ impl<T> SendError<T> {
             SendError::Corrupted(_) => "Corrupted",
             SendError::NotInThisProcess(..) => "NotInThisProcess",
             SendError::Unsupported(_) => "Unsupported",
+            SendError::TooLarge(..) => "TooLarge",
         }
     }
 
@@ -107,6 +148,7 @@ impl<T> SendError<T> {
             SendError::Unsupported(_) => {
                 (ErrorKind::Unsupported, "no message of a queue with redelivery can be replaced")
             }
+            SendError::TooLarge(..) => (ErrorKind::InvalidInput, "the message is larger than the quota"),
         }
     }
 }
@@ -134,6 +176,9 @@ impl<T> fmt::Debug for SendError<T> {
 
 impl<T> fmt::Display for SendError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let SendError::TooLarge(_, Excess { needed, quota }) = self {
+            return write!(f, "the message takes {needed} bytes, and the quota is {quota} bytes");
+        }
         f.write_str(self.sentence().1)
     }
 }

@@ -111,6 +111,8 @@ mod once;
 #[cfg(target_arch = "x86_64")]
 mod participant;
 #[cfg(target_arch = "x86_64")]
+mod payload;
+#[cfg(target_arch = "x86_64")]
 mod pool;
 #[cfg(target_arch = "x86_64")]
 mod queue;
@@ -172,6 +174,7 @@ fn main() {
     let scenes = [
         event::scenes(),
         queue::scenes(),
+        payload::scenes(),
         spsc::scenes(),
         topic::scenes(),
         segment::scenes(),

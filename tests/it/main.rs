@@ -35,6 +35,7 @@ mod message;
 mod mutex;
 mod names;
 mod once;
+mod payload;
 mod pipe;
 mod polling;
 mod pool;

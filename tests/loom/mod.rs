@@ -21,6 +21,7 @@ mod membership;
 mod once;
 mod owned;
 mod participant;
+mod payload;
 mod pool;
 mod publish;
 mod queue;

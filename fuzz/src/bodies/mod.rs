@@ -4,6 +4,7 @@
 pub mod dict_ops;
 pub mod heap_ops;
 pub mod list_ops;
+pub mod payload_bytes;
 pub mod pipe_bytes;
 pub mod pool_bytes;
 pub mod queue_ops;
