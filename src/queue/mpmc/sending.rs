@@ -18,8 +18,8 @@ impl<T: Payload + ?Sized> Queue<T> {
     ///
     /// # Errors
     ///
-    /// [`SendError`], with the message: `Full`, `Closed`, `Corrupted`; `TooLarge` if messages differ
-    /// in length and this one does not fit into the quota.
+    /// [`SendError`], with the message: `Full`, `Closed`, `Corrupted`; `TooLarge` if messages
+    /// differ in length and this one does not fit into the quota.
     #[inline]
     pub fn try_send<'m>(&self, message: T::Sent<'m>) -> Result<(), SendError<T::Sent<'m>>> {
         let done = self.send_now(message);

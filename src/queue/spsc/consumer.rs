@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use super::slot::Plan;
 use crate::error::Refusal;
 use crate::message::payload::append;
-use crate::message::{self, Message, Payload, Varied};
+use crate::message::{self, Payload, Varied};
 use crate::queue::blocked::Blocked;
 use crate::queue::error::{item, RecvError};
 use crate::queue::spsc::cursor::{Control, ReadCursor};
 use crate::queue::spsc::endpoint::{check_role, damaged_positions, hand_over, take_role, Endpoint};
-use crate::queue::spsc::{Received, RecvChunk};
+use crate::queue::spsc::Received;
 use crate::segment::object::{Object, ObjectRef};
 use crate::segment::owner::OwnerId;
 use crate::segment::place::{Origin, Place};
@@ -346,58 +346,6 @@ impl<T: Payload + ?Sized> Consumer<T> {
     /// true. False can turn true at once.
     pub fn is_closed(&self) -> bool {
         !self.endpoint.object.is_hindered(!self.endpoint.control().producer().is_gone())
-    }
-}
-
-impl<T: Message> Consumer<T> {
-    /// Appends to `into` the messages that are there now, at most `most`. Returns their number: at
-    /// least one, unless `most` is 0. Allocates only if `into` has no room for them.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_recv`](Consumer::try_recv).
-    pub fn try_recv_batch(&mut self, into: &mut Vec<T>, most: usize) -> Result<usize, RecvError> {
-        if most == 0 {
-            return Ok(0);
-        }
-        let chunk = self.try_chunk(most)?;
-        into.reserve(chunk.len());
-        let len = chunk.copy_to(into.spare_capacity_mut())?;
-        // SAFETY: the chunk has written `len` valid messages behind the last one.
-        unsafe { into.set_len(into.len() + len) };
-        Ok(len)
-    }
-
-    /// Receives like [`try_recv_batch`](Consumer::try_recv_batch), but blocks until the first
-    /// message.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_recv`](Consumer::try_recv), but not `Empty`.
-    pub fn recv_batch(&mut self, into: &mut Vec<T>, most: usize) -> Result<usize, RecvError> {
-        if most > 0 {
-            self.wait_for_message(Deadline::Never).map_err(Blocked::into_recv_error)?;
-        }
-        self.try_recv_batch(into, most)
-    }
-
-    /// Returns up to `count` messages in place: those that are there now, at least one. Dropping
-    /// the chunk releases their slots.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_recv`](Consumer::try_recv).
-    ///
-    /// # Panics
-    ///
-    /// If `count` is 0.
-    #[inline]
-    pub fn try_chunk(&mut self, count: usize) -> Result<RecvChunk<'_, T>, RecvError> {
-        assert!(count > 0, "a chunk of no messages");
-        match self.ready(count as u64) {
-            Ok(ready) => RecvChunk::new(self, count.min(ready as usize)),
-            Err(blocked) => Err(blocked.into_recv_error()),
-        }
     }
 }
 

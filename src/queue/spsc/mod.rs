@@ -6,6 +6,7 @@ mod consumer;
 pub(crate) mod cursor;
 mod endpoint;
 mod in_place;
+mod placing;
 mod producer;
 pub(crate) mod role;
 mod room;

@@ -3,17 +3,13 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::in_place::make_valid;
 use super::slot::Plan;
 use crate::error::Refusal;
-use crate::heap::{Block, Class};
-use crate::message::{self, Message, Payload};
+use crate::message::{self, Payload};
 use crate::queue::blocked::Blocked;
 use crate::queue::error::SendError;
-use crate::queue::payload::area::Need;
 use crate::queue::spsc::cursor::{Control, WriteCursor};
 use crate::queue::spsc::endpoint::{check_role, damaged_positions, hand_over, take_role, Endpoint};
-use crate::queue::spsc::{Loan, SendChunk};
 use crate::segment::object::{Object, ObjectRef};
 use crate::segment::owner::OwnerId;
 use crate::segment::place::{Origin, Place};
@@ -256,51 +252,6 @@ impl<T: Payload + ?Sized> Producer<T> {
         }
     }
 
-    /// Waits for room for a message of `len` elements, in the current slot or in a block. Returns
-    /// the address of the elements, whose contents may be anything.
-    pub(super) fn place(&mut self, len: usize, deadline: Deadline) -> Result<*mut T::Element, SendError<()>> {
-        let Some(area) = &self.endpoint.area else { return Err(SendError::Corrupted(())) };
-        let block = match area.need(len).map_err(|excess| SendError::TooLarge((), excess))? {
-            Need::Slot => {
-                let is_try = deadline == Deadline::At(0);
-                let room = if is_try { self.room(1).map(drop) } else { self.wait_for_room(deadline) };
-                room.map_err(|blocked| blocked.into_send_error(()))?;
-                None
-            }
-            Need::Block(class) => {
-                if !self.endpoint.is_mine() {
-                    return Err(SendError::NotInThisProcess((), Refusal::FORKED));
-                }
-                let Producer { endpoint, cursor, .. } = self;
-                let (control, me) = (endpoint.control(), endpoint.me);
-                let attempt = || match cursor.room(control, 1) {
-                    Ok(_) => area_alloc(endpoint, class, me).map(Ok),
-                    Err(Blocked::Later) => None,
-                    Err(blocked) => Some(Err(blocked)),
-                };
-                let found = control.wait_for_space(deadline, || endpoint.object.reap_dead(), attempt);
-                let found = found.unwrap_or(Err(Blocked::Later));
-                Some(found.map_err(|blocked| endpoint.note(blocked).into_send_error(()))?)
-            }
-        };
-        // What a forgotten loan has left.
-        self.endpoint.abandon(self.slot);
-        if let Some(area) = &self.endpoint.area {
-            area.enter(self.endpoint.header(self.slot), len, block, self.endpoint.me);
-        }
-        self.endpoint.find(self.slot).map(|(at, _)| at).ok_or(SendError::Corrupted(()))
-    }
-
-    /// Sends a message that does not fit into its slot.
-    #[inline(never)]
-    fn send_block(&mut self, elements: &[T::Element], deadline: Deadline) -> Result<(), SendError<()>> {
-        let at = self.place(elements.len(), deadline)?;
-        // SAFETY: place() has found room for that many elements, aligned, and they are ours.
-        unsafe { at.copy_from_nonoverlapping(elements.as_ptr(), elements.len()) };
-        self.publish_one();
-        Ok(())
-    }
-
     /// Blocks until at least one slot is free.
     #[inline]
     pub(super) fn wait_for_room(&mut self, deadline: Deadline) -> Result<(), Blocked> {
@@ -353,166 +304,6 @@ impl<T: Payload + ?Sized> Producer<T> {
     pub fn is_closed(&self) -> bool {
         !self.endpoint.object.is_hindered(!self.endpoint.control().consumer().is_gone())
     }
-}
-
-impl<T: Message> Producer<T> {
-    /// Returns the next slot, to write the message in place, if there is room now.
-    ///
-    /// The slot holds a valid message at first: an earlier one, or all zeros. Types for which zeros
-    /// are not valid are refused at compile time.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # fn main() -> pagemate::Result<()> {
-    /// let (mut producer, mut consumer) = pagemate::spsc::<[u8; 1 << 20]>(4)?;
-    /// let mut frame = producer.loan()?;
-    /// frame[..5].copy_from_slice(b"hello");
-    /// frame.send(); // dropped without this, nothing is sent
-    ///
-    /// let frame = consumer.recv_ref()?;
-    /// assert_eq!(&frame[..5], b"hello");
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// ```compile_fail
-    /// #[derive(Clone, Copy, pagemate::Message)]
-    /// #[repr(u8)]
-    /// enum Side {
-    ///     Buy = 1, // zero is no Side
-    ///     Sell,
-    /// }
-    ///
-    /// let (mut producer, _consumer) = pagemate::spsc::<Side>(4).unwrap();
-    /// let slot = producer.loan();
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// `Full`, `Closed` if the consumer has closed or died.
-    #[inline]
-    pub fn try_loan(&mut self) -> Result<Loan<'_, T>, SendError<()>> {
-        match self.room(1) {
-            Ok(_) => Ok(self.lend()),
-            Err(blocked) => Err(blocked.into_send_error(())),
-        }
-    }
-
-    /// Returns the next slot, to write the message in place. Blocks while there is no room. See
-    /// [`try_loan`](Producer::try_loan).
-    ///
-    /// # Errors
-    ///
-    /// `Closed` if the consumer has closed or died.
-    pub fn loan(&mut self) -> Result<Loan<'_, T>, SendError<()>> {
-        self.loan_until(Deadline::Never)
-    }
-
-    /// Calls [`loan`](Producer::loan), but blocks for at most `timeout`.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_loan`](Producer::try_loan).
-    pub fn loan_timeout(&mut self, timeout: Duration) -> Result<Loan<'_, T>, SendError<()>> {
-        self.loan_until(Deadline::after(timeout))
-    }
-
-    /// Calls [`loan`](Producer::loan), but blocks until `deadline` at the latest.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_loan`](Producer::try_loan).
-    pub fn loan_deadline(&mut self, deadline: Instant) -> Result<Loan<'_, T>, SendError<()>> {
-        self.loan_until(Deadline::at(deadline))
-    }
-
-    fn loan_until(&mut self, deadline: Deadline) -> Result<Loan<'_, T>, SendError<()>> {
-        match self.wait_for_room(deadline) {
-            Ok(()) => Ok(self.lend()),
-            Err(blocked) => Err(blocked.into_send_error(())),
-        }
-    }
-
-    #[inline]
-    fn lend(&mut self) -> Loan<'_, T> {
-        let message = self.endpoint.slot(self.slot);
-        // SAFETY: `room` has granted the slot.
-        unsafe { make_valid(message) };
-        Loan { producer: self, message }
-    }
-
-    /// Sends the first messages of `values` that there is room for, in one publication. Returns
-    /// their number: at least one, unless `values` is empty.
-    ///
-    /// # Errors
-    ///
-    /// `Full` if there is no room for a single message, `Closed` if the consumer has closed or
-    /// died.
-    pub fn try_send_batch(&mut self, values: &[T]) -> Result<usize, SendError<()>> {
-        if values.is_empty() {
-            return Ok(0);
-        }
-        let mut chunk = self.try_chunk(values.len())?;
-        let count = chunk.copy_from(values);
-        chunk.commit(count);
-        Ok(count)
-    }
-
-    /// Sends all of `values`. Blocks while there is no room.
-    ///
-    /// # Errors
-    ///
-    /// `Closed` if the consumer has closed or died, with the number of messages sent until then.
-    /// The consumer may not have received all of those.
-    pub fn send_batch(&mut self, values: &[T]) -> Result<(), SendError<usize>> {
-        let mut sent = 0;
-        while sent < values.len() {
-            self.wait_for_room(Deadline::Never).map_err(|blocked| blocked.into_send_error(sent))?;
-            match self.try_send_batch(&values[sent..]) {
-                Ok(count) => sent += count,
-                Err(SendError::Full(())) => {}
-                Err(error) => return Err(error.with(sent)),
-            }
-        }
-        Ok(())
-    }
-
-    /// Returns up to `count` free slots, to write messages in place: those that are free now, at
-    /// least one.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # fn main() -> pagemate::Result<()> {
-    /// let (mut producer, mut consumer) = pagemate::spsc::<u32>(8)?;
-    /// producer.try_chunk(5)?.fill_from(10..); // five messages, one publication
-    /// let chunk = consumer.try_chunk(100)?;
-    /// assert_eq!(chunk.iter().copied().collect::<Vec<_>>(), [10, 11, 12, 13, 14]);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// `Full`, `Closed` if the consumer has closed or died.
-    ///
-    /// # Panics
-    ///
-    /// If `count` is 0.
-    #[inline]
-    pub fn try_chunk(&mut self, count: usize) -> Result<SendChunk<'_, T>, SendError<()>> {
-        assert!(count > 0, "a chunk of no slots");
-        match self.room(count as u64) {
-            Ok(room) => Ok(SendChunk::new(self, count.min(room as usize))),
-            Err(blocked) => Err(blocked.into_send_error(())),
-        }
-    }
-}
-
-/// Allocates a block in the ring's store.
-fn area_alloc<T: Payload + ?Sized>(endpoint: &Endpoint<T>, class: Class, me: OwnerId) -> Option<Block> {
-    endpoint.area.as_ref()?.alloc(class, me)
 }
 
 impl<T: Payload + ?Sized> fmt::Debug for Producer<T> {
