@@ -1,5 +1,7 @@
 //! What a queue carries: one message, a slice of messages, or text.
 
+use std::sync::atomic::{compiler_fence, Ordering};
+
 use super::{is_valid, Message};
 
 /// What is sent through a [`Queue`](crate::Queue): every [`Message`], a slice `[T]` of messages, or
@@ -63,7 +65,8 @@ pub(crate) mod sealed {
         /// meanwhile.
         unsafe fn in_place(at: *mut Self::Element, len: usize) -> Option<*mut Self>;
 
-        /// Returns the owned form of a copy of all elements; `None` if they are not a valid payload.
+        /// Returns the owned form of a copy of all elements; `None` if they are not a valid
+        /// payload.
         fn from_copy(copy: Vec<Self::Element>) -> Option<Self::Out>;
 
         /// Returns the owned form of one element; `None` if the length differs between payloads.
@@ -205,7 +208,8 @@ impl sealed::Sealed for str {
 ///
 /// # Safety
 ///
-/// `at` is aligned, and `len` elements are readable. No well-behaved process writes there meanwhile.
+/// `at` is aligned, and `len` elements are readable. No well-behaved process writes there
+/// meanwhile.
 pub(crate) unsafe fn are_valid<T: Message>(at: *const T, len: usize) -> bool {
     let () = T::CHECKED;
     // Elements without bytes are all the same.
@@ -226,8 +230,9 @@ pub(crate) unsafe fn append<T: Message>(copy: &mut Vec<T>, at: *const T, len: us
     // SAFETY: `len` elements are readable there, and there is room for as many here, which is
     // nobody else's.
     unsafe { at.copy_to_nonoverlapping(end, len) };
-    std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst); // see message::read()
-                                                                            // SAFETY: all bytes of the copy were written, and it is aligned.
+    compiler_fence(Ordering::SeqCst); // see message::read()
+
+    // SAFETY: all bytes of the copy were written, and it is aligned.
     let is_valid = unsafe { are_valid(end, len) };
     if is_valid {
         // SAFETY: the elements were written above, and they are valid.

@@ -2,10 +2,12 @@
 //! with a position to skip. At the end every message is there as often as was promised, and the
 //! quota is wholly free.
 
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use pagemate::queue::Loan;
-use pagemate::Queue;
+use pagemate::queue::spsc::{self, Consumer, Producer};
+use pagemate::queue::{Loan, RecvError};
+use pagemate::{inspect, Queue, Segment};
 
 use crate::{End, Recipe, Scene};
 
@@ -54,6 +56,19 @@ pub fn scenes() -> Vec<Recipe> {
         "payload: recv_into, 3 slots, 2 messages": RecvInto, 3, 2, false;
     };
     all.push(Recipe { name: "payload: send of a revoked loan, 4 slots", build: || Box::new(Revoked::new()) });
+    all.push(Recipe {
+        name: "payload: send through a ring",
+        build: || Box::new(Ring::new(|producer| _ = producer.try_send(&[SENT; LEN]))),
+    });
+    all.push(Recipe {
+        name: "payload: loan of a ring, dropped, and send",
+        build: || {
+            Box::new(Ring::new(|producer| {
+                drop(producer.try_loan(LEN));
+                let _ = producer.try_send(&[SENT; LEN]);
+            }))
+        },
+    });
     all
 }
 
@@ -77,7 +92,7 @@ impl Exchange {
         Exchange { queue, op, before, redeliver, seen: Vec::new() }
     }
 
-    fn see(&mut self, message: Result<Vec<u64>, pagemate::queue::RecvError>) -> Result<u64, String> {
+    fn see(&mut self, message: Result<Vec<u64>, RecvError>) -> Result<u64, String> {
         let message = message.map_err(|error| format!("recv: {error}"))?;
         match message.first() {
             Some(first) if message.iter().all(|value| value == first) => {
@@ -91,7 +106,7 @@ impl Exchange {
     fn drain(&mut self) -> Result<(), String> {
         loop {
             match self.queue.recv_timeout(Duration::from_millis(1)) {
-                Err(pagemate::queue::RecvError::Empty) => return Ok(()),
+                Err(RecvError::Empty) => return Ok(()),
                 message => _ = self.see(message)?,
             }
         }
@@ -237,5 +252,70 @@ impl Scene for Revoked {
 
     fn words(&self) -> String {
         self.inner.words()
+    }
+}
+
+/// The child sends through a ring of one producer and one consumer, we receive.
+struct Ring {
+    _segment: Segment,
+    name: String,
+    consumer: Consumer<[u64]>,
+    producer: Option<Producer<[u64]>>,
+    op: fn(&mut Producer<[u64]>),
+    received: Vec<u64>,
+}
+
+impl Ring {
+    fn new(op: fn(&mut Producer<[u64]>)) -> Ring {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("crash-payload-{}-{}", std::process::id(), COUNT.fetch_add(1, Relaxed));
+        let segment = Segment::create(name.as_str(), 4 << 20).unwrap();
+        let consumer = spsc::builder(3).create_consumer(segment.at("ring")).unwrap();
+        Ring { _segment: segment, name, consumer, producer: None, op, received: Vec::new() }
+    }
+
+    fn in_use(&self) -> String {
+        let segment = inspect::segment(self.name.as_str()).unwrap();
+        let state = &segment.objects[0].state;
+        state.iter().find(|(label, _)| *label == "quota in use").unwrap().1.clone()
+    }
+}
+
+impl Scene for Ring {
+    fn prepare(&mut self) {
+        let segment = Segment::open(self.name.as_str()).unwrap();
+        let mut producer = Producer::<[u64]>::open(segment.at("ring")).unwrap();
+        producer.try_send(&[1; LEN]).unwrap();
+        self.producer = Some(producer);
+    }
+
+    fn act(&mut self) {
+        if let Some(producer) = &mut self.producer {
+            (self.op)(producer);
+        }
+    }
+
+    fn check(&mut self, end: End) -> Result<(), String> {
+        loop {
+            let patience = if end == End::Stopped { Duration::from_millis(1) } else { PATIENCE };
+            match self.consumer.recv_timeout(patience) {
+                Ok(message) if message.len() == LEN && message.iter().all(|value| *value == message[0]) => {
+                    self.received.push(message[0]);
+                }
+                Ok(message) => return Err(format!("torn: {message:?}")),
+                Err(RecvError::Empty) if end == End::Stopped => return Ok(()),
+                Err(RecvError::Closed) => break,
+                Err(error) => return Err(format!("after {:?}: {error:?}", self.received)),
+            }
+        }
+        let is_complete = self.received == [1, SENT];
+        if !is_complete && (end == End::Finished || self.received != [1]) {
+            return Err(format!("received {:?}", self.received));
+        }
+        (self.in_use() == "0").then_some(()).ok_or(format!("{} bytes did not come back", self.in_use()))
+    }
+
+    fn words(&self) -> String {
+        format!("{} in the ring, {} bytes", self.consumer.len(), self.in_use())
     }
 }

@@ -36,6 +36,8 @@ mod mutex;
 mod names;
 mod once;
 mod payload;
+mod payload_faults;
+mod payload_ring;
 mod pipe;
 mod polling;
 mod pool;

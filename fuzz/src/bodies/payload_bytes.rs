@@ -1,6 +1,6 @@
-//! Messages of any length beside a `VecDeque`, and words of the queue overwritten meanwhile: headers
-//! of slots, the words around them, and the store behind them. Nothing panics, hangs, or reads
-//! beyond the object. Where nothing was overwritten, what is sent is received.
+//! Messages of any length beside a `VecDeque`, and words of the queue overwritten meanwhile:
+//! headers of slots, the words around them, and the store behind them. Nothing panics, hangs, or
+//! reads beyond the object. Where nothing was overwritten, what is sent is received.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};

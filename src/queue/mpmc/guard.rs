@@ -210,8 +210,9 @@ impl<T: Payload + ?Sized> DerefMut for Loan<'_, T> {
 
 /// A message of a [`Queue`], received in place. Its slot is freed when this is dropped.
 ///
-/// May be kept for any time: the queue has one slot less meanwhile, and less of its quota. A process
-/// that breaks the rules and writes there changes what is read here; [`Queue::recv`] returns a copy.
+/// May be kept for any time: the queue has one slot less meanwhile, and less of its quota. A
+/// process that breaks the rules and writes there changes what is read here; [`Queue::recv`]
+/// returns a copy.
 pub struct Received<'a, T: Payload + ?Sized> {
     _held: Held<'a, T>,
     message: *const T,

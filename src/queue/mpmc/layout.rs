@@ -254,8 +254,8 @@ pub(crate) fn peek(base: *const u8, len: usize) -> Option<Vec<u8>> {
     for _ in 0..PEEKS {
         let (index, word) = found.ring.peek()?;
         let bytes = found.message(index).map(|(at, len)| {
-            // SAFETY: within the slot or a block. A producer may write there only after the word has
-            // changed, which is checked below. Volatile, so that the bytes are read now.
+            // SAFETY: within the slot or a block. A producer may write there only after the word
+            // has changed, which is checked below. Volatile, so that the bytes are read now.
             (0..len).map(|i| unsafe { at.add(i).read_volatile() }).collect()
         });
         crate::loom::atomic::fence(Acquire); // the reads above, then the check of the word

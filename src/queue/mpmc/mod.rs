@@ -15,7 +15,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `handle`, `sending`, `receiving`, `guard` | `Queue`, its verbs, and its two guards |
+//! | `handle`, `builder`, `sending`, `receiving`, `guard` | `Queue`, its verbs, and its two guards |
 //! | `descriptor`, `slot`, `layout` | the words in memory, and their geometry |
 //! | `ring` | the algorithm: states, orderings, deaths, and what both sides share |
 //! | `claim` | producers: claim a slot, publish its message |
@@ -26,6 +26,7 @@
 
 mod backoff;
 mod bound;
+mod builder;
 mod claim;
 pub(crate) mod descriptor;
 mod force;
@@ -42,8 +43,9 @@ mod slot;
 mod take;
 mod varying;
 
+pub use builder::QueueBuilder;
 pub use guard::{Loan, Received};
-pub use handle::{Queue, QueueBuilder};
+pub use handle::Queue;
 pub(crate) use layout::{describe, peek, recover};
 pub use receiving::{IntoIter, Iter, TryIter};
 pub use room::Room;

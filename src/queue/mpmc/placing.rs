@@ -25,8 +25,8 @@ use crate::sys::clock::Deadline;
 const ATTEMPTS: u32 = if cfg!(loom) { 0 } else { 64 };
 
 impl<T: Payload + ?Sized> Queue<T> {
-    /// Claims a slot for a message of `len` elements, with a block if the slot is too small. Returns
-    /// the address of the elements, whose contents may be anything.
+    /// Claims a slot for a message of `len` elements, with a block if the slot is too small.
+    /// Returns the address of the elements, whose contents may be anything.
     pub(super) fn place(
         &self,
         len: usize,

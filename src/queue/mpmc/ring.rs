@@ -333,7 +333,8 @@ impl Ring {
     pub(crate) fn header(&self, index: u32) -> &Header {
         debug_assert!(index < self.capacity && self.stride >= size_of::<AtomicU64>() + size_of::<Header>());
         let at = self.slots.as_ptr().wrapping_add(index as usize * self.stride + size_of::<AtomicU64>());
-        // SAFETY: inside of the slot, whose header is atomics like its word; any bytes are a Header.
+        // SAFETY: inside of the slot, whose header is atomics like its word; any bytes are a
+        // Header.
         unsafe { &*at.cast::<Header>() }
     }
 

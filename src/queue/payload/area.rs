@@ -128,8 +128,8 @@ impl Area {
         }
     }
 
-    /// Ends a message that was not sent by its producer, which is dead. The header is left as it is:
-    /// a reaper may be late.
+    /// Ends a message that was not sent by its producer, which is dead. The header is left as it
+    /// is: a reaper may be late.
     pub(crate) fn abandon_of_dead(&self, header: &Header) {
         if let Some(name) = header.block() {
             self.free(name);

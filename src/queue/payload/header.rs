@@ -41,8 +41,9 @@
 //! | freed, the slot not yet | READING, KEPT | FREE | the ring: frees the slot |
 //! | a reaper is late | any | any | nobody: its check of the slot's word, or of the generation, fails |
 //!
-//! In the fifth row both headers name the block, and neither slot is FULL. The old header is cleared
-//! before the new slot is sent, so a HELD slot never names the block of a message that was sent.
+//! In the fifth row both headers name the block, and neither slot is FULL. The old header is
+//! cleared before the new slot is sent, so a HELD slot never names the block of a message that was
+//! sent.
 
 use crate::heap::Block;
 use crate::loom::atomic::AtomicU64;

@@ -121,8 +121,8 @@ impl Control {
         self.shared.varied.iter().zip(values).for_each(|(word, value)| word.store(value, Relaxed));
     }
 
-    /// Returns size and alignment of an element, and the units of the store, to be checked once when
-    /// a handle is made. All are 0 if messages do not differ in length.
+    /// Returns size and alignment of an element, and the units of the store, to be checked once
+    /// when a handle is made. All are 0 if messages do not differ in length.
     pub(crate) fn varied(&self) -> (u64, u64, u64) {
         let [size, align, units] = &self.shared.varied;
         (size.load(Relaxed), align.load(Relaxed), units.load(Relaxed))

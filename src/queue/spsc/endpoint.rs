@@ -3,8 +3,8 @@
 //!
 //! For two parties the ring is several times as fast as a [`Queue`](crate::Queue). It omits what
 //! makes the queue slower: further producers and consumers, and redelivery after the death of a
-//! consumer. Messages are packed, so eight messages of eight bytes share a cache line. Messages that
-//! differ in length have slots as in a queue, and a store for those that do not fit
+//! consumer. Messages are packed, so eight messages of eight bytes share a cache line. Messages
+//! that differ in length have slots as in a queue, and a store for those that do not fit
 //! ([`super::slot`]).
 //!
 //! # State

@@ -2,9 +2,12 @@
 
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
+use std::time::{Duration, Instant};
 
 use super::{Consumer, Producer};
 use crate::message::{self, Message, Payload};
+use crate::queue::error::SendError;
+use crate::sys::clock::Deadline;
 
 /// A slot to write a message in. See [`Producer::try_loan`].
 #[derive(Debug)]
@@ -85,6 +88,94 @@ impl<T: Payload + ?Sized> Drop for Received<'_, T> {
             self.consumer.endpoint.finish(self.consumer.slot);
             self.consumer.release_one();
         }
+    }
+}
+
+impl<T: Message> Producer<T> {
+    /// Returns the next slot, to write the message in place, if there is room now.
+    ///
+    /// The slot holds a valid message at first: an earlier one, or all zeros. Types for which zeros
+    /// are not valid are refused at compile time.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> pagemate::Result<()> {
+    /// let (mut producer, mut consumer) = pagemate::spsc::<[u8; 1 << 20]>(4)?;
+    /// let mut frame = producer.loan()?;
+    /// frame[..5].copy_from_slice(b"hello");
+    /// frame.send(); // dropped without this, nothing is sent
+    ///
+    /// let frame = consumer.recv_ref()?;
+    /// assert_eq!(&frame[..5], b"hello");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// ```compile_fail
+    /// #[derive(Clone, Copy, pagemate::Message)]
+    /// #[repr(u8)]
+    /// enum Side {
+    ///     Buy = 1, // zero is no Side
+    ///     Sell,
+    /// }
+    ///
+    /// let (mut producer, _consumer) = pagemate::spsc::<Side>(4).unwrap();
+    /// let slot = producer.loan();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `Full`, `Closed` if the consumer has closed or died.
+    #[inline]
+    pub fn try_loan(&mut self) -> Result<Loan<'_, T>, SendError<()>> {
+        match self.room(1) {
+            Ok(_) => Ok(self.lend()),
+            Err(blocked) => Err(blocked.into_send_error(())),
+        }
+    }
+
+    /// Returns the next slot, to write the message in place. Blocks while there is no room. See
+    /// [`try_loan`](Producer::try_loan).
+    ///
+    /// # Errors
+    ///
+    /// `Closed` if the consumer has closed or died.
+    pub fn loan(&mut self) -> Result<Loan<'_, T>, SendError<()>> {
+        self.loan_until(Deadline::Never)
+    }
+
+    /// Calls [`loan`](Producer::loan), but blocks for at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_loan`](Producer::try_loan).
+    pub fn loan_timeout(&mut self, timeout: Duration) -> Result<Loan<'_, T>, SendError<()>> {
+        self.loan_until(Deadline::after(timeout))
+    }
+
+    /// Calls [`loan`](Producer::loan), but blocks until `deadline` at the latest.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_loan`](Producer::try_loan).
+    pub fn loan_deadline(&mut self, deadline: Instant) -> Result<Loan<'_, T>, SendError<()>> {
+        self.loan_until(Deadline::at(deadline))
+    }
+
+    fn loan_until(&mut self, deadline: Deadline) -> Result<Loan<'_, T>, SendError<()>> {
+        match self.wait_for_room(deadline) {
+            Ok(()) => Ok(self.lend()),
+            Err(blocked) => Err(blocked.into_send_error(())),
+        }
+    }
+
+    #[inline]
+    fn lend(&mut self) -> Loan<'_, T> {
+        let message = self.endpoint.slot(self.slot);
+        // SAFETY: `room` has granted the slot.
+        unsafe { make_valid(message) };
+        Loan { producer: self, message }
     }
 }
 

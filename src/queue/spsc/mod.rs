@@ -6,6 +6,7 @@ mod consumer;
 pub(crate) mod cursor;
 mod endpoint;
 mod in_place;
+mod placing;
 mod producer;
 mod receiving;
 pub(crate) mod role;

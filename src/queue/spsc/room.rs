@@ -13,8 +13,8 @@ use crate::sys::clock::Deadline;
 /// Room in a ring for a slice, to write it in place.
 ///
 /// The elements are not initialised. Write all of them with [`write_slice`](Room::write_slice) or
-/// [`fill_with`](Room::fill_with), or start from [`zeroed`](Room::zeroed). The result is a [`Loan`],
-/// which can be changed further, and sent. Dropping the room sends nothing.
+/// [`fill_with`](Room::fill_with), or start from [`zeroed`](Room::zeroed). The result is a
+/// [`Loan`], which can be changed further, and sent. Dropping the room sends nothing.
 ///
 /// # Examples
 ///
@@ -114,8 +114,8 @@ impl<T: Message> Producer<[T]> {
 }
 
 impl<T: Varied + ?Sized> Producer<T> {
-    /// Returns a loan of a copy of `message`, to be changed in place and sent. Blocks while there is
-    /// no room.
+    /// Returns a loan of a copy of `message`, to be changed in place and sent. Blocks while there
+    /// is no room.
     ///
     /// # Errors
     ///

@@ -19,8 +19,8 @@
 //! | consumer dies | nobody | nobody: the ring is over, and its memory ends with it | all |
 //! | a reaper is late | nobody needs to | `tail` stays, and the block has another generation | nothing |
 //!
-//! [`recover`] frees the block before it ends the role. A ring whose consumer has unread messages in
-//! all slots has no slot of the producer, so nothing is freed then.
+//! [`recover`] frees the block before it ends the role. A ring whose consumer has unread messages
+//! in all slots has no slot of the producer, so nothing is freed then.
 
 use std::marker::PhantomData;
 

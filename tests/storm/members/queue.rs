@@ -81,7 +81,8 @@ impl Letter for [u64; 8] {
     }
 }
 
-/// Letters of any length: some are in their slot, most in a block, and a few take much of the quota.
+/// Letters of any length: some are in their slot, most in a block, and a few take much of the
+/// quota.
 impl Letter for [u64] {
     fn len(ticket: u64) -> usize {
         let random = mix(ticket) >> 8;
