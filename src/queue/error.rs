@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::error::{said, Refusal};
+use crate::queue::topic::policy::Laggard;
 use crate::{Error, ErrorKind};
 
 /// The error of a send, with the message that was not sent.
@@ -23,6 +24,10 @@ pub enum SendError<T> {
     /// The queue delivers the messages of dead consumers again, so none of them can be replaced.
     /// Only [`Queue::force_send`](crate::Queue::force_send) returns it.
     Unsupported(T),
+    /// A lossless subscriber of a topic lags: it has received too little to make room in time. Only
+    /// a [`Publisher`](crate::queue::topic::Publisher) returns it, as the topic's
+    /// [`Policy`](crate::queue::topic::Policy) says.
+    Lagging(T, Laggard),
 }
 
 /// The error of a receive.
@@ -71,13 +76,14 @@ impl<T> SendError<T> {
             | SendError::Closed(value)
             | SendError::Corrupted(value)
             | SendError::NotInThisProcess(value, _)
-            | SendError::Unsupported(value) => value,
+            | SendError::Unsupported(value)
+            | SendError::Lagging(value, _) => value,
         }
     }
 
     /// Returns whether a later attempt can succeed.
     pub fn is_full(&self) -> bool {
-        matches!(self, SendError::Full(_))
+        matches!(self, SendError::Full(_) | SendError::Lagging(..))
     }
 
     /// Returns whether no receiver will ever come.
@@ -92,6 +98,7 @@ impl<T> SendError<T> {
             SendError::Corrupted(_) => "Corrupted",
             SendError::NotInThisProcess(..) => "NotInThisProcess",
             SendError::Unsupported(_) => "Unsupported",
+            SendError::Lagging(..) => "Lagging",
         }
     }
 
@@ -107,6 +114,7 @@ impl<T> SendError<T> {
             SendError::Unsupported(_) => {
                 (ErrorKind::Unsupported, "no message of a queue with redelivery can be replaced")
             }
+            SendError::Lagging(..) => (ErrorKind::TimedOut, "a lossless subscriber lags"),
         }
     }
 }
@@ -134,7 +142,11 @@ impl<T> fmt::Debug for SendError<T> {
 
 impl<T> fmt::Display for SendError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.sentence().1)
+        f.write_str(self.sentence().1)?;
+        match self {
+            SendError::Lagging(_, laggard) => write!(f, ": {laggard}"),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -105,6 +105,8 @@ mod list;
 #[cfg(target_arch = "x86_64")]
 mod lock;
 #[cfg(target_arch = "x86_64")]
+mod lossless;
+#[cfg(target_arch = "x86_64")]
 mod manager;
 #[cfg(target_arch = "x86_64")]
 mod once;
@@ -174,6 +176,7 @@ fn main() {
         queue::scenes(),
         spsc::scenes(),
         topic::scenes(),
+        lossless::scenes(),
         segment::scenes(),
         participant::scenes(),
         spawn::scenes(),

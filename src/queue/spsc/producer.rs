@@ -363,6 +363,7 @@ impl<T: Message> Producer<T> {
                     return Err(SendError::NotInThisProcess(sent, refusal))
                 }
                 Err(SendError::Unsupported(())) => return Err(SendError::Unsupported(sent)),
+                Err(SendError::Lagging((), laggard)) => return Err(SendError::Lagging(sent, laggard)),
             }
         }
         Ok(())
