@@ -56,8 +56,8 @@ fn receive((topic, is_lossless, ready): (Topic<Message>, bool, Event)) -> Vec<u6
     let (mut received, mut sampled) = (0, Vec::new());
     loop {
         let position = subscriber.position();
-        let seen = match subscriber.recv_ref() {
-            Ok(message) => *message,
+        let seen = match subscriber.recv_ref().map(|message| *message) {
+            Ok(message) => message,
             Err(RecvError::Lagged(count)) => {
                 assert!(!is_lossless && count > 0);
                 assert_eq!(subscriber.position(), position + count);
@@ -106,7 +106,8 @@ fn turmoil() {
         .collect();
     let publishers: Vec<_> =
         (0..PUBLISHERS).map(|id| Process::spawn(publish, (topic.clone(), id, each)).unwrap()).collect();
-    let pids: Vec<u32> = subscribers.iter().chain(&publishers).map(Process::pid).collect();
+    let pids = subscribers.iter().map(Process::pid);
+    let pids: Vec<u32> = pids.chain(publishers.iter().map(Process::pid)).collect();
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let victims = scope.spawn(|| {

@@ -43,7 +43,7 @@ fn publish_waits_for_a_lossless_cursor() {
 
 #[test]
 fn two_publishers_wait_for_a_lossless_cursor() {
-    model_within(2, "topic: two publishers wait for a lossless cursor", || {
+    model_within(1, "topic: two publishers wait for a lossless cursor", || {
         let topic = topic(1, 2);
         let mut cursor = topic.subscribe_lossless(0, Wanted::Last(0));
         let publishers = [1, 2].map(|me| {
@@ -112,7 +112,7 @@ fn eviction_against_receive() {
 
 #[test]
 fn a_lossless_subscriber_dies() {
-    model_within(2, "topic: a lossless subscriber dies", || {
+    model_within(1, "topic: a lossless subscriber dies", || {
         let topic = topic(1, 2);
         topic.subscribe_lossless(0, Wanted::Last(0));
         topic.send(1, 1).unwrap();

@@ -23,8 +23,8 @@
 //!
 //! After step 4 one publisher may still claim `t` without a scan, because it had loaded `tail`
 //! before. So a start from `t + 1 - slots` on is safe. An older one may be overwritten. The
-//! subscriber begins anew, and this time the ring stands still, because publishers wait for its
-//! first start.
+//! subscriber begins anew, at `t + 1 - slots` or later, and this time the ring stands still, because
+//! publishers wait for its first start.
 //!
 //! # Memory ordering
 //!
@@ -189,10 +189,10 @@ impl Ring {
         for _ in 0..JOINS_MAX {
             let Some(mut cursor) = self.begin_at(wanted, line)? else { return Ok(None) };
             let (end, word) = self.announce(line);
-            let slots = u64::from(self.shape.slots);
-            if cursor.at.number + slots <= end && !is_planted(Fault::JoinUnchecked) {
+            let kept = (end + 1).saturating_sub(u64::from(self.shape.slots));
+            if cursor.at.number < kept && !is_planted(Fault::JoinUnchecked) {
                 // Publishers were faster. Now they wait.
-                let Some(later) = self.begin_at(wanted, line)? else { return Ok(None) };
+                let Some(later) = self.begin_from(kept, wanted, line)? else { return Ok(None) };
                 cursor = later;
                 self.room().notify_all(Ordered::by_fence());
             }

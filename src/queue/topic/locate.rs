@@ -94,19 +94,38 @@ impl Ring {
                 }
             }
         };
+        Ok(Some(self.place(line, start, owed)))
+    }
+
+    /// Returns the cursor of a new subscriber like [`begin_at`](Ring::begin_at), which begins at
+    /// the position `first` or later.
+    pub(super) fn begin_from(
+        &self,
+        first: u64,
+        wanted: Wanted,
+        line: u32,
+    ) -> Result<Option<Cursor>, Blocked> {
+        match self.begin_at(wanted, line)? {
+            Some(cursor) if cursor.at.number < first => {
+                let start = self.locate_position(first)?;
+                let owed = match wanted {
+                    Wanted::Last(_) => 0,
+                    Wanted::Ordinal(ordinal) => start.ordinal.saturating_sub(ordinal),
+                };
+                Ok(Some(self.place(line, start, owed)))
+            }
+            begun => Ok(begun),
+        }
+    }
+
+    /// Stores where a subscriber begins, and returns its cursor.
+    fn place(&self, line: u32, start: Start, owed: u64) -> Cursor {
         let words = self.line(line);
         words.lost.store(0, Relaxed);
         words.owes.store(u32::from(owed != 0), Relaxed);
         words.cursor.store(start.at.number, Release); // pairs with limit()
-        Ok(Some(Cursor {
-            at: start.at,
-            ordinal: start.ordinal,
-            lost: 0,
-            owed,
-            granted: u64::MAX,
-            line,
-            is_lossless: false,
-        }))
+        let Start { at, ordinal } = start;
+        Cursor { at, ordinal, lost: 0, owed, granted: u64::MAX, line, is_lossless: false }
     }
 
     /// Returns where a subscriber that lags goes on.
@@ -128,6 +147,20 @@ impl Ring {
                 Some(next.number.saturating_sub(count).max(first))
             };
             let Some(start) = start else { continue };
+            if let Some(messages) = self.messages(first, start, &mut steps) {
+                return Ok(Start { at: self.position(start), ordinal: before.wrapping_add(messages) });
+            }
+        }
+        Err(self.diagnose(begun))
+    }
+
+    /// Returns a position with the number of messages before it; the oldest one, if that is later.
+    fn locate_position(&self, number: u64) -> Result<Start, Blocked> {
+        let (mut steps, begun) = (self.steps(), self.tail());
+        while steps.take() {
+            let Some((next, before)) = self.snapshot() else { continue };
+            let first = next.number.saturating_sub(u64::from(self.shape.slots));
+            let start = number.clamp(first, next.number);
             if let Some(messages) = self.messages(first, start, &mut steps) {
                 return Ok(Start { at: self.position(start), ordinal: before.wrapping_add(messages) });
             }

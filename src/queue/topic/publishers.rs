@@ -121,20 +121,26 @@ impl Ring {
         if !self.shape.ends {
             return;
         }
-        let cell = &self.descriptor().publishers.joins;
-        let joins = cell.load(Acquire); // pairs with join_publisher()
         fence(SeqCst); // between the caller's count and those of others
-        let is_over = match joins {
-            0 => false,
-            _ if joins & ENDED != 0 => !self.is_closed(),
-            // Pairs with join_publisher(). If it fails, a publisher has joined, or another process
-            // has ended the topic and closes it.
-            _ => {
-                !self.has_publishers() && cell.compare_exchange(joins, joins | ENDED, AcqRel, Relaxed).is_ok()
+        let cell = &self.descriptor().publishers.joins;
+        let mut joins = cell.load(Acquire); // pairs with join_publisher()
+        for _ in 0..SWAPS_MAX {
+            if joins & ENDED != 0 {
+                // Whoever has ended it may have died before it closed it.
+                if !self.is_closed() {
+                    self.close();
+                }
+                return;
             }
-        };
-        if is_over {
-            self.close();
+            if joins == 0 || self.has_publishers() {
+                return;
+            }
+            // Pairs with join_publisher(). If it fails, a publisher has joined since the load, and
+            // may have left again; or another process has ended the topic.
+            match cell.compare_exchange(joins, joins | ENDED, AcqRel, Acquire) {
+                Ok(_) => joins |= ENDED,
+                Err(now) => joins = now,
+            }
         }
     }
 
