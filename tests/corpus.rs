@@ -29,6 +29,11 @@ fn queue_ops() {
 }
 
 #[test]
+fn topic_ops() {
+    replay("topic_ops", bodies::topic_ops::run);
+}
+
+#[test]
 fn dict_ops() {
     replay("dict_ops", bodies::dict_ops::run);
 }

@@ -4,7 +4,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use pagemate::queue::spsc;
-use pagemate::{Event, Queue, WaitSet};
+use pagemate::queue::topic::From;
+use pagemate::{Event, Queue, Topic, WaitSet};
 
 thread_local! {
     /// Allocations of this thread. The harness has threads of its own.
@@ -52,6 +53,29 @@ fn queue() {
             assert_eq!(queue.recv().unwrap(), i);
             assert_eq!(*queue.recv_ref().unwrap(), i);
             assert!(queue.try_recv().is_err() && queue.is_empty());
+        }
+    };
+    assert_eq!(allocations(round), 0);
+}
+
+#[test]
+fn topic() {
+    let topic = Topic::<u64>::new(2).unwrap();
+    let publisher = topic.publisher();
+    let mut lossy = topic.subscribe(From::Latest).unwrap();
+    let mut lossless = topic.subscribe_lossless(From::Latest).unwrap();
+    let round = || {
+        for i in 0..1000 {
+            publisher.publish(i).unwrap();
+            let mut loan = publisher.loan().unwrap();
+            *loan = i;
+            loan.publish().unwrap();
+            assert!(publisher.try_publish(i).is_err());
+            for subscriber in [&mut lossy, &mut lossless] {
+                assert_eq!(subscriber.recv().unwrap(), i);
+                assert_eq!(*subscriber.recv_ref().unwrap(), i);
+                assert!(subscriber.try_recv().is_err());
+            }
         }
     };
     assert_eq!(allocations(round), 0);

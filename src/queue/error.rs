@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::error::{said, Refusal};
+use crate::queue::topic::policy::Laggard;
 use crate::{Error, ErrorKind};
 
 /// The error of a send, with the message that was not sent.
@@ -26,6 +27,10 @@ pub enum SendError<T> {
     /// The message is longer than the queue's quota can ever hold. Only queues whose messages
     /// differ in length return it.
     TooLarge(T, Excess),
+    /// A lossless subscriber of a topic lags: it has received too little to make room in time. Only
+    /// a [`Publisher`](crate::queue::topic::Publisher) returns it, as the topic's
+    /// [`Policy`](crate::queue::topic::Policy) says.
+    Lagging(T, Laggard),
 }
 
 /// How much too large a message is: see [`SendError::TooLarge`].
@@ -100,6 +105,7 @@ impl<T> SendError<T> {
             SendError::NotInThisProcess(_, refusal) => SendError::NotInThisProcess(value, refusal),
             SendError::Unsupported(_) => SendError::Unsupported(value),
             SendError::TooLarge(_, excess) => SendError::TooLarge(value, excess),
+            SendError::Lagging(_, laggard) => SendError::Lagging(value, laggard),
         }
     }
 
@@ -111,13 +117,14 @@ impl<T> SendError<T> {
             | SendError::Corrupted(value)
             | SendError::NotInThisProcess(value, _)
             | SendError::Unsupported(value)
-            | SendError::TooLarge(value, _) => value,
+            | SendError::TooLarge(value, _)
+            | SendError::Lagging(value, _) => value,
         }
     }
 
     /// Returns whether a later attempt can succeed.
     pub fn is_full(&self) -> bool {
-        matches!(self, SendError::Full(_))
+        matches!(self, SendError::Full(_) | SendError::Lagging(..))
     }
 
     /// Returns whether no receiver will ever come.
@@ -133,6 +140,7 @@ impl<T> SendError<T> {
             SendError::NotInThisProcess(..) => "NotInThisProcess",
             SendError::Unsupported(_) => "Unsupported",
             SendError::TooLarge(..) => "TooLarge",
+            SendError::Lagging(..) => "Lagging",
         }
     }
 
@@ -149,6 +157,7 @@ impl<T> SendError<T> {
                 (ErrorKind::Unsupported, "no message of a queue with redelivery can be replaced")
             }
             SendError::TooLarge(..) => (ErrorKind::InvalidInput, "the message is larger than the quota"),
+            SendError::Lagging(..) => (ErrorKind::TimedOut, "a lossless subscriber lags"),
         }
     }
 }
@@ -176,10 +185,13 @@ impl<T> fmt::Debug for SendError<T> {
 
 impl<T> fmt::Display for SendError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let SendError::TooLarge(_, Excess { needed, quota }) = self {
-            return write!(f, "the message takes {needed} bytes, and the quota is {quota} bytes");
+        match self {
+            SendError::TooLarge(_, Excess { needed, quota }) => {
+                write!(f, "the message takes {needed} bytes, and the quota is {quota} bytes")
+            }
+            SendError::Lagging(_, laggard) => write!(f, "{}: {laggard}", self.sentence().1),
+            _ => f.write_str(self.sentence().1),
         }
-        f.write_str(self.sentence().1)
     }
 }
 

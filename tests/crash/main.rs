@@ -105,6 +105,8 @@ mod list;
 #[cfg(target_arch = "x86_64")]
 mod lock;
 #[cfg(target_arch = "x86_64")]
+mod lossless;
+#[cfg(target_arch = "x86_64")]
 mod manager;
 #[cfg(target_arch = "x86_64")]
 mod once;
@@ -177,6 +179,7 @@ fn main() {
         payload::scenes(),
         spsc::scenes(),
         topic::scenes(),
+        lossless::scenes(),
         segment::scenes(),
         participant::scenes(),
         spawn::scenes(),

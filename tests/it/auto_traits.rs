@@ -64,7 +64,7 @@ fn handles_have_all() {
         Mutex<u64>, Namespace, Once, OnceValue<u64>, Queue<u64>, QueueBuilder<u64>, ReentrantLock,
         RwLock<u64>, Segment, Semaphore, Value<u64>, Ref<Queue<u64>>,
         Place, Connection, Consumer<u64>, PipeReader, PipeWriter, Producer<u64>,
-        Topic<u64>, topic::Publisher<u64>, topic::Subscriber<u64>,
+        Topic<u64>, topic::TopicBuilder<u64>, topic::Publisher<u64>, topic::Subscriber<u64>,
     ];
     all_lack(handles, &[]);
     // One thread waits on a set, through `&mut`.
@@ -94,6 +94,8 @@ fn what_says_how_it_went_has_all_that_its_parts_have() {
         PermitOverflow,
         ValueError,
         topic::From,
+        topic::Laggard,
+        topic::Policy,
         topic::RecvError,
         NextTimedOut,
         Worker,
