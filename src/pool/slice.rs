@@ -22,7 +22,7 @@ use crate::pool::task_options::TaskOptions;
 use crate::segment::attachment::Attachment;
 use crate::segment::object::{Object, ObjectRef};
 use crate::sync::error::LockError;
-use crate::sys::memory::stat;
+use crate::sys::backing::memory::stat;
 use crate::{Error, ErrorKind, Result};
 
 /// The location of an array: the segment's descriptor and creation time, and the object's record.

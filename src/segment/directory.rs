@@ -16,7 +16,7 @@ use crate::segment::name;
 use crate::segment::owner::OwnerId;
 use crate::segment::records::{claim_end, help, publish, recover, Record, UNIT};
 use crate::segment::view::{damaged, Entry, SCHEMA_MAX};
-use crate::sys::commit::commit;
+use crate::sys::backing::commit;
 use crate::{Error, ErrorKind, Result};
 
 /// The least by which the committed part of a segment grows, in bytes.

@@ -83,7 +83,6 @@ struct Shared {
     space: Waiters,
 }
 
-#[cfg(not(loom))]
 const _: () = assert!(size_of::<Control>() == 384 && size_of::<Shared>() == 32);
 
 impl Control {

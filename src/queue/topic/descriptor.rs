@@ -78,7 +78,6 @@ pub(crate) struct Slot {
     pub(super) position: AtomicU64,
 }
 
-#[cfg(not(loom))]
 const _: () = {
     assert!(size_of::<Descriptor>() == 3 * 128 && align_of::<Descriptor>() == 128);
     assert!(size_of::<Line>() == 128 && size_of::<Slot>() == 16);
