@@ -14,7 +14,7 @@
 //!
 //! | module under loom | what |
 //! |---|---|
-//! | `words` | the atomics, of std's size |
+//! | `atomic` | std's module, with its sizes |
 //! | `twin` | the loom object of a word |
 //! | `execution` | where the twins are, mapped memory, time |
 //! | `process` | processes and their deaths |
@@ -24,6 +24,8 @@
 pub(crate) use std::sync::atomic;
 
 #[cfg(loom)]
+pub(crate) mod atomic;
+#[cfg(loom)]
 pub(crate) mod execution;
 #[cfg(loom)]
 pub(crate) mod process;
@@ -31,10 +33,6 @@ pub(crate) mod process;
 pub(crate) mod sleepers;
 #[cfg(loom)]
 mod twin;
-#[cfg(loom)]
-mod words;
-#[cfg(loom)]
-pub(crate) use words as atomic;
 
 /// Restrains the compiler only, so a model needs none.
 pub(crate) use std::sync::atomic::compiler_fence;

@@ -115,10 +115,10 @@ pub fn model_within(preemptions: usize, body: impl Fn() + Send + Sync + 'static)
         current().inspect(|execution| execution.finish());
     });
     HAS_VICTIM.set(false);
+    execution::begin_model();
     let mut deaths = 0;
     loop {
         process::aim(deaths);
-        execution::begin_model();
         let failure = Failure { executions: executions.clone(), step: deaths };
         let mut builder = ::loom::model::Builder::new();
         builder.preemption_bound = Some(builder.preemption_bound.unwrap_or(preemptions));
@@ -127,6 +127,9 @@ pub fn model_within(preemptions: usize, body: impl Fn() + Send + Sync + 'static)
         builder.check(move || body());
         std::mem::forget(failure);
         execution::end();
+        if execution::learn() {
+            continue;
+        }
         if !process::was_hit() {
             return Summary { executions: executions.load(Relaxed), deaths };
         }

@@ -22,6 +22,14 @@
 //! initialiser of an object does, stays right: a word whose bytes differ from its latest value was
 //! written to directly, and gets a new twin.
 //!
+//! # Loads
+//!
+//! loom remembers one access of each object, the last one. A thread's load hides that another
+//! thread has loaded the word before, so loom would not try the store that follows between the two.
+//! So a load of a word that several processes use, and one of them writes, first changes a second
+//! object, the word's *shadow*: loom tries both orders of two changes. Which words these are is
+//! learned by running the model; it runs again with their shadows until no more are found.
+//!
 //! # Time
 //!
 //! The clock stands still, except that every death and every recovery ends the slices of all
@@ -29,15 +37,16 @@
 //! passed.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::panic::Location;
 use std::rc::Rc;
 
 use ::loom::sync::atomic::AtomicU64;
 
+use super::atomic::Ordering;
 use super::process::{Process, MAIN};
 use super::sleepers::Sleepers;
-use super::twin::Twin;
+use super::twin::{Change, Twin};
 
 /// Blank twins beyond the number that earlier executions of the model needed.
 const SPARE: usize = 32;
@@ -53,7 +62,14 @@ thread_local! {
     static CURRENT: RefCell<Option<Rc<Execution>>> = const { RefCell::new(None) };
     /// The number of blank twins that an execution of this model has needed.
     static NEEDED: Cell<usize> = const { Cell::new(FIRST) };
+    /// The words that have shadows.
+    static SHADOWED: RefCell<BTreeSet<Key>> = const { RefCell::new(BTreeSet::new()) };
+    /// The words that were found to need shadows.
+    static FOUND: RefCell<BTreeSet<Key>> = const { RefCell::new(BTreeSet::new()) };
 }
+
+/// A mapped word, in all executions: the number of its region, and its offset there.
+type Key = (usize, usize);
 
 /// A word of the model.
 #[derive(Debug)]
@@ -63,12 +79,47 @@ pub(crate) struct Word {
     latest: Cell<u64>,
     width: Cell<usize>,
     sleepers: RefCell<Option<Rc<Sleepers>>>,
+    /// `None` for a constructed word.
+    key: Option<Key>,
+    shadow: Option<Rc<Twin>>,
+    /// A bit for each process that has used the word.
+    users: Cell<u64>,
+    is_written: Cell<bool>,
 }
 
 impl Word {
-    fn new(twin: Rc<Twin>, value: u64, width: usize) -> Rc<Word> {
-        let (latest, width) = (Cell::new(value), Cell::new(width));
-        Rc::new(Word { twin: RefCell::new(twin), latest, width, sleepers: RefCell::new(None) })
+    fn new(twin: Rc<Twin>, value: u64, width: usize) -> Word {
+        Word {
+            twin: RefCell::new(twin),
+            latest: Cell::new(value),
+            width: Cell::new(width),
+            sleepers: RefCell::new(None),
+            key: None,
+            shadow: None,
+            users: Cell::new(0),
+            is_written: Cell::new(false),
+        }
+    }
+
+    /// Notes the use of a mapped word.
+    fn note(&self, process: u32) {
+        self.users.set(self.users.get() | 1 << (process % 64));
+        self.find();
+    }
+
+    /// Notes whether the word needs a shadow.
+    fn find(&self) {
+        let is_shared = self.is_written.get() && self.users.get().count_ones() > 1;
+        if let Some(key) = self.key.filter(|_| is_shared) {
+            FOUND.with_borrow_mut(|found| found.insert(key));
+        }
+    }
+
+    /// Makes a load of the word visible; see the module doc.
+    pub(crate) fn cast_shadow(&self) {
+        if let Some(shadow) = &self.shadow {
+            shadow.change(Change::Add(0), Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn twin(&self) -> Rc<Twin> {
@@ -79,8 +130,11 @@ impl Word {
         self.latest.get()
     }
 
+    /// Notes a write.
     pub(crate) fn set_latest(&self, value: u64) {
         self.latest.set(value);
+        self.is_written.set(true);
+        self.find();
     }
 }
 
@@ -111,6 +165,13 @@ impl std::fmt::Display for Step {
     }
 }
 
+/// Mapped memory.
+struct Region {
+    number: usize,
+    start: usize,
+    end: usize,
+}
+
 /// One execution.
 pub(crate) struct Execution {
     number: u64,
@@ -118,8 +179,8 @@ pub(crate) struct Execution {
     constructed: RefCell<Vec<Rc<Word>>>,
     /// Words in mapped memory, by address.
     mapped: RefCell<HashMap<usize, Rc<Word>>>,
-    /// Mapped memory: first address and end.
-    regions: RefCell<Vec<(usize, usize)>>,
+    regions: RefCell<Vec<Region>>,
+    last_region: Cell<usize>,
     blanks: RefCell<Vec<AtomicU64>>,
     used: Cell<usize>,
     /// Threads were spawned, so mapped words have twins.
@@ -148,6 +209,20 @@ pub(crate) enum Fork {
 /// Forgets what earlier models needed.
 pub(crate) fn begin_model() {
     NEEDED.set(FIRST);
+    SHADOWED.take();
+    FOUND.take();
+}
+
+/// Gives shadows to the words that were found to need them. Returns false if all have them.
+pub(crate) fn learn() -> bool {
+    // More blanks than before.
+    NEEDED.set(FIRST);
+    let found = FOUND.take();
+    SHADOWED.with_borrow_mut(|shadowed| {
+        let before = shadowed.len();
+        shadowed.extend(found);
+        shadowed.len() > before
+    })
 }
 
 /// Begins an execution. Called in its first thread, before anything is constructed.
@@ -158,6 +233,7 @@ pub(crate) fn begin() {
         constructed: RefCell::default(),
         mapped: RefCell::default(),
         regions: RefCell::default(),
+        last_region: Cell::new(0),
         blanks: RefCell::default(),
         used: Cell::new(0),
         has_threads: Cell::new(false),
@@ -227,7 +303,7 @@ pub(crate) fn construct(value: u64, width: usize) -> u64 {
         false => Twin::new(value, width),
     };
     let mut constructed = execution.constructed.borrow_mut();
-    constructed.push(Word::new(twin, value, width));
+    constructed.push(Rc::new(Word::new(twin, value, width)));
     constructed.len() as u64 - 1
 }
 
@@ -249,15 +325,24 @@ pub(crate) fn place(address: usize, width: usize, bytes: u64) -> Place {
     if !is_mapped {
         return Place::Twin { word: execution.constructed(bytes), is_mapped };
     }
+    let process = execution.process();
     if execution.sections.get() == 0 {
-        execution.process().step(&execution);
+        process.step(&execution);
     }
-    Place::Twin { word: execution.mapped(address, width, bytes), is_mapped }
+    let word = execution.mapped(address, width, bytes);
+    word.note(process.epoch());
+    Place::Twin { word, is_mapped }
 }
 
 impl Execution {
+    fn key(&self, address: usize) -> Option<Key> {
+        let regions = self.regions.borrow();
+        let region = regions.iter().find(|region| (region.start..region.end).contains(&address))?;
+        Some((region.number, address - region.start))
+    }
+
     fn is_mapped(&self, address: usize) -> bool {
-        self.regions.borrow().iter().any(|&(start, end)| (start..end).contains(&address))
+        self.key(address).is_some()
     }
 
     fn constructed(&self, number: u64) -> Rc<Word> {
@@ -278,7 +363,13 @@ impl Execution {
                 word
             }
             None => {
-                let word = Word::new(Twin::of_blank(self.blank(), bytes, width), bytes, width);
+                let mut word = Word::new(Twin::of_blank(self.blank(), bytes, width), bytes, width);
+                word.key = self.key(address);
+                let is_shadowed = |key| SHADOWED.with_borrow(|shadowed| shadowed.contains(&key));
+                if word.key.is_some_and(is_shadowed) {
+                    word.shadow = Some(Twin::of_blank(self.blank(), 0, size_of::<u64>()));
+                }
+                let word = Rc::new(word);
                 self.mapped.borrow_mut().insert(address, word.clone());
                 word
             }
@@ -313,14 +404,15 @@ impl Execution {
 
     /// Makes the memory from `start` to `end` mapped memory.
     pub(crate) fn add_region(&self, start: usize, end: usize) {
-        self.regions.borrow_mut().push((start, end));
+        self.last_region.set(self.last_region.get() + 1);
+        self.regions.borrow_mut().push(Region { number: self.last_region.get(), start, end });
     }
 
     /// Undoes [`add_region`](Execution::add_region), and forgets the words there.
     pub(crate) fn remove_region(&self, start: usize) {
         let mut regions = self.regions.borrow_mut();
-        let Some(index) = regions.iter().position(|region| region.0 == start) else { return };
-        let (start, end) = regions.swap_remove(index);
+        let Some(index) = regions.iter().position(|region| region.start == start) else { return };
+        let Region { start, end, .. } = regions.swap_remove(index);
         self.mapped.borrow_mut().retain(|address, _| !(start..end).contains(address));
     }
 
@@ -382,13 +474,14 @@ impl Execution {
     }
 
     /// Adds a step to the trace.
-    pub(crate) fn trace(&self, address: usize, what: &'static str, value: u64, at: &'static Location<'static>) {
-        let offset = self
-            .regions
-            .borrow()
-            .iter()
-            .find(|(start, end)| (*start..*end).contains(&address))
-            .map_or(0, |(start, _)| address - start);
+    pub(crate) fn trace(
+        &self,
+        address: usize,
+        what: &'static str,
+        value: u64,
+        at: &'static Location<'static>,
+    ) {
+        let (_, offset) = self.key(address).unwrap_or_default();
         let process = self.process().epoch();
         self.steps.borrow_mut().push(Step { process, what, at, offset, value });
     }

@@ -112,6 +112,12 @@ pub(crate) fn within<R>(process: &Rc<Process>, body: impl FnOnce() -> R) -> R {
     result
 }
 
+impl std::fmt::Debug for Process {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Process({})", self.epoch)
+    }
+}
+
 impl Process {
     pub(crate) fn new(epoch: u32) -> Rc<Process> {
         Rc::new(Process {

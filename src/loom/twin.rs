@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use ::loom::sync::atomic::AtomicU64;
 
-use super::words::Ordering;
+use super::atomic::Ordering;
 
 /// A change of a word whose result depends on its value.
 #[derive(Debug, Clone, Copy)]

@@ -235,7 +235,7 @@ mod tests {
 
     use super::*;
     use crate::registry::Kind;
-    use crate::sys::memory;
+    use crate::sys::backing::memory;
 
     /// Creates a segment whose directory lists `count` records without texts and bytes; the last
     /// one leads to `end`.

@@ -12,7 +12,7 @@ use std::ptr::NonNull;
 
 use rustix::fs::{seek, SeekFrom};
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
 /// The number of holes that are covered one by one. From there on, everything is covered.
 const HOLES: usize = 10_000;

@@ -7,7 +7,7 @@ use crate::model::{self, kill_somewhere, process, Summary};
 use crate::queue::topic::From;
 use crate::sync::error::LockError;
 use crate::{
-    Barrier, BoundedSemaphore, Condvar, Event, Lock, Message, Mutex, Once, Place, Queue, ReentrantLock, RwLock,
+    Barrier, BoundedSemaphore, Condvar, Event, Lock, Mutex, Once, Place, Queue, ReentrantLock, RwLock,
     Segment, Semaphore, Topic, Value,
 };
 
@@ -124,8 +124,8 @@ fn a_sender_dies() {
         assert!([1, 2].starts_with(&got), "{got:?}");
         assert!(!is_done || got.len() == 2, "{got:?}");
         // Nothing is left that blocks the next one.
-        queue.try_send(3).unwrap();
-        queue.try_send(4).unwrap();
+        queue.send(3).unwrap();
+        queue.send(4).unwrap();
         assert_eq!(drain(&queue), [3, 4]);
     });
     assert!(summary.deaths > 1);
@@ -174,18 +174,14 @@ fn a_receiver_dies() {
     assert!(summary.deaths > 1);
 }
 
-/// The payment under way, and the last one that was booked.
-#[derive(Clone, Copy, Debug, Default, Message)]
-#[repr(C)]
-struct Ledger {
-    /// The number of the payment under way; 0: none.
-    under_way: u64,
-    amount: u64,
-    /// The total before it.
-    before: u64,
-    /// The number of the last payment that was booked.
-    booked: u64,
-}
+/// In the ledger: the number of the payment under way; 0: none.
+const UNDER_WAY: usize = 0;
+/// Its amount.
+const AMOUNT: usize = 1;
+/// The total before it.
+const BEFORE: usize = 2;
+/// The number of the last payment that was booked.
+const BOOKED: usize = 3;
 
 /// Payments that are handed over in two phases: from the queue into the ledger, and from there into
 /// the total. examples/model has the same as a program.
@@ -193,7 +189,7 @@ struct Ledger {
 struct Office {
     /// The numbers of payments, and amounts.
     jobs: Queue<[u64; 2]>,
-    ledger: Mutex<Ledger>,
+    ledger: Mutex<[u64; 4]>,
     total: Value<u64>,
 }
 
@@ -201,7 +197,7 @@ impl Office {
     fn new() -> Office {
         Office {
             jobs: Queue::builder(2).redeliver(true).build().unwrap(),
-            ledger: Mutex::new(Ledger::default()).unwrap(),
+            ledger: Mutex::new([0; 4]).unwrap(),
             total: Value::new(0).unwrap(),
         }
     }
@@ -212,7 +208,7 @@ impl Office {
             Ok(ledger) => ledger,
             Err(LockError::OwnerDied(mut ledger)) => {
                 // The second phase, for the dead clerk, which may have come to that or not.
-                if heeds_deaths && ledger.under_way != 0 {
+                if heeds_deaths && ledger[UNDER_WAY] != 0 {
                     self.book(&mut ledger);
                 }
                 ledger
@@ -221,22 +217,23 @@ impl Office {
         };
         let Ok(job) = self.jobs.try_recv_ref() else { return };
         // A clerk that died while it had the job may have booked it.
-        if job[0] > ledger.booked {
+        if job[0] > ledger[BOOKED] {
             // The first phase: the payment is in the ledger before it leaves the queue.
-            *ledger = Ledger { amount: job[1], before: self.total.get().unwrap(), ..*ledger };
-            ledger.under_way = job[0];
+            ledger[AMOUNT] = job[1];
+            ledger[BEFORE] = self.total.get().unwrap();
+            ledger[UNDER_WAY] = job[0];
         }
         drop(job);
-        if ledger.under_way != 0 {
+        if ledger[UNDER_WAY] != 0 {
             self.book(&mut ledger);
         }
     }
 
     /// The second phase. Doing it twice changes nothing.
-    fn book(&self, ledger: &mut Ledger) {
-        self.total.set(ledger.before + ledger.amount).unwrap();
-        ledger.booked = ledger.under_way;
-        ledger.under_way = 0;
+    fn book(&self, ledger: &mut [u64; 4]) {
+        self.total.set(ledger[BEFORE] + ledger[AMOUNT]).unwrap();
+        ledger[BOOKED] = ledger[UNDER_WAY];
+        ledger[UNDER_WAY] = 0;
     }
 }
 
@@ -296,7 +293,7 @@ fn a_topic() {
     let summary = model_within(1, "public: the publisher of a topic dies", || {
         let topic = Topic::<u32>::new(2).unwrap();
         let theirs = topic.clone();
-        let mut reader = topic.subscribe(From::Oldest).unwrap();
+        let mut reader = topic.subscribe(From::Earliest).unwrap();
         let writer = process(move || {
             let publisher = theirs.publisher();
             publisher.publish(1).unwrap();

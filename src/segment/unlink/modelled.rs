@@ -1,6 +1,5 @@
 //! Removing names in a model: the twin of `unlink/mod.rs`. Permits are numbers.
 
-use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::path::Path;
 
@@ -59,7 +58,7 @@ pub(crate) fn no_file(_path: &Path) -> Result<Option<OwnedFd>> {
     Ok(None)
 }
 
-pub(crate) fn open_dir(_dir: &Path) -> std::result::Result<(), Infallible> {
+pub(crate) fn open_dir(_dir: &Path) -> rustix::io::Result<()> {
     Ok(())
 }
 

@@ -24,7 +24,7 @@ macro_rules! word {
     ($name:ident, $int:ty, $bits:ty) => {
         /// An integer in memory.
         #[repr(transparent)]
-        pub(crate) struct $name(UnsafeCell<$int>);
+        pub struct $name(UnsafeCell<$int>);
 
         // SAFETY: loom runs one thread at a time.
         unsafe impl Send for $name {}
@@ -67,6 +67,7 @@ macro_rules! word {
                     Place::Bytes => self.bytes() as $int,
                     Place::Nothing(latest) => latest as $int,
                     Place::Twin { word, is_mapped } => {
+                        word.cast_shadow();
                         let value = word.twin().load(order);
                         if is_mapped {
                             self.trace("load", value, Location::caller());
