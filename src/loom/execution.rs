@@ -48,10 +48,11 @@ use super::process::{Process, MAIN};
 use super::sleepers::Sleepers;
 use super::twin::{Change, Twin};
 
-/// Blank twins beyond the number that earlier executions of the model needed.
-const SPARE: usize = 32;
+/// Blank twins beyond the number that earlier executions of the model needed, for those that
+/// recover from a death.
+const SPARE: usize = 96;
 /// Blank twins of the first execution.
-const FIRST: usize = 512;
+const FIRST: usize = 1024;
 /// The beginning of a model's time. Less than the shortest time between two checks for the dead.
 const BEGIN: u64 = 1_000_000;
 /// The time that a slice takes.

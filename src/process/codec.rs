@@ -24,33 +24,53 @@ pub struct Packer {
     room: usize,
     /// The bytes that did not fit, in order.
     bytes: Vec<u8>,
-    files: Vec<OwnedFd>,
+    /// Dropped before the files; see [`Packed`].
     participants: Vec<ReservedId>,
+    files: Vec<OwnedFd>,
     /// Whether the receiver is a child that is about to be started, and not the parent of this
     /// process.
     downwards: bool,
 }
 
-/// A participant id that was reserved for the child; `file` is the index of its descriptor.
+/// A participant id that was reserved for the child; `file` is the index of its descriptor. Unless
+/// the child was started, it is given up when this is dropped.
 #[derive(Debug)]
-struct ReservedId {
+pub(crate) struct ReservedId {
     attachment: Arc<Attachment>,
-    file: usize,
-    owner: OwnerId,
-    window: Window,
+    pub(crate) file: usize,
+    pub(crate) owner: OwnerId,
+    /// Forbids forks until the file is closed: a copy of a participant's lock would keep the child
+    /// alive.
+    _window: Window,
+    is_given: bool,
+}
+
+impl Drop for ReservedId {
+    fn drop(&mut self) {
+        if !self.is_given {
+            // Another thread that starts a program may have a copy of the descriptor for a moment,
+            // and with it the lock. This participant must not count as using the segment then.
+            self.attachment.view().line(self.owner.index()).set_leaving(self.owner);
+        }
+    }
 }
 
 /// Packed values, ready to travel.
 #[derive(Debug)]
 pub(crate) struct Packed {
     pub(crate) bytes: Vec<u8>,
+    /// The participant ids whose locks travel with the files. Dropped before the files are closed,
+    /// so that none of them is another participant's by then.
+    pub(crate) participants: Vec<ReservedId>,
     /// Descriptors that the child inherits, each under its own number, none of them 0, 1 or 2.
     pub(crate) files: Vec<OwnedFd>,
-    /// The files that hold a participant's lock, with the participant ids.
-    pub(crate) participants: Vec<(usize, u32)>,
-    /// Forbids forks until the files are closed: a copy of a participant's lock would keep the
-    /// child alive.
-    pub(crate) _windows: Vec<Window>,
+}
+
+impl Packed {
+    /// Leaves the participant ids to the child, which was started.
+    pub(crate) fn give(&mut self) {
+        self.participants.iter_mut().for_each(|id| id.is_given = true);
+    }
 }
 
 impl Packer {
@@ -150,7 +170,8 @@ impl Packer {
                     attachment: attachment.clone(),
                     file,
                     owner: seat.owner,
-                    window: seat.window,
+                    _window: seat.window,
+                    is_given: false,
                 });
                 self.participants.len() - 1
             }
@@ -167,9 +188,7 @@ impl Packer {
     }
 
     pub(crate) fn finish(self) -> Packed {
-        let participants = self.participants.iter().map(|seat| (seat.file, seat.owner.bits())).collect();
-        let _windows = self.participants.into_iter().map(|seat| seat.window).collect();
-        Packed { bytes: self.bytes, files: self.files, participants, _windows }
+        Packed { bytes: self.bytes, participants: self.participants, files: self.files }
     }
 }
 
@@ -287,4 +306,33 @@ impl<'a> Unpacker<'a> {
 #[cold]
 pub(crate) fn damaged(what: &str) -> Error {
     Error::new(ErrorKind::Corrupted, format!("the data from the other process {what}"))
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::process::Argument;
+    use crate::Event;
+
+    /// A child that cannot be started leaves its place at once, although a thread that starts
+    /// another program may still have a copy of its descriptor.
+    #[test]
+    fn a_place_without_a_child_keeps_no_name() {
+        let name = format!("place-without-child-{}", std::process::id());
+        for is_given in [false, true] {
+            let event = Event::create(name.as_str()).unwrap();
+            let mut packer = Packer::for_child();
+            event.clone().pack(&mut packer).unwrap();
+            let copy = packer.files[0].try_clone().unwrap();
+            let mut packed = packer.finish();
+            if is_given {
+                packed.give();
+            }
+            drop(packed);
+            drop(event);
+            let opened = Event::open(name.as_str());
+            assert_eq!(opened.is_ok(), is_given, "{opened:?}");
+            drop(copy);
+        }
+    }
 }

@@ -99,9 +99,9 @@ impl SpawnMemfd {
         out.number(packed.files.len() as u64);
         packed.files.iter().for_each(|file| out.number(file.as_raw_fd() as u64));
         out.number(packed.participants.len() as u64);
-        for &(file, owner) in &packed.participants {
-            out.number(file as u64);
-            out.number(owner.into());
+        for id in &packed.participants {
+            out.number(id.file as u64);
+            out.number(id.owner.bits().into());
         }
         out.bytes(&packed.bytes);
         let mut bytes = out.finish().bytes;
@@ -338,12 +338,7 @@ mod tests {
             parent_pid: 7,
         };
         let parent = crate::sys::process::own_pidfd().unwrap();
-        let packed = Packed {
-            bytes: vec![1, 2, 3],
-            files: Vec::new(),
-            participants: Vec::new(),
-            _windows: Vec::new(),
-        };
+        let packed = Packed { bytes: vec![1, 2, 3], participants: Vec::new(), files: Vec::new() };
         let memfd = SpawnMemfd::create(&request, parent.as_fd(), &packed, token).unwrap();
         // As in a child: opening takes the descriptor over.
         std::mem::forget(parent);

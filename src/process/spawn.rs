@@ -209,7 +209,7 @@ fn offsets<const N: usize>(addresses: [usize; N]) -> Result<[u64; N]> {
 }
 
 fn launch(request: SpawnRequest, packer: Packer) -> Result<(Arc<Child>, SpawnMemfd)> {
-    let packed = packer.finish();
+    let mut packed = packer.finish();
     let parent = own_pidfd()?;
     let token = RandomState::new().build_hasher().finish();
     let memfd = SpawnMemfd::create(&request, parent.as_fd(), &packed, token)?;
@@ -217,6 +217,7 @@ fn launch(request: SpawnRequest, packer: Packer) -> Result<(Arc<Child>, SpawnMem
     inherit.extend(packed.files.iter().map(AsFd::as_fd));
     let (pid, pidfd) =
         start(&arguments(), &environment(&memfd.address(token)), &inherit).map_err(name_the_limit)?;
+    packed.give();
     let child = Arc::new(Child::new(pid, request.name, request.daemon, pidfd));
     children::add(child.clone());
     Ok((child, memfd))

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use super::error::ValueError;
 use super::inline::{from_word, to_word, Small};
 use super::seqlock::Copies;
-use super::state::{len_of, words_of, Head, VALUE_AT};
+use super::state::{self, len_of, Head, VALUE_AT};
 use crate::collections::reference::Referent;
 use crate::error::Refusal;
-use crate::message::item::word_of;
+use crate::message::item::words_of;
 use crate::message::private::name_of;
 use crate::message::{self, Message};
 use crate::registry::Kind;
@@ -145,7 +145,7 @@ impl<T: Message> Value<T> {
 
     #[inline]
     fn copies(&self) -> Copies<'_> {
-        let (at, len) = (self.place().cast::<AtomicU64>(), 2 * words_of(Self::SIZE));
+        let (at, len) = (self.place().cast::<AtomicU64>(), 2 * state::words_of(Self::SIZE));
         // SAFETY: behind the head there are two copies (checked in from_object), aligned to 8 and
         // mapped as long as `self` lives; any bytes are atomic words.
         let words = unsafe { std::slice::from_raw_parts(at, len) };
@@ -231,8 +231,7 @@ impl<T: Message> Value<T> {
     }
 
     fn write(&self, value: &T) {
-        let bytes = message::bytes_of(value);
-        self.copies().write(|index| word_of(bytes.get(8 * index..).unwrap_or(&[])));
+        self.copies().write(words_of(message::bytes_of(value)));
     }
 
     fn writing(&self, deadline: Deadline) -> Result<Writing<'_>, ValueError> {

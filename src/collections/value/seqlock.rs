@@ -97,13 +97,12 @@ impl Copies<'_> {
         }
     }
 
-    /// Writes the value. Only for the holder of the owner word.
-    pub(crate) fn write(&self, word: impl Fn(usize) -> u64) {
+    /// Writes the value, word by word. Only for the holder of the owner word.
+    #[inline]
+    pub(crate) fn write(&self, words: impl Iterator<Item = u64>) {
         let next = self.sequence.load(Relaxed).wrapping_add(1);
         fence(Release); // pairs with the fence in try_read()
-        for (index, to) in self.copy(next).iter().enumerate() {
-            to.store(word(index), Relaxed);
-        }
+        self.copy(next).iter().zip(words).for_each(|(to, word)| to.store(word, Relaxed));
         self.sequence.store(next, Release); // pairs with the load in try_read()
     }
 }
@@ -111,11 +110,11 @@ impl Copies<'_> {
 /// The step before which the models let a writer die.
 #[cfg(test)]
 impl Copies<'_> {
-    pub(crate) fn die_writing(&self, word: impl Fn(usize) -> u64) {
+    pub(crate) fn die_writing(&self, word: u64) {
         let next = self.sequence.load(Relaxed).wrapping_add(1);
         fence(Release);
         if let Some(to) = self.copy(next).first() {
-            to.store(word(0), Relaxed);
+            to.store(word, Relaxed);
         }
     }
 }
@@ -135,14 +134,14 @@ mod tests {
             value
         };
         assert_eq!(value(), [0, 0]);
-        copies.write(|index| 5 + index as u64);
+        copies.write([5, 6].into_iter());
         assert_eq!((value(), words[0].load(Relaxed)), ([5, 6], 0));
-        copies.die_writing(|_| 7);
+        copies.die_writing(7);
         assert_eq!((value(), words[0].load(Relaxed)), ([5, 6], 7), "half of it, which nobody reads");
-        copies.write(|_| 8);
+        copies.write([8; 2].into_iter());
         assert_eq!(value(), [8, 8]);
         sequence.store(u64::MAX, Relaxed);
-        copies.write(|_| 1);
+        copies.write([1; 2].into_iter());
         assert_eq!((value(), sequence.load(Relaxed)), ([1, 1], 0));
     }
     #[test]

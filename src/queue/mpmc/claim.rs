@@ -34,6 +34,23 @@ impl Ring {
     /// which it replaces.
     #[inline]
     pub(crate) fn try_claim(&self, me: OwnerId, own: Option<u32>) -> Result<Claim, Blocked> {
+        // The first step of search_and_claim(), without what its loop needs.
+        let tail = self.tail(Acquire); // pairs with advance()
+        if !tail.is_closed() {
+            let slot = self.slot_at(tail)?;
+            let word = Word(slot.load(Acquire)); // pairs with free(): its last user is done
+            if word == Word::new(tail.lap(), Status::Empty, None) {
+                if let Some(claim) = self.claim_at(tail, slot, word, me) {
+                    return Ok(claim);
+                }
+            }
+        }
+        self.search_and_claim(me, own)
+    }
+
+    /// Claims a slot, in as many steps as it takes.
+    #[cold]
+    fn search_and_claim(&self, me: OwnerId, own: Option<u32>) -> Result<Claim, Blocked> {
         let (mut backoff, mut steps, mut room) = (Backoff::default(), self.steps(), None);
         while steps.take() {
             let tail = self.tail(Acquire); // pairs with advance()
@@ -43,11 +60,8 @@ impl Ring {
             let slot = self.slot_at(tail)?;
             let word = Word(slot.load(Acquire)); // pairs with free(): its last user is done
             if word == Word::new(tail.lap(), Status::Empty, None) {
-                let mine = Word::new(tail.lap(), Status::Writing, writer(me));
-                // SeqCst: before pass_on() checks the waiters.
-                if slot.compare_exchange(word.0, mine.0, SeqCst, Relaxed).is_ok() {
-                    self.advance(&self.descriptor().tail, tail);
-                    return Ok(Claim { index: tail.index(), lap: tail.lap() });
+                if let Some(claim) = self.claim_at(tail, slot, word, me) {
+                    return Ok(claim);
                 }
                 backoff.spin();
             } else {
@@ -58,6 +72,16 @@ impl Ring {
             }
         }
         Err(self.diagnose())
+    }
+
+    /// Claims the slot of the position that `tail` has. `None`: its word is not `word` any more.
+    #[inline(always)]
+    fn claim_at(&self, tail: Position, slot: &AtomicU64, word: Word, me: OwnerId) -> Option<Claim> {
+        let mine = Word::new(tail.lap(), Status::Writing, writer(me));
+        // SeqCst: before pass_on() checks the waiters.
+        slot.compare_exchange(word.0, mine.0, SeqCst, Relaxed).ok()?;
+        self.advance(&self.descriptor().tail, tail);
+        Some(Claim { index: tail.index(), lap: tail.lap() })
     }
 
     /// Handles a position that is not free: helps `tail` on, skips the position, or reports that
@@ -83,12 +107,7 @@ impl Ring {
                 return if self.is_at_tail(tail) { Err(Blocked::Later) } else { Ok(None) };
             }
             (Age::Behind, _) if is_own(word, tail.index(), own) => {
-                let mine = Word::new(tail.lap(), Status::Writing, writer(me));
-                // SeqCst: as in try_claim().
-                if slot.compare_exchange(word.0, mine.0, SeqCst, Relaxed).is_ok() {
-                    self.advance(&self.descriptor().tail, tail);
-                    return Ok(Some(Claim { index: tail.index(), lap: tail.lap() }));
-                }
+                return Ok(self.claim_at(tail, slot, word, me));
             }
             (Age::Behind, status) => {
                 let is_known = room.is_some_and(|position| self.is_free(position));

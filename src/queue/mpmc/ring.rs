@@ -203,18 +203,26 @@ impl Ring {
     /// Frees the slot for its next lap: its message was read, or will not be sent.
     #[inline]
     pub(crate) fn free(&self, me: OwnerId, claim: Claim) {
-        let slot = self.slot(claim.index);
-        let mut seen = Word::new(claim.lap, Status::Reading, Some(me));
-        // A failed swap shows a word of a later lap, or that of a producer: others move it on, but
-        // only the owner leaves. A word that does not name `me` was overwritten.
+        let seen = Word::new(claim.lap, Status::Reading, Some(me));
+        // Pairs with the Acquire of try_claim(): the next producer writes after we have read.
+        // SeqCst: before the check of the waiters.
+        match self.slot(claim.index).exchange_ordered(seen.0, seen.freed().0, Acquire) {
+            Ok(change) => self.wake_sender(change),
+            Err(now) => self.free_changed(me, claim.index, Word(now)),
+        }
+    }
+
+    /// Frees a slot whose word others have moved on: `seen` is a word of a later lap, or that of a
+    /// producer. Only the owner leaves; a word that does not name `me` was overwritten.
+    #[cold]
+    fn free_changed(&self, me: OwnerId, index: u32, mut seen: Word) {
         for _ in 0..SWAPS_MAX {
             if !seen.names(me) || !(seen.is_consumers() || seen.is_producers()) {
                 return;
             }
-            // Pairs with the Acquire of try_claim(): the next producer writes after we have read.
-            // SeqCst: before the check of the waiters. A failed swap pairs with skip_or_help() and
-            // revoke_writer(), which have changed the word.
-            match slot.exchange_ordered(seen.0, seen.freed().0, Acquire) {
+            // As in free(). A failed swap pairs with skip_or_help() and revoke_writer(), which have
+            // changed the word.
+            match self.slot(index).exchange_ordered(seen.0, seen.freed().0, Acquire) {
                 Ok(change) => return self.wake_sender(change),
                 Err(now) => seen = Word(now),
             }

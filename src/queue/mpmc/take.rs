@@ -19,6 +19,23 @@ impl Ring {
     #[inline]
     pub(crate) fn try_take(&self, me: OwnerId) -> Result<Claim, Blocked> {
         let notice = self.descriptor().notices.word.load(Acquire); // pairs with close() and announce_return()
+        if notice & RETURNS == 0 {
+            // The first step of search_and_take(), without what its loop needs.
+            let head = self.head(Acquire); // pairs with advance()
+            let slot = self.slot_at(head)?;
+            let word = Word(slot.load(Acquire)); // pairs with publish()
+            if word == Word::new(head.lap(), Status::Full, None) {
+                if let Some(claim) = self.take_at(head, slot, word, me) {
+                    return Ok(claim);
+                }
+            }
+        }
+        self.search_and_take(me, notice)
+    }
+
+    /// Receives the next message, in as many steps as it takes.
+    #[cold]
+    fn search_and_take(&self, me: OwnerId, notice: u64) -> Result<Claim, Blocked> {
         if notice & RETURNS != 0 {
             if let Some(claim) = self.take_returned(me, notice) {
                 return Ok(claim);
@@ -30,14 +47,8 @@ impl Ring {
             let slot = self.slot_at(head)?;
             let word = Word(slot.load(Acquire)); // pairs with publish()
             if word == Word::new(head.lap(), Status::Full, None) {
-                let mine = Word::new(head.lap(), Status::Reading, Some(me));
-                // This swap is the receive. It is SeqCst on success (see OrderedChange): before
-                // pass_on() checks the waiters. So it is also an Acquire that pairs with publish().
-                if let Ok(change) = slot.exchange_ordered(word.0, mine.0, Relaxed) {
-                    self.advance(&self.descriptor().head, head);
-                    // Producers blocked by this slot can now skip it.
-                    self.pass_on(change);
-                    return Ok(Claim { index: head.index(), lap: head.lap() });
+                if let Some(claim) = self.take_at(head, slot, word, me) {
+                    return Ok(claim);
                 }
                 backoff.spin();
             } else {
@@ -46,6 +57,19 @@ impl Ring {
             }
         }
         Err(self.diagnose())
+    }
+
+    /// Receives the message of the position that `head` has. `None`: somebody else has received it.
+    #[inline(always)]
+    fn take_at(&self, head: Position, slot: &AtomicU64, word: Word, me: OwnerId) -> Option<Claim> {
+        let mine = Word::new(head.lap(), Status::Reading, Some(me));
+        // This swap is the receive. It is SeqCst on success (see OrderedChange): before pass_on()
+        // checks the waiters. So it is also an Acquire that pairs with publish().
+        let change = slot.exchange_ordered(word.0, mine.0, Relaxed).ok()?;
+        self.advance(&self.descriptor().head, head);
+        // Producers blocked by this slot can now skip it.
+        self.pass_on(change);
+        Some(Claim { index: head.index(), lap: head.lap() })
     }
 
     /// Handles a position without a message: helps `head` on, skips a producer, or reports that

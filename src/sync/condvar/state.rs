@@ -123,9 +123,15 @@ impl Entry {
             && self.owner.compare_exchange(seen, me.bits(), Acquire, Relaxed).is_ok()
     }
 
-    /// Frees the entry if it still belongs to `owner`. Its word is 0 already.
-    fn free(&self, owner: OwnerId) {
-        let _ = self.owner.compare_exchange(owner.bits(), 0, Release, Relaxed); // pairs with claim()
+    /// Frees the caller's own entry, whose word is 0 already. Reapers leave it alone, because its
+    /// owner is alive.
+    fn free(&self) {
+        self.owner.store(0, Release); // pairs with claim()
+    }
+
+    /// Frees the entry if it still belongs to `dead`. Its word is 0 already.
+    fn free_of(&self, dead: OwnerId) {
+        let _ = self.owner.compare_exchange(dead.bits(), 0, Release, Relaxed); // pairs with claim()
     }
 
     /// Notifies the waiter, if its word is still `seen`.
@@ -218,7 +224,7 @@ impl WaiterTable {
         let entry = &self.entries[registration.index];
         let is_out = entry.word.compare_exchange(registration.word, 0, AcqRel, Acquire).is_ok();
         if is_out {
-            entry.free(registration.owner);
+            entry.free();
         }
         is_out
     }
@@ -232,7 +238,7 @@ impl WaiterTable {
             && entry.owner.load(Relaxed) == registration.owner.bits()
             && entry.word.compare_exchange(seen, 0, AcqRel, Relaxed).is_ok()
         {
-            entry.free(registration.owner);
+            entry.free();
         }
     }
 
@@ -299,7 +305,7 @@ impl WaiterTable {
             // Fails if another reaper, or a notifier before it, was quicker. Then that one frees
             // the entry.
             if entry.word.compare_exchange(seen, 0, AcqRel, Relaxed).is_ok() {
-                entry.free(dead);
+                entry.free_of(dead);
             }
         }
     }
