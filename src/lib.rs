@@ -90,8 +90,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]
 #![warn(unreachable_pub)]
-// Under loom only the algorithms are compiled, against its atomics. Everything that needs a mapping
-// is left out.
+// Under loom some twins of modules replace what only a kernel has.
 #![cfg_attr(loom, allow(dead_code, unreachable_pub, unused_imports))]
 
 #[cfg(not(target_os = "linux"))]
@@ -114,6 +113,8 @@ mod heap;
 pub mod inspect;
 mod loom;
 mod message;
+#[cfg(loom)]
+pub mod model;
 pub mod pipe;
 pub mod pool;
 pub mod process;

@@ -8,16 +8,31 @@
 //! instruction is free on x86). A write that returns no [`Ordered`] has no such fence in the model
 //! either.
 //!
-//! The whole crate compiles under `--cfg loom`. What differs there is small: sizes, which loom's
-//! words do not share with the layout; counts, so that a model ends; tests of real threads; and
-//! mappings, which fail, since loom's words must be constructed. A model constructs the memory side
-//! of an object by itself.
+//! The whole crate compiles under `--cfg loom`, and its objects work inside of a model: on memory
+//! from the heap, shared by processes that are threads of the model (`pagemate::model`). What
+//! differs there is small: counts, so that a model ends, and what only a kernel has.
+//!
+//! | module under loom | what |
+//! |---|---|
+//! | `atomic` | std's module, with its sizes |
+//! | `twin` | the loom object of a word |
+//! | `execution` | where the twins are, mapped memory, time |
+//! | `process` | processes and their deaths |
+//! | `sleepers` | the threads that sleep on a word |
 
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic;
 
 #[cfg(loom)]
-pub(crate) use ::loom::sync::atomic;
+pub(crate) mod atomic;
+#[cfg(loom)]
+pub(crate) mod execution;
+#[cfg(loom)]
+pub(crate) mod process;
+#[cfg(loom)]
+pub(crate) mod sleepers;
+#[cfg(loom)]
+mod twin;
 
 /// Restrains the compiler only, so a model needs none.
 pub(crate) use std::sync::atomic::compiler_fence;
@@ -104,11 +119,21 @@ pub(crate) fn light_fence() {
     atomic::compiler_fence(atomic::Ordering::SeqCst);
 }
 
+/// Notes that a dead participant was reaped. In a model, whose clock stands still, this is a time at
+/// which waiters check for themselves.
+#[inline(always)]
+pub(crate) fn note_reaping() {
+    #[cfg(loom)]
+    execution::note_reaping();
+}
+
 /// Pauses inside a bounded spin.
 #[inline(always)]
 pub(crate) fn spin_loop() {
     #[cfg(loom)]
-    ::loom::thread::yield_now();
+    if !std::thread::panicking() {
+        ::loom::thread::yield_now();
+    }
     #[cfg(not(loom))]
     std::hint::spin_loop();
 }

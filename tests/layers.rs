@@ -24,6 +24,7 @@ const LAYERS: &[&str] = &[
     "pool",
     "inspect",
     "testing",
+    "model",
 ];
 
 /// The one file that imports from higher layers: the table of kinds. A process that reaps a dead

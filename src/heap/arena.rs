@@ -47,7 +47,6 @@ const BITS: u64 = 8 * BIT_WORDS as u64;
 const PINS: u64 = CLAIM_LOGS + 64 * MAX_PARTICIPANTS as u64;
 const TABLE: u64 = PINS + size_of::<Pins>() as u64;
 
-#[cfg(not(loom))]
 const _: () = assert!(NEXT + 8 <= CLAIM_LOGS && CLAIM_LOGS % 64 == 0);
 
 /// Returns where the units of an arena begin.

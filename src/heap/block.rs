@@ -217,7 +217,6 @@ pub(crate) struct ClaimLog {
     more: AtomicU64,
 }
 
-#[cfg(not(loom))]
 const _: () = assert!(size_of::<ClaimLog>() == 64);
 
 const PARTICIPANT: u64 = (1 << 20) - 1;

@@ -19,7 +19,6 @@
 //! ```
 
 use crate::loom::atomic::Ordering::Relaxed;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -32,8 +31,7 @@ use crate::segment::place::Place;
 use crate::segment::removal::Outcome;
 use crate::segment::view::{Entry, View};
 use crate::segment::ObjectInfo;
-use crate::sys::map::{map_read_only, Map};
-use crate::sys::{memory, ofd_lock};
+use crate::sys::backing::{map_read_only, memory, ofd_lock, AsFd, BorrowedFd, Map, OwnedFd};
 use crate::{Error, ErrorKind, Result};
 
 pub(crate) mod array;

@@ -34,5 +34,4 @@ impl<T> DerefMut for CachePadded<T> {
     }
 }
 
-#[cfg(not(loom))]
 const _: () = assert!(size_of::<CachePadded<u8>>() == 128 && align_of::<CachePadded<u8>>() == 128);

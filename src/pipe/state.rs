@@ -49,7 +49,6 @@ pub(super) const CAPACITY: usize = 64 * 1024;
 /// The minimum, so that the rings do not share cache lines.
 const CAPACITY_MIN: usize = 128;
 const CAPACITY_MAX: usize = 1 << 30;
-#[cfg(not(loom))]
 const _: () = assert!(CAPACITY_MIN as u64 >= RING_MIN && CAPACITY_MAX as u64 <= RING_MAX);
 
 const CONTROL: usize = size_of::<Control>();

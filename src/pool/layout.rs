@@ -111,7 +111,6 @@ pub(crate) struct Job {
     pub(crate) count: u32,
 }
 
-#[cfg(not(loom))]
 const _: () = assert!(size_of::<Slot>() == 256 && size_of::<PoolHeader>() == 384);
 
 /// The state of one worker.

@@ -11,8 +11,6 @@
 //! - The pool's process dies. The workers end with it, and the next process that locks the arrays
 //!   gets `OwnerDied`.
 
-use std::os::fd::AsRawFd;
-
 use crate::collections::array::Array;
 use crate::message::{is_valid, Message};
 use crate::pool::error::{MapError, TaskError};
@@ -22,7 +20,7 @@ use crate::pool::task_options::TaskOptions;
 use crate::segment::attachment::Attachment;
 use crate::segment::object::{Object, ObjectRef};
 use crate::sync::error::LockError;
-use crate::sys::memory::stat;
+use crate::sys::backing::{memory::stat, AsRawFd};
 use crate::{Error, ErrorKind, Result};
 
 /// The location of an array: the segment's descriptor and creation time, and the object's record.

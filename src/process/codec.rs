@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::segment::attachment::Attachment;
 use crate::segment::object::{Object, ObjectRef};
 use crate::segment::owner::OwnerId;
+use crate::sys::backing::{inherited, received};
 use crate::sys::fork::Window;
 use crate::sys::hold::Hold;
 use crate::sys::process::inheritable;
@@ -164,7 +165,7 @@ impl Packer {
             None => {
                 let seat = attachment.seat()?;
                 let file = self.files.len();
-                self.files.push(inheritable(seat.file)?);
+                self.files.push(inheritable(inherited(seat.file)?)?);
                 self.participants.push(ReservedId {
                     attachment: attachment.clone(),
                     file,
@@ -273,7 +274,8 @@ impl<'a> Unpacker<'a> {
         let owner = OwnerId::from_bits(seat.owner).ok_or_else(|| damaged("has an impossible owner"))?;
         let file = self.files.get_mut(seat.file).and_then(Option::take);
         let file = file.ok_or_else(|| damaged("names a descriptor that did not arrive"))?;
-        let attachment = Attachment::adopt(file, owner, seat.hold.take())?;
+        let (file, hold) = received(file, seat.hold.take())?;
+        let attachment = Attachment::adopt(file, owner, hold)?;
         seat.attachment = Some(attachment.clone());
         Ok(attachment)
     }

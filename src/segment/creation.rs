@@ -14,7 +14,7 @@ use crate::segment::name;
 use crate::segment::object::{ObjectLayout, ObjectRef};
 use crate::segment::place::{Origin, Place, Site};
 use crate::segment::view::Entry;
-use crate::sys::memory;
+use crate::sys::backing::memory;
 use crate::{Error, ErrorKind, Result};
 
 /// The name, in the segment's directory, of the object that is opened by the segment's own name.

@@ -16,7 +16,7 @@ use crate::segment::name;
 use crate::segment::owner::OwnerId;
 use crate::segment::records::{claim_end, help, publish, recover, Record, UNIT};
 use crate::segment::view::{damaged, Entry, SCHEMA_MAX};
-use crate::sys::commit::commit;
+use crate::sys::backing::commit;
 use crate::{Error, ErrorKind, Result};
 
 /// The least by which the committed part of a segment grows, in bytes.
@@ -235,7 +235,7 @@ mod tests {
 
     use super::*;
     use crate::registry::Kind;
-    use crate::sys::memory;
+    use crate::sys::backing::memory;
 
     /// Creates a segment whose directory lists `count` records without texts and bytes; the last
     /// one leads to `end`.

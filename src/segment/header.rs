@@ -18,7 +18,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::loom::atomic::{AtomicU32, AtomicU64};
+use crate::loom::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use crate::segment::owner::MAX_PARTICIPANTS;
 use crate::{Error, ErrorKind, Result};
 
@@ -86,10 +86,8 @@ pub(crate) struct Header {
     path: [u8; PATH_MAX],
 }
 
-#[cfg(not(loom))]
 const _: () =
     assert!(size_of::<Header>() <= TABLE_START as usize && std::mem::offset_of!(Header, high) == 128);
-#[cfg(not(loom))]
 const _: () = assert!(std::mem::offset_of!(Header, remover) == 32);
 
 impl Header {
@@ -161,8 +159,8 @@ impl Facts {
             (&raw mut (*header).flags).write(self.flags);
             (&raw mut (*header).size).write(self.size);
             (&raw mut (*header).created).write(self.created);
-            (&raw mut (*header).space_end).write(AtomicU64::new(SPACE_START));
-            (&raw mut (*header).committed).write(AtomicU64::new(committed));
+            (*header).space_end.store(SPACE_START, Relaxed);
+            (*header).committed.store(committed, Relaxed);
             // Last: without the magic number the rest counts as not written.
             crate::loom::atomic::fence(crate::loom::atomic::Ordering::Release);
             (&raw mut (*header).magic).write(MAGIC);

@@ -21,6 +21,7 @@ mod pulse;
 pub(crate) mod records;
 pub(crate) mod removal;
 pub(crate) mod sweep;
+#[cfg_attr(loom, path = "unlink/modelled.rs")]
 pub(crate) mod unlink;
 pub(crate) mod verbs;
 pub(crate) mod view;

@@ -79,7 +79,6 @@ pub(crate) struct Line {
     leaving: AtomicU32,
 }
 
-#[cfg(not(loom))]
 const _: () = assert!(size_of::<Line>() == 16);
 
 impl Line {

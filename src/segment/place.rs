@@ -10,7 +10,7 @@ use crate::segment::sweep::{self, Which};
 use crate::{Error, ErrorKind, Result};
 
 /// Bytes that a segment reserves by default for a growing object. Memory is committed as it grows.
-pub(crate) const RESERVE: u64 = 16 << 30;
+pub(crate) const RESERVE: u64 = if cfg!(loom) { 1 << 20 } else { 16 << 30 };
 
 /// Where an object is created or found: the argument of every `create`, `open` and
 /// `open_or_create`.

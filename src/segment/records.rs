@@ -73,7 +73,6 @@ pub(crate) struct Record {
     pub(crate) _pad: [u64; 10],
 }
 
-#[cfg(not(loom))]
 const _: () = assert!(size_of::<Record>() == UNIT as usize);
 
 /// A record's first word, unpacked.

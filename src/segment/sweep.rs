@@ -4,7 +4,6 @@
 //! This works for segments of every layout version, because magic, version, flags and the word of
 //! the permit have the same offsets in all of them, and locks tell whether a process is attached.
 
-use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use super::header::{Facts, Header, HEADER_BYTES, LAYOUT_VERSION, MAGIC, PERSISTENT, SIZE_MIN};
@@ -12,8 +11,7 @@ use super::permission;
 use super::removal::Outcome;
 use super::unlink::{self, FileName};
 use super::view::View;
-use crate::sys::map::map;
-use crate::sys::{memory, ofd_lock};
+use crate::sys::backing::{map, memory, ofd_lock, AsFd, BorrowedFd};
 use crate::{Error, ErrorKind, Result};
 
 /// Number of lock bytes that belong to participants, in any version.

@@ -5,14 +5,13 @@
 //! observers share it.
 
 use std::marker::PhantomData;
-use std::os::fd::BorrowedFd;
 
 use crate::loom::atomic::Ordering::{Acquire, Relaxed};
 use crate::segment::header::{Header, SIZE_MIN, SPACE_START, TABLE_START};
 use crate::segment::owner::MAX_PARTICIPANTS;
 use crate::segment::participant::Line;
 use crate::segment::records::{Record, UNIT};
-use crate::sys::ofd_lock;
+use crate::sys::backing::{ofd_lock, BorrowedFd};
 use crate::{Error, ErrorKind, Result};
 
 /// Longest schema text, in bytes.

@@ -47,7 +47,6 @@ struct State {
     turn: AtomicU32,
 }
 
-#[cfg(not(loom))]
 const _: () = assert!(size_of::<State>() == 8);
 
 /// A lock without data, shared by any number of processes and threads. It is the counterpart of

@@ -45,7 +45,6 @@ pub(crate) struct RobustLock {
     poison: AtomicU32,
 }
 
-#[cfg(not(loom))]
 const _: () = assert!(size_of::<RobustLock>() == 8 && align_of::<RobustLock>() == 4);
 
 /// Returns this process's id in the segment of `object`.

@@ -62,7 +62,8 @@ impl Until {
     /// Returns the end of a sleep that begins `now`, and ends at `deadline` or after `nanos`.
     pub(crate) fn first(deadline: Deadline, now: u64, nanos: u64) -> Until {
         match deadline {
-            Deadline::At(at) if at <= now + nanos => Until::At(at),
+            // A model has no clock that would pass the deadline in a later slice.
+            Deadline::At(at) if at <= now + nanos || cfg!(loom) => Until::At(at),
             _ => Until::After(nanos),
         }
     }
@@ -106,8 +107,12 @@ impl Backoff {
     }
 }
 
-/// Returns the nanoseconds on `CLOCK_MONOTONIC`.
+/// Returns the nanoseconds on `CLOCK_MONOTONIC`, or the time of the model that runs.
 pub(crate) fn now() -> u64 {
+    #[cfg(loom)]
+    if let Some(now) = crate::loom::execution::now() {
+        return now;
+    }
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // The C library's, because rustix's crashes under valgrind, which hides the vDSO.
     // SAFETY: `time` is writable. The clock exists everywhere, so the call cannot fail.

@@ -2,8 +2,8 @@
 //!
 //! Never the private flag, because the sleepers are in other processes. A deadline is absolute on
 //! the monotonic clock (`FUTEX_WAIT_BITSET`), so an interrupted wait goes on without arithmetic. A
-//! slice is relative (`FUTEX_WAIT`), so it is slept whatever happened before. Under loom a futex is
-//! a word with a modelled queue inside the type; no sleep ends by the clock there.
+//! slice is relative (`FUTEX_WAIT`), so it is slept whatever happened before. Under loom the queue of
+//! a word is modelled ([`crate::loom::sleepers`]).
 //!
 //! [`wait_any`] sleeps on several words at once (`futex_waitv`, Linux 5.16). If the kernel has no
 //! such call, or a filter of system calls refuses it, it says so, and its caller must do without.
@@ -15,7 +15,6 @@ use crate::loom::atomic::AtomicU32;
 /// A word that a thread can sleep on. Zero is the fresh state.
 #[derive(Debug)]
 #[repr(transparent)]
-#[cfg(not(loom))]
 pub(crate) struct Futex {
     /// The word itself; the primitive around it defines its meaning.
     pub(crate) word: AtomicU32,
@@ -140,73 +139,45 @@ mod real {
 }
 
 #[cfg(loom)]
-pub(crate) use modelled::{wait_any, Futex};
+pub(crate) use modelled::wait_any;
 
 #[cfg(loom)]
 mod modelled {
-    use super::{AtomicU32, Rest, WaitTarget};
+    use super::{Futex, Rest, WaitTarget};
     use crate::loom::atomic::Ordering::SeqCst;
+    use crate::loom::execution::{current, Place};
+    use crate::loom::process::{has_slice_ended, uncounted};
+    use crate::loom::sleepers::{SetSleeper, Sleepers};
     use crate::sys::clock::Until;
-    use loom::sync::{Arc, Condvar, Mutex};
-    use std::collections::VecDeque;
-
-    /// The word and its kernel queue. The queue's lock adds happens-before edges that the kernel
-    /// does not promise, so every sleeper reloads its word with its own ordering after waking.
-    #[derive(Debug)]
-    pub(crate) struct Futex {
-        pub(crate) word: AtomicU32,
-        asleep: Mutex<Asleep>,
-        bell: Condvar,
-    }
-
-    #[derive(Debug, Default)]
-    struct Asleep {
-        /// The number of threads that sleep on this word alone.
-        single: u32,
-        /// The threads that sleep on other words too. They are woken first, so that a model shows
-        /// whether they pass the wake-up on.
-        sets: VecDeque<Arc<Sleeper>>,
-    }
-
-    /// A thread that sleeps on several words. It stays in the other queues until it runs, and
-    /// swallows the wake-ups that arrive there.
-    #[derive(Debug)]
-    struct Sleeper {
-        woken: Mutex<bool>,
-        bell: Condvar,
-    }
+    use std::rc::Rc;
 
     impl Futex {
         pub(crate) fn new(value: u32) -> Futex {
-            let asleep = Mutex::new(Asleep::default());
-            Futex { word: AtomicU32::new(value), asleep, bell: Condvar::new() }
+            Futex { word: super::AtomicU32::new(value) }
         }
 
-        pub(crate) fn wait(&self, expected: u32, _end: Until) -> bool {
-            let mut asleep = self.asleep.lock().unwrap();
-            if self.word.load(SeqCst) == expected {
-                asleep.single += 1;
-                asleep = self.bell.wait(asleep).unwrap();
-                drop(asleep);
+        /// Returns the word's sleepers; `None` for a dead process, and while a model has one
+        /// thread.
+        fn sleepers(&self) -> Option<Rc<Sleepers>> {
+            match self.word.place() {
+                Place::Twin { word, .. } => Some(current()?.sleepers(&word)),
+                _ => None,
             }
-            true
+        }
+
+        pub(crate) fn wait(&self, expected: u32, end: Until) -> bool {
+            let Some(sleepers) = self.sleepers() else { return true };
+            // No death from here on: a sleeper is as good as dead.
+            uncounted(|| match end {
+                // It may be woken before, or not.
+                Until::At(moment) => self.word.load(SeqCst) != expected || !pass(moment),
+                _ => sleepers.sleep(|| self.word.load(SeqCst) == expected),
+            })
         }
 
         pub(crate) fn wake(&self, count: u32) -> u32 {
-            let mut asleep = self.asleep.lock().unwrap();
-            let mut woken = 0;
-            while woken < count {
-                let Some(sleeper) = asleep.sets.pop_front() else { break };
-                *sleeper.woken.lock().unwrap() = true;
-                sleeper.bell.notify_one();
-                woken += 1;
-            }
-            let single = (count - woken).min(asleep.single);
-            asleep.single -= single;
-            for _ in 0..single {
-                self.bell.notify_one();
-            }
-            woken + single
+            let Some(sleepers) = self.sleepers() else { return 0 };
+            uncounted(|| sleepers.wake(count))
         }
     }
 
@@ -216,27 +187,37 @@ mod modelled {
     /// # Safety
     ///
     /// The words stay at their addresses until this returns.
-    pub(crate) unsafe fn wait_any(targets: &[WaitTarget], _end: Until) -> Rest {
+    pub(crate) unsafe fn wait_any(targets: &[WaitTarget], end: Until) -> Rest {
         // SAFETY: promised by the caller.
         let futexes = || targets.iter().map(|target| (unsafe { target.futex.as_ref() }, target.seen));
-        let sleeper = Arc::new(Sleeper { woken: Mutex::new(false), bell: Condvar::new() });
-        let is_current = |(futex, seen): (&Futex, u32)| {
-            let mut asleep = futex.asleep.lock().unwrap();
-            let is_current = futex.word.load(SeqCst) == seen;
-            if is_current {
-                asleep.sets.push_back(sleeper.clone());
-            }
-            is_current
+        let is_current = |(futex, seen): (&Futex, u32)| futex.word.load(SeqCst) == seen;
+        if let Until::At(moment) = end {
+            let is_over = futexes().all(is_current) && pass(moment);
+            return if is_over { Rest::TimedOut } else { Rest::Woken };
+        }
+        let sleeper = SetSleeper::new();
+        let add = |(futex, seen): (&Futex, u32)| {
+            let Some(sleepers) = futex.sleepers() else { return false };
+            uncounted(|| sleepers.add(&sleeper, || is_current((futex, seen))))
         };
-        if futexes().all(is_current) {
-            let mut woken = sleeper.woken.lock().unwrap();
-            while !*woken {
-                woken = sleeper.bell.wait(woken).unwrap();
-            }
+        let is_queued = futexes().all(add);
+        // A slice that ends from here on wakes this thread.
+        let has_ended = has_slice_ended();
+        if is_queued && !has_ended {
+            sleeper.sleep();
         }
-        for (futex, _) in futexes() {
-            futex.asleep.lock().unwrap().sets.retain(|other| !Arc::ptr_eq(other, &sleeper));
+        futexes().filter_map(|(futex, _)| futex.sleepers()).for_each(|sleepers| sleepers.remove(&sleeper));
+        if has_ended || has_slice_ended() {
+            Rest::TimedOut
+        } else {
+            Rest::Woken
         }
-        Rest::Woken
+    }
+
+    /// Lets another thread run, and then the time pass until `moment`. Returns true.
+    fn pass(moment: u64) -> bool {
+        ::loom::thread::yield_now();
+        current().inspect(|execution| execution.pass(moment));
+        true
     }
 }

@@ -12,7 +12,7 @@ use std::ptr::NonNull;
 
 use rustix::fs::{seek, SeekFrom};
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
 /// The number of holes that are covered one by one. From there on, everything is covered.
 const HOLES: usize = 10_000;
@@ -120,11 +120,6 @@ pub(crate) fn map_read_only(file: BorrowedFd<'_>, len: usize) -> Result<Map> {
 }
 
 fn map_for(file: BorrowedFd<'_>, len: usize, protection: i32) -> Result<Map> {
-    if cfg!(loom) {
-        // loom's words are not those of the layout, and have to be constructed.
-        let text = "a model has no shared memory: it runs on the memory side of an object, in a box";
-        return Err(Error::new(ErrorKind::Unsupported, text));
-    }
     let failed = |cause: io::Error| {
         Error::system(format!("cannot map {len} bytes of shared memory{}", hint(&cause)), cause)
     };

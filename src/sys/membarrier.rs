@@ -45,7 +45,7 @@ mod real {
 /// Under loom both sides are the fence that the pair represents.
 #[cfg(loom)]
 pub(crate) fn heavy() {
-    loom::sync::atomic::fence(loom::sync::atomic::Ordering::SeqCst);
+    crate::loom::atomic::fence(crate::loom::atomic::Ordering::SeqCst);
 }
 
 /// Does nothing under loom.

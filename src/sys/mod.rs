@@ -1,9 +1,12 @@
 //! The only place with system calls.
 
+#[cfg_attr(loom, path = "modelled/backing.rs")]
+pub(crate) mod backing;
 pub(crate) mod clock;
 pub(crate) mod commit;
 pub(crate) mod descriptor;
 pub(crate) mod exe_image;
+#[cfg_attr(loom, path = "modelled/fork.rs")]
 pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod hold;

@@ -24,6 +24,8 @@ mod owned;
 mod participant;
 mod payload;
 mod pool;
+#[cfg(loom)]
+mod processes;
 mod publish;
 mod publishers;
 mod queue;
@@ -56,6 +58,7 @@ pub(crate) fn model_within(preemptions: usize, name: &str, body: impl Fn() + Syn
     let counted = runs.clone();
     let body = move || {
         counted.fetch_add(1, Relaxed);
+        begin();
         body();
     };
     #[cfg(loom)]
@@ -72,10 +75,19 @@ pub(crate) fn model_within(preemptions: usize, name: &str, body: impl Fn() + Syn
     println!("model {name}: {} runs", runs.load(Relaxed));
 }
 
+/// Begins an execution, whose words are constructed from here on.
+fn begin() {
+    #[cfg(loom)]
+    crate::loom::execution::begin();
+}
+
 /// Runs a body of one thread once.
 pub(crate) fn alone(body: impl Fn() + Sync + Send + 'static) {
     #[cfg(loom)]
-    ::loom::model(body);
+    ::loom::model(move || {
+        begin();
+        body();
+    });
     #[cfg(not(loom))]
     body();
 }

@@ -37,7 +37,6 @@ pub(crate) struct Head {
     pub(crate) len: AtomicU64,
 }
 
-#[cfg(not(loom))]
 const _: () = assert!(size_of::<Head>() == 16);
 
 /// Returns the head of the array at `base`, if `len` is long enough for one.

@@ -111,7 +111,6 @@ struct Record {
     used: AtomicU64,
 }
 
-#[cfg(not(loom))]
 const _: () = assert!(size_of::<Shard>() == 256 && std::mem::offset_of!(Shard, owner) == 128);
 
 /// The word that a change stores.

@@ -65,7 +65,6 @@ pub(crate) struct Head {
     pub(super) journal: CachePadded<Journal>,
 }
 
-#[cfg(not(loom))]
 const _: () = assert!(size_of::<Head>() == 3 * 128);
 
 #[cfg(any(test, loom))]

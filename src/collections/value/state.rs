@@ -34,7 +34,6 @@ pub(super) struct Head {
 
 /// Offset of the value.
 pub(super) const VALUE_AT: usize = 16;
-#[cfg(not(loom))]
 const _: () = assert!(size_of::<Head>() == VALUE_AT);
 /// The number of attempts of an observer before it reports failure.
 const PEEK_TRIES: usize = 1000;

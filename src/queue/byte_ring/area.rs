@@ -14,7 +14,6 @@ fn split(position: u64, count: usize, len: usize) -> (usize, usize) {
     (at, count.min(len - at))
 }
 
-#[cfg(not(loom))]
 mod real {
     use super::split;
 
@@ -97,14 +96,15 @@ mod real {
 
 #[cfg(loom)]
 mod modelled {
-    use super::split;
+    use super::{real, split};
     use loom::cell::UnsafeCell;
     use loom::sync::Arc;
 
-    /// A cell for each byte.
+    /// A cell for each byte, or the memory of an object.
     #[derive(Debug, Clone)]
-    pub(crate) struct Area {
-        cells: Arc<Vec<UnsafeCell<u8>>>,
+    pub(crate) enum Area {
+        Cells(Arc<Vec<UnsafeCell<u8>>>),
+        Memory(real::Area),
     }
 
     // SAFETY: loom checks each access.
@@ -113,22 +113,31 @@ mod modelled {
     unsafe impl Sync for Area {}
 
     impl Area {
-        /// Creates an area of `len` cells: those of a model are not in the object's memory.
-        pub(crate) unsafe fn new(_base: *mut u8, len: usize) -> Area {
-            Area::zeroed(len)
+        pub(crate) unsafe fn new(base: *mut u8, len: usize) -> Area {
+            // SAFETY: as promised by the caller.
+            Area::Memory(unsafe { real::Area::new(base, len) })
         }
 
+        /// Creates an area of `len` cells.
         pub(crate) fn zeroed(len: usize) -> Area {
-            Area { cells: Arc::new((0..len).map(|_| UnsafeCell::new(0)).collect()) }
+            Area::Cells(Arc::new((0..len).map(|_| UnsafeCell::new(0)).collect()))
         }
 
         pub(crate) fn len(&self) -> usize {
-            self.cells.len()
+            match self {
+                Area::Cells(cells) => cells.len(),
+                Area::Memory(memory) => memory.len(),
+            }
         }
 
         pub(crate) unsafe fn write(&self, position: u64, bytes: &[u8]) {
+            let cells = match self {
+                Area::Cells(cells) => cells,
+                // SAFETY: as promised by the caller.
+                Area::Memory(memory) => return unsafe { memory.write(position, bytes) },
+            };
             let (at, first) = split(position, bytes.len(), self.len());
-            let places = self.cells[at..at + first].iter().chain(self.cells.iter());
+            let places = cells[at..at + first].iter().chain(cells.iter());
             for (cell, byte) in places.zip(bytes) {
                 // SAFETY: the pointer is the cell's own; loom checks that nobody else uses it.
                 cell.with_mut(|place| unsafe { place.write(*byte) });
@@ -136,8 +145,13 @@ mod modelled {
         }
 
         pub(crate) unsafe fn read(&self, position: u64, to: *mut u8, count: usize) {
+            let cells = match self {
+                Area::Cells(cells) => cells,
+                // SAFETY: as promised by the caller.
+                Area::Memory(memory) => return unsafe { memory.read(position, to, count) },
+            };
             let (at, first) = split(position, count, self.len());
-            let places = self.cells[at..at + first].iter().chain(self.cells.iter());
+            let places = cells[at..at + first].iter().chain(cells.iter());
             for (i, cell) in places.take(count).enumerate() {
                 // SAFETY: the pointer is the cell's own, and `to` has room for `count` bytes.
                 cell.with(|place| unsafe { to.add(i).write(place.read()) });

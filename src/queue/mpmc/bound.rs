@@ -134,7 +134,6 @@ impl Ring {
     }
 }
 
-#[cfg(not(loom))]
 const _: () = assert!((1 << 17) < AHEAD_MAX);
 
 #[cfg(all(test, not(loom)))]

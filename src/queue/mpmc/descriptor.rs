@@ -66,7 +66,6 @@ pub(crate) struct Geometry {
 /// scan.
 pub(super) const USERS: usize = 512;
 
-#[cfg(not(loom))]
 const _: () = assert!(size_of::<Descriptor>() == 5 * 128 && align_of::<Descriptor>() == 128);
 
 impl Descriptor {

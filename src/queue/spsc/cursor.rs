@@ -87,7 +87,6 @@ struct Shared {
     varied: [AtomicU64; 3],
 }
 
-#[cfg(not(loom))]
 const _: () = assert!(size_of::<Control>() == 384 && size_of::<Shared>() == 56);
 
 impl Control {

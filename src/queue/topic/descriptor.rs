@@ -106,10 +106,10 @@ pub(crate) struct Slot {
     pub(super) position: AtomicU64,
 }
 
-#[cfg(not(loom))]
 const _: () = {
-    assert!(size_of::<Descriptor>() == 37 * 128 && align_of::<Descriptor>() == 128);
-    assert!(size_of::<Geometry>() <= 128 && size_of::<Publishers>() == 33 * 128);
+    assert!(size_of::<Descriptor>() == 4 * 128 + size_of::<Publishers>());
+    assert!(align_of::<Descriptor>() == 128 && size_of::<Geometry>() <= 128);
+    assert!(size_of::<Publishers>() == (8 + 4 * COUNTS).next_multiple_of(128));
     assert!(size_of::<Line>() == 128 && size_of::<Slot>() == 16);
 };
 

@@ -17,7 +17,7 @@ use crate::{Error, ErrorKind, Result};
 /// The offset of the lines.
 pub(super) const LINES: usize = size_of::<Descriptor>();
 /// The number of subscribers that a new topic has lines for.
-pub(super) const SUBSCRIBERS: u32 = 64;
+pub(super) const SUBSCRIBERS: u32 = if cfg!(loom) { 4 } else { 64 };
 /// The least number of slots beyond the capacity: this many can be in use in place, and a topic of
 /// capacity 1 can still publish.
 const SPARE_MIN: usize = 3;

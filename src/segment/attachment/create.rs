@@ -1,6 +1,5 @@
 //! Creating a segment, and becoming a participant of a segment that is mapped.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
@@ -14,12 +13,8 @@ use crate::segment::local::Local;
 use crate::segment::membership::Membership;
 use crate::segment::owner::OwnerId;
 use crate::segment::view::View;
-use crate::sys::commit::commit;
-use crate::sys::descriptor::Kept;
+use crate::sys::backing::{commit, map, memory, AsFd, BorrowedFd, Hold, Kept, Map, OwnedFd};
 use crate::sys::fork;
-use crate::sys::hold::Hold;
-use crate::sys::map::{map, Map};
-use crate::sys::memory;
 use crate::{Error, ErrorKind, Result};
 
 /// How a process gets its place in the table.
@@ -122,7 +117,9 @@ impl Attachment {
         // known.
         attachment.reap_all();
         let attachment = Arc::new(attachment);
-        if !attachment.facts.is_anonymous() && !attachment.facts.is_persistent() {
+        #[cfg(loom)]
+        super::modelled::follow(&attachment);
+        if !attachment.facts.is_anonymous() && !attachment.facts.is_persistent() && !cfg!(loom) {
             exit::watch(&attachment);
         }
         Ok(attachment)

@@ -46,6 +46,8 @@
 //! - After a leaver's death, the next opener or sweep finds the segment stale.
 
 mod create;
+#[cfg(loom)]
+mod modelled;
 mod open;
 mod reaping;
 mod seat;
@@ -55,7 +57,6 @@ mod tests;
 pub(crate) use create::is_reachable;
 pub(crate) use open::{read_facts, Found};
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::OnceLock;
@@ -69,10 +70,7 @@ use crate::segment::owner::OwnerId;
 use crate::segment::removal::{self, Outcome};
 use crate::segment::unlink::{self, FileName};
 use crate::segment::view::View;
-use crate::sys::descriptor::{identity, Kept};
-use crate::sys::hold::Hold;
-use crate::sys::map::Map;
-use crate::sys::memory;
+use crate::sys::backing::{identity, memory, AsFd, BorrowedFd, Hold, Kept, Map, OwnedFd};
 use crate::{Error, Result};
 
 /// This process in one segment. Shared by all its handles; dropping it leaves the segment.

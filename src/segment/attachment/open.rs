@@ -1,6 +1,5 @@
 //! Attaching to a segment that exists, unless it is stale.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,13 +18,11 @@ use crate::segment::owner::{OwnerId, MAX_PARTICIPANTS};
 use crate::segment::permission;
 use crate::segment::unlink::{self, FileName};
 use crate::segment::view::View;
-use crate::sys::clock::{Backoff, Deadline};
 #[cfg(feature = "shared_memory")]
-use crate::sys::commit::commit;
+use crate::sys::backing::commit;
+use crate::sys::backing::{map, memory, ofd_lock, AsFd, BorrowedFd, Hold, OwnedFd};
+use crate::sys::clock::{Backoff, Deadline};
 use crate::sys::fork;
-use crate::sys::hold::Hold;
-use crate::sys::map::map;
-use crate::sys::{memory, ofd_lock};
 use crate::{Error, ErrorKind, Result};
 
 /// Retries of an opener that finds that another process has removed the segment and created it

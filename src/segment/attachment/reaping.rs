@@ -4,13 +4,13 @@
 //! the table names another participant. A process that cannot ask calls nobody dead, and leaves the
 //! turn to check to others.
 
-use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Attachment;
+use crate::loom::note_reaping;
 use crate::segment::owner::OwnerId;
+use crate::sys::backing::{ofd_lock, BorrowedFd};
 use crate::sys::clock::now;
-use crate::sys::ofd_lock;
 
 /// Shortest time between two checks of one segment for the dead, over all processes of the machine.
 const REAP_NANOS: u64 = 40_000_000;
@@ -86,6 +86,7 @@ impl Attachment {
             let Some(id) = self.view().line(index).occupant(index) else { continue };
             if me != Some(id) && self.is_unlocked(file, index) {
                 self.reap(id);
+                note_reaping();
             }
         }
         0

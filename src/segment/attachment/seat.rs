@@ -1,14 +1,12 @@
 //! Taking a place in the table: locking a byte, and writing the line that belongs to it.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering::AcqRel;
 use std::time::{Duration, SystemTime};
 
 use super::Attachment;
 use crate::segment::owner::{OwnerId, MAX_PARTICIPANTS};
+use crate::sys::backing::{memory, ofd_lock, AsFd, BorrowedFd, Hold, OwnedFd};
 use crate::sys::fork::{self, Window};
-use crate::sys::hold::Hold;
-use crate::sys::{memory, ofd_lock};
 use crate::{Error, ErrorKind, Result};
 
 /// Attempts at one index, each after the dead participant there was reaped.

@@ -6,7 +6,7 @@ use super::reaping::SWEEP_STEP;
 use super::Attachment;
 use crate::segment::header::SIZE_MIN;
 use crate::segment::owner::MAX_PARTICIPANTS;
-use crate::sys::{memory, ofd_lock};
+use crate::sys::backing::{memory, ofd_lock, AsFd, OwnedFd};
 
 /// The number of living participants, this process included, spread over the table.
 const LIVING: usize = 200;
@@ -17,8 +17,7 @@ fn is_living(index: usize) -> bool {
 }
 
 /// Creates a full table, and the description that holds the locks of the living.
-fn crowd() -> (std::sync::Arc<Attachment>, std::os::fd::OwnedFd) {
-    use std::os::fd::AsFd;
+fn crowd() -> (std::sync::Arc<Attachment>, OwnedFd) {
     let attachment = Attachment::anonymous(SIZE_MIN).unwrap();
     assert_eq!(attachment.owner().unwrap().index(), 0);
     let others = memory::reopen(attachment.file().unwrap()).unwrap();

@@ -1,5 +1,6 @@
 //! This process's part in a segment.
 
+#[cfg_attr(loom, path = "modelled.rs")]
 mod handle;
 pub(crate) mod word;
 

@@ -71,7 +71,6 @@ pub(crate) struct Head {
     pub(crate) parties: AtomicU32,
 }
 
-#[cfg(not(loom))]
 const _: () = assert!(size_of::<Head>() == 24);
 
 impl Head {

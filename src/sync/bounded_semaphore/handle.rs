@@ -26,7 +26,6 @@ struct Head {
     count: AtomicU32,
 }
 
-#[cfg(not(loom))]
 const _: () = assert!(size_of::<Head>() == 8);
 
 /// A semaphore with a fixed number of permits. The permits of a process that dies are returned

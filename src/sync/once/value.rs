@@ -28,7 +28,6 @@ use crate::{Error, ErrorKind, Result};
 
 /// Number of bytes before the value.
 const HEAD: usize = 8;
-#[cfg(not(loom))]
 const _: () = assert!(size_of::<State>() <= HEAD);
 
 /// A value that is written once, by one of many processes, and then read in place by all.

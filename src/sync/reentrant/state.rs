@@ -59,7 +59,6 @@ pub(crate) struct State {
     pub(crate) thread: AtomicU64,
 }
 
-#[cfg(not(loom))]
 const _: () = assert!(size_of::<State>() == 16);
 
 impl State {

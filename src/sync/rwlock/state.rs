@@ -110,7 +110,6 @@ pub(crate) struct Shared {
     lines: CachePadded<[Line; LINES]>,
 }
 
-#[cfg(not(loom))]
 const _: () = assert!(size_of::<Shared>() == 128 + 64 * LINES && std::mem::offset_of!(Shared, lines) == 128);
 
 impl Shared {

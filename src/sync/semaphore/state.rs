@@ -85,7 +85,6 @@ pub(crate) struct Counter {
     several: AtomicU32,
 }
 
-#[cfg(not(loom))]
 const _: () = assert!(size_of::<Counter>() == 8);
 
 impl Counter {

@@ -1,0 +1,494 @@
+//! One execution of a model: which words it has, which memory is mapped, and what time it is.
+//!
+//! loom's atomics are objects that must be constructed. The words of the library are bytes: those
+//! of a segment are zeroed memory that is cast to a struct. So under loom every atomic of the
+//! library has the size of std's, and each operation finds its loom object, its *twin*, here.
+//!
+//! | a word | the bytes hold | its twin is made |
+//! |---|---|---|
+//! | constructed by `new`, anywhere | the number of the twin | by `new` |
+//! | in mapped memory | the latest value | by its first use |
+//!
+//! # Mapped words
+//!
+//! A loom object must be made before the threads that use it are spawned, or else loom reports a
+//! race with its creation. Which words a model touches is not known then. So the first spawn makes
+//! *blank* twins, and the first use of a word takes one. A blank holds the difference to the value
+//! that the bytes had at that moment, which is its *base*.
+//!
+//! Until the first spawn a model has one thread, and mapped words are plain memory: building a
+//! segment takes no steps of loom's. Later each change goes to the twin and to the bytes. So the
+//! bytes always hold the latest value, and code that reads or writes them directly, as the
+//! initialiser of an object does, stays right: a word whose bytes differ from its latest value was
+//! written to directly, and gets a new twin.
+//!
+//! # Loads
+//!
+//! loom remembers one access of each object, the last one. A thread's load hides that another
+//! thread has loaded the word before, so loom would not try the store that follows between the two.
+//! So a load of a word that several processes use, and one of them writes, first changes a second
+//! object, the word's *shadow*: loom tries both orders of two changes. Which words these are is
+//! learned by running the model; it runs again with their shadows until no more are found.
+//!
+//! # Time
+//!
+//! The clock stands still, except that every death and every recovery ends the slices of all
+//! sleepers, see [`end_slices`](Execution::end_slices), and that a deadline which ends a sleep has
+//! passed.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeSet, HashMap};
+use std::panic::Location;
+use std::rc::Rc;
+
+use ::loom::sync::atomic::AtomicU64;
+
+use super::atomic::Ordering;
+use super::process::{Process, MAIN};
+use super::sleepers::Sleepers;
+use super::twin::{Change, Twin};
+
+/// Blank twins beyond the number that earlier executions of the model needed, for those that
+/// recover from a death.
+const SPARE: usize = 96;
+/// Blank twins of the first execution.
+const FIRST: usize = 1024;
+/// The beginning of a model's time. Less than the shortest time between two checks for the dead.
+const BEGIN: u64 = 1_000_000;
+/// The time that a slice takes.
+const SLICE: u64 = 50_000_000;
+
+thread_local! {
+    /// loom runs all threads of a model in the thread that called it.
+    static CURRENT: RefCell<Option<Rc<Execution>>> = const { RefCell::new(None) };
+    /// The number of blank twins that an execution of this model has needed.
+    static NEEDED: Cell<usize> = const { Cell::new(FIRST) };
+    /// The words that have shadows.
+    static SHADOWED: RefCell<BTreeSet<Key>> = const { RefCell::new(BTreeSet::new()) };
+    /// The words that were found to need shadows.
+    static FOUND: RefCell<BTreeSet<Key>> = const { RefCell::new(BTreeSet::new()) };
+}
+
+/// A mapped word, in all executions: the number of its region, and its offset there.
+type Key = (usize, usize);
+
+/// A word of the model.
+#[derive(Debug)]
+pub(crate) struct Word {
+    twin: RefCell<Rc<Twin>>,
+    /// The value after the latest change, in the order in which loom runs the threads.
+    latest: Cell<u64>,
+    width: Cell<usize>,
+    sleepers: RefCell<Option<Rc<Sleepers>>>,
+    /// `None` for a constructed word.
+    key: Option<Key>,
+    shadow: Option<Rc<Twin>>,
+    /// A bit for each process that has used the word.
+    users: Cell<u64>,
+    is_written: Cell<bool>,
+}
+
+impl Word {
+    fn new(twin: Rc<Twin>, value: u64, width: usize) -> Word {
+        Word {
+            twin: RefCell::new(twin),
+            latest: Cell::new(value),
+            width: Cell::new(width),
+            sleepers: RefCell::new(None),
+            key: None,
+            shadow: None,
+            users: Cell::new(0),
+            is_written: Cell::new(false),
+        }
+    }
+
+    /// Notes the use of a mapped word.
+    fn note(&self, process: u32) {
+        self.users.set(self.users.get() | 1 << (process % 64));
+        self.find();
+    }
+
+    /// Notes whether the word needs a shadow.
+    fn find(&self) {
+        let is_shared = self.is_written.get() && self.users.get().count_ones() > 1;
+        if let Some(key) = self.key.filter(|_| is_shared) {
+            FOUND.with_borrow_mut(|found| found.insert(key));
+        }
+    }
+
+    /// Makes a load of the word visible; see the module doc.
+    pub(crate) fn cast_shadow(&self) {
+        if let Some(shadow) = &self.shadow {
+            shadow.change(Change::Add(0), Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn twin(&self) -> Rc<Twin> {
+        self.twin.borrow().clone()
+    }
+
+    pub(crate) fn latest(&self) -> u64 {
+        self.latest.get()
+    }
+
+    /// Notes a write.
+    pub(crate) fn set_latest(&self, value: u64) {
+        self.latest.set(value);
+        self.is_written.set(true);
+        self.find();
+    }
+}
+
+/// What an operation on a word acts on.
+pub(crate) enum Place {
+    /// The bytes: no model runs, or it has one thread.
+    Bytes,
+    /// Nothing: the thread panics. This is the word's latest value.
+    Nothing(u64),
+    /// A twin. A word in mapped memory keeps its latest value in the bytes too.
+    Twin { word: Rc<Word>, is_mapped: bool },
+}
+
+/// A step of a process, for the trace of a failed execution.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Step {
+    process: u32,
+    what: &'static str,
+    at: &'static Location<'static>,
+    offset: usize,
+    value: u64,
+}
+
+impl std::fmt::Display for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Step { process, what, at, offset, value } = self;
+        write!(f, "process {process}: {what:<8} {value:#x} at {offset:#x}, {}:{}", at.file(), at.line())
+    }
+}
+
+/// Mapped memory.
+struct Region {
+    number: usize,
+    start: usize,
+    end: usize,
+}
+
+/// One execution.
+pub(crate) struct Execution {
+    number: u64,
+    /// Constructed words, by number.
+    constructed: RefCell<Vec<Rc<Word>>>,
+    /// Words in mapped memory, by address.
+    mapped: RefCell<HashMap<usize, Rc<Word>>>,
+    regions: RefCell<Vec<Region>>,
+    last_region: Cell<usize>,
+    blanks: RefCell<Vec<AtomicU64>>,
+    used: Cell<usize>,
+    /// Threads were spawned, so mapped words have twins.
+    has_threads: Cell<bool>,
+    /// The depth of sections, see [`section`].
+    sections: Cell<u32>,
+    clock: Cell<u64>,
+    slices: Cell<u64>,
+    /// Words on which a thread has slept, in the order of their first use.
+    beds: RefCell<Vec<Rc<Sleepers>>>,
+    processes: Cell<u32>,
+    main: Rc<Process>,
+    forks: RefCell<Vec<Rc<dyn Fn(Fork)>>>,
+    steps: RefCell<Vec<Step>>,
+}
+
+/// What becomes of a process: the argument of those whom [`Execution::follow_forks`] notes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fork {
+    /// The current process was copied from the process of this epoch.
+    Begins(u32),
+    /// The current process ends normally.
+    Ends,
+}
+
+/// Forgets what earlier models needed.
+pub(crate) fn begin_model() {
+    NEEDED.set(FIRST);
+    SHADOWED.take();
+    FOUND.take();
+}
+
+/// Gives shadows to the words that were found to need them. Returns false if all have them.
+pub(crate) fn learn() -> bool {
+    // More blanks than before.
+    NEEDED.set(FIRST);
+    let found = FOUND.take();
+    SHADOWED.with_borrow_mut(|shadowed| {
+        let before = shadowed.len();
+        shadowed.extend(found);
+        shadowed.len() > before
+    })
+}
+
+/// Begins an execution. Called in its first thread, before anything is constructed.
+pub(crate) fn begin() {
+    static LAST: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    let execution = Execution {
+        number: LAST.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1,
+        constructed: RefCell::default(),
+        mapped: RefCell::default(),
+        regions: RefCell::default(),
+        last_region: Cell::new(0),
+        blanks: RefCell::default(),
+        used: Cell::new(0),
+        has_threads: Cell::new(false),
+        sections: Cell::new(0),
+        clock: Cell::new(BEGIN),
+        slices: Cell::new(0),
+        beds: RefCell::default(),
+        processes: Cell::new(MAIN),
+        main: Process::new(MAIN),
+        forks: RefCell::default(),
+        steps: RefCell::default(),
+    };
+    let earlier = CURRENT.with(|current| current.borrow_mut().replace(Rc::new(execution)));
+    drop(earlier);
+}
+
+/// Ends the last execution of a model.
+pub(crate) fn end() {
+    let last = CURRENT.with(|current| current.borrow_mut().take());
+    drop(last);
+}
+
+/// Returns the execution, if this thread runs a model.
+pub(crate) fn current() -> Option<Rc<Execution>> {
+    CURRENT.try_with(|current| current.borrow().clone()).ok()?
+}
+
+/// Returns a number that no other execution has; 0 outside of a model.
+pub(crate) fn number() -> u64 {
+    current().map_or(0, |execution| execution.number)
+}
+
+/// Returns the model's time, if this thread runs a model.
+pub(crate) fn now() -> Option<u64> {
+    current().map(|execution| execution.clock.get())
+}
+
+/// Runs `body` without a step of any other thread in between, as if a kernel did it.
+pub(crate) fn section<R>(body: impl FnOnce() -> R) -> R {
+    let Some(execution) = current().filter(|execution| execution.is_modelled()) else { return body() };
+    let depth = execution.sections.get();
+    if depth == 0 {
+        ::loom::stop_exploring();
+    }
+    execution.sections.set(depth + 1);
+    let result = body();
+    execution.sections.set(depth);
+    if depth == 0 {
+        ::loom::explore();
+    }
+    result
+}
+
+/// Ends the slices of all sleepers, for whom a dead process was reaped. See
+/// [`end_slices`](Execution::end_slices).
+pub(crate) fn note_reaping() {
+    if let Some(execution) = current().filter(|execution| execution.is_modelled()) {
+        super::process::uncounted(|| execution.end_slices());
+    }
+}
+
+/// Constructs a word of `width` bytes; returns its number, or the value itself outside of a model.
+pub(crate) fn construct(value: u64, width: usize) -> u64 {
+    let Some(execution) = current() else { return value };
+    let twin = match execution.has_threads.get() {
+        true => Twin::of_blank(execution.blank(), value, width),
+        false => Twin::new(value, width),
+    };
+    let mut constructed = execution.constructed.borrow_mut();
+    constructed.push(Rc::new(Word::new(twin, value, width)));
+    constructed.len() as u64 - 1
+}
+
+/// Returns what an operation acts on, for the word of `width` bytes at this address, whose bytes
+/// are `bytes`. Counts a step of the process, and kills it there if it is to die.
+pub(crate) fn place(address: usize, width: usize, bytes: u64) -> Place {
+    let Some(execution) = current() else { return Place::Bytes };
+    let is_mapped = execution.is_mapped(address);
+    if std::thread::panicking() {
+        let latest = if is_mapped { bytes } else { execution.constructed(bytes).latest() };
+        return Place::Nothing(latest);
+    }
+    if !execution.has_threads.get() {
+        return match is_mapped {
+            true => Place::Bytes,
+            false => Place::Twin { word: execution.constructed(bytes), is_mapped },
+        };
+    }
+    if !is_mapped {
+        return Place::Twin { word: execution.constructed(bytes), is_mapped };
+    }
+    let process = execution.process();
+    if execution.sections.get() == 0 {
+        process.step(&execution);
+    }
+    let word = execution.mapped(address, width, bytes);
+    word.note(process.epoch());
+    Place::Twin { word, is_mapped }
+}
+
+impl Execution {
+    fn key(&self, address: usize) -> Option<Key> {
+        let regions = self.regions.borrow();
+        let region = regions.iter().find(|region| (region.start..region.end).contains(&address))?;
+        Some((region.number, address - region.start))
+    }
+
+    fn is_mapped(&self, address: usize) -> bool {
+        self.key(address).is_some()
+    }
+
+    fn constructed(&self, number: u64) -> Rc<Word> {
+        let words = self.constructed.borrow();
+        let word = words.get(number as u32 as usize);
+        word.expect("a word that was not constructed in this execution, and is not mapped").clone()
+    }
+
+    fn mapped(&self, address: usize, width: usize, bytes: u64) -> Rc<Word> {
+        let known = self.mapped.borrow().get(&address).cloned();
+        match known {
+            Some(word) if word.latest.get() == bytes && word.width.get() == width => word,
+            Some(word) => {
+                // Written to directly.
+                word.twin.replace(Twin::of_blank(self.blank(), bytes, width));
+                word.latest.set(bytes);
+                word.width.set(width);
+                word
+            }
+            None => {
+                let mut word = Word::new(Twin::of_blank(self.blank(), bytes, width), bytes, width);
+                word.key = self.key(address);
+                let is_shadowed = |key| SHADOWED.with_borrow(|shadowed| shadowed.contains(&key));
+                if word.key.is_some_and(is_shadowed) {
+                    word.shadow = Some(Twin::of_blank(self.blank(), 0, size_of::<u64>()));
+                }
+                let word = Rc::new(word);
+                self.mapped.borrow_mut().insert(address, word.clone());
+                word
+            }
+        }
+    }
+
+    fn blank(&self) -> AtomicU64 {
+        self.used.set(self.used.get() + 1);
+        let blank = self.blanks.borrow_mut().pop();
+        blank.expect("the model uses more words than were prepared for it: make it smaller")
+    }
+
+    /// Prepares for the first spawn.
+    pub(crate) fn start_threads(&self) {
+        if !self.has_threads.replace(true) {
+            let blanks = (0..NEEDED.get()).map(|_| AtomicU64::new(0)).collect();
+            self.blanks.replace(blanks);
+        }
+    }
+
+    /// Remembers what this execution needed. Called in its first thread, at the end.
+    pub(crate) fn finish(&self) {
+        let used = self.used.get() + SPARE;
+        NEEDED.set(if NEEDED.get() == FIRST { used } else { NEEDED.get().max(used) });
+    }
+
+    /// Returns whether loom must not be told of a fence: mapped words are plain memory, or the
+    /// thread panics.
+    pub(crate) fn is_quiet(&self) -> bool {
+        std::thread::panicking() || !self.has_threads.get() && !self.regions.borrow().is_empty()
+    }
+
+    /// Makes the memory from `start` to `end` mapped memory.
+    pub(crate) fn add_region(&self, start: usize, end: usize) {
+        self.last_region.set(self.last_region.get() + 1);
+        self.regions.borrow_mut().push(Region { number: self.last_region.get(), start, end });
+    }
+
+    /// Undoes [`add_region`](Execution::add_region), and forgets the words there.
+    pub(crate) fn remove_region(&self, start: usize) {
+        let mut regions = self.regions.borrow_mut();
+        let Some(index) = regions.iter().position(|region| region.start == start) else { return };
+        let Region { start, end, .. } = regions.swap_remove(index);
+        self.mapped.borrow_mut().retain(|address, _| !(start..end).contains(address));
+    }
+
+    /// Returns the process to which the running thread belongs.
+    pub(crate) fn process(&self) -> Rc<Process> {
+        super::process::of_thread().unwrap_or_else(|| self.main.clone())
+    }
+
+    /// Returns whether operations on mapped words are steps of the model.
+    pub(crate) fn is_modelled(&self) -> bool {
+        self.has_threads.get() && !std::thread::panicking()
+    }
+
+    /// Returns an epoch that no process of this execution has.
+    pub(crate) fn next_epoch(&self) -> u32 {
+        self.processes.set(self.processes.get() + 1);
+        self.processes.get()
+    }
+
+    /// Has `note` called in each process that is copied from another one or ends normally.
+    pub(crate) fn follow_forks(&self, note: Rc<dyn Fn(Fork)>) {
+        self.forks.borrow_mut().push(note);
+    }
+
+    pub(crate) fn note_fork(&self, fork: Fork) {
+        let notes = self.forks.borrow().clone();
+        notes.iter().for_each(|note| note(fork));
+    }
+
+    /// Returns the threads that sleep on the word at this address; the first use makes them.
+    pub(crate) fn sleepers(&self, word: &Word) -> Rc<Sleepers> {
+        let known = word.sleepers.borrow().clone();
+        known.unwrap_or_else(|| {
+            let sleepers = Rc::new(Sleepers::new());
+            word.sleepers.replace(Some(sleepers.clone()));
+            self.beds.borrow_mut().push(sleepers.clone());
+            sleepers
+        })
+    }
+
+    /// Returns how often the slices of all sleepers have ended.
+    pub(crate) fn slices(&self) -> u64 {
+        self.slices.get()
+    }
+
+    /// Ends the slices of all sleepers: what they can notice has changed. In the real world a slice
+    /// ends every 50 ms, so a model need not end one at any other time. A wake-up that is lost
+    /// without a death is a deadlock in the model.
+    pub(crate) fn end_slices(&self) {
+        self.clock.set(self.clock.get() + SLICE);
+        self.slices.set(self.slices.get() + 1);
+        let beds = self.beds.borrow().clone();
+        beds.iter().for_each(|sleepers| sleepers.wake_all());
+    }
+
+    /// Lets the time pass until `moment`.
+    pub(crate) fn pass(&self, moment: u64) {
+        self.clock.set(self.clock.get().max(moment));
+    }
+
+    /// Adds a step to the trace.
+    pub(crate) fn trace(
+        &self,
+        address: usize,
+        what: &'static str,
+        value: u64,
+        at: &'static Location<'static>,
+    ) {
+        let (_, offset) = self.key(address).unwrap_or_default();
+        let process = self.process().epoch();
+        self.steps.borrow_mut().push(Step { process, what, at, offset, value });
+    }
+
+    /// Returns the steps of all processes since they were started, in the order in which they ran.
+    pub(crate) fn steps(&self) -> Vec<Step> {
+        self.steps.borrow().clone()
+    }
+}
