@@ -14,6 +14,7 @@ use crate::process::argument::Argument;
 use crate::process::codec::{damaged, Packer, Unpacker};
 use crate::queue::byte_ring::{Partial, Sort};
 use crate::queue::spsc::{Consumer, Producer};
+use crate::queue::{Receiver, Sender};
 use crate::segment::Segment;
 use crate::Result;
 
@@ -38,6 +39,30 @@ impl Argument for Manager {
 
     fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Manager> {
         unpacker.attachment().map(Segment::from_attachment).map(Manager::from)
+    }
+}
+
+impl<T: Payload + ?Sized> Argument for Sender<T> {
+    const HAS_HANDLES: bool = true;
+
+    fn pack(self, packer: &mut Packer) -> Result<()> {
+        self.into_child(|object| packer.object(object))
+    }
+
+    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Sender<T>> {
+        unpacker.handle().map(Sender::from_parent)
+    }
+}
+
+impl<T: Payload + ?Sized> Argument for Receiver<T> {
+    const HAS_HANDLES: bool = true;
+
+    fn pack(self, packer: &mut Packer) -> Result<()> {
+        self.into_child(|object| packer.object(object))
+    }
+
+    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Receiver<T>> {
+        unpacker.handle().map(Receiver::from_parent)
     }
 }
 

@@ -3,6 +3,7 @@
 pub(crate) mod blocked;
 pub(crate) mod byte_ring;
 pub(crate) mod error;
+pub(crate) mod holders;
 pub(crate) mod mpmc;
 pub(crate) mod payload;
 pub mod spsc;
@@ -10,5 +11,5 @@ pub mod topic;
 
 pub use crate::message::{Payload, Varied};
 pub use error::{Excess, RecvError, SendError};
-pub use mpmc::{IntoIter, Iter, Loan, Queue, QueueBuilder, Received, Room, TryIter};
+pub use mpmc::{IntoIter, Iter, Loan, Queue, QueueBuilder, Received, Receiver, Room, Sender, TryIter};
 pub use payload::Varying;

@@ -95,6 +95,8 @@ mod event;
 #[cfg(target_arch = "x86_64")]
 mod exclusive;
 #[cfg(target_arch = "x86_64")]
+mod halves;
+#[cfg(target_arch = "x86_64")]
 mod harness;
 #[cfg(target_arch = "x86_64")]
 mod heap;
@@ -176,6 +178,7 @@ fn main() {
     let scenes = [
         event::scenes(),
         queue::scenes(),
+        halves::scenes(),
         payload::scenes(),
         spsc::scenes(),
         topic::scenes(),

@@ -23,6 +23,7 @@ mod death;
 mod dict;
 mod event;
 mod force_send;
+mod halves;
 mod iter;
 mod kill;
 mod large_messages;

@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::builder::QueueBuilder;
+use super::halves::Halves;
 use super::layout::{Layout, SLOTS};
 use super::ring::{Claim, Ring};
 use crate::message::{Payload, Varied};
@@ -100,6 +101,8 @@ pub struct Queue<T: Payload + ?Sized> {
     pub(super) inline: usize,
     /// Where larger messages are.
     pub(super) area: Option<Arc<Area>>,
+    /// The offset of the halves in the object.
+    halves_at: usize,
     _messages: PhantomData<fn(&T) -> &T>,
 }
 
@@ -126,8 +129,9 @@ impl<T: Payload + ?Sized> Object for Queue<T> {
         // SAFETY: the object is aligned to 128, and `object`, which is stored beside the ring,
         // keeps it mapped.
         match unsafe { Layout::<T>::check(object.base(), object.len()) } {
-            Some((ring, area)) => Ok(Queue {
+            Some((ring, area, halves_at)) => Ok(Queue {
                 ring,
+                halves_at,
                 object,
                 enlisted: AtomicU32::new(0),
                 inline: area.as_ref().map_or(0, Area::inline),
@@ -198,6 +202,13 @@ impl<T: Payload + ?Sized> Queue<T> {
     /// Those of [`open`](Queue::open) and [`create`](Queue::create), and `Busy`.
     pub fn open_or_create(place: impl Into<Place>, capacity: usize) -> Result<(Queue<T>, Origin)> {
         Queue::builder(capacity).open_or_create(place)
+    }
+
+    #[inline]
+    pub(super) fn halves(&self) -> &Halves {
+        // SAFETY: Layout::check() has found that they are inside of the object, which is mapped as
+        // long as `self`, at a multiple of 128. Any bytes are Halves, which are atomics only.
+        unsafe { &*self.object.base().add(self.halves_at).cast() }
     }
 
     pub(crate) fn ring(&self) -> Ring {
@@ -380,6 +391,7 @@ impl<T: Payload + ?Sized> Clone for Queue<T> {
             enlisted: AtomicU32::new(0),
             inline: self.inline,
             area: self.area.clone(),
+            halves_at: self.halves_at,
             _messages: PhantomData,
         }
     }

@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 use super::descriptor::{Descriptor, Geometry};
+use super::halves::Halves;
 use super::ring::Ring;
 use crate::heap::{Store, UNITS_MAX};
 use crate::message::Payload;
@@ -86,7 +87,8 @@ impl<P: Payload + ?Sized> Layout<P> {
             let text = format!("the quota of a queue is 128 GiB at most, and not {} bytes", plan.quota);
             Error::new(ErrorKind::InvalidInput, text)
         })?;
-        Ok(slots.saturating_add(store_len(units)))
+        let halves = halves_at(slots, units).filter(|at| *at <= isize::MAX as usize);
+        Ok(halves.map_or(usize::MAX, |at| at + size_of::<Halves>()))
     }
 
     /// Writes the geometry of a queue that no other process can see yet. The rest is fresh if it is
@@ -111,20 +113,20 @@ impl<P: Payload + ?Sized> Layout<P> {
         }
     }
 
-    /// Returns the ring at `base`, if it is one for messages of this type; and their area, if they
-    /// differ in length.
+    /// Returns the ring at `base`, if it is one for messages of this type; their area, if they
+    /// differ in length; and the offset of the halves.
     ///
     /// # Safety
     ///
     /// As for [`Any::check`].
-    pub(super) unsafe fn check(base: *mut u8, len: usize) -> Option<(Ring, Option<Area>)> {
+    pub(super) unsafe fn check(base: *mut u8, len: usize) -> Option<(Ring, Option<Area>, usize)> {
         // SAFETY: promised by the caller.
         let found = unsafe { Any::check(base, len) }?;
         let (size, align) = (size_of::<P::Element>(), align_of::<P::Element>());
         let stride = (Self::OFFSET + size).next_multiple_of(128);
         let fits = (found.offset, found.size) == (Self::OFFSET, size)
             && if P::IS_FIXED { found.align == 0 && found.stride == stride } else { found.align == align };
-        fits.then_some((found.ring, found.area))
+        fits.then_some((found.ring, found.area, found.halves_at))
     }
 }
 
@@ -133,6 +135,12 @@ fn store_len(units: u64) -> usize {
         0 => 0,
         _ => usize::try_from(Store::len_for(units)).unwrap_or(usize::MAX),
     }
+}
+
+/// Returns the offset of the halves, behind the slots and the store. `None`: the store is too large.
+fn halves_at(store_at: usize, units: u64) -> Option<usize> {
+    let store_at = Some(store_at).filter(|_| units <= UNITS_MAX)?;
+    store_at.checked_add(store_len(units))?.checked_next_multiple_of(128)
 }
 
 /// A queue of messages of any type.
@@ -144,6 +152,7 @@ struct Any {
     /// 0: messages do not differ in length.
     align: usize,
     area: Option<Area>,
+    halves_at: usize,
 }
 
 impl Any {
@@ -175,10 +184,10 @@ impl Any {
             align == 0 && units == 0 && offset >= WORD && offset.checked_add(size)? <= stride
         };
         let store_at = stride.checked_mul(capacity as usize)?.checked_add(SLOTS)?;
+        let halves_at = halves_at(store_at, units)?;
         let fits = stride % 128 == 0
             && content_fits
-            && units <= UNITS_MAX
-            && store_at.checked_add(store_len(units))? <= len
+            && halves_at.checked_add(size_of::<Halves>())? <= len
             && options & !(REDELIVER | VARIED) == 0;
         if !fits {
             return None;
@@ -192,7 +201,14 @@ impl Any {
         // SAFETY: the store follows the slots, at a multiple of 128, and `len` covers it.
         let store = (units > 0).then(|| unsafe { Store::new(base.add(store_at), units) });
         let area = is_varied.then(|| Area::new(store, stride - offset, size, align));
-        Some(Any { ring, stride, offset, size, align, area })
+        Some(Any { ring, stride, offset, size, align, area, halves_at })
+    }
+
+    /// Returns the words of the halves.
+    fn halves(&self, base: *const u8) -> &Halves {
+        // SAFETY: check() has found that they are inside of the object, at a multiple of 128. Any
+        // bytes are Halves, which are atomics only.
+        unsafe { &*base.add(self.halves_at).cast() }
     }
 
     /// Returns the bytes of the message in this slot; `None`: its header is damaged, or the message
@@ -210,15 +226,16 @@ impl Any {
 /// Takes every slot from `dead`.
 pub(crate) fn recover(base: *mut u8, len: usize, dead: OwnerId) {
     // SAFETY: the caller keeps the object mapped during the call; objects are aligned to 128.
-    match unsafe { Any::check(base, len) } {
-        Some(Any { ring, area: Some(area), .. }) => {
+    let Some(found) = (unsafe { Any::check(base, len) }) else { return };
+    match &found.area {
+        Some(area) => {
             // First, because the ring wakes those that wait for room.
             area.recover(dead);
-            ring.recover_with(dead, Some(&|name| area.free(name)));
+            found.ring.recover_with(dead, Some(&|name| area.free(name)));
         }
-        Some(Any { ring, .. }) => ring.recover(dead),
-        None => {}
+        None => found.ring.recover(dead),
     }
+    found.halves(base).recover(&found.ring, dead);
 }
 
 /// Returns what `pagemate show` prints about a queue.
@@ -239,6 +256,8 @@ pub(crate) fn describe(base: *const u8, len: usize) -> Vec<(&'static str, String
         ("lost", ring.lost().to_string()),
         ("senders wait", ring.senders().is_waited_on().to_string()),
         ("receivers wait", ring.receivers().is_waited_on().to_string()),
+        ("senders", found.halves(base).senders.number().to_string()),
+        ("receivers", found.halves(base).receivers.number().to_string()),
     ];
     if let Some(area) = &found.area {
         state.extend(area.describe());

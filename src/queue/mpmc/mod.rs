@@ -16,6 +16,7 @@
 //! | file | what |
 //! |---|---|
 //! | `handle`, `builder`, `sending`, `receiving`, `guard` | `Queue`, its verbs, and its two guards |
+//! | `halves` | `Sender` and `Receiver`, whose end is the queue's end |
 //! | `descriptor`, `slot`, `layout` | the words in memory, and their geometry |
 //! | `ring` | the algorithm: states, orderings, deaths, and what both sides share |
 //! | `claim` | producers: claim a slot, publish its message |
@@ -31,6 +32,7 @@ mod claim;
 pub(crate) mod descriptor;
 mod force;
 mod guard;
+mod halves;
 mod handle;
 mod layout;
 mod placing;
@@ -45,6 +47,7 @@ mod varying;
 
 pub use builder::QueueBuilder;
 pub use guard::{Loan, Received};
+pub use halves::{Receiver, Sender};
 pub use handle::Queue;
 pub(crate) use layout::{describe, peek, recover};
 pub use receiving::{IntoIter, Iter, TryIter};

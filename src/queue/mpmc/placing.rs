@@ -81,7 +81,7 @@ impl<T: Payload + ?Sized> Queue<T> {
                 }
             }
         };
-        let reap_dead = || self.object.reap_dead();
+        let reap_dead = || self.reap_dead();
         let claimed = ring.senders().wait(deadline, reap_dead, attempt).unwrap_or(Err(Blocked::Later))?;
         if deadline != Deadline::At(0) {
             ring.pass_on_after_claim();

@@ -74,8 +74,7 @@ impl<T: Payload + ?Sized> Queue<T> {
     #[cold]
     fn recv_until(&self, deadline: Deadline) -> Result<T::Owned, RecvError> {
         let me = self.me().map_err(Blocked::into_recv_error)?;
-        let claim =
-            self.ring.take(me, deadline, || self.object.reap_dead()).map_err(Blocked::into_recv_error)?;
+        let claim = self.ring.take(me, deadline, || self.reap_dead()).map_err(Blocked::into_recv_error)?;
         self.copy_out(me, claim)
     }
 
@@ -112,9 +111,7 @@ impl<T: Payload + ?Sized> Queue<T> {
     fn take(&self, deadline: Option<Deadline>) -> Result<(OwnerId, Claim), Blocked> {
         let me = self.me()?;
         let claim = match (self.ring.try_take(me), deadline) {
-            (Err(Blocked::Later), Some(deadline)) => {
-                self.ring.take(me, deadline, || self.object.reap_dead())?
-            }
+            (Err(Blocked::Later), Some(deadline)) => self.ring.take(me, deadline, || self.reap_dead())?,
             (claim, _) => claim.map_err(|blocked| self.note(blocked))?,
         };
         Ok((me, claim))

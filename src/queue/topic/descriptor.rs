@@ -5,7 +5,8 @@
 
 use crate::loom::atomic::{AtomicU32, AtomicU64};
 use crate::message::CachePadded;
-use crate::segment::owner::{OwnerId, MAX_PARTICIPANTS};
+use crate::queue::holders::Holders;
+use crate::segment::owner::OwnerId;
 use crate::wait::Waiters;
 
 /// The closing bit of `tail`.
@@ -18,9 +19,6 @@ pub(super) const NUMBER: u64 = GATED - 1;
 /// scan.
 pub(super) const USERS: usize = 512;
 
-/// The number of counts: one for each participant. Under loom as many as a model has.
-pub(super) const COUNTS: usize = if cfg!(loom) { 4 } else { MAX_PARTICIPANTS };
-
 /// Everything of a topic but its lines and slots. Zero is the fresh state, except for the geometry.
 #[derive(Debug)]
 #[repr(C)]
@@ -32,7 +30,7 @@ pub(crate) struct Descriptor {
     pub(super) sleepers: CachePadded<Waiters>,
     /// Publishers that wait for lossless subscribers.
     pub(super) room: CachePadded<Waiters>,
-    pub(super) publishers: Publishers,
+    pub(super) publishers: Holders,
 }
 
 /// The words that move with each publication.
@@ -47,16 +45,6 @@ pub(super) struct End {
     pub(super) gate: AtomicU64,
     /// Bit `index % 64`: the line with this index may be lossless. Never cleared.
     pub(super) lossless: AtomicU64,
-}
-
-/// The counts of the publishers: see [`publishers`](super::publishers).
-#[derive(Debug)]
-#[repr(C, align(128))]
-pub(super) struct Publishers {
-    /// The number of publishers that were ever made, and the bit that says that all have left.
-    pub(super) joins: AtomicU64,
-    /// For each participant its number of publishers.
-    pub(super) counts: [AtomicU32; COUNTS],
 }
 
 /// The constants of a topic, written by its creator.
@@ -107,9 +95,8 @@ pub(crate) struct Slot {
 }
 
 const _: () = {
-    assert!(size_of::<Descriptor>() == 4 * 128 + size_of::<Publishers>());
+    assert!(size_of::<Descriptor>() == 4 * 128 + size_of::<Holders>());
     assert!(align_of::<Descriptor>() == 128 && size_of::<Geometry>() <= 128);
-    assert!(size_of::<Publishers>() == (8 + 4 * COUNTS).next_multiple_of(128));
     assert!(size_of::<Line>() == 128 && size_of::<Slot>() == 16);
 };
 
@@ -147,7 +134,7 @@ impl Descriptor {
             end: CachePadded::new(End { tail: word(), holes: word(), gate: word(), lossless: word() }),
             sleepers: CachePadded::new(Waiters::new()),
             room: CachePadded::new(Waiters::new()),
-            publishers: Publishers { joins: word(), counts: [(); COUNTS].map(|()| AtomicU32::new(0)) },
+            publishers: Holders::new(),
         }
     }
 }

@@ -5,12 +5,12 @@ use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
-use super::port::Tenure;
 use super::publish::Claim;
 use super::publisher::{store, Publisher};
 use crate::error::Refusal;
 use crate::message::{self, Message};
 use crate::queue::error::SendError;
+use crate::queue::holders::Tenure;
 use crate::sys::clock::Deadline;
 
 /// A slot of a [`Topic`](crate::Topic), to write a message in place.

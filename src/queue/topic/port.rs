@@ -11,10 +11,10 @@ use super::ring::Ring;
 use crate::loom::atomic::{AtomicU32, Ordering::Relaxed};
 use crate::queue::blocked::Blocked;
 use crate::queue::error::SendError;
+use crate::queue::holders::Tenure;
 use crate::segment::object::ObjectRef;
 use crate::segment::owner::OwnerId;
 use crate::sys::clock::Deadline;
-use crate::sys::fork;
 use crate::{Error, ErrorKind, Result};
 
 /// Attempts at a deadline, each after an eviction or a death.
@@ -52,25 +52,6 @@ impl Refused {
             Refused::Lagging(laggard) => SendError::Lagging(value, laggard),
             Refused::Blocked(blocked) => blocked.into_send_error(value),
         }
-    }
-}
-
-/// What a participant has in a topic, and a `fork` of its process has not.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Tenure {
-    pub(crate) me: OwnerId,
-    epoch: u32,
-}
-
-impl Tenure {
-    pub(crate) fn new(me: OwnerId) -> Tenure {
-        Tenure { me, epoch: fork::epoch() }
-    }
-
-    /// Returns whether this is the process that got it.
-    #[inline]
-    pub(crate) fn is_mine(&self) -> bool {
-        self.epoch == fork::epoch()
     }
 }
 

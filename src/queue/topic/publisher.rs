@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use super::handle::Topic;
 use super::loan::Loan;
-use super::port::Tenure;
 use crate::loom::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::message::{self, Message};
 use crate::queue::error::SendError;
+use crate::queue::holders::Tenure;
 use crate::sys::clock::Deadline;
 
 /// A publisher of a [`Topic`].

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use super::error::RecvError;
 use super::handle::Topic;
-use super::port::Tenure;
 use super::receive::Cursor;
 use crate::error::Refusal;
 use crate::loom::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::message::wide_load::copy_words;
 use crate::message::{self, Message};
+use crate::queue::holders::Tenure;
 use crate::segment::object::ObjectRef;
 use crate::segment::owner::OwnerId;
 use crate::sys::clock::Deadline;
