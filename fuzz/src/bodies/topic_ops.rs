@@ -100,12 +100,10 @@ pub fn run(data: &[u8]) {
                 all.iter_mut().for_each(|seen| seen.skipped = seen.skipped.saturating_add(8));
                 drop(loans.pop());
             }
-            11 => {
-                if supply.byte() > 250 {
-                    topic.close();
-                    loans.clear();
-                    closed = true;
-                }
+            11 if supply.byte() > 250 => {
+                topic.close();
+                loans.clear();
+                closed = true;
             }
             _ => {}
         }
