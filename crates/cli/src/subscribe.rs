@@ -67,7 +67,7 @@ impl Sub {
                     };
                 }
                 Err(RecvError::Lagged(count)) if self.json => {
-                    text += &json_line(&json!({ "position": position, "lost": count }));
+                    text += &json_line(&json!({ "position": subscriber.position(), "lost": count }));
                 }
                 Err(RecvError::Lagged(count)) => {
                     tell(&format!("pagemate: {count} messages were overwritten\n"))?;

@@ -23,7 +23,7 @@
 //!
 //! After step 4 one publisher may still claim `t` without a scan, because it had loaded `tail`
 //! before. So a start from `t + 1 - slots` on is safe. An older one may be overwritten. The
-//! subscriber begins anew, at `t + 1 - slots` or later, and this time the ring stands still, because
+//! subscriber begins anew, at `t + 1 - slots` or later, and this time the ring stands still: the
 //! publishers wait for its first start.
 //!
 //! # Memory ordering

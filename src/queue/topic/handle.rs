@@ -288,9 +288,9 @@ impl<T: Message> Topic<T> {
     /// `from` says.
     ///
     /// A publisher waits while this subscriber has `capacity` messages yet to receive. At the
-    /// publisher's deadline the topic's [policy](TopicBuilder::policy) decides what happens. Skipped
-    /// positions (dropped loans, messages that are read in place when publishers come round) count
-    /// as messages, so it can be a few less.
+    /// publisher's deadline the topic's [policy](TopicBuilder::policy) decides what happens.
+    /// Skipped positions (dropped loans, messages that are read in place when publishers come
+    /// round) count as messages, so it can be a few less.
     ///
     /// If the process dies, publishers go on within 100 ms. If it is stopped, or just does not
     /// receive, they wait.

@@ -24,7 +24,8 @@ const SPARE_MIN: usize = 3;
 /// A topic has one slot more for this many messages of its capacity. So a subscriber that lags gets
 /// some time for the oldest message before it is overwritten.
 const SPARE_SHARE: usize = 8;
-/// The bit of the options that says that the topic ends with its publishers. Below it is the policy.
+/// The bit of the options that says that the topic ends with its publishers.
+/// Below it is the policy.
 const ENDS: u64 = 1 << 2;
 /// Attempts of a peek whose message is overwritten meanwhile.
 const PEEKS: usize = 8;

@@ -13,8 +13,8 @@ use crate::loom::Ordered;
 use crate::segment::owner::OwnerId;
 
 impl Ring {
-    /// Takes every slot, line and publisher from `dead`. Idempotent. One step if `dead` has never used the
-    /// topic, else one for each slot and line.
+    /// Takes every slot, line and publisher from `dead`. Idempotent. One step if `dead` has never
+    /// used the topic, else one for each slot and line.
     pub(crate) fn recover(&self, dead: OwnerId) {
         if !self.may_name(dead) {
             return;
