@@ -79,7 +79,7 @@ impl<T: Message> Payload for T {
     type Owned = T;
 
     #[inline]
-    fn elements<'s>(sent: &'s T) -> &'s [T] {
+    fn elements(sent: &T) -> &[T] {
         std::slice::from_ref(sent)
     }
 }
