@@ -49,8 +49,10 @@ fn child((sender, values, stays, ready): (Sender<u32>, Vec<u32>, bool, Queue<u8>
     drop(sender);
     values.into_iter().for_each(|value| copy.send(value).unwrap());
     ready.send(1).unwrap();
-    while stays {
-        std::thread::park();
+    if stays {
+        loop {
+            std::thread::park();
+        }
     }
 }
 

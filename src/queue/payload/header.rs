@@ -20,8 +20,9 @@
 //! The holder of the slot writes, and the slot's word hands the header over. So Relaxed would do,
 //! but for a late reaper. It reads the header of a slot that it believes to be held by a dead
 //! participant, and then loads the slot's word again. Names are stored with Release after the claim
-//! of the slot, and loaded with Acquire before that check. So if the reaper has read a name that a
-//! later holder wrote, it finds another word.
+//! of the slot, and loaded with Acquire before that check, and so is `DONE`. So if the reaper has
+//! read something that a later holder wrote, it finds another word. Without that for `DONE`, it
+//! could free the block of a message that has come back to another consumer.
 //!
 //! # Death
 //!
@@ -126,11 +127,11 @@ impl Header {
     /// again.
     #[inline]
     pub(crate) fn set_done(&self) {
-        self.length.store(DONE, Release); // before the block is freed
+        self.length.store(DONE, Release); // pairs with is_done()
     }
 
     pub(crate) fn is_done(&self) -> bool {
-        self.length.load(Relaxed) == DONE
+        self.length.load(Acquire) == DONE // pairs with set_done()
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Loan<'a, T: Payload + ?Sized> {
 
 // SAFETY: the message is the producer's, which is Send; messages are Send.
 unsafe impl<T: Payload + ?Sized> Send for Loan<'_, T> {}
+// SAFETY: as above; through a shared reference the message can only be read.
+unsafe impl<T: Payload + ?Sized> Sync for Loan<'_, T> {}
 
 impl<T: Payload + ?Sized> Loan<'_, T> {
     /// Sends the message.
@@ -69,6 +71,8 @@ pub struct Received<'a, T: Payload + ?Sized> {
 
 // SAFETY: the message is the consumer's, which is Send; messages are Send.
 unsafe impl<T: Payload + ?Sized> Send for Received<'_, T> {}
+// SAFETY: as above; through a shared reference the message can only be read.
+unsafe impl<T: Payload + ?Sized> Sync for Received<'_, T> {}
 
 impl<T: Payload + ?Sized> Deref for Received<'_, T> {
     type Target = T;
