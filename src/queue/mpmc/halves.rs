@@ -1,5 +1,5 @@
-//! The halves of a queue: handles that are counted, so that the queue ends when all on one side have
-//! left.
+//! The halves of a queue: handles that are counted, so that the queue ends when all on one side
+//! have left.
 
 use std::fmt;
 use std::ops::Deref;

@@ -137,7 +137,8 @@ fn store_len(units: u64) -> usize {
     }
 }
 
-/// Returns the offset of the halves, behind the slots and the store. `None`: the store is too large.
+/// Returns the offset of the halves, behind the slots and the store. `None`: the store is too
+/// large.
 fn halves_at(store_at: usize, units: u64) -> Option<usize> {
     let store_at = Some(store_at).filter(|_| units <= UNITS_MAX)?;
     store_at.checked_add(store_len(units))?.checked_next_multiple_of(128)

@@ -44,8 +44,8 @@ impl<T: Payload + ?Sized> Varying<Queue<T>> {
     ///
     /// # Errors
     ///
-    /// [`SendError`], with the message: `Full`, `Closed`, `Corrupted`; `TooLarge` if it does not fit
-    /// into the quota.
+    /// [`SendError`], with the message: `Full`, `Closed`, `Corrupted`; `TooLarge` if it does not
+    /// fit into the quota.
     #[inline]
     pub fn try_send<'m>(&self, message: T::Sent<'m>) -> Result<(), SendError<T::Sent<'m>>> {
         self.0.try_send_any(message)

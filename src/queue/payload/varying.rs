@@ -8,8 +8,8 @@
 /// [`Consumer`](super::super::spsc::Consumer) whose messages differ in length, seen as what has the
 /// methods for them.
 ///
-/// Each such handle derefs to this, so a program calls `queue.send("text")` and never names it. Code
-/// that is generic over [`Payload`](super::super::Payload) gets it from
+/// Each such handle derefs to this, so a program calls `queue.send("text")` and never names it.
+/// Code that is generic over [`Payload`](super::super::Payload) gets it from
 /// [`Queue::varying`](crate::Queue::varying).
 #[derive(Debug)]
 #[repr(transparent)]

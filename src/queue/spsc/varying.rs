@@ -134,8 +134,8 @@ impl<T: Varied + ?Sized> Varying<Consumer<T>> {
     ///
     /// # Errors
     ///
-    /// [`RecvError`]: `Empty`; `Closed` once the producer has closed or died, and everything it sent
-    /// was received; `Corrupted` if the bytes are no valid message, which is dropped.
+    /// [`RecvError`]: `Empty`; `Closed` once the producer has closed or died, and everything it
+    /// sent was received; `Corrupted` if the bytes are no valid message, which is dropped.
     #[inline]
     pub fn try_recv(&mut self) -> Result<T::Owned, RecvError> {
         self.0.try_recv_any()

@@ -192,9 +192,9 @@ impl WaiterTable {
 
     /// Enters the caller into the table, before it unlocks. `None` if the table is full.
     pub(crate) fn join(&self, me: OwnerId) -> Option<Registration> {
-        // A ticket that is not used, to have the line of the head before that of the entry is taken.
-        // Otherwise a notifier that searches the table meanwhile takes the entry's line away, and
-        // both wait for it: a third of a ping-pong's time.
+        // A ticket that is not used, to have the cache line of the head before that of the entry is
+        // taken. Otherwise a notifier that searches the table meanwhile takes the entry's line
+        // away, and both wait for it: a third of a ping-pong's time.
         if !cfg!(loom) {
             self.head.next.fetch_add(1, Relaxed);
         }
