@@ -125,8 +125,8 @@ pub(crate) fn light_fence() {
     atomic::compiler_fence(atomic::Ordering::SeqCst);
 }
 
-/// Notes that a dead participant was reaped. In a model, whose clock stands still, this is a time at
-/// which waiters check for themselves.
+/// Notes that a dead participant was reaped. In a model, whose clock stands still, this is a time
+/// at which waiters check for themselves.
 #[inline(always)]
 pub(crate) fn note_reaping() {
     #[cfg(loom)]

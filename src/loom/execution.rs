@@ -200,7 +200,7 @@ pub(crate) fn construct(value: u64, width: usize) -> u64 {
         false => Twin::new(value, width),
     };
     let mut constructed = execution.constructed.borrow_mut();
-    constructed.push(Rc::new(Word::new(twin, value, width, None, None)));
+    constructed.push(Rc::new(Word::new(twin, value, width)));
     constructed.len() as u64 - 1
 }
 
@@ -208,31 +208,44 @@ pub(crate) fn construct(value: u64, width: usize) -> u64 {
 /// are `bytes`. Counts a step of the process, and kills it there if it is to die.
 #[track_caller]
 pub(crate) fn place(address: usize, width: usize, bytes: u64) -> Place {
-    let Some(execution) = current() else { return Place::Bytes };
-    let is_mapped = execution.is_mapped(address);
-    if std::thread::panicking() {
-        let latest = if is_mapped { bytes } else { execution.constructed(bytes).latest() };
-        return Place::Nothing(latest);
+    enum Found {
+        Place(Place),
+        Mapped(Rc<Execution>),
     }
-    if !execution.has_threads.get() {
-        return match is_mapped {
-            true => Place::Bytes,
-            false => Place::Twin { word: execution.constructed(bytes), is_mapped },
-        };
-    }
-    if !is_mapped {
-        return Place::Twin { word: execution.constructed(bytes), is_mapped };
-    }
+    let find = |current: &RefCell<Option<Rc<Execution>>>| match &*current.borrow() {
+        None => Found::Place(Place::Bytes),
+        Some(execution) => match execution.place(address, bytes) {
+            Some(place) => Found::Place(place),
+            None => Found::Mapped(execution.clone()),
+        },
+    };
+    let execution = match CURRENT.try_with(find) {
+        Ok(Found::Mapped(execution)) => execution,
+        Ok(Found::Place(place)) => return place,
+        Err(_) => return Place::Bytes,
+    };
     let process = execution.process();
     if execution.sections.get() == 0 {
         process.step(&execution);
     }
     let word = execution.mapped(address, width, bytes);
     word.note(process.epoch());
-    Place::Twin { word, is_mapped }
+    Place::Twin { word, is_mapped: true }
 }
 
 impl Execution {
+    /// Returns what an operation acts on, unless it is a word in mapped memory that has a twin.
+    fn place(&self, address: usize, bytes: u64) -> Option<Place> {
+        let (is_mapped, is_panicking) = (self.is_mapped(address), std::thread::panicking());
+        Some(match (is_mapped, is_panicking) {
+            (false, false) => Place::Twin { word: self.constructed(bytes), is_mapped },
+            (false, true) => Place::Nothing(self.constructed(bytes).latest()),
+            (true, true) => Place::Nothing(bytes),
+            (true, false) if !self.has_threads.get() => Place::Bytes,
+            (true, false) => return None,
+        })
+    }
+
     fn key(&self, address: usize) -> Option<Key> {
         let regions = self.regions.borrow();
         let region = regions.iter().find(|region| (region.start..region.end).contains(&address))?;
@@ -251,22 +264,19 @@ impl Execution {
 
     fn mapped(&self, address: usize, width: usize, bytes: u64) -> Rc<Word> {
         let known = self.mapped.borrow().get(&address).cloned();
-        match known {
-            Some(word) if word.is(bytes, width) => word,
-            Some(word) => {
-                // Written to directly.
-                word.replace(Twin::of_blank(self.blank(), bytes, width), bytes, width);
-                word
-            }
+        let word = match known {
+            Some(word) if word.is(bytes, width) => return word,
+            // Written to directly.
+            Some(word) => word.renewed(Twin::of_blank(self.blank(), bytes, width), bytes, width),
             None => {
-                let key = self.key(address);
-                let shadow = key.filter(word::is_shadowed).map(|_| Twin::of_blank(self.blank(), 0, 8));
-                let twin = Twin::of_blank(self.blank(), bytes, width);
-                let word = Rc::new(Word::new(twin, bytes, width, key, shadow));
-                self.mapped.borrow_mut().insert(address, word.clone());
-                word
+                let key = self.key(address).expect("the address was found to be mapped");
+                let shadow = word::is_shadowed(&key).then(|| Twin::of_blank(self.blank(), 0, 8));
+                Word::in_memory(Twin::of_blank(self.blank(), bytes, width), bytes, width, key, shadow)
             }
-        }
+        };
+        let word = Rc::new(word);
+        self.mapped.borrow_mut().insert(address, word.clone());
+        word
     }
 
     fn blank(&self) -> AtomicU64 {

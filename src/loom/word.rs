@@ -8,7 +8,7 @@
 //! object, the word's *shadow*: loom tries both orders of two changes. Which words these are is
 //! learned by running the model; it runs again with their shadows until no more are found.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
@@ -50,13 +50,19 @@ pub(super) fn is_shadowed(key: &Key) -> bool {
 /// A word of the model.
 #[derive(Debug)]
 pub(crate) struct Word {
-    twin: RefCell<Rc<Twin>>,
+    twin: Twin,
     /// The value after the latest change, in the order in which loom runs the threads.
     latest: Cell<u64>,
-    width: Cell<usize>,
-    sleepers: RefCell<Option<Rc<Sleepers>>>,
+    width: usize,
     /// `None` for a constructed word.
-    key: Option<Key>,
+    mapped: Option<Mapped>,
+    sleepers: OnceCell<Rc<Sleepers>>,
+}
+
+/// What a word in mapped memory has besides.
+#[derive(Debug, Clone)]
+struct Mapped {
+    key: Key,
     shadow: Option<Rc<Twin>>,
     /// A bit for each process that has used the word.
     users: Cell<u64>,
@@ -64,48 +70,46 @@ pub(crate) struct Word {
 }
 
 impl Word {
-    pub(super) fn new(
-        twin: Rc<Twin>,
-        value: u64,
-        width: usize,
-        key: Option<Key>,
-        shadow: Option<Rc<Twin>>,
-    ) -> Word {
-        Word {
-            twin: RefCell::new(twin),
-            latest: Cell::new(value),
-            width: Cell::new(width),
-            sleepers: RefCell::new(None),
-            key,
-            shadow,
-            users: Cell::new(0),
-            is_written: Cell::new(false),
-        }
+    /// Creates a constructed word.
+    pub(super) fn new(twin: Twin, value: u64, width: usize) -> Word {
+        Word { twin, latest: Cell::new(value), width, mapped: None, sleepers: OnceCell::new() }
+    }
+
+    /// Creates a word in mapped memory.
+    pub(super) fn in_memory(twin: Twin, value: u64, width: usize, key: Key, shadow: Option<Twin>) -> Word {
+        let (users, is_written) = (Cell::new(0), Cell::new(false));
+        let mapped = Some(Mapped { key, shadow: shadow.map(Rc::new), users, is_written });
+        Word { mapped, ..Word::new(twin, value, width) }
+    }
+
+    /// Creates the same word with another twin, of other bytes.
+    pub(super) fn renewed(&self, twin: Twin, value: u64, width: usize) -> Word {
+        let (mapped, sleepers) = (self.mapped.clone(), self.sleepers.clone());
+        Word { twin, latest: Cell::new(value), width, mapped, sleepers }
+    }
+
+    /// Returns whether this is the word of these bytes.
+    pub(super) fn is(&self, bytes: u64, width: usize) -> bool {
+        self.latest.get() == bytes && self.width == width
     }
 
     /// Notes the use of a mapped word.
     pub(super) fn note(&self, process: u32) {
-        self.users.set(self.users.get() | 1 << (process % 64));
-        self.find();
-    }
-
-    /// Notes whether the word needs a shadow.
-    fn find(&self) {
-        let is_shared = self.is_written.get() && self.users.get().count_ones() > 1;
-        if let Some(key) = self.key.filter(|_| is_shared) {
-            FOUND.with_borrow_mut(|found| found.insert(key));
+        if let Some(mapped) = &self.mapped {
+            mapped.users.set(mapped.users.get() | 1 << (process % 64));
+            mapped.find();
         }
     }
 
     /// Makes a load of the word visible; see the module doc.
     pub(crate) fn cast_shadow(&self) {
-        if let Some(shadow) = &self.shadow {
+        if let Some(shadow) = self.mapped.as_ref().and_then(|mapped| mapped.shadow.as_ref()) {
             shadow.change(Change::Add(0), Ordering::Relaxed);
         }
     }
 
-    pub(crate) fn twin(&self) -> Rc<Twin> {
-        self.twin.borrow().clone()
+    pub(crate) fn twin(&self) -> &Twin {
+        &self.twin
     }
 
     pub(crate) fn latest(&self) -> u64 {
@@ -115,26 +119,24 @@ impl Word {
     /// Notes a write.
     pub(crate) fn set_latest(&self, value: u64) {
         self.latest.set(value);
-        self.is_written.set(true);
-        self.find();
-    }
-
-    /// Returns whether this is still the word of these bytes.
-    pub(super) fn is(&self, bytes: u64, width: usize) -> bool {
-        self.latest.get() == bytes && self.width.get() == width
-    }
-
-    /// Gives the word another twin.
-    pub(super) fn replace(&self, twin: Rc<Twin>, value: u64, width: usize) {
-        self.twin.replace(twin);
-        self.latest.set(value);
-        self.width.set(width);
+        if let Some(mapped) = &self.mapped {
+            mapped.is_written.set(true);
+            mapped.find();
+        }
     }
 
     /// Returns the threads that sleep on the word, and whether this is the first use of them.
     pub(super) fn sleepers(&self) -> (Rc<Sleepers>, bool) {
-        let mut sleepers = self.sleepers.borrow_mut();
-        let is_first = sleepers.is_none();
-        (sleepers.get_or_insert_with(|| Rc::new(Sleepers::new())).clone(), is_first)
+        let is_first = self.sleepers.get().is_none();
+        (self.sleepers.get_or_init(|| Rc::new(Sleepers::new())).clone(), is_first)
+    }
+}
+
+impl Mapped {
+    /// Notes whether the word needs a shadow.
+    fn find(&self) {
+        if self.is_written.get() && self.users.get().count_ones() > 1 {
+            FOUND.with_borrow_mut(|found| found.insert(self.key));
+        }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Never the private flag, because the sleepers are in other processes. A deadline is absolute on
 //! the monotonic clock (`FUTEX_WAIT_BITSET`), so an interrupted wait goes on without arithmetic. A
-//! slice is relative (`FUTEX_WAIT`), so it is slept whatever happened before. Under loom the queue of
-//! a word is modelled ([`crate::loom::sleepers`]).
+//! slice is relative (`FUTEX_WAIT`), so it is slept whatever happened before. Under loom the queue
+//! of a word is modelled ([`crate::loom::sleepers`]).
 //!
 //! [`wait_any`] sleeps on several words at once (`futex_waitv`, Linux 5.16). If the kernel has no
 //! such call, or a filter of system calls refuses it, it says so, and its caller must do without.
