@@ -18,6 +18,12 @@ pub(crate) enum Fault {
     ReturnUnheard,
     /// The flag "somebody sleeps" is cleared before the wake-up.
     ClearBeforeWake,
+    /// A message of a topic is read in place without a check that it is still there.
+    PinUnchecked,
+    /// A lossless subscriber does not check that its start is still there once publishers know it.
+    JoinUnchecked,
+    /// Publishers that have scanned the lossless cursors do not scan again when one joins.
+    JoinUngated,
 }
 
 #[cfg(not(pagemate_faults))]
@@ -43,6 +49,9 @@ mod planted {
                 "keep-reading" => Some(Fault::KeepReading),
                 "return-unheard" => Some(Fault::ReturnUnheard),
                 "clear-before-wake" => Some(Fault::ClearBeforeWake),
+                "pin-unchecked" => Some(Fault::PinUnchecked),
+                "join-unchecked" => Some(Fault::JoinUnchecked),
+                "join-ungated" => Some(Fault::JoinUngated),
                 _ => None,
             }
         }

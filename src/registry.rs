@@ -5,7 +5,7 @@
 //! directory. This table is where the two meet. It also implements `Argument` for each handle that
 //! any number of processes may have. A new kind of object is a row here, and a folder.
 
-use crate::message::{Item, Message};
+use crate::message::{Item, Message, Payload};
 use crate::process::{Argument, Packer, Unpacker};
 use crate::segment::object::Object;
 use crate::segment::owner::OwnerId;
@@ -108,7 +108,7 @@ kinds! {
     /// [`Event`](crate::Event)
     Event = 1, "event", (Event), no_owners, event::describe, no_messages;
     /// [`Queue`](crate::Queue)
-    Queue = 2, "queue", ([T: Message] Queue<T>), mpmc::recover, mpmc::describe, mpmc::peek;
+    Queue = 2, "queue", ([T: Payload + ?Sized] Queue<T>), mpmc::recover, mpmc::describe, mpmc::peek;
     /// [`spsc`](crate::spsc())
     Spsc = 3, "spsc ring", (), spsc::recover, spsc::describe, spsc::peek;
     /// [`pipe`](crate::pipe())

@@ -29,6 +29,11 @@ fn queue_ops() {
 }
 
 #[test]
+fn topic_ops() {
+    replay("topic_ops", bodies::topic_ops::run);
+}
+
+#[test]
 fn dict_ops() {
     replay("dict_ops", bodies::dict_ops::run);
 }
@@ -46,6 +51,11 @@ fn heap_ops() {
 #[test]
 fn list_ops() {
     replay("list_ops", bodies::list_ops::run);
+}
+
+#[test]
+fn payload_bytes() {
+    replay("payload_bytes", bodies::payload_bytes::run);
 }
 
 #[test]

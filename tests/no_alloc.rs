@@ -3,7 +3,9 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use pagemate::{Event, Queue, WaitSet};
+use pagemate::queue::spsc;
+use pagemate::queue::topic::From;
+use pagemate::{Event, Queue, Topic, WaitSet};
 
 thread_local! {
     /// Allocations of this thread. The harness has threads of its own.
@@ -51,6 +53,54 @@ fn queue() {
             assert_eq!(queue.recv().unwrap(), i);
             assert_eq!(*queue.recv_ref().unwrap(), i);
             assert!(queue.try_recv().is_err() && queue.is_empty());
+        }
+    };
+    assert_eq!(allocations(round), 0);
+}
+
+#[test]
+fn topic() {
+    let topic = Topic::<u64>::new(2).unwrap();
+    let publisher = topic.publisher();
+    let mut lossy = topic.subscribe(From::Latest).unwrap();
+    let mut lossless = topic.subscribe_lossless(From::Latest).unwrap();
+    let round = || {
+        for i in 0..1000 {
+            publisher.publish(i).unwrap();
+            let mut loan = publisher.loan().unwrap();
+            *loan = i;
+            loan.publish().unwrap();
+            assert!(publisher.try_publish(i).is_err());
+            for subscriber in [&mut lossy, &mut lossless] {
+                assert_eq!(subscriber.recv().unwrap(), i);
+                assert_eq!(*subscriber.recv_ref().unwrap(), i);
+                assert!(subscriber.try_recv().is_err());
+            }
+        }
+    };
+    assert_eq!(allocations(round), 0);
+}
+
+#[test]
+fn messages_of_any_length() {
+    let queue = Queue::<[u64]>::builder(4).quota(1 << 20).build().unwrap();
+    let (mut producer, mut consumer) = spsc::builder::<str>(4).build().unwrap();
+    let (numbers, text) = ([7; 5000], "long ".repeat(1000));
+    let (mut samples, mut line) = (Vec::with_capacity(5000), String::with_capacity(5000));
+    let round = || {
+        for len in (0..200).chain([3, 5000, 700, 4999]) {
+            queue.send(&numbers[..len]).unwrap();
+            queue.try_send(&numbers[..len]).unwrap();
+            queue.loan(len).unwrap().fill_with(|index| index as u64).send().unwrap();
+            drop(queue.loan_from(&numbers[..len]).unwrap());
+            assert_eq!(queue.recv_ref().unwrap().len(), len);
+            assert_eq!(queue.recv_into(&mut samples), Ok(len));
+            assert_eq!(queue.recv_into(&mut samples), Ok(len));
+            assert!(queue.try_recv_into(&mut samples).is_err());
+            producer.send(&text[..len]).unwrap();
+            producer.loan_from(&text[..len]).unwrap().send();
+            assert_eq!(consumer.recv_into(&mut line), Ok(len));
+            assert_eq!(consumer.recv_ref().unwrap().len(), len);
         }
     };
     assert_eq!(allocations(round), 0);

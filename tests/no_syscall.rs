@@ -3,7 +3,8 @@
 //! A filter makes the kernel kill the child at any other call. (`SECCOMP_MODE_STRICT` would forbid
 //! the time stamp counter too, by which the clock is read without a system call.)
 
-use pagemate::{Event, Queue, WaitSet};
+use pagemate::queue::topic::From;
+use pagemate::{Event, Queue, Topic, WaitSet};
 
 /// Makes this process one that may only exit.
 fn confine() {
@@ -95,6 +96,48 @@ fn queue() {
         (0..4).for_each(|i| queue.try_send(i).unwrap());
         assert!(queue.try_send(5).is_err());
         while queue.try_recv().is_ok() {}
+    };
+    assert!(makes_none(body));
+}
+
+#[test]
+fn topic() {
+    let topic = Topic::<u64>::new(2).unwrap();
+    // Subscribers do not pass through a fork, so they are made in the child.
+    let parts = std::cell::OnceCell::new();
+    let body = || {
+        let parts = parts.get_or_init(|| {
+            let subscribers = (topic.subscribe(From::Latest), topic.subscribe_lossless(From::Latest));
+            std::cell::RefCell::new((topic.publisher(), subscribers.0.unwrap(), subscribers.1.unwrap()))
+        });
+        let (publisher, lossy, lossless) = &mut *parts.borrow_mut();
+        publisher.publish(1).unwrap();
+        let mut loan = publisher.try_loan().unwrap();
+        *loan = 2;
+        loan.publish().unwrap();
+        assert!(publisher.try_publish(3).is_err());
+        for subscriber in [lossy, lossless] {
+            assert!(subscriber.recv().is_ok() && subscriber.try_recv_ref().is_ok());
+            assert!(subscriber.try_recv().is_err());
+        }
+    };
+    assert!(makes_none(body));
+}
+
+#[test]
+fn messages_of_any_length() {
+    let queue = Queue::<[u64]>::builder(4).quota(1 << 20).build().unwrap();
+    let (numbers, samples) = ([7; 5000], std::cell::RefCell::new(Vec::with_capacity(5000)));
+    let body = || {
+        let mut samples = samples.borrow_mut();
+        for len in [3, 5000, 700, 20, 4999] {
+            queue.send(&numbers[..len]).unwrap();
+            queue.try_loan(len).unwrap().write_slice(&numbers[..len]).send().unwrap();
+            drop(queue.try_loan(len).unwrap());
+            assert!(queue.recv_ref().unwrap().len() == len);
+            assert!(queue.recv_into(&mut samples) == Ok(len));
+            assert!(queue.try_recv_into(&mut samples).is_err());
+        }
     };
     assert!(makes_none(body));
 }

@@ -107,7 +107,7 @@ impl<'a> Arena<'a> {
 
     /// Returns the word at this offset, a multiple of 8.
     #[inline]
-    fn word(&self, offset: u64) -> &'a AtomicU64 {
+    pub(super) fn word(&self, offset: u64) -> &'a AtomicU64 {
         debug_assert!(offset % 8 == 0 && offset + 8 <= len_for(self.units));
         // SAFETY: all callers compute the offset of a word inside of the arena, from its number of
         // units and from positions in the table that were checked against it; the arena is mapped

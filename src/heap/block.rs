@@ -189,7 +189,8 @@ impl Slot<'_> {
         state(seen) == State::Claimed(dead) && self.set_free(seen)
     }
 
-    fn set_free(&self, seen: u64) -> bool {
+    /// Frees the block if its word is still `seen`, which the caller has checked.
+    pub(super) fn set_free(&self, seen: u64) -> bool {
         self.bits.fetch_and(!self.mask, Relaxed);
         // Pairs with claim(). AcqRel: what the next claimant does comes after what the last owner
         // did.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::arena::{data_start, len_for, units_in, Arena, BlockPos};
 use super::block::{self, generation, state, Block, State};
 use super::class::Class;
+use super::search::Found;
 use crate::heap::arena_cache::{Known, MAX_ARENAS};
 use crate::registry::Kind;
 use crate::segment::attachment::Attachment;
@@ -117,37 +118,32 @@ impl Heap {
         Ok(claimed.map(|(pos, generation)| Block { at: at + arena.offset(pos), generation }))
     }
 
-    /// Claims in this chunk, and makes it the chunk to allocate from.
-    fn move_to(&self, number: usize, first: usize, class: Class) -> Result<Option<Block>> {
-        let block = self.claim(number, first, class)?;
-        if block.is_some() {
-            self.known.set_current(class, number, first);
-        }
-        Ok(block)
-    }
-
     #[cold]
     fn alloc_elsewhere(&self, class: Class) -> Result<Block> {
+        let me = self.attachment.owner()?;
+        // A process that has not allocated from this class before begins in the newest arena.
+        let is_new = self.known.current(class).is_none();
         // Each round but the last finds arenas that were unknown in the round before.
         for _ in 0..=MAX_ARENAS {
             let known = self.known.count();
-            if let Some(block) = self.alloc_freed(class)? {
-                return Ok(block);
-            }
-            if let Some(block) = self.alloc_newest(class)? {
-                return Ok(block);
-            }
-            if let Some(block) = self.alloc_fresh(class)? {
+            let newest = known.saturating_sub(1)..known;
+            let found = self
+                .search((0..known).rev(), class, |arena| arena.claim_freed(class, me))
+                .or_else(|| {
+                    self.search(newest.filter(|_| is_new), class, |arena| arena.claim_newest(class, me))
+                })
+                .or_else(|| self.search((0..known).rev(), class, |arena| arena.claim_fresh(class, me)));
+            if let Some(block) = found {
                 return Ok(block);
             }
             self.find_arenas()?;
             if self.known.count() > known {
                 continue;
             }
-            if let Some(block) = self.alloc_anywhere(class)? {
-                return Ok(block);
-            }
-            if let Some(block) = self.alloc_remade(class)? {
+            let found = self
+                .search(0..known, class, |arena| arena.claim_anywhere(class, me))
+                .or_else(|| self.search(0..known, class, |arena| arena.claim_remade(class, me)));
+            if let Some(block) = found {
                 return Ok(block);
             }
             self.grow(class, known)?;
@@ -155,74 +151,19 @@ impl Heap {
         Err(too_large())
     }
 
-    /// Allocates in a chunk that is made out of empty ones of any class.
-    fn alloc_remade(&self, class: Class) -> Result<Option<Block>> {
-        let me = self.attachment.owner()?;
-        for number in 0..self.known.count() {
-            let Some((arena, _)) = self.arena(number) else { break };
-            if let Some(first) = arena.remake(class, me) {
-                if let Some(block) = self.move_to(number, first, class)? {
-                    return Ok(Some(block));
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// Allocates in a chunk of which a block was freed.
-    fn alloc_freed(&self, class: Class) -> Result<Option<Block>> {
-        for number in (0..self.known.count()).rev() {
-            let Some((arena, _)) = self.arena(number) else { break };
-            if arena.hint(class).load(Relaxed) == 0 {
-                continue;
-            }
-            arena.hint(class).store(0, Relaxed);
-            for (first, _) in arena.table().chunks().filter(|(_, found)| *found == class) {
-                if arena.table().take_freed(first) {
-                    if let Some(block) = self.move_to(number, first, class)? {
-                        arena.hint(class).store(1, Relaxed); // there may be more
-                        return Ok(Some(block));
-                    }
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// Allocates in the newest chunk of the class, whichever process carved it, because a new
-    /// process may need only this one block. Later each process has chunks of its own, and does not
-    /// disturb others.
-    fn alloc_newest(&self, class: Class) -> Result<Option<Block>> {
-        let is_new = self.known.current(class).is_none();
-        let Some(newest) = self.known.count().checked_sub(1).filter(|_| is_new) else { return Ok(None) };
-        let last = self.arena(newest).and_then(|(arena, _)| arena.table().last(class));
-        last.map_or(Ok(None), |first| self.move_to(newest, first, class))
-    }
-
-    /// Allocates in a chunk that is carved for this.
-    fn alloc_fresh(&self, class: Class) -> Result<Option<Block>> {
-        for number in (0..self.known.count()).rev() {
-            let Some((arena, _)) = self.arena(number) else { break };
-            while let Some(first) = arena.table().carve(class) {
-                if let Some(block) = self.move_to(number, first, class)? {
-                    return Ok(Some(block));
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// Allocates in any chunk, whatever the hints say.
-    fn alloc_anywhere(&self, class: Class) -> Result<Option<Block>> {
-        for number in 0..self.known.count() {
-            let Some((arena, _)) = self.arena(number) else { break };
-            for (first, _) in arena.table().chunks().filter(|(_, found)| *found == class) {
-                if let Some(block) = self.move_to(number, first, class)? {
-                    return Ok(Some(block));
-                }
-            }
-        }
-        Ok(None)
+    /// Claims a block in one of these arenas, and makes its chunk the one to allocate from.
+    fn search(
+        &self,
+        mut numbers: impl Iterator<Item = usize>,
+        class: Class,
+        claim: impl Fn(Arena<'_>) -> Option<Found>,
+    ) -> Option<Block> {
+        numbers.find_map(|number| {
+            let (arena, at) = self.arena(number)?;
+            let (pos, generation) = claim(arena)?;
+            self.known.set_current(class, number, pos.first);
+            Some(Block { at: at + arena.offset(pos), generation })
+        })
     }
 
     /// Adds arena number `number`, in which a chunk of this class fits, unless another process has

@@ -9,7 +9,8 @@
 //!   Chunks that are empty are remade for other classes ([`remake`]).
 //! - A chunk is divided into blocks ([`block`]), which may be read in place ([`hazard`]).
 //! - [`handle`] puts the parts together, with what the process knows of the arenas
-//!   ([`arena_cache`]).
+//!   ([`arena_cache`]). [`store`] does it for one arena that is a part of another object. Both
+//!   search an arena in the same way ([`search`]).
 //!
 //! There are no free lists: only the word of a block tells whether it is free. So no death can
 //! break a link, and a stopped process delays nobody. The tables of states and deaths are in
@@ -36,11 +37,15 @@ pub(crate) mod arena;
 mod handle;
 mod pinned;
 mod remake;
+mod search;
+mod store;
 
 pub(crate) use arena::{describe, recover};
 pub(crate) use block::{Block, State};
+pub(crate) use class::Class;
 pub(crate) use handle::Heap;
 pub(crate) use pinned::Pinned;
+pub(crate) use store::{Store, UNITS_MAX};
 
 #[cfg(all(test, not(loom)))]
 mod remake_tests;

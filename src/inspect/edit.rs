@@ -1,7 +1,7 @@
-//! Writing by text, for programs that do not have the types: `pagemate set` and `pagemate send` use
-//! it.
+//! Writing by text, and topics by their schema, for programs that do not have the types: `pagemate
+//! set`, `send`, `pub` and `sub` use it.
 //!
-//! Not for users: a program that has the types uses `Dict` and `Namespace`.
+//! Not for users: a program that has the types uses `Dict`, `Namespace` and `Topic`.
 
 use std::time::Duration;
 
@@ -12,6 +12,8 @@ use crate::registry::Kind;
 use crate::segment::object::{Object, ObjectRef};
 use crate::segment::Segment;
 use crate::{Error, ErrorKind, Result};
+
+pub use super::topic::{Publisher, Subscriber, Topic};
 
 /// Sets the value of a key in the dict or namespace called `name` (`""`: the object that has the
 /// segment's name), where `key` and `value` are texts. Returns true if the key had no value.

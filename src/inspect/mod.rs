@@ -42,6 +42,8 @@ pub(crate) mod dict;
 pub mod edit;
 pub(crate) mod heap;
 pub(crate) mod list;
+#[cfg(feature = "__internals")]
+pub(crate) mod topic;
 pub use crate::message::ItemType;
 pub use contents::{contents, item, Contents, ItemBytes};
 

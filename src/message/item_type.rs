@@ -30,6 +30,8 @@ pub enum ItemType {
     Bytes,
     /// A [`Message`](crate::Message).
     Message(Schema),
+    /// Any number of messages: what a `Queue<[T]>` carries.
+    Slice(Schema),
     /// A type that this version of pagemate does not know.
     Other(String),
 }
@@ -41,7 +43,11 @@ impl ItemType {
         match text {
             "str" => ItemType::Str,
             "[u8]" => ItemType::Bytes,
-            _ => text.parse().map_or_else(|_| ItemType::Other(text.to_owned()), ItemType::Message),
+            _ => text
+                .parse()
+                .map(ItemType::Message)
+                .or_else(|_| element(text).parse().map(ItemType::Slice))
+                .unwrap_or_else(|_| ItemType::Other(text.to_owned())),
         }
     }
 
@@ -57,6 +63,7 @@ impl ItemType {
         match self {
             ItemType::Str => String::from_utf8_lossy(bytes).into_owned(),
             ItemType::Message(schema) => schema.render(bytes),
+            ItemType::Slice(element) => element.repeated(bytes.len()).render(bytes),
             ItemType::Bytes | ItemType::Other(_) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
         }
     }
@@ -73,6 +80,7 @@ impl ItemType {
             ItemType::Str => String::from_utf8(bytes.to_vec())
                 .map_err(|_| Error::new(ErrorKind::Corrupted, "the bytes are no text in UTF-8")),
             ItemType::Message(schema) => schema.render_whole(bytes),
+            ItemType::Slice(element) => element.repeated(bytes.len()).render_whole(bytes),
             ItemType::Bytes | ItemType::Other(_) => Ok(self.render(bytes)),
         }
     }
@@ -93,11 +101,17 @@ impl ItemType {
                     format!("{text:?} is no bytes: they are written as two hexadecimal digits each, 00ff"),
                 )
             }),
-            ItemType::Other(of) => {
+            ItemType::Slice(_) | ItemType::Other(_) => {
+                let of = self.to_string();
                 Err(Error::new(ErrorKind::InvalidInput, format!("no text is an item of the type {of:?}")))
             }
         }
     }
+}
+
+/// Returns what is between the brackets of a slice's text; empty if it is none.
+fn element(text: &str) -> &str {
+    text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or_default()
 }
 
 fn digits(text: &str) -> Option<Vec<u8>> {
@@ -113,6 +127,7 @@ impl fmt::Display for ItemType {
             ItemType::Str => f.write_str("str"),
             ItemType::Bytes => f.write_str("[u8]"),
             ItemType::Message(schema) => schema.fmt(f),
+            ItemType::Slice(element) => write!(f, "[{element}]"),
             ItemType::Other(text) => f.write_str(text),
         }
     }

@@ -7,6 +7,7 @@ mod item_type;
 mod mismatch;
 mod padded;
 mod parse;
+pub(crate) mod payload;
 mod primitive;
 pub mod private;
 mod render;
@@ -22,6 +23,7 @@ pub use item::Item;
 pub use item_type::ItemType;
 pub(crate) use mismatch::mismatch;
 pub(crate) use padded::CachePadded;
+pub use payload::{Payload, Varied};
 pub use schema::Schema;
 
 /// A value that may cross between processes: fixed layout, no pointers, no padding, checked on

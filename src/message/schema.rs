@@ -264,6 +264,12 @@ impl Schema {
         self.layout.name()
     }
 
+    /// Returns the layout of the messages of this type that `bytes` bytes consist of.
+    pub(super) fn repeated(&self, bytes: usize) -> Schema {
+        let count = (bytes as u64).checked_div(self.size()).unwrap_or(0);
+        Schema::new(Layout::Array(Box::new(self.layout.clone()), count))
+    }
+
     /// Returns the size of a message in bytes.
     pub fn size(&self) -> u64 {
         self.layout.size()

@@ -7,13 +7,14 @@
 //! end, as it would if the child had died.
 
 use crate::collections::manager::Manager;
-use crate::message::Message;
+use crate::message::Payload;
 use crate::pipe::state::Direction;
 use crate::pipe::{Connection, PipeReader, PipeWriter, ReaderState};
 use crate::process::argument::Argument;
 use crate::process::codec::{damaged, Packer, Unpacker};
 use crate::queue::byte_ring::{Partial, Sort};
 use crate::queue::spsc::{Consumer, Producer};
+use crate::queue::{Receiver, Sender};
 use crate::segment::Segment;
 use crate::Result;
 
@@ -41,7 +42,31 @@ impl Argument for Manager {
     }
 }
 
-impl<T: Message> Argument for Producer<T> {
+impl<T: Payload + ?Sized> Argument for Sender<T> {
+    const HAS_HANDLES: bool = true;
+
+    fn pack(self, packer: &mut Packer) -> Result<()> {
+        self.into_child(|object| packer.object(object))
+    }
+
+    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Sender<T>> {
+        unpacker.handle().map(Sender::from_parent)
+    }
+}
+
+impl<T: Payload + ?Sized> Argument for Receiver<T> {
+    const HAS_HANDLES: bool = true;
+
+    fn pack(self, packer: &mut Packer) -> Result<()> {
+        self.into_child(|object| packer.object(object))
+    }
+
+    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Receiver<T>> {
+        unpacker.handle().map(Receiver::from_parent)
+    }
+}
+
+impl<T: Payload + ?Sized> Argument for Producer<T> {
     const HAS_HANDLES: bool = true;
 
     fn pack(self, packer: &mut Packer) -> Result<()> {
@@ -53,7 +78,7 @@ impl<T: Message> Argument for Producer<T> {
     }
 }
 
-impl<T: Message> Argument for Consumer<T> {
+impl<T: Payload + ?Sized> Argument for Consumer<T> {
     const HAS_HANDLES: bool = true;
 
     fn pack(self, packer: &mut Packer) -> Result<()> {

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::error::{said, Refusal};
+use crate::queue::topic::policy::Laggard;
 use crate::{Error, ErrorKind};
 
 /// The error of a send, with the message that was not sent.
@@ -23,6 +24,37 @@ pub enum SendError<T> {
     /// The queue delivers the messages of dead consumers again, so none of them can be replaced.
     /// Only [`Queue::force_send`](crate::Queue::force_send) returns it.
     Unsupported(T),
+    /// The message is longer than the queue's quota can ever hold. Only queues whose messages
+    /// differ in length return it.
+    TooLarge(T, Excess),
+    /// A lossless subscriber of a topic lags: it has received too little to make room in time. Only
+    /// a [`Publisher`](crate::queue::topic::Publisher) returns it, as the topic's
+    /// [`Policy`](crate::queue::topic::Policy) says.
+    Lagging(T, Laggard),
+}
+
+/// How much too large a message is: see [`SendError::TooLarge`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Excess {
+    needed: u64,
+    quota: u64,
+}
+
+impl Excess {
+    pub(crate) fn new(needed: u64, quota: u64) -> Excess {
+        Excess { needed, quota }
+    }
+
+    /// Returns the bytes that the message would take: up to a fourth more than its length, and a
+    /// multiple of 16 KiB.
+    pub fn needed(&self) -> u64 {
+        self.needed
+    }
+
+    /// Returns the bytes of the queue's quota.
+    pub fn quota(&self) -> u64 {
+        self.quota
+    }
 }
 
 /// The error of a receive.
@@ -64,6 +96,19 @@ pub(crate) fn item<T>(
 }
 
 impl<T> SendError<T> {
+    /// Returns the same error with another message.
+    pub(crate) fn with<U>(self, value: U) -> SendError<U> {
+        match self {
+            SendError::Full(_) => SendError::Full(value),
+            SendError::Closed(_) => SendError::Closed(value),
+            SendError::Corrupted(_) => SendError::Corrupted(value),
+            SendError::NotInThisProcess(_, refusal) => SendError::NotInThisProcess(value, refusal),
+            SendError::Unsupported(_) => SendError::Unsupported(value),
+            SendError::TooLarge(_, excess) => SendError::TooLarge(value, excess),
+            SendError::Lagging(_, laggard) => SendError::Lagging(value, laggard),
+        }
+    }
+
     /// Returns the message that was not sent.
     pub fn into_inner(self) -> T {
         match self {
@@ -71,13 +116,15 @@ impl<T> SendError<T> {
             | SendError::Closed(value)
             | SendError::Corrupted(value)
             | SendError::NotInThisProcess(value, _)
-            | SendError::Unsupported(value) => value,
+            | SendError::Unsupported(value)
+            | SendError::TooLarge(value, _)
+            | SendError::Lagging(value, _) => value,
         }
     }
 
     /// Returns whether a later attempt can succeed.
     pub fn is_full(&self) -> bool {
-        matches!(self, SendError::Full(_))
+        matches!(self, SendError::Full(_) | SendError::Lagging(..))
     }
 
     /// Returns whether no receiver will ever come.
@@ -92,6 +139,8 @@ impl<T> SendError<T> {
             SendError::Corrupted(_) => "Corrupted",
             SendError::NotInThisProcess(..) => "NotInThisProcess",
             SendError::Unsupported(_) => "Unsupported",
+            SendError::TooLarge(..) => "TooLarge",
+            SendError::Lagging(..) => "Lagging",
         }
     }
 
@@ -107,6 +156,8 @@ impl<T> SendError<T> {
             SendError::Unsupported(_) => {
                 (ErrorKind::Unsupported, "no message of a queue with redelivery can be replaced")
             }
+            SendError::TooLarge(..) => (ErrorKind::InvalidInput, "the message is larger than the quota"),
+            SendError::Lagging(..) => (ErrorKind::TimedOut, "a lossless subscriber lags"),
         }
     }
 }
@@ -134,7 +185,13 @@ impl<T> fmt::Debug for SendError<T> {
 
 impl<T> fmt::Display for SendError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.sentence().1)
+        match self {
+            SendError::TooLarge(_, Excess { needed, quota }) => {
+                write!(f, "the message takes {needed} bytes, and the quota is {quota} bytes")
+            }
+            SendError::Lagging(_, laggard) => write!(f, "{}: {laggard}", self.sentence().1),
+            _ => f.write_str(self.sentence().1),
+        }
     }
 }
 

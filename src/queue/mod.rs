@@ -3,9 +3,13 @@
 pub(crate) mod blocked;
 pub(crate) mod byte_ring;
 pub(crate) mod error;
+pub(crate) mod holders;
 pub(crate) mod mpmc;
+pub(crate) mod payload;
 pub mod spsc;
 pub mod topic;
 
-pub use error::{RecvError, SendError};
-pub use mpmc::{IntoIter, Iter, Loan, Queue, QueueBuilder, Received, TryIter};
+pub use crate::message::{Payload, Varied};
+pub use error::{Excess, RecvError, SendError};
+pub use mpmc::{IntoIter, Iter, Loan, Queue, QueueBuilder, Received, Receiver, Room, Sender, TryIter};
+pub use payload::Varying;

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use self::sealed::Member;
 use super::source::Source;
-use crate::message::Message;
+use crate::message::{Message, Payload};
 use crate::pipe::{Connection, PipeReader};
 use crate::queue::mpmc::Queue;
 use crate::queue::spsc::cursor::Control;
@@ -33,7 +33,8 @@ use crate::{Error, Result};
 pub trait Waitable: sealed::Sealed {}
 
 /// Room in a queue, as a member of a [`WaitSet`](crate::WaitSet). The queue itself, as a member,
-/// represents its messages.
+/// represents its messages. If messages differ in length, room means a free slot; a long message
+/// may have to wait for memory all the same.
 ///
 /// # Examples
 ///
@@ -42,7 +43,7 @@ pub trait Waitable: sealed::Sealed {}
 /// use pagemate::waitset::Writable;
 ///
 /// # fn main() -> pagemate::Result<()> {
-/// let queue = Queue::new(1)?;
+/// let queue = Queue::<u32>::new(1)?;
 /// let mut set = WaitSet::new();
 /// set.add(0, &queue)?;
 /// set.add(1, &Writable(&queue))?;
@@ -53,7 +54,7 @@ pub trait Waitable: sealed::Sealed {}
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct Writable<'a, T: Message>(pub &'a Queue<T>);
+pub struct Writable<'a, T: Payload + ?Sized>(pub &'a Queue<T>);
 
 /// A member as the set stores it.
 #[derive(Debug)]
@@ -100,16 +101,16 @@ fn word(object: &ObjectRef, source: Source<'static>, has_owners: bool) -> Result
     Ok(Member(Part::Word(Word { source, object: object.clone(), has_owners })))
 }
 
-impl<T: Message> Waitable for Queue<T> {}
-impl<T: Message> sealed::Sealed for Queue<T> {
+impl<T: Payload + ?Sized> Waitable for Queue<T> {}
+impl<T: Payload + ?Sized> sealed::Sealed for Queue<T> {
     fn member(&self) -> Result<Member> {
         // The ring is an address in the memory of the object, which is stored beside it.
         word(self.object(), Source::Messages(self.ring()), true)
     }
 }
 
-impl<T: Message> Waitable for Writable<'_, T> {}
-impl<T: Message> sealed::Sealed for Writable<'_, T> {
+impl<T: Payload + ?Sized> Waitable for Writable<'_, T> {}
+impl<T: Payload + ?Sized> sealed::Sealed for Writable<'_, T> {
     fn member(&self) -> Result<Member> {
         word(self.0.object(), Source::Writable(self.0.ring()), true)
     }
@@ -124,8 +125,8 @@ impl<T: Message> sealed::Sealed for Subscriber<T> {
     }
 }
 
-impl<T: Message> Waitable for Consumer<T> {}
-impl<T: Message> sealed::Sealed for Consumer<T> {
+impl<T: Payload + ?Sized> Waitable for Consumer<T> {}
+impl<T: Payload + ?Sized> sealed::Sealed for Consumer<T> {
     fn member(&self) -> Result<Member> {
         let (object, control) = self.parts();
         // SAFETY: the control block is in the object's memory.
@@ -134,8 +135,8 @@ impl<T: Message> sealed::Sealed for Consumer<T> {
     }
 }
 
-impl<T: Message> Waitable for Producer<T> {}
-impl<T: Message> sealed::Sealed for Producer<T> {
+impl<T: Payload + ?Sized> Waitable for Producer<T> {}
+impl<T: Payload + ?Sized> sealed::Sealed for Producer<T> {
     fn member(&self) -> Result<Member> {
         let (object, control, capacity) = self.parts();
         // SAFETY: the control block is in the object's memory.

@@ -95,6 +95,8 @@ mod event;
 #[cfg(target_arch = "x86_64")]
 mod exclusive;
 #[cfg(target_arch = "x86_64")]
+mod halves;
+#[cfg(target_arch = "x86_64")]
 mod harness;
 #[cfg(target_arch = "x86_64")]
 mod heap;
@@ -105,11 +107,15 @@ mod list;
 #[cfg(target_arch = "x86_64")]
 mod lock;
 #[cfg(target_arch = "x86_64")]
+mod lossless;
+#[cfg(target_arch = "x86_64")]
 mod manager;
 #[cfg(target_arch = "x86_64")]
 mod once;
 #[cfg(target_arch = "x86_64")]
 mod participant;
+#[cfg(target_arch = "x86_64")]
+mod payload;
 #[cfg(target_arch = "x86_64")]
 mod pool;
 #[cfg(target_arch = "x86_64")]
@@ -172,8 +178,11 @@ fn main() {
     let scenes = [
         event::scenes(),
         queue::scenes(),
+        halves::scenes(),
+        payload::scenes(),
         spsc::scenes(),
         topic::scenes(),
+        lossless::scenes(),
         segment::scenes(),
         participant::scenes(),
         spawn::scenes(),

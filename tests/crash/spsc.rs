@@ -24,7 +24,7 @@ pub fn scenes() -> Vec<Recipe> {
             name: "spsc: loan and send",
             build: || {
                 Box::new(Sending::new(&[7], |producer| {
-                    if let Some(Ok(mut loan)) = producer.as_mut().map(Producer::try_loan) {
+                    if let Some(Ok(mut loan)) = producer.as_mut().map(|producer| producer.try_loan()) {
                         *loan = 7;
                         loan.send();
                     }

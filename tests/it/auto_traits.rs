@@ -64,7 +64,9 @@ fn handles_have_all() {
         Mutex<u64>, Namespace, Once, OnceValue<u64>, Queue<u64>, QueueBuilder<u64>, ReentrantLock,
         RwLock<u64>, Segment, Semaphore, Value<u64>, Ref<Queue<u64>>,
         Place, Connection, Consumer<u64>, PipeReader, PipeWriter, Producer<u64>,
-        Topic<u64>, topic::Publisher<u64>, topic::Subscriber<u64>,
+        Topic<u64>, topic::TopicBuilder<u64>, topic::Publisher<u64>, topic::Subscriber<u64>,
+        Queue<[u64]>, Queue<str>, Consumer<[u64]>, Producer<str>, queue::spsc::RingBuilder<[u64]>,
+        queue::Sender<u64>, queue::Receiver<str>,
     ];
     all_lack(handles, &[]);
     // One thread waits on a set, through `&mut`.
@@ -77,6 +79,7 @@ fn what_says_how_it_went_has_all_that_its_parts_have() {
         BarrierError,
         CurrentProcess,
         ErrorKind,
+        Excess,
         Kind,
         ObjectInfo,
         LockError<()>,
@@ -94,6 +97,8 @@ fn what_says_how_it_went_has_all_that_its_parts_have() {
         PermitOverflow,
         ValueError,
         topic::From,
+        topic::Laggard,
+        topic::Policy,
         topic::RecvError,
         NextTimedOut,
         Worker,
@@ -138,6 +143,7 @@ fn guards_and_iterators() {
         queue::TryIter<'static, u64>,
         queue::IntoIter<u64>,
         Received<'static, u64>,
+        Room<'static, u64>,
         Writable<'static, u64>,
         RwLockReadGuard<'static, u64>,
         RwLockWriteGuard<'static, u64>,
@@ -153,6 +159,7 @@ fn guards_and_iterators() {
         queue::spsc::Received<'static, u64>,
         SendChunk<'static, u64>,
         queue::spsc::Loan<'static, u64>,
+        queue::spsc::Room<'static, u64>,
     ];
     all_lack(slots, &["UnwindSafe"]);
 }
@@ -162,7 +169,8 @@ fn guards_and_iterators() {
 #[test]
 fn none_is_missing() {
     let no_types =
-        "Argument Integer Item Message Referent Relock Result Waitable HeapRehearsal PoolRehearsal";
+        "Argument Integer Item Message Payload Referent Relock Result Varied Waitable HeapRehearsal \
+         PoolRehearsal";
     let here = include_str!("auto_traits.rs");
     let words = |text: &'static str| text.split(|c: char| !c.is_alphanumeric() && c != '_');
     let mut count = 0;

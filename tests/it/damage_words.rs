@@ -175,11 +175,14 @@ fn topic() {
         |place| Topic::open(place).ok(),
         |topic| {
             let publisher = topic.publisher();
-            for from in [From::Latest, From::Earliest, From::Last(2), From::Position(1)] {
+            let ways: [fn(&Topic<u64>, From) -> _; 2] = [Topic::subscribe, Topic::subscribe_lossless];
+            let froms = [From::Latest, From::Earliest, From::Last(2), From::Position(1)];
+            for (from, subscribe) in froms.into_iter().flat_map(|from| ways.map(|way| (from, way))) {
                 let mut subscriber = None;
-                call("subscribe", || subscriber = topic.subscribe(from).ok());
-                call("publish", || publisher.publish(1));
-                call("loan", || publisher.loan().map(|loan| loan.publish().is_ok()));
+                call("subscribe", || subscriber = subscribe(topic, from).ok());
+                call("try_publish", || publisher.try_publish(1));
+                call("publish_timeout", || publisher.publish_timeout(1, SOON));
+                call("loan", || publisher.try_loan().map(|loan| loan.try_publish().is_ok()));
                 if let Some(mut subscriber) = subscriber {
                     call("try_recv_ref", || subscriber.try_recv_ref().map(drop));
                     call("try_recv", || subscriber.try_recv());

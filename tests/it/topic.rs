@@ -623,16 +623,17 @@ fn a_forked_child_has_no_subscriber() {
 fn use_it(topic: &Topic<u64>, subscriber: &mut Subscriber<u64>) {
     let publisher = topic.publisher();
     for n in 0..4 {
-        let _ = publisher.publish(n);
-        let _ = publisher.loan().map(|loan| loan.publish().is_ok());
+        let _ = publisher.publish_timeout(n, Duration::from_millis(1));
+        let _ = publisher.try_loan().map(|loan| loan.try_publish().is_ok());
         let _ = subscriber.try_recv();
     }
-    let loan = publisher.loan();
+    let loan = publisher.try_loan();
     let held = subscriber.try_recv_ref();
     drop((held, loan));
     let _ = (subscriber.lag(), subscriber.lost(), subscriber.position());
     for from in [From::Earliest, From::Last(1), From::Position(3), From::Latest] {
         let _ = topic.subscribe(from).map(|mut own| own.try_recv().is_ok());
+        let _ = topic.subscribe_lossless(from).map(|mut own| own.try_recv().is_ok());
     }
     let _ = subscriber.recv_timeout(Duration::ZERO);
     subscriber.try_iter().take(10).for_each(drop);
@@ -651,13 +652,15 @@ fn damaged_bytes_give_errors_or_nothing() {
     file.read_exact_at(&mut whole, 0).unwrap();
     let geometry = [3, SLOTS as u64, 128, 16, 8, 64].map(u64::to_le_bytes).concat();
     let at = (0..whole.len()).step_by(128).find(|at| whole[*at..].starts_with(&geometry)).unwrap();
-    let slots = 384 + 64 * 128;
+    let slots = TO_SLOTS as usize;
     let end = at + slots + SLOTS * 128;
     let restore = |bytes: &[u8]| file.write_all_at(bytes, at as u64).unwrap();
     let mut fresh = vec![0; end - at];
     file.read_exact_at(&mut fresh, at as u64).unwrap();
-    // The first line is that of the subscriber.
-    let words = (0..384 + 32).chain((0..SLOTS).flat_map(|slot| (0..24).map(move |b| slots + slot * 128 + b)));
+    // The counts of the first two participants, and the line of the subscriber.
+    let words = (0..512 + 16)
+        .chain(4736..4736 + 40)
+        .chain((0..SLOTS).flat_map(|slot| (0..24).map(move |b| slots + slot * 128 + b)));
     let mut random = 0x9e37_79b9u32;
     let begin = Instant::now();
     for offset in words {
@@ -701,7 +704,8 @@ fn change(file: &File, at: u64, change: impl FnOnce(u64) -> u64) {
     file.write_all_at(&change(u64::from_le_bytes(bytes)).to_le_bytes(), at).unwrap();
 }
 
-const TO_SLOTS: u64 = 384 + 64 * 128;
+/// The offset of the slots: the descriptor, and a line for each of 64 subscribers.
+const TO_SLOTS: u64 = 4736 + 64 * 128;
 
 /// A slot that seems to be overwritten, though `tail` says that it is not, is damaged. To find that
 /// out takes one pass over the ring, not one for each step.

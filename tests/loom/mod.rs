@@ -17,14 +17,17 @@ mod event;
 mod force_send;
 mod heap;
 mod list;
+mod lossless;
 mod membership;
 mod once;
 mod owned;
 mod participant;
+mod payload;
 mod pool;
 #[cfg(loom)]
 mod processes;
 mod publish;
+mod publishers;
 mod queue;
 mod reentrant_lock;
 mod removal;

@@ -16,22 +16,22 @@ use crate::segment::owner::OwnerId;
 use crate::sys::clock::Deadline;
 
 #[cfg(loom)]
-use ::loom::cell::UnsafeCell;
+pub(super) use ::loom::cell::UnsafeCell;
 
 #[cfg(not(loom))]
-struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+pub(super) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
 #[cfg(not(loom))]
 impl<T> UnsafeCell<T> {
-    fn new(value: T) -> Self {
+    pub(super) fn new(value: T) -> Self {
         UnsafeCell(std::cell::UnsafeCell::new(value))
     }
 
-    fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+    pub(super) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
         f(self.0.get())
     }
 
-    fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+    pub(super) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
         f(self.0.get())
     }
 }

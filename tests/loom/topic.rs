@@ -12,6 +12,8 @@ use crate::loom::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use crate::queue::blocked::Blocked;
 use crate::queue::topic::descriptor::{Descriptor, Line, Slot};
 use crate::queue::topic::locate::Wanted;
+use crate::queue::topic::policy::Policy;
+use crate::queue::topic::publish::Unsent;
 use crate::queue::topic::receive::{Cursor, Unread};
 use crate::queue::topic::ring::{Ring, Shape};
 use crate::segment::owner::OwnerId;
@@ -41,8 +43,8 @@ impl<T> UnsafeCell<T> {
 /// The number of words of a message.
 const WORDS: usize = 2;
 
-struct Topic {
-    ring: Ring,
+pub(super) struct Topic {
+    pub(super) ring: Ring,
     _descriptor: Box<Descriptor>,
     _lines: Box<[Line]>,
     _slots: Box<[AtomicU64]>,
@@ -58,18 +60,24 @@ unsafe impl Send for Topic {}
 // SAFETY: as above.
 unsafe impl Sync for Topic {}
 
-fn id(index: usize) -> OwnerId {
+pub(super) fn id(index: usize) -> OwnerId {
     OwnerId::new(index, 1).unwrap()
 }
 
-fn topic(capacity: u32, slots: u32) -> Arc<Topic> {
+pub(super) fn topic(capacity: u32, slots: u32) -> Arc<Topic> {
+    topic_that(false, capacity, slots)
+}
+
+/// Returns a topic that ends with its publishers or not.
+pub(super) fn topic_that(ends: bool, capacity: u32, slots: u32) -> Arc<Topic> {
     let descriptor = Box::new(Descriptor::new());
     let lines: Box<[Line]> = (0..2).map(|_| Line::new()).collect();
     let offset = size_of::<Slot>();
     let stride = offset + WORDS * size_of::<AtomicU64>();
     let words: Box<[AtomicU64]> =
         (0..slots as usize * stride / size_of::<AtomicU64>()).map(|_| AtomicU64::new(0)).collect();
-    let shape = Shape { capacity, slots, lines: 2, stride, offset, words: WORDS };
+    let policy = Policy::Block;
+    let shape = Shape { capacity, slots, lines: 2, stride, offset, words: WORDS, policy, ends };
     // SAFETY: descriptor, lines and slots live as long as the ring, in the same struct.
     let ring = unsafe {
         Ring::new(
@@ -86,39 +94,39 @@ fn topic(capacity: u32, slots: u32) -> Arc<Topic> {
 }
 
 impl Topic {
-    fn turn(&self) {
+    pub(super) fn turn(&self) {
         self.turn.fetch_add(1, Relaxed);
     }
 
-    fn write(&self, index: u32, value: u64) {
+    pub(super) fn write(&self, index: u32, value: u64) {
         self.ring.words(index).iter().for_each(|word| word.store(value, Relaxed));
     }
 
-    fn send(&self, me: usize, value: u64) -> Result<(), Blocked> {
+    pub(super) fn send(&self, me: usize, value: u64) -> Result<(), Unsent> {
         self.turn();
         self.ring.send(id(me), |index| self.write(index, value))
     }
 
     /// Publishes a message that subscribers read in place.
-    fn send_cell(&self, me: usize, value: u64) -> Result<(), Blocked> {
+    pub(super) fn send_cell(&self, me: usize, value: u64) -> Result<(), Unsent> {
         self.turn();
         // SAFETY: the slot is claimed; loom checks that.
         self.ring.send(id(me), |index| self.cells[index as usize].with_mut(|at| unsafe { *at = value }))
     }
 
-    fn subscribe(&self, me: usize, wanted: Wanted) -> Cursor {
+    pub(super) fn subscribe(&self, me: usize, wanted: Wanted) -> Cursor {
         let line = self.ring.take_line(id(me)).unwrap();
         self.ring.begin_at(wanted, line).unwrap().unwrap()
     }
 
-    fn try_recv(&self, cursor: &mut Cursor) -> Result<u64, Unread> {
+    pub(super) fn try_recv(&self, cursor: &mut Cursor) -> Result<u64, Unread> {
         self.turn();
         let words = self.ring.try_copy(cursor, |words| [words[0].load(Relaxed), words[1].load(Relaxed)])?;
         assert_eq!(words[0], words[1], "a torn message");
         Ok(words[0])
     }
 
-    fn recv(&self, cursor: &mut Cursor) -> Result<u64, Unread> {
+    pub(super) fn recv(&self, cursor: &mut Cursor) -> Result<u64, Unread> {
         let attempt = || match self.try_recv(cursor) {
             Err(Unread::Blocked(Blocked::Later)) => None,
             done => Some(done),
@@ -127,7 +135,7 @@ impl Topic {
     }
 
     /// Receives in place what is there, and checks that it does not change.
-    fn try_read(&self, me: usize, cursor: &mut Cursor) -> Result<u64, Unread> {
+    pub(super) fn try_read(&self, me: usize, cursor: &mut Cursor) -> Result<u64, Unread> {
         self.turn();
         let index = self.ring.try_pin(id(me), cursor)?;
         // SAFETY: the slot is pinned; loom checks that.
@@ -137,7 +145,7 @@ impl Topic {
     }
 
     /// Receives everything that is left. Checks that the messages and the losses add up.
-    fn drain(&self, cursor: &mut Cursor) -> Vec<u64> {
+    pub(super) fn drain(&self, cursor: &mut Cursor) -> Vec<u64> {
         let mut all = Vec::new();
         loop {
             match self.try_recv(cursor) {
@@ -230,7 +238,9 @@ fn two_pins_of_one_slot_against_overwriting() {
         let (publisher, other) = (topic.clone(), topic.clone());
         let threads = [
             thread::spawn(move || {
-                (2..4).for_each(|value| assert_ne!(publisher.send_cell(1, value), Err(Blocked::Corrupted)));
+                (2..4).for_each(|value| {
+                    assert_ne!(publisher.send_cell(1, value), Err(Blocked::Corrupted.into()))
+                });
             }),
             thread::spawn(move || {
                 if let Ok(value) = other.try_read(2, &mut others) {
@@ -388,7 +398,7 @@ fn closing_against_publish() {
         closed.join().unwrap();
         match sent.join().unwrap() {
             Ok(()) => assert_eq!(seen, [1]),
-            Err(blocked) => assert!(blocked == Blocked::Closed && seen.is_empty()),
+            Err(unsent) => assert!(unsent == Blocked::Closed.into() && seen.is_empty()),
         }
     });
 }

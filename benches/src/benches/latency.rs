@@ -19,6 +19,7 @@ use crate::links::iceoryx2::Iceoryx2;
 use crate::links::ipc_channel::IpcChannel;
 use crate::links::pagemate_queue::Queues;
 use crate::links::pagemate_spsc::Spsc;
+use crate::links::pagemate_topic::Topics;
 use crate::links::rtrb::Rtrb;
 use crate::links::unix::{Pipe, SocketPair};
 use crate::peer::Setup;
@@ -42,6 +43,10 @@ fn contenders() -> Vec<Contender> {
         threads::<Spsc>("pagemate spsc").beside(FLOOR, Processes),
         processes::<Queues>("pagemate Queue").beside(FLOOR, Processes).beside("ArrayQueue", Threads),
         threads::<Queues>("pagemate Queue").beside(FLOOR, Processes).beside("ArrayQueue", Threads),
+        processes::<Topics>("pagemate Topic")
+            .at_most(1.2, "pagemate spsc", Processes)
+            .at_most(0.5, "iceoryx2", Processes),
+        threads::<Topics>("pagemate Topic").beside("pagemate spsc", Threads),
         threads::<Rtrb>("rtrb").beside(FLOOR, Processes),
         threads::<Disruptor>("disruptor").beside(FLOOR, Processes),
         threads::<Array>("ArrayQueue").beside(FLOOR, Processes),

@@ -7,12 +7,14 @@ pub mod barrier;
 pub mod condvar;
 pub mod dict;
 pub mod event;
+pub mod fan_out;
 pub mod latency;
 pub mod list;
 pub mod lock;
 pub mod many;
 pub mod pool;
 pub mod pool_start;
+pub mod publish;
 pub mod rwlock;
 pub mod semaphore;
 pub mod size;
@@ -27,6 +29,8 @@ pub const ALL: &[Bench] = &[
     latency::BENCH,
     throughput::BENCH,
     many::BENCH,
+    fan_out::BENCH,
+    publish::BENCH,
     wake::IDLE,
     wake::BUSY,
     size::BENCH,

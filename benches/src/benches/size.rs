@@ -6,7 +6,7 @@
 use super::latency::processes;
 use crate::contender::Between::Processes;
 use crate::contender::{Bench, Contender, Unit};
-use crate::links::{pagemate_queue, pagemate_spsc::InPlace};
+use crate::links::{pagemate_queue, pagemate_spsc::InPlace, pagemate_topic};
 
 pub const BENCH: Bench = Bench {
     name: "size",
@@ -27,6 +27,12 @@ fn contenders() -> Vec<Contender> {
         processes::<pagemate_queue::InPlace<LARGE>>("pagemate Queue, 1 MiB").at_most(
             1.2,
             "pagemate Queue, 8 B",
+            Processes,
+        ),
+        processes::<pagemate_topic::InPlace<SMALL>>("pagemate Topic, 8 B"),
+        processes::<pagemate_topic::InPlace<LARGE>>("pagemate Topic, 1 MiB").at_most(
+            1.2,
+            "pagemate Topic, 8 B",
             Processes,
         ),
     ]

@@ -14,6 +14,7 @@ use crate::links::disruptor::Disruptor;
 use crate::links::iceoryx2::Iceoryx2;
 use crate::links::pagemate_queue::Queues;
 use crate::links::pagemate_spsc::Spsc;
+use crate::links::pagemate_topic::Topics;
 use crate::links::rtrb::Rtrb;
 use crate::links::unix::Pipe;
 use crate::links::CAPACITY;
@@ -44,6 +45,8 @@ fn contenders() -> Vec<Contender> {
         threads::<OneByOne, Array>("ArrayQueue"),
         threads::<OneByOne, Queues>("pagemate Queue").at_most(0.8, "ArrayQueue", Threads),
         processes::<OneByOne, Queues>("pagemate Queue").at_most(0.8, "ArrayQueue", Threads),
+        threads::<OneByOne, Topics>("pagemate Topic").at_most(1.0, "disruptor", Threads),
+        processes::<OneByOne, Topics>("pagemate Topic").at_most(1.0, "disruptor", Threads),
         threads::<Asleep, Channel>(CHANNEL),
         threads::<Asleep, Queues>("pagemate Queue, blocking").at_most(1.0, CHANNEL, Threads),
         processes::<Asleep, Queues>("pagemate Queue, blocking").at_most(1.0, CHANNEL, Threads),

@@ -1,10 +1,11 @@
-//! disruptor: the LMAX Disruptor between threads, one producer, one polling consumer.
+//! disruptor: the LMAX Disruptor between threads, one producer, and polling consumers.
 
 use disruptor::{
-    build_single_producer, BusySpin, EventPoller, Producer, SingleConsumerBarrier, SingleProducer,
-    SingleProducerBarrier,
+    build_single_producer, BusySpin, EventPoller, MultiConsumerBarrier, Producer, SingleConsumerBarrier,
+    SingleProducer, SingleProducerBarrier,
 };
 
+use super::fans::{Fan, Seen};
 use super::CAPACITY;
 use crate::link::{crossed, Batched, Duplex, Pair, Receiving, Result, Sending};
 
@@ -62,5 +63,30 @@ impl Batched for Duplex<Tx, Rx> {
             count += 1;
         }
         count
+    }
+}
+
+impl Fan for Disruptor {
+    type Tx = SingleProducer<u64, MultiConsumerBarrier>;
+    type Rx = Rx;
+
+    fn fan(consumers: usize) -> Result<(Self::Tx, Vec<Rx>)> {
+        if consumers != 3 {
+            return Err("each number of consumers has a type of its own".into());
+        }
+        let (one, builder) = build_single_producer(CAPACITY, || 0, BusySpin).new_event_poller();
+        let (two, builder) = builder.new_event_poller();
+        let (three, builder) = builder.new_event_poller();
+        Ok((builder.build(), vec![one, two, three]))
+    }
+
+    #[inline]
+    fn try_send(tx: &mut Self::Tx, value: u64) -> bool {
+        tx.try_publish(|slot| *slot = value).is_ok()
+    }
+
+    #[inline]
+    fn try_recv(rx: &mut Rx) -> Seen {
+        Receiving::try_recv(rx).map_or(Seen::Nothing, Seen::Message)
     }
 }

@@ -1,8 +1,10 @@
 //! The contenders, one file for each crate or mechanism.
 
 pub mod bare_value;
+pub mod broadcast;
 pub mod crossbeam;
 pub mod disruptor;
+pub mod fans;
 pub mod floor;
 pub mod futex;
 pub mod iceoryx2;
@@ -15,6 +17,7 @@ pub mod pagemate_pool;
 pub mod pagemate_queue;
 pub mod pagemate_spsc;
 pub mod pagemate_sync;
+pub mod pagemate_topic;
 pub mod procspawn;
 pub mod pthread;
 pub mod python;

@@ -8,11 +8,13 @@ mod contents;
 mod demo;
 mod gc;
 mod get;
+mod hz;
 mod interrupt;
 mod location;
 mod ls;
 mod output;
 mod progress;
+mod publish;
 mod recv;
 mod rm;
 mod send;
@@ -20,6 +22,7 @@ mod set;
 mod show;
 mod stdio;
 mod stream;
+mod subscribe;
 mod top;
 
 use std::io::IsTerminal;
@@ -48,6 +51,9 @@ enum Command {
     Demo(demo::Demo),
     Send(send::Send),
     Recv(recv::Recv),
+    Pub(publish::Pub),
+    Sub(subscribe::Sub),
+    Hz(hz::Hz),
     Ls(ls::Ls),
     Show(show::Show),
     Get(get::Get),
@@ -63,6 +69,9 @@ impl Command {
             Command::Demo(demo) => demo.run(),
             Command::Send(send) => send.run(),
             Command::Recv(recv) => recv.run(),
+            Command::Pub(publish) => publish.run(),
+            Command::Sub(subscribe) => subscribe.run(),
+            Command::Hz(hz) => hz.run(),
             Command::Ls(ls) => ls.run(),
             Command::Show(show) => show.run(),
             Command::Get(get) => get.run(),

@@ -14,11 +14,20 @@ pub(crate) fn print(text: &str) -> Outcome {
 
 /// Prints a JSON value and a newline.
 pub(crate) fn print_json(value: &Value) -> Outcome {
-    // JSON escapes only the control characters of ASCII, but others control a terminal as well.
-    // They are in strings.
+    print(&escaped(&format!("{value:#}\n")))
+}
+
+/// Returns a JSON value as one line.
+pub(crate) fn json_line(value: &Value) -> String {
+    escaped(&format!("{value}\n"))
+}
+
+/// JSON escapes only the control characters of ASCII, but others control a terminal as well. They
+/// are in strings.
+fn escaped(json: &str) -> String {
     let escape =
         |c: char| if c > '\u{7e}' && c.is_control() { format!("\\u{:04x}", c as u32) } else { c.to_string() };
-    print(&format!("{value:#}\n").chars().map(escape).collect::<String>())
+    json.chars().map(escape).collect()
 }
 
 /// Formats rows under a head, each column as wide as its widest cell. Columns whose head begins
@@ -84,11 +93,14 @@ pub(crate) fn one_line(text: &str) -> String {
 pub(crate) fn typed(item: &ItemBytes) -> pagemate::Result<Value> {
     let text = item.render_whole()?;
     Ok(match &item.of {
-        ItemType::Message(_) => {
-            serde_json::from_str(&text).ok().filter(is_plain).unwrap_or_else(|| Value::from(text))
-        }
+        ItemType::Message(_) => message(text),
         _ => Value::from(text),
     })
+}
+
+/// Returns the text of a message as JSON: numbers and booleans as such, everything else as text.
+pub(crate) fn message(text: String) -> Value {
+    serde_json::from_str(&text).ok().filter(is_plain).unwrap_or_else(|| Value::from(text))
 }
 
 fn is_plain(value: &Value) -> bool {

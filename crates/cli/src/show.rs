@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use clap::Args;
-use pagemate::inspect::{self, Contents, Object, SegmentInfo};
+use pagemate::inspect::{self, Contents, ItemType, Object, SegmentInfo};
 use pagemate::{Kind, Schema};
 use serde_json::json;
 
@@ -136,13 +136,15 @@ fn described(object: &Object, contents: pagemate::Result<Option<Contents>>, is_a
 /// Formats a message by its schema, or as bytes if the schema cannot be read. Cuts a long one,
 /// unless `is_all`.
 pub(crate) fn message(schema: &str, bytes: &[u8], is_all: bool) -> String {
-    match schema.parse::<Schema>() {
-        Ok(schema) if is_all => contents::whole(schema.render_whole(bytes)),
-        Ok(schema) => schema.render(bytes),
-        Err(_) => {
-            let most = if is_all { usize::MAX } else { BYTES_SHOWN };
-            let more = if bytes.len() > most { " .." } else { "" };
-            let shown: Vec<_> = bytes.iter().take(most).map(|byte| format!("{byte:02x}")).collect();
+    let most = if is_all { usize::MAX } else { BYTES_SHOWN };
+    let more = if bytes.len() > most { " .." } else { "" };
+    let shown = &bytes[..bytes.len().min(most)];
+    match ItemType::from_text(schema) {
+        of @ (ItemType::Message(_) | ItemType::Slice(_)) if is_all => contents::whole(of.render_whole(bytes)),
+        of @ (ItemType::Message(_) | ItemType::Slice(_)) => of.render(bytes),
+        ItemType::Str => format!("{:?}{more}", String::from_utf8_lossy(shown)),
+        _ => {
+            let shown: Vec<_> = shown.iter().map(|byte| format!("{byte:02x}")).collect();
             shown.join(" ") + more
         }
     }

@@ -4,12 +4,14 @@
 pub mod dict_ops;
 pub mod heap_ops;
 pub mod list_ops;
+pub mod payload_bytes;
 pub mod pipe_bytes;
 pub mod pool_bytes;
 pub mod queue_ops;
 pub mod schema_text;
 pub mod segment_open;
 pub mod spsc_ops;
+pub mod topic_ops;
 
 /// Bytes as a supply of small numbers; zeros when the bytes run out.
 pub struct Supply<'a>(pub &'a [u8]);

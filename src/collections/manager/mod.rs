@@ -13,7 +13,7 @@ use crate::collections::namespace::Namespace;
 use crate::collections::reference::{Ref, Referent};
 use crate::collections::value::Value;
 use crate::message::item::Item;
-use crate::message::Message;
+use crate::message::{Message, Payload};
 use crate::queue::mpmc::Queue;
 use crate::queue::topic::Topic;
 use crate::segment::place::{Origin, Place, RESERVE};
@@ -193,7 +193,7 @@ impl Manager {
     /// # Errors
     ///
     /// Those of [`list`](Manager::list).
-    pub fn queue<T: Message>(&self, name: &str, capacity: usize) -> Result<Queue<T>> {
+    pub fn queue<T: Payload + ?Sized>(&self, name: &str, capacity: usize) -> Result<Queue<T>> {
         Queue::open_or_create(self.at(name), capacity).map(|(queue, _)| queue)
     }
 

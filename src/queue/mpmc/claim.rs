@@ -195,9 +195,7 @@ impl Ring {
     ) -> Result<Claim, Blocked> {
         let attempt = || {
             if own.is_some() {
-                // Before the search, as the announcement of a waiter: pairs with wake_sender().
-                self.descriptor().notices.word.fetch_or(WAKE_ALL, SeqCst);
-                Ordered::by_fence();
+                self.ask_to_wake_all();
             }
             match self.try_claim(me, own) {
                 Err(Blocked::Later) => None,
@@ -205,8 +203,21 @@ impl Ring {
             }
         };
         let claim = self.senders().wait(deadline, reap_dead, attempt).unwrap_or(Err(Blocked::Later))?;
-        self.pass_on(Ordered::by_fence());
+        self.pass_on_after_claim();
         Ok(claim)
+    }
+
+    /// Makes the next change wake all waiting producers, because they cannot all use the same room.
+    /// The caller searches for room afterwards.
+    pub(super) fn ask_to_wake_all(&self) {
+        // Before the search, as the announcement of a waiter: pairs with wake_sender().
+        self.descriptor().notices.word.fetch_or(WAKE_ALL, SeqCst);
+        Ordered::by_fence();
+    }
+
+    /// [`pass_on`](Ring::pass_on) for a producer that has waited.
+    pub(super) fn pass_on_after_claim(&self) {
+        self.pass_on(Ordered::by_fence());
     }
 
     /// Wakes the next producer if there is room for it too. Slots become free in any order: a

@@ -51,9 +51,13 @@ pub(crate) struct Geometry {
     pub(crate) stride: AtomicU64,
     /// The offset of a message in its slot.
     pub(crate) offset: AtomicU64,
-    /// The size of a message.
+    /// The size of a message, or of an element of one.
     pub(crate) size: AtomicU64,
     pub(crate) options: AtomicU64,
+    /// The alignment of an element, if messages differ in length; else 0.
+    pub(crate) align: AtomicU64,
+    /// The units of the store behind the slots; 0: none.
+    pub(crate) units: AtomicU64,
     /// Bit `index % 512`: a participant with this index may hold slots. Never cleared.
     pub(super) users: [AtomicU64; USERS / 64],
 }
@@ -76,6 +80,8 @@ impl Descriptor {
                 offset: word(),
                 size: word(),
                 options: word(),
+                align: word(),
+                units: word(),
                 users: [(); USERS / 64].map(|()| word()),
             }),
             head: CachePadded::new(word()),

@@ -73,17 +73,23 @@ impl Ring {
     /// Sends a message in the slot of one that was taken, or in another slot that is free now. The
     /// taken slot is not the caller's afterwards.
     fn send_in_place_of(&self, me: OwnerId, taken: Claim, mut write: impl FnMut(u32)) -> Result<(), Blocked> {
-        let found = self.try_claim(me, Some(taken.index));
-        // Otherwise the slot is the new message's.
-        if !found.is_ok_and(|claim| claim.index == taken.index) {
-            self.free(me, taken);
-        }
-        let claim = found?;
+        let claim = self.claim_in_place_of(me, taken)?;
         write(claim.index);
         let find = |own| self.try_claim(me, Some(own));
         self.send_claimed(me, claim, Deadline::At(0), find, |_, to| write(to)).map_err(|(blocked, claim)| {
             self.free_unsent(me, claim);
             blocked
         })
+    }
+
+    /// Claims the slot of a message that was taken, or another slot that is free now. The taken
+    /// slot is not the caller's afterwards, unless it is the claimed one.
+    pub(crate) fn claim_in_place_of(&self, me: OwnerId, taken: Claim) -> Result<Claim, Blocked> {
+        let found = self.try_claim(me, Some(taken.index));
+        // Otherwise the slot is the new message's.
+        if !found.is_ok_and(|claim| claim.index == taken.index) {
+            self.free(me, taken);
+        }
+        found
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::handle::Queue;
 use super::ring::Claim;
 use crate::error::Refusal;
-use crate::message::{self, Message};
+use crate::message::{self, Message, Payload};
 use crate::queue::blocked::Blocked;
 use crate::queue::error::SendError;
 use crate::segment::owner::OwnerId;
@@ -16,9 +16,9 @@ use crate::sys::clock::Deadline;
 use crate::sys::fork;
 
 /// The hold on a slot. Frees the slot when dropped, in the process that claimed it.
-struct Held<'a, T: Message> {
-    queue: &'a Queue<T>,
-    claim: Claim,
+pub(super) struct Held<'a, P: Payload + ?Sized> {
+    pub(super) queue: &'a Queue<P>,
+    pub(super) claim: Claim,
     /// The participant that claimed it. A fork gives the child a copy of this guard, but not the
     /// slot.
     me: OwnerId,
@@ -27,8 +27,8 @@ struct Held<'a, T: Message> {
     is_loan: bool,
 }
 
-impl<'a, T: Message> Held<'a, T> {
-    fn new(queue: &'a Queue<T>, me: OwnerId, claim: Claim, is_loan: bool) -> Held<'a, T> {
+impl<'a, P: Payload + ?Sized> Held<'a, P> {
+    pub(super) fn new(queue: &'a Queue<P>, me: OwnerId, claim: Claim, is_loan: bool) -> Held<'a, P> {
         Held { queue, claim, me, epoch: fork::epoch(), is_loan }
     }
 
@@ -36,20 +36,44 @@ impl<'a, T: Message> Held<'a, T> {
         self.epoch == fork::epoch()
     }
 
-    fn message(&self) -> *mut T {
-        self.queue.message(self.claim.index).cast()
+    /// Sends the message of a loan. On failure returns the slot that is still held.
+    pub(super) fn send(self, deadline: Deadline) -> Result<(), (Blocked, Held<'a, P>)> {
+        if !self.is_mine() {
+            return Err((Blocked::NotInThisProcess(Refusal::FORKED), self));
+        }
+        let Held { queue, claim, me, .. } = self;
+        // From here on the slot may belong to another participant.
+        let mut this = ManuallyDrop::new(self);
+        let find = |own| match deadline {
+            Deadline::At(0) => queue.ring.try_claim(me, Some(own)),
+            _ => queue.ring.claim(me, Some(own), deadline, || queue.reap_dead()),
+        };
+        let copy = |from, to| queue.move_message(from, to);
+        queue.ring.send_claimed(me, claim, deadline, find, copy).map_err(|(blocked, claim)| {
+            this.claim = claim;
+            (blocked, ManuallyDrop::into_inner(this))
+        })
+    }
+
+    /// Returns the message; `None`: it is not valid.
+    #[inline]
+    fn message(&self) -> Option<*mut P> {
+        let (at, len) = self.queue.find(self.claim.index)?;
+        // SAFETY: the slot is ours, so its message can be read. It is in the slot or in a block, as
+        // find() has checked, and aligned there.
+        unsafe { P::in_place(at, len) }
     }
 }
 
-impl<T: Message> Drop for Held<'_, T> {
+impl<P: Payload + ?Sized> Drop for Held<'_, P> {
     fn drop(&mut self) {
         if !self.is_mine() {
             return;
         }
         if self.is_loan {
-            self.queue.ring.free_unsent(self.me, self.claim);
+            self.queue.abandon(self.me, self.claim);
         } else {
-            self.queue.ring.free(self.me, self.claim);
+            self.queue.finish(self.me, self.claim);
         }
     }
 }
@@ -74,8 +98,9 @@ impl<T: Message> Drop for Held<'_, T> {
 /// # Ok(())
 /// # }
 /// ```
-pub struct Loan<'a, T: Message> {
+pub struct Loan<'a, T: Payload + ?Sized> {
     held: Held<'a, T>,
+    message: *mut T,
 }
 
 impl<'a, T: Message> Loan<'a, T> {
@@ -86,22 +111,30 @@ impl<'a, T: Message> Loan<'a, T> {
             assert!(T::ZERO_VALID, "zeros are no valid value of this message: use loan_with(value)");
         }
         let held = Held::new(queue, me, claim, true);
-        let at = held.message();
+        let message = queue.message(claim.index).cast::<T>();
         // SAFETY: the slot is ours, so its message can be read and written.
         unsafe {
-            if !message::is_valid::<T>(at.cast()) {
-                at.write_bytes(0, 1);
+            if !message::is_valid::<T>(message.cast()) {
+                message.write_bytes(0, 1);
             }
         }
-        Loan { held }
+        Loan { held, message }
     }
 
     /// Creates a loan of a claimed slot and stores `value` in it.
     pub(super) fn of(queue: &'a Queue<T>, me: OwnerId, claim: Claim, value: T) -> Loan<'a, T> {
         let held = Held::new(queue, me, claim, true);
+        let message = queue.message(claim.index);
         // SAFETY: the slot is ours, so its message can be written.
-        unsafe { message::write(held.message().cast(), value) };
-        Loan { held }
+        unsafe { message::write(message, value) };
+        Loan { held, message: message.cast() }
+    }
+}
+
+impl<'a, T: Payload + ?Sized> Loan<'a, T> {
+    /// Creates a loan of a message that was written, and is valid.
+    pub(super) fn written(held: Held<'a, T>, message: *mut T) -> Loan<'a, T> {
+        Loan { held, message }
     }
 
     /// Sends the message. Blocks only if its place was lost (see [`Loan`]) and there is no room.
@@ -121,11 +154,9 @@ impl<'a, T: Message> Loan<'a, T> {
     /// `Corrupted`.
     pub fn try_send(self) -> Result<(), SendError<Loan<'a, T>>> {
         let queue = self.held.queue;
-        self.send_by(Deadline::At(0), |me, own| {
-            let claim = queue.ring.try_claim(me, Some(own));
-            queue.object.is_hindered(claim == Err(Blocked::Later));
-            claim
-        })
+        let sent = self.send_until(Deadline::At(0));
+        queue.object.is_hindered(matches!(sent, Err(SendError::Full(_))));
+        sent
     }
 
     /// Calls [`send`](Loan::send), but blocks for at most `timeout`.
@@ -147,94 +178,82 @@ impl<'a, T: Message> Loan<'a, T> {
     }
 
     fn send_until(self, deadline: Deadline) -> Result<(), SendError<Loan<'a, T>>> {
-        let queue = self.held.queue;
-        self.send_by(deadline, |me, own| {
-            queue.ring.claim(me, Some(own), deadline, || queue.object.reap_dead())
-        })
-    }
-
-    fn send_by(
-        self,
-        deadline: Deadline,
-        mut find: impl FnMut(OwnerId, u32) -> Result<Claim, Blocked>,
-    ) -> Result<(), SendError<Loan<'a, T>>> {
-        if !self.held.is_mine() {
-            return Err(SendError::NotInThisProcess(self, Refusal::FORKED));
-        }
-        let Held { queue, claim, me, .. } = self.held;
-        // From here on the slot may belong to another participant.
-        let mut this = ManuallyDrop::new(self);
-        let copy = |from, to| {
-            // SAFETY: both slots are ours, and they are not the same; no loan of the value is left.
-            unsafe { queue.message(from).copy_to_nonoverlapping(queue.message(to), size_of::<T>()) }
-        };
-        queue.ring.send_claimed(me, claim, deadline, |own| find(me, own), copy).map_err(|(blocked, claim)| {
-            this.held.claim = claim;
-            blocked.into_send_error(ManuallyDrop::into_inner(this))
+        let Loan { held, message } = self;
+        let (queue, from) = (held.queue, held.queue.message(held.claim.index));
+        held.send(deadline).map_err(|(blocked, held)| {
+            // The message has moved with the slot, unless it is in a block.
+            let to = queue.message(held.claim.index);
+            let by = if message.cast::<u8>() == from { to as isize - from as isize } else { 0 };
+            blocked.into_send_error(Loan { held, message: message.wrapping_byte_offset(by) })
         })
     }
 }
 
-impl<T: Message> Deref for Loan<'_, T> {
+impl<T: Payload + ?Sized> Deref for Loan<'_, T> {
     type Target = T;
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: the slot is ours until we free it, which needs `self`; it holds a valid T
-        // (of_any, of), aligned.
-        unsafe { &*self.held.message() }
+        // SAFETY: the message is ours until we free its slot, which needs `self`. It was checked or
+        // written when the loan was made, and it is aligned.
+        unsafe { &*self.message }
     }
 }
 
-impl<T: Message> DerefMut for Loan<'_, T> {
+impl<T: Payload + ?Sized> DerefMut for Loan<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: as in deref, and `self` is borrowed mutably.
-        unsafe { &mut *self.held.message() }
+        unsafe { &mut *self.message }
     }
 }
 
 /// A message of a [`Queue`], received in place. Its slot is freed when this is dropped.
 ///
-/// May be kept for any time: the queue has one slot less meanwhile. A process that breaks the rules
-/// and writes into the slot changes what is read here; [`Queue::recv`] returns a copy.
-pub struct Received<'a, T: Message> {
-    held: Held<'a, T>,
+/// May be kept for any time: the queue has one slot less meanwhile, and less of its quota. A
+/// process that breaks the rules and writes there changes what is read here; [`Queue::recv`]
+/// returns a copy.
+pub struct Received<'a, T: Payload + ?Sized> {
+    _held: Held<'a, T>,
+    message: *const T,
 }
 
-impl<'a, T: Message> Received<'a, T> {
+impl<'a, T: Payload + ?Sized> Received<'a, T> {
     /// Creates a guard of a taken slot, if its message is valid.
     pub(super) fn new(queue: &'a Queue<T>, me: OwnerId, claim: Claim) -> Option<Received<'a, T>> {
         let held = Held::new(queue, me, claim, false);
-        // SAFETY: the slot is ours, so its message can be read.
-        unsafe { message::is_valid::<T>(held.message().cast()) }.then_some(Received { held })
+        held.message().map(|message| Received { message, _held: held })
     }
 }
 
-impl<T: Message> Deref for Received<'_, T> {
+impl<T: Payload + ?Sized> Deref for Received<'_, T> {
     type Target = T;
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: the slot is ours until we free it, which needs `self`; it holds a valid T (see
-        // new), aligned.
-        unsafe { &*self.held.message() }
+        // SAFETY: the slot and its message are ours until we free them, which needs `self`; the
+        // message is valid (see new) and aligned.
+        unsafe { &*self.message }
     }
 }
 
-impl<T: Message + fmt::Debug> fmt::Debug for Loan<'_, T> {
+impl<T: Payload + ?Sized + fmt::Debug> fmt::Debug for Loan<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Loan").field(&**self).finish()
+        f.debug_tuple("Loan").field(&&**self).finish()
     }
 }
 
-impl<T: Message + fmt::Debug> fmt::Debug for Received<'_, T> {
+impl<T: Payload + ?Sized + fmt::Debug> fmt::Debug for Received<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Received").field(&**self).finish()
+        f.debug_tuple("Received").field(&&**self).finish()
     }
 }
 
 // SAFETY: messages are Send and Sync, and the slot belongs to the process, not to a thread.
-unsafe impl<T: Message> Send for Held<'_, T> {}
+unsafe impl<T: Payload + ?Sized> Send for Loan<'_, T> {}
 // SAFETY: as above; through a shared reference the message can only be read.
-unsafe impl<T: Message> Sync for Held<'_, T> {}
+unsafe impl<T: Payload + ?Sized> Sync for Loan<'_, T> {}
+// SAFETY: as for Loan.
+unsafe impl<T: Payload + ?Sized> Send for Received<'_, T> {}
+// SAFETY: as for Loan.
+unsafe impl<T: Payload + ?Sized> Sync for Received<'_, T> {}

@@ -3,11 +3,15 @@
 use crate::loom::atomic::{AtomicU32, Ordering::Relaxed};
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
+use super::builder::QueueBuilder;
+use super::halves::Halves;
 use super::layout::{Layout, SLOTS};
-use super::ring::Ring;
-use crate::message::Message;
+use super::ring::{Claim, Ring};
+use crate::message::{Payload, Varied};
 use crate::queue::blocked::Blocked;
+use crate::queue::payload::area::Area;
 use crate::registry::Kind;
 use crate::segment::object::{Object, ObjectRef};
 use crate::segment::owner::OwnerId;
@@ -22,6 +26,10 @@ use crate::{Error, ErrorKind, Result};
 /// stopped at any moment, and the others go on. A message that it had not finished sending is not
 /// sent. A message that it was reading is counted as [`lost`](Queue::lost), or delivered again, as
 /// the [builder](Queue::builder) says.
+///
+/// Messages have a fixed size, or differ in length: `Queue<[T]>` and `Queue<str>` carry slices and
+/// text. A short one is stored in its slot, and a longer one in memory out of the queue's
+/// [quota](crate::queue::QueueBuilder::quota). A quota that is used up is a full queue.
 ///
 /// Unfair: the longest waiter is not served first. Has no priorities and no broadcast. Between one
 /// producer and one consumer [`spsc`](crate::spsc()) is faster.
@@ -48,6 +56,25 @@ use crate::{Error, ErrorKind, Result};
 /// # }
 /// ```
 ///
+/// Messages of any length:
+///
+/// ```
+/// use pagemate::Queue;
+///
+/// # fn main() -> pagemate::Result<()> {
+/// let frames = Queue::<[u8]>::builder(8).quota(4 << 20).build()?;
+/// frames.send(b"a few bytes")?;
+/// frames.send(&vec![7; 1 << 20])?;
+/// assert_eq!(frames.recv()?, b"a few bytes");
+/// assert_eq!(frames.recv_ref()?.len(), 1 << 20); // in place
+///
+/// let log = Queue::<str>::new(64)?;
+/// log.send("started")?;
+/// assert_eq!(log.recv()?, "started");
+/// # Ok(())
+/// # }
+/// ```
+///
 /// By name, between unrelated processes:
 ///
 /// ```
@@ -64,88 +91,53 @@ use crate::{Error, ErrorKind, Result};
 /// # Ok(())
 /// # }
 /// ```
-pub struct Queue<T: Message> {
+pub struct Queue<T: Payload + ?Sized> {
     pub(super) ring: Ring,
     /// Keeps the memory of `ring` mapped.
     pub(super) object: ObjectRef,
     /// The last user of this handle that was registered as one that may hold slots. 0: nobody.
     enlisted: AtomicU32,
-    _messages: PhantomData<fn(T) -> T>,
+    /// The bytes that fit into a slot. Only if messages differ in length, like `area`.
+    pub(super) inline: usize,
+    /// Where larger messages are.
+    pub(super) area: Option<Arc<Area>>,
+    /// The offset of the halves in the object.
+    halves_at: usize,
+    _messages: PhantomData<fn(&T) -> &T>,
 }
 
-/// The options of a new queue: see [`Queue::builder`].
-pub struct QueueBuilder<T: Message> {
-    capacity: usize,
-    redeliver: bool,
-    _messages: PhantomData<fn(T) -> T>,
-}
-
-impl<T: Message> QueueBuilder<T> {
-    /// Sets whether the message of a consumer that dies is delivered again, to the next receiver.
-    /// The default is false.
-    ///
-    /// With `true`, dropping a [`Received`](crate::queue::Received) acknowledges the message, and
-    /// so does the return of [`Queue::recv`]. Delivery is at least once: a consumer may finish its
-    /// work and die before the acknowledgement. A redelivered message comes before all others. It
-    /// may also come after a consumer was told that the queue is closed.
-    pub fn redeliver(mut self, redeliver: bool) -> QueueBuilder<T> {
-        self.redeliver = redeliver;
-        self
-    }
-
-    /// Creates a queue like [`Queue::new`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Queue::new`].
-    pub fn build(self) -> Result<Queue<T>> {
-        Object::new(self)
-    }
-
-    /// Creates a queue like [`Queue::create`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Queue::create`].
-    pub fn create(self, place: impl Into<Place>) -> Result<Queue<T>> {
-        Object::create(place, self)
-    }
-
-    /// Opens or creates a queue like [`Queue::open_or_create`]. An existing queue keeps its own
-    /// options.
-    ///
-    /// # Errors
-    ///
-    /// As [`Queue::open_or_create`].
-    pub fn open_or_create(self, place: impl Into<Place>) -> Result<(Queue<T>, Origin)> {
-        Object::open_or_create(place, self)
-    }
-}
-
-impl<T: Message> Object for Queue<T> {
+impl<T: Payload + ?Sized> Object for Queue<T> {
     const KIND: Kind = Kind::Queue;
     const LEN: usize = SLOTS;
     type Initial = QueueBuilder<T>;
 
     fn schema() -> String {
-        T::schema().to_string()
+        T::layout()
     }
 
     fn len_for(builder: &QueueBuilder<T>) -> Result<usize> {
-        Layout::<T>::len(builder.capacity)
+        Layout::<T>::len(&builder.plan)
     }
 
     unsafe fn init(base: *mut u8, builder: &QueueBuilder<T>) {
         // SAFETY: as the caller promises.
-        unsafe { Layout::<T>::init(base, builder.capacity, builder.redeliver) }
+        unsafe { Layout::<T>::init(base, &builder.plan) }
     }
 
     fn attach(object: ObjectRef) -> Result<Queue<T>> {
-        let () = T::CHECKED;
+        let () = <T::Element as crate::Message>::CHECKED;
         // SAFETY: the object is aligned to 128, and `object`, which is stored beside the ring,
         // keeps it mapped.
         match unsafe { Layout::<T>::check(object.base(), object.len()) } {
-            Some(ring) => Ok(Queue { ring, object, enlisted: AtomicU32::new(0), _messages: PhantomData }),
+            Some((ring, area, halves_at)) => Ok(Queue {
+                ring,
+                halves_at,
+                object,
+                enlisted: AtomicU32::new(0),
+                inline: area.as_ref().map_or(0, Area::inline),
+                area: area.map(Arc::new),
+                _messages: PhantomData,
+            }),
             None => Err(Error::new(
                 ErrorKind::Corrupted,
                 "the queue's geometry does not fit its size or its type",
@@ -158,7 +150,7 @@ impl<T: Message> Object for Queue<T> {
     }
 }
 
-impl<T: Message> Queue<T> {
+impl<T: Payload + ?Sized> Queue<T> {
     /// Returns a builder for a queue of this capacity with further options.
     ///
     /// ```
@@ -168,7 +160,7 @@ impl<T: Message> Queue<T> {
     /// # }
     /// ```
     pub fn builder(capacity: usize) -> QueueBuilder<T> {
-        QueueBuilder { capacity, redeliver: false, _messages: PhantomData }
+        QueueBuilder::of(capacity)
     }
 
     /// Creates an anonymous queue with room for `capacity` messages. Clone the handle, or pass it
@@ -212,6 +204,13 @@ impl<T: Message> Queue<T> {
         Queue::builder(capacity).open_or_create(place)
     }
 
+    #[inline]
+    pub(super) fn halves(&self) -> &Halves {
+        // SAFETY: Layout::check() has found that they are inside of the object, which is mapped as
+        // long as `self`, at a multiple of 128. Any bytes are Halves, which are atomics only.
+        unsafe { &*self.object.base().add(self.halves_at).cast() }
+    }
+
     pub(crate) fn ring(&self) -> Ring {
         self.ring
     }
@@ -220,6 +219,57 @@ impl<T: Message> Queue<T> {
     #[inline(always)]
     pub(super) fn message(&self, index: u32) -> *mut u8 {
         self.ring.message(index, Layout::<T>::OFFSET)
+    }
+
+    /// Returns the elements of a slot's message: their address and their number. `None`: the header
+    /// is damaged.
+    #[inline(always)]
+    pub(super) fn find(&self, index: u32) -> Option<(*mut T::Element, usize)> {
+        let at = self.message(index);
+        let (at, len) = match &self.area {
+            Some(area) if !T::IS_FIXED => area.find(self.ring.header(index), at)?,
+            _ => (at, 1),
+        };
+        Some((at.cast(), len))
+    }
+
+    /// Frees the slot of a message that was received, and the block of the message.
+    #[inline(always)]
+    pub(super) fn finish(&self, me: OwnerId, claim: Claim) {
+        if let (false, Some(area)) = (T::IS_FIXED, &self.area) {
+            area.finish(self.ring.header(claim.index));
+        }
+        self.ring.free(me, claim);
+    }
+
+    /// Frees a slot that was claimed and in which nothing is sent, and the block of its message.
+    pub(super) fn abandon(&self, me: OwnerId, claim: Claim) {
+        if let (false, Some(area)) = (T::IS_FIXED, &self.area) {
+            area.abandon(self.ring.header(claim.index));
+        }
+        self.ring.free_unsent(me, claim);
+    }
+
+    /// Moves a message from one slot that this process writes to another.
+    pub(super) fn move_message(&self, from: u32, to: u32) {
+        let (from_at, to_at) = (self.message(from), self.message(to));
+        let bytes = if T::IS_FIXED {
+            size_of::<T::Element>()
+        } else {
+            let (old, new) = (self.ring.header(from), self.ring.header(to));
+            let is_inline = old.block().is_none();
+            let len = usize::try_from(old.length()).unwrap_or(usize::MAX);
+            Area::move_on(old, new);
+            // Not more than a slot has, whatever the header says.
+            if is_inline {
+                len.saturating_mul(size_of::<T::Element>()).min(self.inline)
+            } else {
+                0
+            }
+        };
+        // SAFETY: both slots are ours, and they are not the same; each has room for these bytes,
+        // and nobody else uses the message.
+        unsafe { from_at.copy_to_nonoverlapping(to_at, bytes) }
     }
 
     #[inline]
@@ -319,28 +369,38 @@ impl<T: Message> Queue<T> {
     }
 }
 
-impl<T: Message> Clone for Queue<T> {
+impl<T: Varied + ?Sized> Queue<T> {
+    /// Returns the bytes of memory for messages that do not fit into a slot: see
+    /// [`quota`](QueueBuilder::quota).
+    pub fn quota(&self) -> u64 {
+        self.area.as_ref().map_or(0, |area| area.quota())
+    }
+
+    /// Returns the bytes of the quota that messages take. Inspects all blocks of memory. Stale at
+    /// once.
+    pub fn quota_in_use(&self) -> u64 {
+        self.area.as_ref().map_or(0, |area| area.in_use())
+    }
+}
+
+impl<T: Payload + ?Sized> Clone for Queue<T> {
     fn clone(&self) -> Queue<T> {
         Queue {
             ring: self.ring,
             object: self.object.clone(),
             enlisted: AtomicU32::new(0),
+            inline: self.inline,
+            area: self.area.clone(),
+            halves_at: self.halves_at,
             _messages: PhantomData,
         }
     }
 }
 
-impl<T: Message> fmt::Debug for Queue<T> {
+impl<T: Payload + ?Sized> fmt::Debug for Queue<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Queue");
         out.field("capacity", &self.capacity()).field("len", &self.len());
         out.field("is_closed", &self.is_closed()).field("ring", &self.ring).finish()
-    }
-}
-
-impl<T: Message> fmt::Debug for QueueBuilder<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut out = f.debug_struct("QueueBuilder");
-        out.field("capacity", &self.capacity).field("redeliver", &self.redeliver).finish()
     }
 }

@@ -4,6 +4,10 @@
 //! Every change is a compare-and-swap from a word that names the dead. So any number of reapers may
 //! run at once, and one that wakes up late changes nothing. See [`ring`](super::ring) for the
 //! states.
+//!
+//! If messages differ in length, the block of a message is freed before its slot. A reaper reads
+//! the slot's header, and then checks that the slot is still held by the dead: see
+//! [`header`](crate::queue::payload::header).
 
 use super::bound::SWAPS_MAX;
 use super::descriptor::{RETURN, RETURNS};
@@ -12,12 +16,19 @@ use super::slot::{Status, Word};
 use crate::failpoint::{is_planted, Fault};
 use crate::loom::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use crate::loom::Ordered;
+use crate::queue::payload::header::Name;
 use crate::segment::owner::OwnerId;
 
 impl Ring {
     /// Takes every slot from `dead`. Idempotent. One step if `dead` has never used the queue, else
     /// one for each slot.
     pub(crate) fn recover(&self, dead: OwnerId) {
+        self.recover_with(dead, None);
+    }
+
+    /// Takes every slot from `dead`, in a ring whose slots have headers if there is a function that
+    /// frees a block by its name.
+    pub(crate) fn recover_with(&self, dead: OwnerId, free: Option<&dyn Fn(Name)>) {
         if !self.may_hold(dead) {
             return;
         }
@@ -28,11 +39,16 @@ impl Ring {
                 if !word.names(dead) {
                     break;
                 }
+                let is_done = free.is_some() && word.is_consumers() && self.header(index).is_done();
+                let is_returned = self.redeliver && word.is_consumers() && !is_done;
+                if let (Some(free), false) = (free, is_returned) {
+                    self.free_block(index, word, free);
+                }
                 let next = if word.is_producers() {
                     word.freed()
                 } else if !word.is_consumers() || is_planted(Fault::KeepReading) {
                     break;
-                } else if self.redeliver {
+                } else if is_returned {
                     // Before the swap, so that the notice is there if we die after it; and again
                     // below.
                     if !is_planted(Fault::ReturnUnheard) {
@@ -69,6 +85,17 @@ impl Ring {
         let changes = Ordered::by_fence();
         self.receivers().notify_all(changes);
         self.senders().notify_all(changes);
+    }
+
+    /// Frees the block that this slot's header names, if the slot's word is still `word`, which
+    /// names the dead.
+    fn free_block(&self, index: u32, word: Word, free: &dyn Fn(Name)) {
+        let Some(name) = self.header(index).block() else { return };
+        // After the name was read. Pairs with Header::set(): if the name is that of a later holder,
+        // the word is too.
+        if self.is_still(index, word.0) {
+            free(name);
+        }
     }
 
     /// Makes consumers scan for RETURNED slots.

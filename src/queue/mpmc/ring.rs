@@ -75,6 +75,7 @@ use crate::loom::atomic::AtomicU64;
 use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use crate::loom::{Ordered, OrderedChange};
 use crate::queue::blocked::Blocked;
+use crate::queue::payload::header::Header;
 use crate::segment::owner::OwnerId;
 use crate::wait::Waiters;
 
@@ -327,10 +328,20 @@ impl Ring {
         self.redeliver
     }
 
+    /// Returns the header of a slot, in a ring whose slots have one behind the word.
+    #[inline(always)]
+    pub(crate) fn header(&self, index: u32) -> &Header {
+        debug_assert!(index < self.capacity && self.stride >= size_of::<AtomicU64>() + size_of::<Header>());
+        let at = self.slots.as_ptr().wrapping_add(index as usize * self.stride + size_of::<AtomicU64>());
+        // SAFETY: inside of the slot, whose header is atomics like its word; any bytes are a
+        // Header.
+        unsafe { &*at.cast::<Header>() }
+    }
+
     /// Returns the address of a slot's message, `offset` bytes from its word.
     #[inline(always)]
     pub(crate) fn message(&self, index: u32, offset: usize) -> *mut u8 {
-        debug_assert!(index < self.capacity && offset < self.stride);
+        debug_assert!(index < self.capacity && offset <= self.stride);
         self.slots.as_ptr().wrapping_add(index as usize * self.stride + offset)
     }
 

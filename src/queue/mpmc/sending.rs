@@ -7,7 +7,7 @@ use super::backoff::pause;
 use super::guard::Loan;
 use super::handle::Queue;
 use super::ring::Claim;
-use crate::message::{self, Message};
+use crate::message::{self, Message, Payload};
 use crate::queue::blocked::Blocked;
 use crate::queue::error::SendError;
 use crate::segment::owner::OwnerId;
@@ -20,23 +20,8 @@ impl<T: Message> Queue<T> {
     ///
     /// [`SendError`], with the message: `Full`, `Closed`, `Corrupted`.
     #[inline]
-    pub fn try_send(&self, value: T) -> Result<(), SendError<T>> {
-        let done = self.send_now(value);
-        if let Err(SendError::Full(_)) = done {
-            self.object.note_failed_try();
-            pause();
-        }
-        done
-    }
-
-    #[inline]
-    fn send_now(&self, value: T) -> Result<(), SendError<T>> {
-        // SAFETY: the ring names slots that are ours to write.
-        let write = |index| unsafe { message::write(self.message(index), value) };
-        match self.me() {
-            Ok(me) => self.ring.try_send(me, write).map_err(|blocked| blocked.into_send_error(value)),
-            Err(blocked) => Err(blocked.into_send_error(value)),
-        }
+    pub fn try_send(&self, message: T) -> Result<(), SendError<T>> {
+        self.try_send_any(message)
     }
 
     /// Sends a message. Blocks while there is no room.
@@ -48,11 +33,8 @@ impl<T: Message> Queue<T> {
     ///
     /// [`SendError`], with the message: `Closed`, `Corrupted`.
     #[inline]
-    pub fn send(&self, value: T) -> Result<(), SendError<T>> {
-        match self.send_now(value) {
-            Err(SendError::Full(value)) => self.send_until(value, Deadline::Never),
-            done => done,
-        }
+    pub fn send(&self, message: T) -> Result<(), SendError<T>> {
+        self.send_any(message, || Deadline::Never)
     }
 
     /// Sends a message. Blocks while there is no room, for at most `timeout`.
@@ -60,11 +42,8 @@ impl<T: Message> Queue<T> {
     /// # Errors
     ///
     /// As [`try_send`](Queue::try_send).
-    pub fn send_timeout(&self, value: T, timeout: Duration) -> Result<(), SendError<T>> {
-        match self.send_now(value) {
-            Err(SendError::Full(value)) => self.send_until(value, Deadline::after(timeout)),
-            done => done,
-        }
+    pub fn send_timeout(&self, message: T, timeout: Duration) -> Result<(), SendError<T>> {
+        self.send_any(message, || Deadline::after(timeout))
     }
 
     /// Sends a message. Blocks while there is no room, until `deadline` at the latest.
@@ -72,25 +51,8 @@ impl<T: Message> Queue<T> {
     /// # Errors
     ///
     /// As [`try_send`](Queue::try_send).
-    pub fn send_deadline(&self, value: T, deadline: Instant) -> Result<(), SendError<T>> {
-        match self.send_now(value) {
-            Err(SendError::Full(value)) => self.send_until(value, Deadline::at(deadline)),
-            done => done,
-        }
-    }
-
-    #[cold]
-    fn send_until(&self, value: T, deadline: Deadline) -> Result<(), SendError<T>> {
-        // SAFETY: the ring names slots that are ours to write.
-        let write = |index| unsafe { message::write(self.message(index), value) };
-        let reap_dead = || self.object.reap_dead();
-        match self.me() {
-            Ok(me) => self
-                .ring
-                .send(me, deadline, reap_dead, write)
-                .map_err(|blocked| blocked.into_send_error(value)),
-            Err(blocked) => Err(blocked.into_send_error(value)),
-        }
+    pub fn send_deadline(&self, message: T, deadline: Instant) -> Result<(), SendError<T>> {
+        self.send_any(message, || Deadline::at(deadline))
     }
 
     /// Sends a message now, also to a full queue: there it replaces the oldest message, which is
@@ -131,22 +93,8 @@ impl<T: Message> Queue<T> {
     /// comes back has no place in the order. `Full` if there is nothing to replace, because others
     /// read or write all slots, in place or in a call of theirs. That takes as many of them at once
     /// as the queue has slots.
-    pub fn force_send(&self, value: T, mut replaced: impl FnMut(T)) -> Result<(), SendError<T>> {
-        if self.ring.redelivers() {
-            return Err(SendError::Unsupported(value));
-        }
-        let me = match self.me() {
-            Ok(me) => me,
-            Err(blocked) => return Err(blocked.into_send_error(value)),
-        };
-        let oldest = Cell::new(None);
-        // SAFETY: the ring names slots that are ours to write.
-        let write = |index| unsafe { message::write(self.message(index), value) };
-        // SAFETY: the ring names slots that are ours to read.
-        let read = |index| oldest.set(unsafe { message::read::<T>(self.message(index)) });
-        let pass = || oldest.take().into_iter().for_each(&mut replaced);
-        let sent = self.ring.force_send(me, write, read, pass);
-        sent.map_err(|blocked| self.note(blocked).into_send_error(value))
+    pub fn force_send(&self, message: T, replaced: impl FnMut(T)) -> Result<(), SendError<T>> {
+        self.force_send_any(message, replaced)
     }
 
     /// Returns a slot to write a message in place, if there is room now.
@@ -219,13 +167,111 @@ impl<T: Message> Queue<T> {
             Err(blocked) => Err(blocked.into_send_error(value)),
         }
     }
+}
+
+impl<T: Payload + ?Sized> Queue<T> {
+    /// See [`try_send`](Queue::try_send).
+    #[inline]
+    pub(super) fn try_send_any<'m>(&self, message: T::Sent<'m>) -> Result<(), SendError<T::Sent<'m>>> {
+        let done = self.send_now(message);
+        if let Err(SendError::Full(_)) = done {
+            self.object.note_failed_try();
+            pause();
+        }
+        done
+    }
+
+    #[inline]
+    fn send_now<'m>(&self, message: T::Sent<'m>) -> Result<(), SendError<T::Sent<'m>>> {
+        let elements = T::elements(&message);
+        if !T::IS_FIXED && size_of_val(elements) > self.inline {
+            return self.send_block(elements, Deadline::At(0)).map_err(|error| error.with(message));
+        }
+        match self.me() {
+            Ok(me) => self
+                .ring
+                .try_send(me, |index| self.write(index, elements))
+                .map_err(|blocked| blocked.into_send_error(message)),
+            Err(blocked) => Err(blocked.into_send_error(message)),
+        }
+    }
+
+    /// Writes a message that fits into its slot, which this process has claimed.
+    #[inline(always)]
+    pub(super) fn write(&self, index: u32, elements: &[T::Element]) {
+        if T::IS_FIXED {
+            // SAFETY: the slot is ours to write.
+            elements.iter().take(1).for_each(|value| unsafe { message::write(self.message(index), *value) });
+            return;
+        }
+        self.ring.header(index).set(elements.len(), None);
+        // SAFETY: the slot is ours to write, and has `inline` bytes; the caller has compared.
+        unsafe {
+            let from = elements.as_ptr().cast::<u8>();
+            from.copy_to_nonoverlapping(self.message(index), size_of_val(elements));
+        }
+    }
+
+    /// Sends a message. Blocks while there is no room, until the deadline.
+    #[inline]
+    pub(super) fn send_any<'m>(
+        &self,
+        message: T::Sent<'m>,
+        deadline: impl FnOnce() -> Deadline,
+    ) -> Result<(), SendError<T::Sent<'m>>> {
+        match self.send_now(message) {
+            Err(SendError::Full(message)) => self.send_until(message, deadline()),
+            done => done,
+        }
+    }
+
+    #[cold]
+    fn send_until<'m>(&self, message: T::Sent<'m>, deadline: Deadline) -> Result<(), SendError<T::Sent<'m>>> {
+        let elements = T::elements(&message);
+        if !T::IS_FIXED && size_of_val(elements) > self.inline {
+            return self.send_block(elements, deadline).map_err(|error| error.with(message));
+        }
+        let reap_dead = || self.reap_dead();
+        match self.me() {
+            Ok(me) => self
+                .ring
+                .send(me, deadline, reap_dead, |index| self.write(index, elements))
+                .map_err(|blocked| blocked.into_send_error(message)),
+            Err(blocked) => Err(blocked.into_send_error(message)),
+        }
+    }
+
+    /// See [`force_send`](Queue::force_send).
+    pub(super) fn force_send_any<'m>(
+        &self,
+        message: T::Sent<'m>,
+        mut replaced: impl FnMut(T::Owned),
+    ) -> Result<(), SendError<T::Sent<'m>>> {
+        if self.ring.redelivers() {
+            return Err(SendError::Unsupported(message));
+        }
+        let elements = T::elements(&message);
+        if !T::IS_FIXED && size_of_val(elements) > self.inline {
+            return self.force_block(elements, replaced).map_err(|error| error.with(message));
+        }
+        let me = match self.me() {
+            Ok(me) => me,
+            Err(blocked) => return Err(blocked.into_send_error(message)),
+        };
+        let oldest = Cell::new(None);
+        let write = |index| self.write(index, elements);
+        let read = |index| oldest.set(self.copy_replaced(index));
+        let pass = || oldest.take().into_iter().for_each(&mut replaced);
+        let sent = self.ring.force_send(me, write, read, pass);
+        sent.map_err(|blocked| self.note(blocked).into_send_error(message))
+    }
 
     /// Claims a slot. Without a deadline it does not block.
-    fn claim(&self, deadline: Option<Deadline>) -> Result<(OwnerId, Claim), Blocked> {
+    pub(super) fn claim(&self, deadline: Option<Deadline>) -> Result<(OwnerId, Claim), Blocked> {
         let me = self.me()?;
         let claim = match (self.ring.try_claim(me, None), deadline) {
             (Err(Blocked::Later), Some(deadline)) => {
-                self.ring.claim(me, None, deadline, || self.object.reap_dead())?
+                self.ring.claim(me, None, deadline, || self.reap_dead())?
             }
             (claim, _) => claim.map_err(|blocked| self.note(blocked))?,
         };

@@ -6,7 +6,130 @@ use std::slice;
 use super::in_place::make_valid;
 use super::{Consumer, Producer};
 use crate::message::{self, Message};
-use crate::queue::error::RecvError;
+use crate::queue::blocked::Blocked;
+use crate::queue::error::{RecvError, SendError};
+use crate::sys::clock::Deadline;
+
+impl<T: Message> Producer<T> {
+    /// Sends the first messages of `values` that there is room for, in one publication. Returns
+    /// their number: at least one, unless `values` is empty.
+    ///
+    /// # Errors
+    ///
+    /// `Full` if there is no room for a single message, `Closed` if the consumer has closed or
+    /// died.
+    pub fn try_send_batch(&mut self, values: &[T]) -> Result<usize, SendError<()>> {
+        if values.is_empty() {
+            return Ok(0);
+        }
+        let mut chunk = self.try_chunk(values.len())?;
+        let count = chunk.copy_from(values);
+        chunk.commit(count);
+        Ok(count)
+    }
+
+    /// Sends all of `values`. Blocks while there is no room.
+    ///
+    /// # Errors
+    ///
+    /// `Closed` if the consumer has closed or died, with the number of messages sent until then.
+    /// The consumer may not have received all of those.
+    pub fn send_batch(&mut self, values: &[T]) -> Result<(), SendError<usize>> {
+        let mut sent = 0;
+        while sent < values.len() {
+            self.wait_for_room(Deadline::Never).map_err(|blocked| blocked.into_send_error(sent))?;
+            match self.try_send_batch(&values[sent..]) {
+                Ok(count) => sent += count,
+                Err(SendError::Full(())) => {}
+                Err(error) => return Err(error.with(sent)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns up to `count` free slots, to write messages in place: those that are free now, at
+    /// least one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> pagemate::Result<()> {
+    /// let (mut producer, mut consumer) = pagemate::spsc::<u32>(8)?;
+    /// producer.try_chunk(5)?.fill_from(10..); // five messages, one publication
+    /// let chunk = consumer.try_chunk(100)?;
+    /// assert_eq!(chunk.iter().copied().collect::<Vec<_>>(), [10, 11, 12, 13, 14]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `Full`, `Closed` if the consumer has closed or died.
+    ///
+    /// # Panics
+    ///
+    /// If `count` is 0.
+    #[inline]
+    pub fn try_chunk(&mut self, count: usize) -> Result<SendChunk<'_, T>, SendError<()>> {
+        assert!(count > 0, "a chunk of no slots");
+        match self.room(count as u64) {
+            Ok(room) => Ok(SendChunk::new(self, count.min(room as usize))),
+            Err(blocked) => Err(blocked.into_send_error(())),
+        }
+    }
+}
+
+impl<T: Message> Consumer<T> {
+    /// Appends to `into` the messages that are there now, at most `most`. Returns their number: at
+    /// least one, unless `most` is 0. Allocates only if `into` has no room for them.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_recv`](Consumer::try_recv).
+    pub fn try_recv_batch(&mut self, into: &mut Vec<T>, most: usize) -> Result<usize, RecvError> {
+        if most == 0 {
+            return Ok(0);
+        }
+        let chunk = self.try_chunk(most)?;
+        into.reserve(chunk.len());
+        let len = chunk.copy_to(into.spare_capacity_mut())?;
+        // SAFETY: the chunk has written `len` valid messages behind the last one.
+        unsafe { into.set_len(into.len() + len) };
+        Ok(len)
+    }
+
+    /// Receives like [`try_recv_batch`](Consumer::try_recv_batch), but blocks until the first
+    /// message.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_recv`](Consumer::try_recv), but not `Empty`.
+    pub fn recv_batch(&mut self, into: &mut Vec<T>, most: usize) -> Result<usize, RecvError> {
+        if most > 0 {
+            self.wait_for_message(Deadline::Never).map_err(Blocked::into_recv_error)?;
+        }
+        self.try_recv_batch(into, most)
+    }
+
+    /// Returns up to `count` messages in place: those that are there now, at least one. Dropping
+    /// the chunk releases their slots.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_recv`](Consumer::try_recv).
+    ///
+    /// # Panics
+    ///
+    /// If `count` is 0.
+    #[inline]
+    pub fn try_chunk(&mut self, count: usize) -> Result<RecvChunk<'_, T>, RecvError> {
+        assert!(count > 0, "a chunk of no messages");
+        match self.ready(count as u64) {
+            Ok(ready) => RecvChunk::new(self, count.min(ready as usize)),
+            Err(blocked) => Err(blocked.into_recv_error()),
+        }
+    }
+}
 
 /// Free slots to write messages in. See [`Producer::try_chunk`].
 #[derive(Debug)]

@@ -1,10 +1,11 @@
 //! The end of a ring: closing an end, and the iterator that owns the receiving one.
 
 use super::{Consumer, Producer};
-use crate::message::Message;
+use crate::message::Payload;
 use crate::queue::error::{item, RecvError};
+use crate::sys::clock::Deadline;
 
-impl<T: Message> Producer<T> {
+impl<T: Payload + ?Sized> Producer<T> {
     /// Closes the ring: the consumer gets `Closed` after everything that was sent. The same as
     /// dropping.
     ///
@@ -31,13 +32,13 @@ impl<T: Message> Producer<T> {
     }
 }
 
-impl<T: Message> Drop for Producer<T> {
+impl<T: Payload + ?Sized> Drop for Producer<T> {
     fn drop(&mut self) {
         self.end_role();
     }
 }
 
-impl<T: Message> Consumer<T> {
+impl<T: Payload + ?Sized> Consumer<T> {
     /// Closes the ring: sends return `Closed` with their message from now on. What was sent and not
     /// received is dropped. The same as dropping.
     ///
@@ -62,14 +63,14 @@ impl<T: Message> Consumer<T> {
     }
 }
 
-impl<T: Message> Drop for Consumer<T> {
+impl<T: Payload + ?Sized> Drop for Consumer<T> {
     fn drop(&mut self) {
         self.end_role();
     }
 }
 
-impl<T: Message> IntoIterator for Consumer<T> {
-    type Item = Result<T, RecvError>;
+impl<T: Payload + ?Sized> IntoIterator for Consumer<T> {
+    type Item = Result<T::Owned, RecvError>;
     type IntoIter = IntoIter<T>;
 
     fn into_iter(self) -> IntoIter<T> {
@@ -95,16 +96,16 @@ impl<T: Message> IntoIterator for Consumer<T> {
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct IntoIter<T: Message> {
+pub struct IntoIter<T: Payload + ?Sized> {
     consumer: Consumer<T>,
     has_failed: bool,
 }
 
-impl<T: Message> Iterator for IntoIter<T> {
-    type Item = Result<T, RecvError>;
+impl<T: Payload + ?Sized> Iterator for IntoIter<T> {
+    type Item = Result<T::Owned, RecvError>;
 
     #[inline]
-    fn next(&mut self) -> Option<Result<T, RecvError>> {
-        item(&mut self.has_failed, || self.consumer.recv())
+    fn next(&mut self) -> Option<Result<T::Owned, RecvError>> {
+        item(&mut self.has_failed, || self.consumer.recv_any(Deadline::Never))
     }
 }

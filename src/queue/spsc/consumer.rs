@@ -3,13 +3,15 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use super::slot::Plan;
 use crate::error::Refusal;
-use crate::message::{self, Message};
+use crate::message::payload::append;
+use crate::message::{self, Payload};
 use crate::queue::blocked::Blocked;
 use crate::queue::error::{item, RecvError};
 use crate::queue::spsc::cursor::{Control, ReadCursor};
 use crate::queue::spsc::endpoint::{check_role, damaged_positions, hand_over, take_role, Endpoint};
-use crate::queue::spsc::{Received, RecvChunk};
+use crate::queue::spsc::Received;
 use crate::segment::object::{Object, ObjectRef};
 use crate::segment::owner::OwnerId;
 use crate::segment::place::{Origin, Place};
@@ -21,7 +23,7 @@ use crate::Result;
 /// Not `Clone`: a second consumer needs a [`Queue`](crate::Queue). Dropping it closes the ring for
 /// the producer. `try_recv` does not allocate, and makes a system call only if the producer sleeps.
 /// In a child made by `fork` its calls return `NotInThisProcess`, because it stays with the parent.
-pub struct Consumer<T: Message> {
+pub struct Consumer<T: Payload + ?Sized> {
     pub(super) cursor: ReadCursor,
     /// The slot of the cursor's position.
     pub(super) slot: usize,
@@ -30,9 +32,9 @@ pub struct Consumer<T: Message> {
 
 // SAFETY: the pointers inside of the endpoint lead to shared memory, which belongs to no thread;
 // messages are Send.
-unsafe impl<T: Message> Send for Consumer<T> {}
+unsafe impl<T: Payload + ?Sized> Send for Consumer<T> {}
 
-impl<T: Message> Consumer<T> {
+impl<T: Payload + ?Sized> Consumer<T> {
     /// Creates the ring with room for `capacity` messages and becomes its consumer. The role of the
     /// producer is vacant.
     ///
@@ -41,7 +43,7 @@ impl<T: Message> Consumer<T> {
     /// `AlreadyExists`, `InvalidInput` (the name or the capacity), `OutOfMemory`,
     /// `PermissionDenied`, `Unsupported`, `RoleTaken` (somebody opened it as consumer at once).
     pub fn create(place: impl Into<Place>, capacity: usize) -> Result<Consumer<T>> {
-        Consumer::join(Endpoint::create(place, capacity)?)
+        Consumer::join(Endpoint::create(place, Plan::of(capacity))?)
     }
 
     /// Opens the ring and becomes its consumer.
@@ -61,7 +63,7 @@ impl<T: Message> Consumer<T> {
     ///
     /// Those of [`open`](Consumer::open) and [`create`](Consumer::create), and `Busy`.
     pub fn open_or_create(place: impl Into<Place>, capacity: usize) -> Result<(Consumer<T>, Origin)> {
-        let (endpoint, origin) = Endpoint::open_or_create(place, capacity)?;
+        let (endpoint, origin) = Endpoint::open_or_create(place, Plan::of(capacity))?;
         Ok((Consumer::join(endpoint)?, origin))
     }
 
@@ -129,71 +131,53 @@ impl<T: Message> Consumer<T> {
     /// Copies the message out of the current slot, which `ready` has granted, and releases the
     /// slot.
     #[inline(always)]
-    fn take(&mut self) -> Result<T, RecvError> {
-        // SAFETY: the slot is the consumer's until it is released.
-        let value = unsafe { message::read::<T>(self.endpoint.slot(self.slot).cast()) };
-        self.release_one();
-        value.ok_or(RecvError::Corrupted)
+    fn take(&mut self) -> Result<T::Owned, RecvError> {
+        if T::IS_FIXED {
+            // SAFETY: the slot is the consumer's until it is released.
+            let value = unsafe { message::read::<T::Element>(self.endpoint.slot(self.slot).cast()) };
+            self.release_one();
+            return value.and_then(T::from_one).ok_or(RecvError::Corrupted);
+        }
+        let mut copy = Vec::new();
+        self.append(&mut copy)?;
+        T::from_copy(copy).ok_or(RecvError::Corrupted)
     }
 
-    /// Receives a message if there is one now.
-    ///
-    /// # Errors
-    ///
-    /// [`RecvError`]:
-    ///
-    /// - `Empty`: there is no message.
-    /// - `Closed`: the producer has closed or died, and everything it sent was received.
-    /// - `Corrupted`: the bytes are no valid message. It is dropped, so the next call receives the
-    ///   message after it. Or the positions of the ring contradict each other; then every later
-    ///   call fails as well.
+    /// Appends the elements of the current message, which `ready` has granted, to a copy, and
+    /// releases the slot. Returns their number.
+    pub(super) fn append(&mut self, copy: &mut Vec<T::Element>) -> Result<usize, RecvError> {
+        // SAFETY: the slot is the consumer's, and so is its block, where find() has found that many
+        // elements, aligned.
+        let found = self.endpoint.find(self.slot).filter(|(at, len)| unsafe { append(copy, *at, *len) });
+        self.endpoint.finish(self.slot);
+        self.release_one();
+        found.map(|(_, len)| len).ok_or(RecvError::Corrupted)
+    }
+
+    /// See [`try_recv`](Consumer::try_recv).
     #[inline]
-    pub fn try_recv(&mut self) -> Result<T, RecvError> {
+    pub(super) fn try_recv_any(&mut self) -> Result<T::Owned, RecvError> {
         match self.ready(1) {
             Ok(_) => self.take(),
             Err(blocked) => Err(blocked.into_recv_error()),
         }
     }
 
-    /// Receives a message. Blocks until there is one.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_recv`](Consumer::try_recv), but not `Empty`.
+    /// Receives a message. Blocks until there is one, until the deadline.
     #[inline]
-    pub fn recv(&mut self) -> Result<T, RecvError> {
-        self.recv_until(Deadline::Never)
-    }
-
-    /// Receives a message. Blocks until there is one, for at most `timeout`.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_recv`](Consumer::try_recv).
-    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, RecvError> {
-        match self.try_recv() {
-            Err(RecvError::Empty) => self.recv_until(Deadline::after(timeout)),
-            received => received,
-        }
-    }
-
-    /// Receives a message. Blocks until there is one, until `deadline` at the latest.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_recv`](Consumer::try_recv).
-    pub fn recv_deadline(&mut self, deadline: Instant) -> Result<T, RecvError> {
-        match self.try_recv() {
-            Err(RecvError::Empty) => self.recv_until(Deadline::at(deadline)),
-            received => received,
-        }
-    }
-
-    #[inline]
-    fn recv_until(&mut self, deadline: Deadline) -> Result<T, RecvError> {
+    pub(super) fn recv_any(&mut self, deadline: Deadline) -> Result<T::Owned, RecvError> {
         match self.wait_for_message(deadline) {
             Ok(()) => self.take(),
             Err(blocked) => Err(blocked.into_recv_error()),
+        }
+    }
+
+    /// Receives a message like [`recv_any`](Consumer::recv_any). Reads the clock only if it must
+    /// wait.
+    pub(super) fn recv_timed(&mut self, deadline: impl FnOnce() -> Deadline) -> Result<T::Owned, RecvError> {
+        match self.try_recv_any() {
+            Err(RecvError::Empty) => self.recv_any(deadline()),
+            received => received,
         }
     }
 
@@ -273,63 +257,16 @@ impl<T: Message> Consumer<T> {
 
     #[inline]
     fn show(&mut self) -> Result<Received<'_, T>, RecvError> {
-        // SAFETY: the slot is the consumer's until it is released.
-        let is_valid = unsafe { message::is_valid::<T>(self.endpoint.slot(self.slot).cast()) };
-        if is_valid {
-            Ok(Received { consumer: self })
-        } else {
-            self.release_one();
-            Err(RecvError::Corrupted)
-        }
-    }
-
-    /// Appends to `into` the messages that are there now, at most `most`. Returns their number: at
-    /// least one, unless `most` is 0. Allocates only if `into` has no room for them.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_recv`](Consumer::try_recv).
-    pub fn try_recv_batch(&mut self, into: &mut Vec<T>, most: usize) -> Result<usize, RecvError> {
-        if most == 0 {
-            return Ok(0);
-        }
-        let chunk = self.try_chunk(most)?;
-        into.reserve(chunk.len());
-        let len = chunk.copy_to(into.spare_capacity_mut())?;
-        // SAFETY: the chunk has written `len` valid messages behind the last one.
-        unsafe { into.set_len(into.len() + len) };
-        Ok(len)
-    }
-
-    /// Receives like [`try_recv_batch`](Consumer::try_recv_batch), but blocks until the first
-    /// message.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_recv`](Consumer::try_recv), but not `Empty`.
-    pub fn recv_batch(&mut self, into: &mut Vec<T>, most: usize) -> Result<usize, RecvError> {
-        if most > 0 {
-            self.wait_for_message(Deadline::Never).map_err(Blocked::into_recv_error)?;
-        }
-        self.try_recv_batch(into, most)
-    }
-
-    /// Returns up to `count` messages in place: those that are there now, at least one. Dropping
-    /// the chunk releases their slots.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_recv`](Consumer::try_recv).
-    ///
-    /// # Panics
-    ///
-    /// If `count` is 0.
-    #[inline]
-    pub fn try_chunk(&mut self, count: usize) -> Result<RecvChunk<'_, T>, RecvError> {
-        assert!(count > 0, "a chunk of no messages");
-        match self.ready(count as u64) {
-            Ok(ready) => RecvChunk::new(self, count.min(ready as usize)),
-            Err(blocked) => Err(blocked.into_recv_error()),
+        let found = self.endpoint.find(self.slot);
+        // SAFETY: the slot is the consumer's until it is released. The message is in the slot or in
+        // a block, as find() has checked, and aligned there.
+        match found.and_then(|(at, len)| unsafe { T::in_place(at, len) }) {
+            Some(message) => Ok(Received { consumer: self, message }),
+            None => {
+                self.endpoint.finish(self.slot);
+                self.release_one();
+                Err(RecvError::Corrupted)
+            }
         }
     }
 
@@ -344,9 +281,9 @@ impl<T: Message> Consumer<T> {
     ///
     /// The items are those of [`recv`](Consumer::recv) without `Closed`: a message, `Corrupted` or
     /// `NotInThisProcess`.
-    pub fn iter(&mut self) -> impl Iterator<Item = Result<T, RecvError>> + use<'_, T> {
+    pub fn iter(&mut self) -> impl Iterator<Item = Result<T::Owned, RecvError>> + use<'_, T> {
         let mut has_failed = false;
-        std::iter::from_fn(move || item(&mut has_failed, || self.recv()))
+        std::iter::from_fn(move || item(&mut has_failed, || self.recv_any(Deadline::Never)))
     }
 
     /// Returns the number of messages that the ring has room for.
@@ -378,9 +315,9 @@ impl<T: Message> Consumer<T> {
     }
 }
 
-impl<T: Message> fmt::Debug for Consumer<T> {
+impl<T: Payload + ?Sized> fmt::Debug for Consumer<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = T::schema().name();
+        let name = T::name();
         f.debug_struct("Consumer")
             .field("message", &name)
             .field("capacity", &self.capacity())

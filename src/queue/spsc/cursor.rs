@@ -16,6 +16,7 @@
 //! | `space` | futex of a sleeping producer | waiters and notifiers |
 //! | `capacity` | largest possible `tail - head` | the creator, once |
 //! | `stride` | bytes of the ring for each step of a position | the creator, once |
+//! | `varied` | geometry of messages that differ in length | the creator, once |
 //!
 //! Zero is the fresh state, except for the last two. The positions have 64 bits and do not wrap in
 //! centuries.
@@ -81,9 +82,12 @@ struct Shared {
     consumer: Role,
     items: Waiters,
     space: Waiters,
+    /// Of a ring whose messages differ in length: size and alignment of an element, and the units
+    /// of the store behind the slots. Else 0.
+    varied: [AtomicU64; 3],
 }
 
-const _: () = assert!(size_of::<Control>() == 384 && size_of::<Shared>() == 32);
+const _: () = assert!(size_of::<Control>() == 384 && size_of::<Shared>() == 56);
 
 impl Control {
     /// Creates a fresh ring outside of shared memory.
@@ -97,6 +101,7 @@ impl Control {
                 consumer: Role::new(),
                 items: Waiters::new(),
                 space: Waiters::new(),
+                varied: [(); 3].map(|()| AtomicU64::new(0)),
             }),
             tail: CachePadded::new(AtomicU64::new(0)),
             head: CachePadded::new(AtomicU64::new(0)),
@@ -107,6 +112,19 @@ impl Control {
     pub(crate) fn init(&self, capacity: u64, stride: u64) {
         self.shared.capacity.store(capacity, Relaxed);
         self.shared.stride.store(stride, Relaxed);
+    }
+
+    /// Completes [`init`](Control::init) of a ring whose messages differ in length.
+    pub(crate) fn init_varied(&self, size: u64, align: u64, units: u64) {
+        let values = [size, align, units];
+        self.shared.varied.iter().zip(values).for_each(|(word, value)| word.store(value, Relaxed));
+    }
+
+    /// Returns size and alignment of an element, and the units of the store, to be checked once
+    /// when a handle is made. All are 0 if messages do not differ in length.
+    pub(crate) fn varied(&self) -> (u64, u64, u64) {
+        let [size, align, units] = &self.shared.varied;
+        (size.load(Relaxed), align.load(Relaxed), units.load(Relaxed))
     }
 
     /// Returns the value in memory, to be checked once when a handle is made.

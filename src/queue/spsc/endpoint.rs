@@ -3,14 +3,17 @@
 //!
 //! For two parties the ring is several times as fast as a [`Queue`](crate::Queue). It omits what
 //! makes the queue slower: further producers and consumers, and redelivery after the death of a
-//! consumer. Messages are packed, so eight messages of eight bytes share a cache line.
+//! consumer. Messages are packed, so eight messages of eight bytes share a cache line. Messages
+//! that differ in length have slots as in a queue, and a store for those that do not fit
+//! ([`super::slot`]).
 //!
 //! # State
 //!
 //! | bytes | meaning |
 //! |---|---|
 //! | 0..384 | [`Control`]: positions, roles, sleepers |
-//! | 384.. | `capacity` slots of `size_of::<T>()`; position `p` is in slot `p % capacity` |
+//! | 384.. | `capacity` slots of `stride` bytes; position `p` is in slot `p % capacity` |
+//! | after them | the [`Store`](crate::heap::Store), if messages differ in length |
 //!
 //! Each handle stores its own position, the slot of it, and the other side's position at the last
 //! read. It reads the other side's position again only when it runs out, so a busy ring moves one
@@ -34,13 +37,14 @@
 //! released" what a [`Received`](super::Received) still holds. [`recover`] ends the role, and the
 //! other side gets `Closed`.
 
-use crate::loom::atomic::Ordering::Acquire;
 use std::marker::PhantomData;
 
+use super::slot::{self, Plan};
 use super::{Consumer, Producer};
-use crate::message::Message;
+use crate::message::Payload;
 use crate::queue::blocked::Blocked;
-use crate::queue::spsc::cursor::{Control, CAPACITY_MAX};
+use crate::queue::payload::area::Area;
+use crate::queue::spsc::cursor::Control;
 use crate::queue::spsc::role::{Refused, Role};
 use crate::registry::Kind;
 use crate::segment::object::{Object, ObjectRef};
@@ -49,9 +53,7 @@ use crate::sys::{fork, membarrier};
 use crate::{Error, ErrorKind, Result};
 
 /// The offset of the slots.
-const SLOTS: usize = size_of::<Control>();
-/// Attempts of a peek whose message is received meanwhile.
-const PEEKS: usize = 8;
+pub(super) const SLOTS: usize = size_of::<Control>();
 /// The number of dead holders that one attempt to take a role reaps.
 const TRIES: usize = 100;
 
@@ -77,74 +79,82 @@ const TRIES: usize = 100;
 /// # Errors
 ///
 /// `InvalidInput` (a capacity of 0, or too large), `OutOfMemory`, `System` (too many open files).
-pub fn spsc<T: Message>(capacity: usize) -> Result<(Producer<T>, Consumer<T>)> {
-    let endpoint = Endpoint::<T>::new(capacity)?;
+pub fn spsc<T: Payload + ?Sized>(capacity: usize) -> Result<(Producer<T>, Consumer<T>)> {
+    both(Plan::of(capacity))
+}
+
+/// Creates an anonymous ring with both of its handles.
+pub(super) fn both<T: Payload + ?Sized>(plan: Plan) -> Result<(Producer<T>, Consumer<T>)> {
+    let endpoint = Endpoint::<T>::new(plan)?;
     let consumer = Endpoint::from_object(endpoint.object.clone())?;
     Ok((Producer::join(endpoint)?, Consumer::join(consumer)?))
 }
 
 /// One handle's view of the ring: the mapping and its geometry, checked once.
 #[derive(Debug)]
-pub(crate) struct Endpoint<T> {
+pub(crate) struct Endpoint<T: ?Sized> {
     pub(super) object: ObjectRef,
     /// At least 1. All slots are within the object.
     pub(super) capacity: usize,
+    /// The bytes of a slot. Only if messages differ in length, like the next two.
+    stride: usize,
+    /// The bytes of a message that fits into its slot.
+    pub(super) inline: usize,
+    pub(super) area: Option<Area>,
     /// The identity of this process when it took the role.
     pub(super) me: OwnerId,
     /// The fork epoch of the process that made the handle.
     epoch: u32,
-    _messages: PhantomData<T>,
+    _messages: PhantomData<fn(&T) -> &T>,
 }
 
-impl<T: Message> Object for Endpoint<T> {
+impl<T: Payload + ?Sized> Object for Endpoint<T> {
     const KIND: Kind = Kind::Spsc;
     const LEN: usize = SLOTS;
-    /// The capacity.
-    type Initial = usize;
+    type Initial = Plan;
 
     fn schema() -> String {
-        T::schema().to_string()
+        T::layout()
     }
 
-    fn len_for(&capacity: &usize) -> Result<usize> {
-        let len = capacity.checked_mul(size_of::<T>()).and_then(|len| len.checked_add(SLOTS));
-        match len {
-            Some(len) if (1..=CAPACITY_MAX).contains(&(capacity as u64)) && len as u64 <= CAPACITY_MAX => {
-                Ok(len)
-            }
-            _ => Err(Error::new(
-                ErrorKind::InvalidInput,
-                format!(
-                    "a ring of {capacity} messages is not possible: 1 to {CAPACITY_MAX} bytes and \
-                     messages are"
-                ),
-            )),
-        }
+    fn len_for(plan: &Plan) -> Result<usize> {
+        plan.len::<T>()
     }
 
-    unsafe fn init(base: *mut u8, &capacity: &usize) {
+    unsafe fn init(base: *mut u8, plan: &Plan) {
         // SAFETY: as the caller promises; any bytes are a Control.
-        unsafe { &*base.cast::<Control>() }.init(capacity as u64, size_of::<T>() as u64);
+        plan.init::<T>(unsafe { &*base.cast::<Control>() });
     }
 
     fn attach(object: ObjectRef) -> Result<Endpoint<T>> {
-        let () = T::CHECKED;
+        let () = <T::Element as crate::Message>::CHECKED;
         const {
-            assert!(align_of::<T>() <= 128, "messages aligned to more than 128 bytes do not fit into objects")
+            assert!(
+                align_of::<T::Element>() <= 128,
+                "messages aligned to more than 128 bytes do not fit into objects"
+            )
         };
         membarrier::register();
         let me = object.owner()?;
         let damaged = || Error::new(ErrorKind::Corrupted, "the ring's capacity does not fit its size");
-        // SAFETY: mapped, aligned to 128, and long enough (checked in from_object).
-        let control = unsafe { &*object.base().cast::<Control>() };
-        let capacity = usize::try_from(control.capacity()).map_err(|_| damaged())?;
-        let is_sound = (1..=CAPACITY_MAX).contains(&(capacity as u64))
-            && control.stride() == size_of::<T>() as u64
-            && capacity.checked_mul(size_of::<T>()).is_some_and(|len| len <= object.len() - SLOTS);
-        if !is_sound {
+        // SAFETY: mapped, aligned to 128, and long enough (checked in from_object); `object` is
+        // stored beside the result.
+        let found = unsafe { slot::Any::check(object.base(), object.len()) }.ok_or_else(damaged)?;
+        if !found.is_of::<T>() {
             return Err(damaged());
         }
-        Ok(Endpoint { object, capacity, me, epoch: fork::epoch(), _messages: PhantomData })
+        let slot::Any { capacity, stride, area, .. } = found;
+        let inline = area.as_ref().map_or(0, Area::inline);
+        Ok(Endpoint {
+            object,
+            capacity,
+            stride,
+            inline,
+            area,
+            me,
+            epoch: fork::epoch(),
+            _messages: PhantomData,
+        })
     }
 
     fn object(&self) -> &ObjectRef {
@@ -152,7 +162,7 @@ impl<T: Message> Object for Endpoint<T> {
     }
 }
 
-impl<T: Message> Endpoint<T> {
+impl<T: Payload + ?Sized> Endpoint<T> {
     #[inline(always)]
     pub(super) fn control(&self) -> &Control {
         // SAFETY: checked in from_object: mapped as long as `object` lives, aligned, long enough;
@@ -160,12 +170,13 @@ impl<T: Message> Endpoint<T> {
         unsafe { &*self.object.base().cast::<Control>() }
     }
 
-    /// Returns the address of the message in `slot`, which is less than `capacity`.
+    /// Returns the address of `slot`, which is less than `capacity`.
     #[inline(always)]
-    pub(super) fn slot(&self, slot: usize) -> *mut T {
+    pub(super) fn slot(&self, slot: usize) -> *mut T::Element {
         debug_assert!(slot < self.capacity);
+        let stride = if T::IS_FIXED { size_of::<T::Element>() } else { self.stride };
         // SAFETY: checked in attach(): all slots are within the object.
-        unsafe { self.object.base().add(SLOTS).cast::<T>().add(slot) }
+        unsafe { self.object.base().add(SLOTS + slot * stride).cast() }
     }
 
     /// Returns whether this process made the handle. False in a fork.
@@ -241,58 +252,4 @@ pub(super) fn check_role(role: &Role, me: OwnerId, what: &str) -> Result<()> {
 
 pub(super) fn damaged_positions() -> Error {
     Error::new(ErrorKind::Corrupted, "the positions of the ring contradict each other")
-}
-
-/// Returns the control block of an object of any content.
-fn control_at<'a>(base: *const u8, len: usize) -> Option<&'a Control> {
-    // SAFETY: the caller keeps the object mapped while it uses the result; objects are aligned to
-    // 128, and this one is long enough; any bytes are a Control.
-    (len >= SLOTS).then(|| unsafe { &*base.cast::<Control>() })
-}
-
-/// Ends the roles of `dead` and wakes the waiters.
-pub(crate) fn recover(base: *mut u8, len: usize, dead: OwnerId) {
-    if let Some(control) = control_at(base, len) {
-        control.recover(dead);
-    }
-}
-
-/// Returns what `pagemate show` prints about a ring.
-pub(crate) fn describe(base: *const u8, len: usize) -> Vec<(&'static str, String)> {
-    let Some(control) = control_at(base, len) else { return Vec::new() };
-    let (head, tail) = control.positions();
-    let (consumer_waits, producer_waits) = control.is_waited_on();
-    vec![
-        ("capacity", control.capacity().to_string()),
-        ("depth", tail.wrapping_sub(head).min(control.capacity()).to_string()),
-        ("sent", tail.to_string()),
-        ("received", head.to_string()),
-        ("producer", control.producer().describe()),
-        ("consumer", control.consumer().describe()),
-        ("producer waits", producer_waits.to_string()),
-        ("consumer waits", consumer_waits.to_string()),
-    ]
-}
-
-/// Returns the bytes of the message that is next in order. `None`: there is no message, or each is
-/// received at once.
-pub(crate) fn peek(base: *const u8, len: usize) -> Option<Vec<u8>> {
-    let control = control_at(base, len)?;
-    let (capacity, stride) = (control.capacity(), usize::try_from(control.stride()).ok()?);
-    for _ in 0..PEEKS {
-        let (head, tail) = control.positions();
-        if head == tail || capacity == 0 {
-            return None;
-        }
-        let start = usize::try_from(head % capacity).ok()?.checked_mul(stride)?.checked_add(SLOTS)?;
-        start.checked_add(stride).filter(|end| *end <= len)?;
-        // SAFETY: within the object. The producer may write there only after the head has moved,
-        // which is checked below. Volatile, so that the bytes are read now.
-        let bytes = (0..stride).map(|i| unsafe { base.add(start + i).read_volatile() }).collect();
-        crate::loom::atomic::fence(Acquire); // the reads above, then the check of the head
-        if control.positions().0 == head {
-            return Some(bytes);
-        }
-    }
-    None
 }

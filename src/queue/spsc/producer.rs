@@ -1,16 +1,14 @@
 //! The sending handle of a ring.
 
 use std::fmt;
-use std::time::{Duration, Instant};
 
-use super::in_place::make_valid;
+use super::slot::Plan;
 use crate::error::Refusal;
-use crate::message::{self, Message};
+use crate::message::{self, Payload};
 use crate::queue::blocked::Blocked;
 use crate::queue::error::SendError;
 use crate::queue::spsc::cursor::{Control, WriteCursor};
 use crate::queue::spsc::endpoint::{check_role, damaged_positions, hand_over, take_role, Endpoint};
-use crate::queue::spsc::{Loan, SendChunk};
 use crate::segment::object::{Object, ObjectRef};
 use crate::segment::owner::OwnerId;
 use crate::segment::place::{Origin, Place};
@@ -42,7 +40,7 @@ use crate::Result;
 /// # Ok(())
 /// # }
 /// ```
-pub struct Producer<T: Message> {
+pub struct Producer<T: Payload + ?Sized> {
     pub(super) cursor: WriteCursor,
     /// The slot of the cursor's position.
     pub(super) slot: usize,
@@ -51,9 +49,9 @@ pub struct Producer<T: Message> {
 
 // SAFETY: the pointers inside of the endpoint lead to shared memory, which belongs to no thread;
 // messages are Send.
-unsafe impl<T: Message> Send for Producer<T> {}
+unsafe impl<T: Payload + ?Sized> Send for Producer<T> {}
 
-impl<T: Message> Producer<T> {
+impl<T: Payload + ?Sized> Producer<T> {
     /// Creates the ring with room for `capacity` messages and becomes its producer. The role of the
     /// consumer is vacant.
     ///
@@ -62,7 +60,7 @@ impl<T: Message> Producer<T> {
     /// `AlreadyExists`, `InvalidInput` (the name or the capacity), `OutOfMemory`,
     /// `PermissionDenied`, `Unsupported`, `RoleTaken` (somebody opened it as producer at once).
     pub fn create(place: impl Into<Place>, capacity: usize) -> Result<Producer<T>> {
-        Producer::join(Endpoint::create(place, capacity)?)
+        Producer::join(Endpoint::create(place, Plan::of(capacity))?)
     }
 
     /// Opens the ring and becomes its producer.
@@ -82,7 +80,7 @@ impl<T: Message> Producer<T> {
     ///
     /// Those of [`open`](Producer::open) and [`create`](Producer::create), and `Busy`.
     pub fn open_or_create(place: impl Into<Place>, capacity: usize) -> Result<(Producer<T>, Origin)> {
-        let (endpoint, origin) = Endpoint::open_or_create(place, capacity)?;
+        let (endpoint, origin) = Endpoint::open_or_create(place, Plan::of(capacity))?;
         Ok((Producer::join(endpoint)?, origin))
     }
 
@@ -148,72 +146,74 @@ impl<T: Message> Producer<T> {
         self.cursor.publish(self.endpoint.control(), count as u64);
     }
 
-    /// Writes `value` to the current slot, which `room` has granted, and sends it.
+    /// Writes a message that fits into its slot to the current slot, which `room` has granted, and
+    /// sends it.
     #[inline(always)]
-    fn put(&mut self, value: T) {
-        // SAFETY: the slot is the producer's until it is published.
-        unsafe { message::write(self.endpoint.slot(self.slot).cast(), value) };
+    fn put(&mut self, elements: &[T::Element]) {
+        let at = self.endpoint.short(self.slot);
+        if T::IS_FIXED {
+            // SAFETY: the slot is the producer's until it is published.
+            elements.iter().take(1).for_each(|value| unsafe { message::write(at.cast(), *value) });
+        } else {
+            self.endpoint.abandon(self.slot);
+            self.endpoint.header(self.slot).set(elements.len(), None);
+            // SAFETY: as above, and it has `inline` bytes; the caller has compared.
+            unsafe { at.copy_from_nonoverlapping(elements.as_ptr(), elements.len()) };
+        }
         self.publish_one();
     }
 
-    /// Sends a message if there is room now.
-    ///
-    /// # Errors
-    ///
-    /// [`SendError`], with the message: `Full`, `Closed` if the consumer has closed or died.
+    /// Returns whether a message is so long that it needs a block.
+    #[inline(always)]
+    fn is_long(&self, elements: &[T::Element]) -> bool {
+        !T::IS_FIXED && size_of_val(elements) > self.endpoint.inline
+    }
+
+    /// See [`try_send`](Producer::try_send).
     #[inline]
-    pub fn try_send(&mut self, value: T) -> Result<(), SendError<T>> {
+    pub(super) fn try_send_any<'m>(&mut self, message: T::Sent<'m>) -> Result<(), SendError<T::Sent<'m>>> {
+        let elements = T::elements(&message);
+        if self.is_long(elements) {
+            return self.send_block(elements, Deadline::At(0)).map_err(|error| error.with(message));
+        }
         match self.room(1) {
             Ok(_) => {
-                self.put(value);
+                self.put(elements);
                 Ok(())
             }
-            Err(blocked) => Err(blocked.into_send_error(value)),
+            Err(blocked) => Err(blocked.into_send_error(message)),
         }
     }
 
-    /// Sends a message. Blocks while there is no room.
-    ///
-    /// # Errors
-    ///
-    /// [`SendError`], with the message: `Closed` if the consumer has closed or died.
+    /// Sends a message. Blocks while there is no room, until the deadline.
     #[inline]
-    pub fn send(&mut self, value: T) -> Result<(), SendError<T>> {
-        self.send_until(value, Deadline::Never)
-    }
-
-    /// Sends a message. Blocks while there is no room, for at most `timeout`.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_send`](Producer::try_send).
-    pub fn send_timeout(&mut self, value: T, timeout: Duration) -> Result<(), SendError<T>> {
-        match self.try_send(value) {
-            Err(SendError::Full(value)) => self.send_until(value, Deadline::after(timeout)),
-            sent => sent,
+    pub(super) fn send_any<'m>(
+        &mut self,
+        message: T::Sent<'m>,
+        deadline: Deadline,
+    ) -> Result<(), SendError<T::Sent<'m>>> {
+        let elements = T::elements(&message);
+        if self.is_long(elements) {
+            return self.send_block(elements, deadline).map_err(|error| error.with(message));
         }
-    }
-
-    /// Sends a message. Blocks while there is no room, until `deadline` at the latest.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_send`](Producer::try_send).
-    pub fn send_deadline(&mut self, value: T, deadline: Instant) -> Result<(), SendError<T>> {
-        match self.try_send(value) {
-            Err(SendError::Full(value)) => self.send_until(value, Deadline::at(deadline)),
-            sent => sent,
-        }
-    }
-
-    #[inline]
-    fn send_until(&mut self, value: T, deadline: Deadline) -> Result<(), SendError<T>> {
         match self.wait_for_room(deadline) {
             Ok(()) => {
-                self.put(value);
+                self.put(elements);
                 Ok(())
             }
-            Err(blocked) => Err(blocked.into_send_error(value)),
+            Err(blocked) => Err(blocked.into_send_error(message)),
+        }
+    }
+
+    /// Sends a message like [`send_any`](Producer::send_any). Reads the clock only if it must wait.
+    pub(super) fn send_timed<'m>(
+        &mut self,
+        message: T::Sent<'m>,
+        deadline: impl FnOnce() -> Deadline,
+    ) -> Result<(), SendError<T::Sent<'m>>> {
+        match self.try_send_any(message) {
+            Err(SendError::Full(message)) => self.send_any(message, deadline()),
+            sent => sent,
         }
     }
 
@@ -239,163 +239,6 @@ impl<T: Message> Producer<T> {
             Some(Ok(_)) => Ok(()),
             Some(Err(blocked)) => Err(blocked),
             None => Err(Blocked::Later),
-        }
-    }
-
-    /// Returns the next slot, to write the message in place, if there is room now.
-    ///
-    /// The slot holds a valid message at first: an earlier one, or all zeros. Types for which zeros
-    /// are not valid are refused at compile time.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # fn main() -> pagemate::Result<()> {
-    /// let (mut producer, mut consumer) = pagemate::spsc::<[u8; 1 << 20]>(4)?;
-    /// let mut frame = producer.loan()?;
-    /// frame[..5].copy_from_slice(b"hello");
-    /// frame.send(); // dropped without this, nothing is sent
-    ///
-    /// let frame = consumer.recv_ref()?;
-    /// assert_eq!(&frame[..5], b"hello");
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// ```compile_fail
-    /// #[derive(Clone, Copy, pagemate::Message)]
-    /// #[repr(u8)]
-    /// enum Side {
-    ///     Buy = 1, // zero is no Side
-    ///     Sell,
-    /// }
-    ///
-    /// let (mut producer, _consumer) = pagemate::spsc::<Side>(4).unwrap();
-    /// let slot = producer.loan();
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// `Full`, `Closed` if the consumer has closed or died.
-    #[inline]
-    pub fn try_loan(&mut self) -> Result<Loan<'_, T>, SendError<()>> {
-        match self.room(1) {
-            Ok(_) => Ok(self.lend()),
-            Err(blocked) => Err(blocked.into_send_error(())),
-        }
-    }
-
-    /// Returns the next slot, to write the message in place. Blocks while there is no room. See
-    /// [`try_loan`](Producer::try_loan).
-    ///
-    /// # Errors
-    ///
-    /// `Closed` if the consumer has closed or died.
-    pub fn loan(&mut self) -> Result<Loan<'_, T>, SendError<()>> {
-        self.loan_until(Deadline::Never)
-    }
-
-    /// Calls [`loan`](Producer::loan), but blocks for at most `timeout`.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_loan`](Producer::try_loan).
-    pub fn loan_timeout(&mut self, timeout: Duration) -> Result<Loan<'_, T>, SendError<()>> {
-        self.loan_until(Deadline::after(timeout))
-    }
-
-    /// Calls [`loan`](Producer::loan), but blocks until `deadline` at the latest.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_loan`](Producer::try_loan).
-    pub fn loan_deadline(&mut self, deadline: Instant) -> Result<Loan<'_, T>, SendError<()>> {
-        self.loan_until(Deadline::at(deadline))
-    }
-
-    fn loan_until(&mut self, deadline: Deadline) -> Result<Loan<'_, T>, SendError<()>> {
-        match self.wait_for_room(deadline) {
-            Ok(()) => Ok(self.lend()),
-            Err(blocked) => Err(blocked.into_send_error(())),
-        }
-    }
-
-    #[inline]
-    fn lend(&mut self) -> Loan<'_, T> {
-        // SAFETY: `room` has granted the slot.
-        unsafe { make_valid(self.endpoint.slot(self.slot)) };
-        Loan { producer: self }
-    }
-
-    /// Sends the first messages of `values` that there is room for, in one publication. Returns
-    /// their number: at least one, unless `values` is empty.
-    ///
-    /// # Errors
-    ///
-    /// `Full` if there is no room for a single message, `Closed` if the consumer has closed or
-    /// died.
-    pub fn try_send_batch(&mut self, values: &[T]) -> Result<usize, SendError<()>> {
-        if values.is_empty() {
-            return Ok(0);
-        }
-        let mut chunk = self.try_chunk(values.len())?;
-        let count = chunk.copy_from(values);
-        chunk.commit(count);
-        Ok(count)
-    }
-
-    /// Sends all of `values`. Blocks while there is no room.
-    ///
-    /// # Errors
-    ///
-    /// `Closed` if the consumer has closed or died, with the number of messages sent until then.
-    /// The consumer may not have received all of those.
-    pub fn send_batch(&mut self, values: &[T]) -> Result<(), SendError<usize>> {
-        let mut sent = 0;
-        while sent < values.len() {
-            self.wait_for_room(Deadline::Never).map_err(|blocked| blocked.into_send_error(sent))?;
-            match self.try_send_batch(&values[sent..]) {
-                Ok(count) => sent += count,
-                Err(SendError::Full(())) => {}
-                Err(SendError::Closed(())) => return Err(SendError::Closed(sent)),
-                Err(SendError::Corrupted(())) => return Err(SendError::Corrupted(sent)),
-                Err(SendError::NotInThisProcess((), refusal)) => {
-                    return Err(SendError::NotInThisProcess(sent, refusal))
-                }
-                Err(SendError::Unsupported(())) => return Err(SendError::Unsupported(sent)),
-            }
-        }
-        Ok(())
-    }
-
-    /// Returns up to `count` free slots, to write messages in place: those that are free now, at
-    /// least one.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # fn main() -> pagemate::Result<()> {
-    /// let (mut producer, mut consumer) = pagemate::spsc::<u32>(8)?;
-    /// producer.try_chunk(5)?.fill_from(10..); // five messages, one publication
-    /// let chunk = consumer.try_chunk(100)?;
-    /// assert_eq!(chunk.iter().copied().collect::<Vec<_>>(), [10, 11, 12, 13, 14]);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// `Full`, `Closed` if the consumer has closed or died.
-    ///
-    /// # Panics
-    ///
-    /// If `count` is 0.
-    #[inline]
-    pub fn try_chunk(&mut self, count: usize) -> Result<SendChunk<'_, T>, SendError<()>> {
-        assert!(count > 0, "a chunk of no slots");
-        match self.room(count as u64) {
-            Ok(room) => Ok(SendChunk::new(self, count.min(room as usize))),
-            Err(blocked) => Err(blocked.into_send_error(())),
         }
     }
 
@@ -428,9 +271,9 @@ impl<T: Message> Producer<T> {
     }
 }
 
-impl<T: Message> fmt::Debug for Producer<T> {
+impl<T: Payload + ?Sized> fmt::Debug for Producer<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = T::schema().name();
+        let name = T::name();
         f.debug_struct("Producer")
             .field("message", &name)
             .field("capacity", &self.capacity())

@@ -1,15 +1,20 @@
-//! The shared words of a topic before its slots: geometry, tail, sleepers, and the lines of the
-//! subscribers.
+//! The shared words of a topic before its slots: geometry, tail, sleepers, the counts of the
+//! publishers, and the lines of the subscribers.
 //!
 //! See [`ring`](super::ring) for what the words mean together.
 
 use crate::loom::atomic::{AtomicU32, AtomicU64};
 use crate::message::CachePadded;
+use crate::queue::holders::Holders;
 use crate::segment::owner::OwnerId;
 use crate::wait::Waiters;
 
 /// The closing bit of `tail`.
 pub(super) const CLOSED: u64 = 1 << 63;
+/// The bit of `tail` that says that there was a lossless subscriber. Never cleared.
+pub(super) const GATED: u64 = 1 << 62;
+/// The bits of `tail` that are a position.
+pub(super) const NUMBER: u64 = GATED - 1;
 /// The number of bits in `users`: half the number of participants. Two that share a bit cost a
 /// scan.
 pub(super) const USERS: usize = 512;
@@ -23,16 +28,23 @@ pub(crate) struct Descriptor {
     pub(super) end: CachePadded<End>,
     /// Subscribers that wait for messages.
     pub(super) sleepers: CachePadded<Waiters>,
+    /// Publishers that wait for lossless subscribers.
+    pub(super) room: CachePadded<Waiters>,
+    pub(super) publishers: Holders,
 }
 
 /// The words that move with each publication.
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct End {
-    /// The number of the next position to claim, and the closing bit.
+    /// The number of the next position to claim, and the bits `CLOSED` and `GATED`.
     pub(super) tail: AtomicU64,
     /// See [`Holes`](super::word::Holes).
     pub(super) holes: AtomicU64,
+    /// See [`Gate`](super::line::Gate).
+    pub(super) gate: AtomicU64,
+    /// Bit `index % 64`: the line with this index may be lossless. Never cleared.
+    pub(super) lossless: AtomicU64,
 }
 
 /// The constants of a topic, written by its creator.
@@ -49,24 +61,28 @@ pub(super) struct Geometry {
     pub(super) size: AtomicU64,
     /// The number of lines.
     pub(super) lines: AtomicU64,
+    /// Bits 0..2: the [`Policy`](super::Policy). Bit 2: the topic ends with its publishers.
+    pub(super) options: AtomicU64,
     /// Bit `index % 512`: a participant with this index may be named. Never cleared.
     pub(super) users: [AtomicU64; USERS / 64],
 }
 
-/// The words of one subscriber. Only its owner changes them, and a reaper.
+/// The words of one subscriber. Only its owner changes them, a reaper, and a publisher that evicts
+/// it.
 #[derive(Debug)]
 #[repr(C, align(128))]
 pub(crate) struct Line {
-    /// The participant; 0: the line is free.
-    pub(super) owner: AtomicU32,
-    /// 1: the subscriber has yet to be told of messages that were lost before it began.
-    pub(super) owes: AtomicU32,
+    /// See [`LineWord`](super::line::LineWord).
+    pub(super) state: AtomicU64,
     /// The slot whose message is read in place: see [`pin`]. 0: none.
     pub(super) pin: AtomicU64,
-    /// The number of the position that is received next. For others to see.
+    /// The number of the position that is received next. Publishers wait for that of a lossless
+    /// subscriber.
     pub(super) cursor: AtomicU64,
     /// The number of messages that were overwritten before they were received. For others to see.
     pub(super) lost: AtomicU64,
+    /// 1: the subscriber has yet to be told of messages that were lost before it began.
+    pub(super) owes: AtomicU32,
 }
 
 /// The first words of a slot. The message follows.
@@ -79,7 +95,8 @@ pub(crate) struct Slot {
 }
 
 const _: () = {
-    assert!(size_of::<Descriptor>() == 3 * 128 && align_of::<Descriptor>() == 128);
+    assert!(size_of::<Descriptor>() == 4 * 128 + size_of::<Holders>());
+    assert!(align_of::<Descriptor>() == 128 && size_of::<Geometry>() <= 128);
     assert!(size_of::<Line>() == 128 && size_of::<Slot>() == 16);
 };
 
@@ -111,10 +128,13 @@ impl Descriptor {
                 offset: word(),
                 size: word(),
                 lines: word(),
+                options: word(),
                 users: [(); USERS / 64].map(|()| word()),
             }),
-            end: CachePadded::new(End { tail: word(), holes: word() }),
+            end: CachePadded::new(End { tail: word(), holes: word(), gate: word(), lossless: word() }),
             sleepers: CachePadded::new(Waiters::new()),
+            room: CachePadded::new(Waiters::new()),
+            publishers: Holders::new(),
         }
     }
 }
@@ -124,11 +144,11 @@ impl Line {
     /// Creates a free line outside of shared memory, for models.
     pub(crate) fn new() -> Line {
         Line {
-            owner: AtomicU32::new(0),
-            owes: AtomicU32::new(0),
+            state: AtomicU64::new(0),
             pin: AtomicU64::new(0),
             cursor: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            owes: AtomicU32::new(0),
         }
     }
 }

@@ -1,20 +1,18 @@
-//! The handle of a topic, `Topic<T>`.
+//! The handle of a topic, `Topic<T>`, and its builder.
 
 use std::fmt;
 use std::marker::PhantomData;
 
-use super::layout::{Layout, LINES, SUBSCRIBERS};
-use super::locate::Wanted;
+use super::layout::{Layout, LINES};
+use super::policy::Policy;
+use super::port::Port;
 use super::publisher::Publisher;
 use super::ring::Ring;
 use super::subscriber::Subscriber;
-use crate::loom::atomic::{AtomicU32, Ordering::Relaxed};
 use crate::message::Message;
-use crate::queue::blocked::Blocked;
 use crate::registry::Kind;
 use crate::segment::object::{Object, ObjectRef};
-use crate::segment::owner::OwnerId;
-use crate::segment::verbs::verbs;
+use crate::segment::place::{Origin, Place};
 use crate::{Error, ErrorKind, Result};
 
 /// Messages from any number of publishers to any number of subscribers, in any number of processes.
@@ -23,19 +21,23 @@ use crate::{Error, ErrorKind, Result};
 /// All subscribers see one order: a message published after another `publish` has returned comes
 /// after that message. The topic keeps the last `capacity` messages for subscribers that are slow
 /// or come later; [`subscribe`](Topic::subscribe) says with which of them they begin. A publisher
-/// never waits for a subscriber, whether that is idle, slow, stopped, dead or reading in place. A
-/// subscriber that is too slow is told exactly how many messages it has lost
+/// never waits for such a subscriber, whether that is idle, slow, stopped, dead or reading in
+/// place. A subscriber that is too slow is told exactly how many messages it has lost
 /// ([`RecvError::Lagged`](super::RecvError::Lagged)), and continues with the oldest one that is
 /// there.
+///
+/// A [lossless](Topic::subscribe_lossless) subscriber loses nothing: publishers wait while it is
+/// `capacity` messages behind. What a publisher does at its deadline is the topic's
+/// [policy](TopicBuilder::policy). If such a subscriber dies, publishers go on within 100 ms.
 ///
 /// Any process may be killed or stopped at any moment, and the others go on. A message that it had
 /// not finished publishing is not published, or published later at the end of the order.
 ///
-/// It has no subscribers that a publisher waits for: use a [`Queue`](crate::Queue) for messages
-/// that must not be lost. It has room for 64 subscribers. A message has a fixed size.
+/// It has room for 64 subscribers. A message has a fixed size. For messages each of which one
+/// receiver is to handle use a [`Queue`](crate::Queue).
 ///
 /// Memory: `capacity` and an eighth of it (three at least) slots of the message's size and 16
-/// bytes, rounded up to 128; and 8,576 bytes, 128 of them for each subscriber.
+/// bytes, rounded up to 128; and 12,928 bytes, 128 of them for each subscriber.
 ///
 /// # Examples
 ///
@@ -78,12 +80,78 @@ use crate::{Error, ErrorKind, Result};
 /// # }
 /// ```
 pub struct Topic<T: Message> {
-    pub(super) ring: Ring,
-    /// Keeps the memory of `ring` mapped.
-    pub(super) object: ObjectRef,
-    /// The last user of this handle that was registered as one that the words may name. 0: nobody.
-    enlisted: AtomicU32,
+    pub(super) port: Port,
     _messages: PhantomData<fn(T) -> T>,
+}
+
+/// The options of a new topic: see [`Topic::builder`].
+pub struct TopicBuilder<T: Message> {
+    capacity: usize,
+    policy: Policy,
+    ends_with_publishers: bool,
+    _messages: PhantomData<fn(T) -> T>,
+}
+
+impl<T: Message> TopicBuilder<T> {
+    /// Sets what a publisher does at its deadline about a [lossless](Topic::subscribe_lossless)
+    /// subscriber that lags. The default is [`Policy::Block`].
+    pub fn policy(mut self, policy: Policy) -> TopicBuilder<T> {
+        self.policy = policy;
+        self
+    }
+
+    /// Sets whether the topic is closed when its last publisher has been dropped, or its process
+    /// has died, which is noticed within 100 ms. The default is false.
+    ///
+    /// Subscribers receive everything that was published, and then `Closed`. A topic that never had
+    /// a publisher stays open. One that has ended stays closed, also for later publishers. A
+    /// [`Publisher`] that a `fork` has copied does not count.
+    ///
+    /// ```
+    /// use pagemate::queue::topic::{From, RecvError};
+    ///
+    /// # fn main() -> pagemate::Result<()> {
+    /// let topic = pagemate::Topic::<u32>::builder(8).ends_with_publishers(true).build()?;
+    /// let mut subscriber = topic.subscribe(From::Earliest)?;
+    /// let publisher = topic.publisher();
+    /// publisher.publish(1)?;
+    /// drop(publisher);
+    /// assert_eq!((subscriber.recv(), subscriber.recv()), (Ok(1), Err(RecvError::Closed)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn ends_with_publishers(mut self, ends_with_publishers: bool) -> TopicBuilder<T> {
+        self.ends_with_publishers = ends_with_publishers;
+        self
+    }
+
+    /// Creates a topic like [`Topic::new`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Topic::new`].
+    pub fn build(self) -> Result<Topic<T>> {
+        Object::new(self)
+    }
+
+    /// Creates a topic like [`Topic::create`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Topic::create`].
+    pub fn create(self, place: impl Into<Place>) -> Result<Topic<T>> {
+        Object::create(place, self)
+    }
+
+    /// Opens or creates a topic like [`Topic::open_or_create`]. An existing topic keeps its own
+    /// options.
+    ///
+    /// # Errors
+    ///
+    /// As [`Topic::open_or_create`].
+    pub fn open_or_create(self, place: impl Into<Place>) -> Result<(Topic<T>, Origin)> {
+        Object::open_or_create(place, self)
+    }
 }
 
 /// Where a subscriber begins: see [`Topic::subscribe`].
@@ -105,20 +173,19 @@ pub enum From {
 impl<T: Message> Object for Topic<T> {
     const KIND: Kind = Kind::Topic;
     const LEN: usize = LINES;
-    /// The capacity.
-    type Initial = usize;
+    type Initial = TopicBuilder<T>;
 
     fn schema() -> String {
         T::schema().to_string()
     }
 
-    fn len_for(&capacity: &usize) -> Result<usize> {
-        Layout::<T>::len(capacity)
+    fn len_for(builder: &TopicBuilder<T>) -> Result<usize> {
+        Layout::<T>::len(builder.capacity)
     }
 
-    unsafe fn init(base: *mut u8, &capacity: &usize) {
+    unsafe fn init(base: *mut u8, builder: &TopicBuilder<T>) {
         // SAFETY: as the caller promises.
-        unsafe { Layout::<T>::init(base, capacity) }
+        unsafe { Layout::<T>::init(base, builder.capacity, builder.policy, builder.ends_with_publishers) }
     }
 
     fn attach(object: ObjectRef) -> Result<Topic<T>> {
@@ -126,7 +193,7 @@ impl<T: Message> Object for Topic<T> {
         // SAFETY: the object is aligned to 128, and `object`, which is stored beside the ring,
         // keeps it mapped.
         match unsafe { Layout::<T>::check(object.base(), object.len()) } {
-            Some(ring) => Ok(Topic { ring, object, enlisted: AtomicU32::new(0), _messages: PhantomData }),
+            Some(ring) => Ok(Topic { port: Port::new(ring, object), _messages: PhantomData }),
             None => Err(Error::new(
                 ErrorKind::Corrupted,
                 "the topic's geometry does not fit its size or its type",
@@ -135,20 +202,68 @@ impl<T: Message> Object for Topic<T> {
     }
 
     fn object(&self) -> &ObjectRef {
-        &self.object
+        &self.port.object
     }
 }
 
 impl<T: Message> Topic<T> {
-    verbs! {
-        Topic<T>: "a" "topic" (capacity: usize),
-        with "that keeps the last `capacity` messages",
-        refuses "a capacity of 0, or too large",
-        mismatch "a topic of other messages",
-        keeps "its capacity"
+    /// Returns a builder for a topic of this capacity with further options.
+    ///
+    /// ```
+    /// use pagemate::queue::topic::Policy;
+    ///
+    /// # fn main() -> pagemate::Result<()> {
+    /// let frames = pagemate::Topic::<[u8; 64]>::builder(16).policy(Policy::Evict).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn builder(capacity: usize) -> TopicBuilder<T> {
+        let (policy, ends_with_publishers) = (Policy::Block, false);
+        TopicBuilder { capacity, policy, ends_with_publishers, _messages: PhantomData }
     }
 
-    /// Returns a publisher. Any number of them may publish at once.
+    /// Creates an anonymous topic that keeps the last `capacity` messages. Clone the handle, or
+    /// pass it to a child process.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` (a capacity of 0, or too large), `OutOfMemory`, `System` (too many open
+    /// files).
+    pub fn new(capacity: usize) -> Result<Topic<T>> {
+        Topic::builder(capacity).build()
+    }
+
+    /// Creates a named topic that keeps the last `capacity` messages.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists`, `InvalidInput` (the name or the capacity), `OutOfMemory`,
+    /// `PermissionDenied`, `Unsupported`.
+    pub fn create(place: impl Into<Place>, capacity: usize) -> Result<Topic<T>> {
+        Topic::builder(capacity).create(place)
+    }
+
+    /// Opens an existing topic.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `TypeMismatch` (it is something else, or of other messages), `PermissionDenied`,
+    /// `VersionMismatch`, `Corrupted`.
+    pub fn open(place: impl Into<Place>) -> Result<Topic<T>> {
+        Object::open(place)
+    }
+
+    /// Opens the topic, or creates it for the last `capacity` messages if there is none. Also
+    /// returns which of the two happened.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Topic::open) and [`create`](Topic::create), and `Busy`.
+    pub fn open_or_create(place: impl Into<Place>, capacity: usize) -> Result<(Topic<T>, Origin)> {
+        Topic::builder(capacity).open_or_create(place)
+    }
+
+    /// Returns a publisher. Any number of them may publish at once, from any number of processes.
     pub fn publisher(&self) -> Publisher<T> {
         Publisher::new(self.clone())
     }
@@ -165,56 +280,60 @@ impl<T: Message> Topic<T> {
     /// that is not published yet), `Busy` (publishers were always faster), `Corrupted`,
     /// `NotInThisProcess`.
     pub fn subscribe(&self, from: From) -> Result<Subscriber<T>> {
-        let me = self.object.owner()?;
-        self.enlist(me);
-        let line = match self.ring.take_line(me) {
-            Some(line) => line,
-            None => {
-                // Some of them may be dead.
-                self.object.reap_dead();
-                self.ring.take_line(me).ok_or_else(table_is_full)?
-            }
-        };
-        let wanted = match from {
-            From::Latest => Wanted::Last(0),
-            From::Earliest => Wanted::Last(u64::MAX),
-            From::Last(count) => Wanted::Last(count),
-            From::Position(position) => Wanted::Ordinal(position),
-        };
-        match self.ring.begin_at(wanted, line) {
-            Ok(Some(cursor)) => Ok(Subscriber::new(self.clone(), me, cursor)),
-            failed => {
-                self.ring.leave(me, line);
-                Err(cannot_subscribe(failed.err()))
-            }
-        }
+        let (tenure, cursor) = self.port.subscribe(from, false)?;
+        Ok(Subscriber::new(self.clone(), tenure, cursor))
+    }
+
+    /// Returns a subscriber for which publishers wait, so that it loses nothing. It begins where
+    /// `from` says.
+    ///
+    /// A publisher waits while this subscriber has `capacity` messages yet to receive. At the
+    /// publisher's deadline the topic's [policy](TopicBuilder::policy) decides what happens.
+    /// Skipped positions (dropped loans, messages that are read in place when publishers come
+    /// round) count as messages, so it can be a few less.
+    ///
+    /// If the process dies, publishers go on within 100 ms. If it is stopped, or just does not
+    /// receive, they wait.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use pagemate::queue::topic::From;
+    ///
+    /// # fn main() -> pagemate::Result<()> {
+    /// let topic = pagemate::Topic::<u32>::new(2)?;
+    /// let mut recorder = topic.subscribe_lossless(From::Latest)?;
+    /// let publisher = topic.publisher();
+    /// publisher.publish(1)?;
+    /// publisher.publish(2)?;
+    /// assert!(publisher.try_publish(3).unwrap_err().is_full());
+    /// assert_eq!(recorder.recv()?, 1);
+    /// publisher.try_publish(3)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`subscribe`](Topic::subscribe).
+    pub fn subscribe_lossless(&self, from: From) -> Result<Subscriber<T>> {
+        let (tenure, cursor) = self.port.subscribe(from, true)?;
+        Ok(Subscriber::new(self.clone(), tenure, cursor))
     }
 
     pub(crate) fn ring(&self) -> Ring {
-        self.ring
-    }
-
-    #[inline]
-    pub(super) fn me(&self) -> Result<OwnerId, Blocked> {
-        let me = self.object.owner().map_err(|error| Blocked::NotInThisProcess(error.refusal()))?;
-        self.enlist(me);
-        Ok(me)
-    }
-
-    #[inline]
-    fn enlist(&self, me: OwnerId) {
-        // Relaxed: a thread that sees another thread's mark may see the bit in memory later, but
-        // before it dies.
-        if self.enlisted.load(Relaxed) != me.bits() {
-            self.ring.enlist(me);
-            self.enlisted.store(me.bits(), Relaxed);
-        }
+        self.port.ring
     }
 
     /// Returns the number of messages that the topic keeps. It may keep some more, or fewer while
     /// messages are read or written in place.
     pub fn capacity(&self) -> usize {
-        self.ring.shape().capacity as usize
+        self.port.ring.shape().capacity as usize
+    }
+
+    /// Returns what a publisher does at its deadline about a lossless subscriber that lags.
+    pub fn policy(&self) -> Policy {
+        self.port.ring.shape().policy
     }
 
     /// Closes the topic for good. From now on publications fail with `Closed` and return the
@@ -224,43 +343,18 @@ impl<T: Message> Topic<T> {
     /// A `publish` that runs at this moment returns either `Ok`, and its message is received, or
     /// `Closed`.
     pub fn close(&self) -> bool {
-        self.ring.close()
+        self.port.ring.close()
     }
 
     /// Returns whether the topic was closed. Once true, always true. There may still be messages.
     pub fn is_closed(&self) -> bool {
-        self.ring.is_closed()
-    }
-}
-
-#[cold]
-fn table_is_full() -> Error {
-    Error::new(
-        ErrorKind::OutOfMemory,
-        format!("all {SUBSCRIBERS} lines for subscribers of this topic are taken"),
-    )
-}
-
-#[cold]
-fn cannot_subscribe(blocked: Option<Blocked>) -> Error {
-    match blocked {
-        None => Error::new(ErrorKind::InvalidInput, "the message to begin with is not published yet"),
-        Some(Blocked::Later) => Error::new(
-            ErrorKind::Busy,
-            "publishers went round the topic faster than a subscriber could begin",
-        ),
-        Some(_) => Error::new(ErrorKind::Corrupted, "the words of the topic contradict each other"),
+        self.port.ring.is_closed()
     }
 }
 
 impl<T: Message> Clone for Topic<T> {
     fn clone(&self) -> Topic<T> {
-        Topic {
-            ring: self.ring,
-            object: self.object.clone(),
-            enlisted: AtomicU32::new(0),
-            _messages: PhantomData,
-        }
+        Topic { port: self.port.clone(), _messages: PhantomData }
     }
 }
 
@@ -268,6 +362,14 @@ impl<T: Message> fmt::Debug for Topic<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Topic");
         out.field("capacity", &self.capacity()).field("is_closed", &self.is_closed());
-        out.field("ring", &self.ring).finish()
+        out.field("ring", &self.port.ring).finish()
+    }
+}
+
+impl<T: Message> fmt::Debug for TopicBuilder<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("TopicBuilder");
+        out.field("capacity", &self.capacity).field("policy", &self.policy);
+        out.field("ends_with_publishers", &self.ends_with_publishers).finish()
     }
 }

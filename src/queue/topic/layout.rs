@@ -5,6 +5,8 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 use super::descriptor::{Descriptor, Geometry, Line, Slot};
+use super::line::Mode;
+use super::policy::Policy;
 use super::ring::{Ring, Shape};
 use crate::loom::atomic::AtomicU64;
 use crate::loom::atomic::Ordering::{Acquire, Relaxed};
@@ -22,6 +24,9 @@ const SPARE_MIN: usize = 3;
 /// A topic has one slot more for this many messages of its capacity. So a subscriber that lags gets
 /// some time for the oldest message before it is overwritten.
 const SPARE_SHARE: usize = 8;
+/// The bit of the options that says that the topic ends with its publishers.
+/// Below it is the policy.
+const ENDS: u64 = 1 << 2;
 /// Attempts of a peek whose message is overwritten meanwhile.
 const PEEKS: usize = 8;
 
@@ -72,7 +77,7 @@ impl<T: Message> Layout<T> {
     /// # Safety
     ///
     /// `base` is aligned to 128 and points to an object of this [`len`](Layout::len).
-    pub(super) unsafe fn init(base: *mut u8, capacity: usize) {
+    pub(super) unsafe fn init(base: *mut u8, capacity: usize, policy: Policy, ends: bool) {
         // SAFETY: promised by the caller; any bytes are a Descriptor.
         let geometry: &Geometry = unsafe { &(*base.cast::<Descriptor>()).geometry };
         geometry.capacity.store(capacity as u64, Relaxed);
@@ -81,6 +86,7 @@ impl<T: Message> Layout<T> {
         geometry.offset.store(Self::OFFSET as u64, Relaxed);
         geometry.size.store(size_of::<T>() as u64, Relaxed);
         geometry.lines.store(u64::from(SUBSCRIBERS), Relaxed);
+        geometry.options.store(policy as u64 | if ends { ENDS } else { 0 }, Relaxed);
     }
 
     /// Returns the ring at `base`, if it is one for messages of this type.
@@ -98,9 +104,10 @@ impl<T: Message> Layout<T> {
 }
 
 /// A topic of messages of any type.
-struct Any {
-    ring: Ring,
-    size: usize,
+pub(crate) struct Any {
+    pub(crate) ring: Ring,
+    /// The size of a message.
+    pub(crate) size: usize,
 }
 
 impl Any {
@@ -110,7 +117,7 @@ impl Any {
     ///
     /// `base` is aligned to 128, and `len` bytes from there stay mapped while the result or
     /// anything made of it is used.
-    unsafe fn check(base: *mut u8, len: usize) -> Option<Any> {
+    pub(crate) unsafe fn check(base: *mut u8, len: usize) -> Option<Any> {
         if len < LINES {
             return None;
         }
@@ -123,6 +130,8 @@ impl Any {
             (read(&geometry.stride)?, read(&geometry.offset)?, read(&geometry.size)?);
         let (capacity, slots, lines) =
             (count(&geometry.capacity)?, count(&geometry.slots)?, count(&geometry.lines)?);
+        let options = geometry.options.load(Relaxed);
+        let (policy, ends) = (Policy::from_number(options & !ENDS)?, options & ENDS != 0);
         let before = LINES + lines as usize * size_of::<Line>();
         let fits = stride % 128 == 0
             && offset % 8 == 0
@@ -135,7 +144,7 @@ impl Any {
         if !fits {
             return None;
         }
-        let shape = Shape { capacity, slots, lines, stride, offset, words: size.div_ceil(8) };
+        let shape = Shape { capacity, slots, lines, stride, offset, words: size.div_ceil(8), policy, ends };
         // SAFETY: `len` covers the descriptor, the lines and the slots after them. Each slot begins
         // at a multiple of 128; the words of its message are inside of it, because its length is a
         // multiple of 8.
@@ -147,7 +156,7 @@ impl Any {
     }
 }
 
-/// Takes every slot, pin and line from `dead`.
+/// Takes every slot, pin, line and publisher from `dead`.
 pub(crate) fn recover(base: *mut u8, len: usize, dead: OwnerId) {
     // SAFETY: the caller keeps the object mapped during the call; objects are aligned to 128.
     if let Some(found) = unsafe { Any::check(base, len) } {
@@ -168,19 +177,31 @@ pub(crate) fn describe(base: *const u8, len: usize) -> Vec<(&'static str, String
         ("published", ring.published().to_string()),
         ("held", ring.held().to_string()),
         ("closed", ring.is_closed().to_string()),
+        ("policy", ring.shape().policy.name().to_string()),
+        ("ends with publishers", ring.shape().ends.to_string()),
+        ("publishers", ring.publishers().to_string()),
         ("subscribers", subscribers.len().to_string()),
+        ("lossless", subscribers.iter().filter(|seen| seen.mode == Mode::Lossless).count().to_string()),
+        ("largest lag", subscribers.iter().map(|seen| seen.lag).max().unwrap_or(0).to_string()),
+        ("lost", subscribers.iter().fold(0u64, |sum, seen| sum.wrapping_add(seen.lost)).to_string()),
     ];
     let lines: Vec<String> = subscribers
         .iter()
         .map(|seen| {
             let place = if seen.is_pinned { ", reads in place" } else { "" };
-            format!("participant {}: lossy, lag {}, lost {}{place}", seen.participant, seen.lag, seen.lost)
+            let mode = match seen.mode {
+                Mode::Lossy => "lossy",
+                Mode::Lossless => "lossless",
+                Mode::Evicted => "evicted",
+            };
+            format!("participant {}: {mode}, lag {}, lost {}{place}", seen.participant, seen.lag, seen.lost)
         })
         .collect();
     if !lines.is_empty() {
         state.push(("subscribed", lines.join("; ")));
     }
     state.push(("subscribers wait", ring.sleepers().is_waited_on().to_string()));
+    state.push(("publishers wait", ring.room().is_waited_on().to_string()));
     state
 }
 

@@ -3,14 +3,15 @@
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
+use std::time::{Duration, Instant};
 
 use super::publish::Claim;
 use super::publisher::{store, Publisher};
 use crate::error::Refusal;
 use crate::message::{self, Message};
 use crate::queue::error::SendError;
-use crate::segment::owner::OwnerId;
-use crate::sys::fork;
+use crate::queue::holders::Tenure;
+use crate::sys::clock::Deadline;
 
 /// A slot of a [`Topic`](crate::Topic), to write a message in place.
 ///
@@ -24,18 +25,17 @@ pub struct Loan<'a, T: Message> {
     claim: Claim,
     /// The participant that claimed the slot. A fork gives the child a copy of this guard, but not
     /// the slot.
-    me: OwnerId,
-    epoch: u32,
+    tenure: Tenure,
 }
 
 impl<'a, T: Message> Loan<'a, T> {
     /// Creates a loan of a claimed slot that holds a valid value. Types whose zeros are not valid
     /// are refused at compile time.
-    pub(super) fn of_any(publisher: &'a Publisher<T>, me: OwnerId, claim: Claim) -> Loan<'a, T> {
+    pub(super) fn of_any(publisher: &'a Publisher<T>, tenure: Tenure, claim: Claim) -> Loan<'a, T> {
         const {
             assert!(T::ZERO_VALID, "zeros are no valid value of this message: use loan_with(value)");
         }
-        let loan = Loan { publisher, claim, me, epoch: fork::epoch() };
+        let loan = Loan { publisher, claim, tenure };
         let at = loan.message();
         // SAFETY: the slot is ours, so its message can be read and written.
         unsafe {
@@ -47,45 +47,79 @@ impl<'a, T: Message> Loan<'a, T> {
     }
 
     /// Creates a loan of a claimed slot and stores `value` in it.
-    pub(super) fn of(publisher: &'a Publisher<T>, me: OwnerId, claim: Claim, value: &T) -> Loan<'a, T> {
-        store(publisher.topic.ring.words(claim.position.index), value);
-        Loan { publisher, claim, me, epoch: fork::epoch() }
+    pub(super) fn of(publisher: &'a Publisher<T>, tenure: Tenure, claim: Claim, value: &T) -> Loan<'a, T> {
+        store(publisher.topic.port.ring.words(claim.position.index), value);
+        Loan { publisher, claim, tenure }
     }
 
     fn message(&self) -> *mut T {
-        self.publisher.topic.ring.message(self.claim.position.index).cast()
+        self.publisher.topic.port.ring.message(self.claim.position.index).cast()
     }
 
-    /// Publishes the message.
+    /// Publishes the message. Blocks only if its place was lost (see [`Loan`]) and a lossless
+    /// subscriber lags.
     ///
     /// # Errors
     ///
-    /// [`SendError`], with the loan: `Closed`; `Corrupted`; `Full` if its place was lost (see
-    /// [`Loan`]) and all slots are in use in place, or it was lost 1,024 times in a row;
-    /// `NotInThisProcess`.
+    /// [`SendError`], with the loan: `Closed`; `Corrupted`; `Full` if its place was lost and all
+    /// slots are in use in place, or it was lost 1,024 times in a row; `NotInThisProcess`.
     pub fn publish(self) -> Result<(), SendError<Loan<'a, T>>> {
-        if self.epoch != fork::epoch() {
+        self.publish_until(Some(Deadline::Never))
+    }
+
+    /// Publishes the message without blocking.
+    ///
+    /// # Errors
+    ///
+    /// As [`publish`](Loan::publish). If its place was lost and a lossless subscriber lags, also
+    /// `Full` or `Lagging`, as [`Publisher::try_publish`] says.
+    pub fn try_publish(self) -> Result<(), SendError<Loan<'a, T>>> {
+        self.publish_until(None)
+    }
+
+    /// Calls [`publish`](Loan::publish), but blocks for at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_publish`](Loan::try_publish).
+    pub fn publish_timeout(self, timeout: Duration) -> Result<(), SendError<Loan<'a, T>>> {
+        self.publish_until(Some(Deadline::after(timeout)))
+    }
+
+    /// Calls [`publish`](Loan::publish), but blocks until `deadline` at the latest.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_publish`](Loan::try_publish).
+    pub fn publish_deadline(self, deadline: Instant) -> Result<(), SendError<Loan<'a, T>>> {
+        self.publish_until(Some(Deadline::at(deadline)))
+    }
+
+    fn publish_until(self, deadline: Option<Deadline>) -> Result<(), SendError<Loan<'a, T>>> {
+        if !self.tenure.is_mine() {
             return Err(SendError::NotInThisProcess(self, Refusal::FORKED));
         }
-        let Loan { publisher, claim, me, .. } = self;
+        let Loan { publisher, claim, tenure } = self;
         // From here on the slot may belong to another participant.
         let mut this = ManuallyDrop::new(self);
-        let ring = &publisher.topic.ring;
+        let port = &publisher.topic.port;
         let copy = |from, to| {
+            let (from, to) = (port.ring.message(from), port.ring.message(to));
             // SAFETY: both slots are ours, and they are not the same; no loan of the value is left.
-            unsafe { ring.message(from).copy_to_nonoverlapping(ring.message(to), size_of::<T>()) }
+            unsafe { from.copy_to_nonoverlapping(to, size_of::<T>()) }
         };
-        ring.send_claimed(me, claim, copy).map_err(|(blocked, claim)| {
+        let find = || port.claim_as(tenure.me, deadline);
+        port.ring.send_claimed(tenure.me, claim, find, copy).map_err(|(refused, claim)| {
             this.claim = claim;
-            publisher.note(blocked).into_send_error(ManuallyDrop::into_inner(this))
+            refused.into_send_error(ManuallyDrop::into_inner(this))
         })
     }
 }
 
 impl<T: Message> Drop for Loan<'_, T> {
     fn drop(&mut self) {
-        if self.epoch == fork::epoch() {
-            self.publisher.topic.ring.free(self.me, self.claim);
+        if self.tenure.is_mine() {
+            self.publisher.topic.port.ring.free(self.tenure.me, self.claim);
         }
     }
 }

@@ -11,10 +11,13 @@
 //!
 //! The states, the orderings and the deaths are those of [`ring`](super::ring).
 
+use super::descriptor::Line;
+use super::line::LineWord;
 use super::receive::Cursor;
-use super::ring::{Ring, Steps};
+use super::ring::{Ring, Steps, SWAPS_MAX};
 use super::word::{age, Age, Position, Status, Word};
-use crate::loom::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use crate::loom::Ordered;
 use crate::queue::blocked::Blocked;
 use crate::segment::owner::OwnerId;
 
@@ -41,10 +44,10 @@ pub(crate) enum Wanted {
 impl Ring {
     /// Takes a free line for `me`. `None` if the table is full.
     pub(crate) fn take_line(&self, me: OwnerId) -> Option<u32> {
-        // Pairs with leave() and recover(): the line's last words were stored before.
-        let take = |line: &super::descriptor::Line| {
-            line.owner.load(Relaxed) == 0
-                && line.owner.compare_exchange(0, me.bits(), SeqCst, Relaxed).is_ok()
+        // Pairs with free_line(): the line's last words were stored before.
+        let take = |line: &Line| {
+            let word = LineWord(line.state.load(Relaxed));
+            word.is_free() && line.state.compare_exchange(word.0, word.taken(me).0, SeqCst, Relaxed).is_ok()
         };
         self.lines().iter().position(take).map(|index| index as u32)
     }
@@ -52,8 +55,26 @@ impl Ring {
     /// Gives the line back.
     pub(crate) fn leave(&self, me: OwnerId, line: u32) {
         self.unpin(line);
-        // Pairs with take_line().
-        let _ = self.line(line).owner.compare_exchange(me.bits(), 0, Release, Relaxed);
+        if self.free_line(self.line(line), me) {
+            self.room().notify_all(Ordered::by_fence());
+        }
+    }
+
+    /// Frees the line if it is that of `id`. Returns whether publishers may have waited for it.
+    pub(super) fn free_line(&self, line: &Line, id: OwnerId) -> bool {
+        let mut word = LineWord(line.state.load(Relaxed));
+        for _ in 0..SWAPS_MAX {
+            if !word.names(id) {
+                return false;
+            }
+            // Pairs with take_line() and lossless(). A failed swap pairs with evict(), or with
+            // another reaper.
+            match line.state.compare_exchange(word.0, word.freed().0, AcqRel, Relaxed) {
+                Ok(_) => return word.is_lossless(),
+                Err(now) => word = LineWord(now),
+            }
+        }
+        false
     }
 
     /// Returns the cursor of a new subscriber that has taken `line`. `None` if it wants to begin
@@ -73,11 +94,38 @@ impl Ring {
                 }
             }
         };
+        Ok(Some(self.place(line, start, owed)))
+    }
+
+    /// Returns the cursor of a new subscriber like [`begin_at`](Ring::begin_at), which begins at
+    /// the position `first` or later.
+    pub(super) fn begin_from(
+        &self,
+        first: u64,
+        wanted: Wanted,
+        line: u32,
+    ) -> Result<Option<Cursor>, Blocked> {
+        match self.begin_at(wanted, line)? {
+            Some(cursor) if cursor.at.number < first => {
+                let start = self.locate_position(first)?;
+                let owed = match wanted {
+                    Wanted::Last(_) => 0,
+                    Wanted::Ordinal(ordinal) => start.ordinal.saturating_sub(ordinal),
+                };
+                Ok(Some(self.place(line, start, owed)))
+            }
+            begun => Ok(begun),
+        }
+    }
+
+    /// Stores where a subscriber begins, and returns its cursor.
+    fn place(&self, line: u32, start: Start, owed: u64) -> Cursor {
         let words = self.line(line);
         words.lost.store(0, Relaxed);
         words.owes.store(u32::from(owed != 0), Relaxed);
-        words.cursor.store(start.at.number, Relaxed);
-        Ok(Some(Cursor { at: start.at, ordinal: start.ordinal, lost: 0, owed, granted: u64::MAX, line }))
+        words.cursor.store(start.at.number, Release); // pairs with limit()
+        let Start { at, ordinal } = start;
+        Cursor { at, ordinal, lost: 0, owed, granted: u64::MAX, line, is_lossless: false }
     }
 
     /// Returns where a subscriber that lags goes on.
@@ -99,6 +147,20 @@ impl Ring {
                 Some(next.number.saturating_sub(count).max(first))
             };
             let Some(start) = start else { continue };
+            if let Some(messages) = self.messages(first, start, &mut steps) {
+                return Ok(Start { at: self.position(start), ordinal: before.wrapping_add(messages) });
+            }
+        }
+        Err(self.diagnose(begun))
+    }
+
+    /// Returns a position with the number of messages before it; the oldest one, if that is later.
+    fn locate_position(&self, number: u64) -> Result<Start, Blocked> {
+        let (mut steps, begun) = (self.steps(), self.tail());
+        while steps.take() {
+            let Some((next, before)) = self.snapshot() else { continue };
+            let first = next.number.saturating_sub(u64::from(self.shape.slots));
+            let start = number.clamp(first, next.number);
             if let Some(messages) = self.messages(first, start, &mut steps) {
                 return Ok(Start { at: self.position(start), ordinal: before.wrapping_add(messages) });
             }

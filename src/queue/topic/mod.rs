@@ -4,8 +4,8 @@
 //!
 //! | bytes | meaning |
 //! |---|---|
-//! | 0..384 | `Descriptor`: three parts of 128 bytes each |
-//! | 384.. | a `Line` of 128 bytes for each of 64 subscribers |
+//! | 0..4736 | `Descriptor`: four parts of 128 bytes each, and the counts of the publishers |
+//! | 4736.. | a `Line` of 128 bytes for each of 64 subscribers |
 //! | then | slots of `stride` bytes: a word, the position, then at `offset` the message |
 //!
 //! The stride is a multiple of 128, so no two slots share a cache line. There are more slots than
@@ -15,22 +15,30 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `handle`, `publisher`, `loan`, `subscriber`, `error` | the handles, the guards, the error |
-//! | `descriptor`, `word`, `layout` | the words in memory, and their geometry |
+//! | `handle`, `publisher`, `loan`, `subscriber`, `error`, `policy` | the handles and their errors |
+//! | `port` | what the handles have in common, without the type |
+//! | `descriptor`, `word`, `line`, `layout` | the words in memory, and their geometry |
 //! | `ring` | the algorithm: states, orderings, deaths, and what both sides share |
 //! | `publish` | publishers: claim a position, publish its message |
 //! | `receive`, `locate` | subscribers: receive, skip, end; where they begin and go on |
+//! | `gate` | lossless subscribers, for which publishers wait |
+//! | `publishers` | how many there are; a topic that ends with them |
 //! | `recover`, `observe` | after a death; what others see |
 
 pub(crate) mod descriptor;
 mod error;
+pub(crate) mod gate;
 mod handle;
 mod layout;
+mod line;
 mod loan;
 pub(crate) mod locate;
 mod observe;
+pub(crate) mod policy;
+pub(crate) mod port;
 pub(crate) mod publish;
 mod publisher;
+mod publishers;
 pub(crate) mod receive;
 mod recover;
 pub(crate) mod ring;
@@ -38,8 +46,13 @@ mod subscriber;
 mod word;
 
 pub use error::RecvError;
-pub use handle::{From, Topic};
+pub use handle::{From, Topic, TopicBuilder};
+#[cfg(feature = "__internals")]
+pub(crate) use layout::Any;
 pub(crate) use layout::{describe, peek, recover};
 pub use loan::Loan;
+pub use policy::{Laggard, Policy};
+#[cfg(feature = "__internals")]
+pub(crate) use publisher::store_bytes;
 pub use publisher::Publisher;
 pub use subscriber::{Iter, Received, Subscriber, TryIter};

@@ -2,16 +2,17 @@
 //!
 //! These functions only read, so they work on a read-only mapping. Their answers are stale at once.
 
+use super::line::{LineWord, Mode};
 use super::ring::Ring;
 use super::word::{age, Age, Status, Word};
 use crate::loom::atomic::Ordering::{Acquire, Relaxed};
-use crate::segment::owner::OwnerId;
 
 /// A subscriber, as its line says.
 #[derive(Debug)]
 pub(super) struct Seen {
     /// The index of its participant.
     pub(super) participant: usize,
+    pub(super) mode: Mode,
     /// The number of positions that it has yet to receive.
     pub(super) lag: u64,
     /// The number of messages that it has lost.
@@ -25,9 +26,10 @@ impl Ring {
     pub(super) fn subscribers(&self) -> Vec<Seen> {
         let end = self.end();
         let seen = |line: &super::descriptor::Line| {
-            let id = OwnerId::from_bits(line.owner.load(Relaxed))?;
+            let word = LineWord(line.state.load(Relaxed));
             Some(Seen {
-                participant: id.index(),
+                participant: word.owner()?.index(),
+                mode: word.mode(),
                 lag: end.saturating_sub(line.cursor.load(Relaxed)),
                 lost: line.lost.load(Relaxed),
                 is_pinned: line.pin.load(Relaxed) != 0,

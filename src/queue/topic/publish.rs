@@ -2,11 +2,11 @@
 //!
 //! See [`ring`](super::ring) for the states, the orderings and the deaths.
 
-use super::descriptor::CLOSED;
+use super::descriptor::{CLOSED, GATED, NUMBER};
 use super::ring::{Ring, SWAPS_MAX};
 use super::word::{age, Age, Position, Status, Word};
+use crate::loom::atomic::fence;
 use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
-use crate::loom::atomic::{fence, AtomicU64};
 use crate::loom::{Ordered, OrderedChange};
 use crate::queue::blocked::Blocked;
 use crate::segment::owner::OwnerId;
@@ -30,29 +30,52 @@ pub(crate) enum Late {
     Corrupted,
 }
 
+/// The reason why nothing can be published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unsent {
+    /// Not before a lossless subscriber has received more.
+    Gated,
+    /// As for a queue. `Later`: all slots are in use in place, or the position was lost too often.
+    Blocked(Blocked),
+}
+
+impl From<Blocked> for Unsent {
+    #[inline]
+    fn from(blocked: Blocked) -> Unsent {
+        Unsent::Blocked(blocked)
+    }
+}
+
 impl Ring {
     /// Claims the next position for `me` to write its message. Overwrites the oldest message. Skips
     /// positions whose slots are in use in place. `Later` means that all slots are.
     #[inline]
-    pub(crate) fn try_claim(&self, me: OwnerId) -> Result<Claim, Blocked> {
+    pub(crate) fn try_claim(&self, me: OwnerId) -> Result<Claim, Unsent> {
         let (mut steps, mut skipped) = (self.steps(), 0);
         while steps.take() {
             let tail = self.tail();
-            if tail & CLOSED != 0 {
-                return Err(Blocked::Closed);
+            let position = self.position(tail & NUMBER);
+            if tail & (CLOSED | GATED) != 0 {
+                if tail & CLOSED != 0 {
+                    return Err(Blocked::Closed.into());
+                }
+                // A position that was claimed already is no matter of the gate. But if the gate
+                // does not admit it, nobody needs to move `tail` past it now.
+                if !self.is_admitted(position) {
+                    return Err(Unsent::Gated);
+                }
             }
-            let position = self.position(tail);
             let slot = self.word(position.index);
             let word = Word(slot.load(Acquire)); // pairs with publish() and free(): it is not in use
             match age(word, position) {
                 Age::Behind if word.is_held() => {
                     if skipped == self.shape.slots {
-                        return Err(Blocked::Later);
+                        return Err(Blocked::Later.into());
                     }
                     // Most likely it is about to be done.
                     let is_at_work = word.status() == Status::Writing;
                     if !is_at_work || !self.changes(position.index, word) {
-                        skipped += u32::from(self.skip(position, slot, word));
+                        skipped += u32::from(self.skip(tail, position, word));
                     }
                 }
                 Age::Behind => {
@@ -70,29 +93,29 @@ impl Ring {
                     }
                     skipped += 1;
                     if skipped > self.shape.slots {
-                        return Err(Blocked::Later);
+                        return Err(Blocked::Later.into());
                     }
                 }
                 Age::Here => self.advance(tail, word),
                 Age::Next | Age::Ahead | Age::Far => {
                     if self.tail() == tail {
-                        return Err(Blocked::Corrupted);
+                        return Err(Blocked::Corrupted.into());
                     }
                 }
             }
         }
-        Err(Blocked::Later)
+        Err(Blocked::Later.into())
     }
 
     /// Skips a position whose slot a publisher is still in. If that publisher was WRITING, it loses
     /// its position too.
     #[cold]
-    fn skip(&self, position: Position, slot: &AtomicU64, word: Word) -> bool {
-        let next = self.skipped(word, position);
+    fn skip(&self, tail: u64, position: Position, word: Word) -> bool {
+        let (slot, next) = (self.word(position.index), self.skipped(word, position));
         // Pairs with the Acquire of try_claim() and find().
         let is_mine = slot.compare_exchange(word.0, next.0, AcqRel, Relaxed).is_ok();
         if is_mine {
-            self.advance(position.number, next);
+            self.advance(tail, next);
         }
         is_mine
     }
@@ -164,42 +187,43 @@ impl Ring {
 
     /// Publishes the message that `write` puts into the slot with the given index.
     #[inline]
-    pub(crate) fn send(&self, me: OwnerId, mut write: impl FnMut(u32)) -> Result<(), Blocked> {
+    pub(crate) fn send(&self, me: OwnerId, mut write: impl FnMut(u32)) -> Result<(), Unsent> {
         for _ in 0..REVOKED_MAX {
             let claim = self.try_claim(me)?;
             write(claim.position.index);
             match self.publish(me, claim) {
                 Ok(()) => return Ok(()),
-                Err(Late::Corrupted) => return Err(Blocked::Corrupted),
+                Err(Late::Corrupted) => return Err(Blocked::Corrupted.into()),
                 Err(Late::Revoked) => self.free(me, claim),
             }
         }
-        Err(Blocked::Later)
+        Err(Blocked::Later.into())
     }
 
-    /// Publishes the message of a claimed slot. If the position was taken away, `copy` copies the
-    /// message from the first index to a new one. On failure the slot that is still held is
-    /// returned.
-    pub(crate) fn send_claimed(
+    /// Publishes the message of a claimed slot. If the position was taken away, `find` claims a new
+    /// one, and `copy` copies the message from the first index to the second. On failure the slot
+    /// that is still held is returned.
+    pub(crate) fn send_claimed<E: From<Blocked>>(
         &self,
         me: OwnerId,
         mut claim: Claim,
+        mut find: impl FnMut() -> Result<Claim, E>,
         mut copy: impl FnMut(u32, u32),
-    ) -> Result<(), (Blocked, Claim)> {
+    ) -> Result<(), (E, Claim)> {
         for _ in 0..REVOKED_MAX {
             match self.publish(me, claim) {
                 Ok(()) => return Ok(()),
-                Err(Late::Corrupted) => return Err((Blocked::Corrupted, claim)),
+                Err(Late::Corrupted) => return Err((Blocked::Corrupted.into(), claim)),
                 Err(Late::Revoked) => {
                     // Another slot: ours names us, and can only be skipped.
-                    let other = self.try_claim(me).map_err(|blocked| (blocked, claim))?;
+                    let other = find().map_err(|error| (error, claim))?;
                     copy(claim.position.index, other.position.index);
                     self.free(me, claim);
                     claim = other;
                 }
             }
         }
-        Err((Blocked::Later, claim))
+        Err((Blocked::Later.into(), claim))
     }
 }
 
@@ -208,7 +232,7 @@ impl Ring {
 impl Ring {
     /// Claims the next position, and dies before `tail` moves.
     pub(crate) fn die_claiming(&self, me: OwnerId) {
-        let position = self.position(self.tail());
+        let position = self.position(self.end());
         let word = Word(self.word(position.index).load(Acquire));
         if age(word, position) == Age::Behind {
             let slot = self.word(position.index);

@@ -2,10 +2,11 @@
 //!
 //! See [`ring`](super::ring) for the states, the orderings and the deaths.
 
-use super::descriptor::{pin, CLOSED};
-use super::ring::Ring;
-use super::ring::Steps;
+use super::descriptor::{pin, CLOSED, NUMBER};
+use super::line::LineWord;
+use super::ring::{Ring, Steps};
 use super::word::{age, Age, Position, Status, Word};
+use crate::failpoint::{is_planted, Fault};
 use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use crate::loom::atomic::{fence, AtomicU64};
 use crate::queue::blocked::Blocked;
@@ -32,6 +33,8 @@ pub(crate) struct Cursor {
     pub(crate) granted: u64,
     /// The index of the subscriber's line.
     pub(crate) line: u32,
+    /// Whether publishers wait for it. It may have been evicted since.
+    pub(crate) is_lossless: bool,
 }
 
 /// The reason why nothing was received.
@@ -101,7 +104,8 @@ impl Ring {
                 };
             }
             let is_pinned = now == word.pinned();
-            if is_pinned && slot.position.load(Relaxed) == cursor.at.number {
+            let is_whole = is_pinned && slot.position.load(Relaxed) == cursor.at.number;
+            if is_whole || is_planted(Fault::PinUnchecked) {
                 self.step(cursor);
                 return Ok(index);
             }
@@ -128,12 +132,15 @@ impl Ring {
             self.line(cursor.line).owes.store(0, Relaxed);
             return Err(self.lag(cursor, lost));
         }
+        if cursor.is_lossless && self.is_evicted(cursor) {
+            self.note_eviction(cursor)?;
+        }
         while steps.take() {
             let at = cursor.at;
             let word = Word(self.word(at.index).load(Acquire)); // pairs with publish()
             match (age(word, at), word.status()) {
                 (Age::Here, Status::Full) => {
-                    let is_granted = cursor.granted == at.number;
+                    let is_granted = cursor.granted == at.number || cursor.is_lossless;
                     if is_granted || !self.is_out_of_reach(at) || !self.catch_up(cursor)? {
                         return Ok(word);
                     }
@@ -157,7 +164,18 @@ impl Ring {
     fn step(&self, cursor: &mut Cursor) {
         cursor.at = self.next(cursor.at);
         cursor.ordinal = cursor.ordinal.wrapping_add(1);
-        self.line(cursor.line).cursor.store(cursor.at.number, Relaxed);
+        // Pairs with limit(): the message was read before.
+        self.line(cursor.line).cursor.store(cursor.at.number, Release);
+        if cursor.is_lossless {
+            self.room().notify_one_light();
+        }
+    }
+
+    /// Goes on as a lossy subscriber, with the oldest of the last `capacity` messages.
+    #[cold]
+    fn note_eviction(&self, cursor: &mut Cursor) -> Result<(), Unread> {
+        cursor.is_lossless = false;
+        self.catch_up(cursor).map(drop)
     }
 
     /// Returns whether a small topic may have published its whole capacity behind this position.
@@ -215,7 +233,7 @@ impl Ring {
     #[cold]
     fn wait_or_end(&self, cursor: &mut Cursor, word: Word) -> Result<(), Unread> {
         let (tail, at) = (self.tail(), cursor.at);
-        let end = tail & !CLOSED;
+        let end = tail & NUMBER;
         let is_closed = tail & CLOSED != 0;
         match at.number.checked_sub(end) {
             None => {}
@@ -254,7 +272,7 @@ impl Ring {
         cursor.at = oldest.at;
         cursor.granted = oldest.at.number;
         cursor.ordinal = oldest.ordinal;
-        self.line(cursor.line).cursor.store(cursor.at.number, Relaxed);
+        self.line(cursor.line).cursor.store(cursor.at.number, Release); // pairs with limit()
         match lost {
             0 => Ok(true),
             _ => Err(self.lag(cursor, lost)),
@@ -272,7 +290,7 @@ impl Ring {
     /// Returns whether `me`, a subscriber at the position that its line has, would not block now:
     /// for a message, lost ones, the end, or damage. False if the line is not its own any more.
     pub(crate) fn is_receivable(&self, line: u32, me: OwnerId) -> bool {
-        if self.line(line).owner.load(Relaxed) != me.bits() {
+        if !LineWord(self.line(line).state.load(Relaxed)).names(me) {
             return false;
         }
         if self.line(line).owes.load(Relaxed) != 0 {
@@ -287,7 +305,7 @@ impl Ring {
                 // Otherwise the word is of another turn with the same lowest bits.
                 (Age::Behind, _) => {
                     let tail = self.tail();
-                    let ahead = (tail & !CLOSED).saturating_sub(at.number);
+                    let ahead = (tail & NUMBER).saturating_sub(at.number);
                     return tail & CLOSED != 0 || ahead > u64::from(self.shape.slots);
                 }
                 _ => return true,

@@ -1,4 +1,5 @@
-//! Recovery of a topic: the slots, pins and lines of a dead participant are freed.
+//! Recovery of a topic: the slots, pins and lines of a dead participant are freed, and its
+//! publishers no longer count.
 //!
 //! Every change is a compare-and-swap from a word that names the dead. So any number of reapers may
 //! run at once, and one that wakes up late changes nothing. See [`ring`](super::ring) for the
@@ -12,8 +13,8 @@ use crate::loom::Ordered;
 use crate::segment::owner::OwnerId;
 
 impl Ring {
-    /// Takes every slot and line from `dead`. Idempotent. One step if `dead` has never used the
-    /// topic, else one for each slot and line.
+    /// Takes every slot, line and publisher from `dead`. Idempotent. One step if `dead` has never
+    /// used the topic, else one for each slot and line.
     pub(crate) fn recover(&self, dead: OwnerId) {
         if !self.may_name(dead) {
             return;
@@ -26,8 +27,7 @@ impl Ring {
                 // Pairs with is_pinned().
                 let _ = line.pin.compare_exchange(pin, 0, AcqRel, Relaxed);
             }
-            // Pairs with take_line().
-            let _ = line.owner.compare_exchange(dead.bits(), 0, AcqRel, Relaxed);
+            self.free_line(line, dead);
         }
         for index in 0..self.shape.slots {
             let slot = self.word(index);
@@ -44,6 +44,9 @@ impl Ring {
                 }
             }
         }
-        self.sleepers().notify_all(Ordered::by_fence());
+        self.recover_publishers(dead);
+        let change = Ordered::by_fence();
+        self.sleepers().notify_all(change);
+        self.room().notify_all(change);
     }
 }

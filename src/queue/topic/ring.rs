@@ -1,10 +1,11 @@
 //! The ring of a topic: many publishers, one order, read by any number of subscribers.
 //!
-//! Lock-free. A subscriber takes nothing from the ring, so publishers never wait for one. This file
+//! Lock-free. A subscriber takes nothing from the ring, so publishers wait only for one that asked
+//! for it, in the [`gate`](super::gate). This file
 //! has the shared parts. Publishers are in [`publish`](super::publish), subscribers in
-//! [`receive`](super::receive), the search for a position in [`locate`](super::locate), recovery in
-//! [`recover`](super::recover), the words in [`descriptor`](super::descriptor) and
-//! [`word`](super::word).
+//! [`receive`](super::receive), the search for a position in [`locate`](super::locate), lossless
+//! subscribers in [`gate`](super::gate), recovery in [`recover`](super::recover), the words in
+//! [`descriptor`](super::descriptor), [`word`](super::word) and [`line`](super::line).
 //!
 //! # Origin
 //!
@@ -53,12 +54,15 @@
 //! | pin stored, word not marked | publishers, reapers | a hole meanwhile; `recover` | nothing |
 //! | reading in place | publishers, reapers | a hole at each turn; `recover` | nothing |
 //! | line taken | a subscriber that finds the table full | `recover` | nothing |
+//! | line of a lossless subscriber | publishers that wait for it | see [`gate`](super::gate) | nothing |
+//! | publisher made | subscribers, reapers | see [`publishers`](super::publishers) | nothing |
 //! | reaper between two swaps | the next reaper | it starts over | nothing |
 //! | closed, position not sealed | the next subscriber | it seals it | nothing |
 
 use std::ptr::NonNull;
 
-use super::descriptor::{is_pin_of, Descriptor, Line, Slot, CLOSED, USERS};
+use super::descriptor::{is_pin_of, Descriptor, Line, Slot, CLOSED, NUMBER, USERS};
+use super::policy::Policy;
 use super::word::{age, Age, Holes, Position, Word};
 use crate::loom::atomic::AtomicU64;
 use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -103,6 +107,9 @@ pub(crate) struct Shape {
     pub(crate) offset: usize,
     /// The length of a message in words, the last of which it may fill in part.
     pub(crate) words: usize,
+    pub(crate) policy: Policy,
+    /// Whether the topic ends when its last publisher has left.
+    pub(crate) ends: bool,
 }
 
 /// A view of a topic's words, in a mapping or in an `Arc` of a model.
@@ -218,7 +225,7 @@ impl Ring {
 
     #[inline(always)]
     pub(super) fn tail(&self) -> u64 {
-        self.descriptor().end.tail.load(Acquire) // pairs with advance() and close()
+        self.descriptor().end.tail.load(Acquire) // pairs with advance(), close() and announce()
     }
 
     pub(super) fn holes(&self) -> Holes {
@@ -231,13 +238,15 @@ impl Ring {
         Steps(STEPS_MIN + 8 * u64::from(self.shape.slots))
     }
 
-    /// Moves `tail` past a position that was claimed or skipped: its slot has `word`.
+    /// Moves `tail` past a position that was claimed or skipped: its slot has `word`. The bits of
+    /// `tail` stay.
     #[inline]
     pub(super) fn advance(&self, tail: u64, word: Word) {
         if self.holes().after(tail, word.is_gap()).is_some() {
             self.count(tail, word.is_gap());
         }
-        // Pairs with tail(). A lost swap means that another participant has done it.
+        // Pairs with tail(). A lost swap means that another participant has done it, or has set a
+        // bit; then the next publisher does it.
         let _ = self.descriptor().end.tail.compare_exchange(tail, tail + 1, AcqRel, Relaxed);
     }
 
@@ -266,7 +275,7 @@ impl Ring {
     pub(super) fn snapshot(&self) -> Option<(Position, u64)> {
         let tail = self.tail();
         let holes = self.holes();
-        let next = self.position(tail & !CLOSED);
+        let next = self.position(tail & NUMBER);
         let word = Word(self.word(next.index).load(Acquire)); // pairs with try_claim()
         let oldest = next.number.saturating_sub(u64::from(self.shape.slots));
         let counted = match age(word, next) {
@@ -308,6 +317,7 @@ impl Ring {
         // Pairs with tail().
         let (before, change) = self.descriptor().end.tail.set_ordered(CLOSED);
         self.sleepers().notify_all(change);
+        self.room().notify_all(change);
         before & CLOSED == 0
     }
 
@@ -317,7 +327,7 @@ impl Ring {
 
     /// Returns the number of the next position.
     pub(crate) fn end(&self) -> u64 {
-        self.tail() & !CLOSED
+        self.tail() & NUMBER
     }
 
     fn user(&self, id: OwnerId) -> (&AtomicU64, u64) {
@@ -352,6 +362,7 @@ impl std::fmt::Debug for Ring {
         let mut out = f.debug_struct("Ring");
         out.field("tail", &self.end()).field("holes", &self.holes().count());
         out.field("slots", &words.collect::<Vec<_>>());
+        out.field("publishers_wait", &self.room().is_waited_on());
         out.field("subscribers_wait", &self.sleepers().is_waited_on()).finish()
     }
 }

@@ -7,36 +7,37 @@ use std::time::{Duration, Instant};
 
 use super::error::RecvError;
 use super::handle::Topic;
-use super::receive::{Cursor, Unread};
+use super::receive::Cursor;
 use crate::error::Refusal;
 use crate::loom::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::message::wide_load::copy_words;
 use crate::message::{self, Message};
-use crate::queue::blocked::Blocked;
+use crate::queue::holders::Tenure;
 use crate::segment::object::ObjectRef;
 use crate::segment::owner::OwnerId;
 use crate::sys::clock::Deadline;
-use crate::sys::fork;
 
 /// A subscriber of a [`Topic`]. It receives every message that is published after it began.
 ///
 /// One thread at a time receives. Several subscribers of one process receive independently.
 /// Dropping it makes room for another.
+///
+/// A lossless one that is [evicted](super::Policy::Evict) goes on as a lossy one. Its next receive
+/// returns `Lagged`, once a message is published beyond those that the topic keeps.
 pub struct Subscriber<T: Message> {
     topic: Topic<T>,
     cursor: Cursor,
     /// The participant that took the line. A fork gives the child a copy of this, but not the line.
-    me: OwnerId,
-    epoch: u32,
+    tenure: Tenure,
 }
 
 impl<T: Message> Subscriber<T> {
-    pub(super) fn new(topic: Topic<T>, me: OwnerId, cursor: Cursor) -> Subscriber<T> {
-        Subscriber { topic, cursor, me, epoch: fork::epoch() }
+    pub(super) fn new(topic: Topic<T>, tenure: Tenure, cursor: Cursor) -> Subscriber<T> {
+        Subscriber { topic, cursor, tenure }
     }
 
     fn is_mine(&self) -> Result<(), RecvError> {
-        match self.epoch == fork::epoch() {
+        match self.tenure.is_mine() {
             true => Ok(()),
             false => Err(RecvError::NotInThisProcess(Refusal::FORKED)),
         }
@@ -96,9 +97,8 @@ impl<T: Message> Subscriber<T> {
             // SAFETY: `copy` is writable for the size of T and our own.
             unsafe { load::<T>(words, copy.as_mut_ptr().cast()) }
         };
-        let ring = self.topic.ring;
-        let cursor = &mut self.cursor;
-        wait(&self.topic, deadline, read, |read| ring.try_copy(cursor, read))?;
+        let (port, cursor) = (&self.topic.port, &mut self.cursor);
+        port.receive(deadline, read, |read| port.ring.try_copy(cursor, read))?;
         // SAFETY: a whole message was copied.
         unsafe { message::read::<T>(copy.as_ptr().cast()) }.ok_or(RecvError::Corrupted)
     }
@@ -142,18 +142,18 @@ impl<T: Message> Subscriber<T> {
 
     fn pin(&mut self, deadline: Option<Deadline>) -> Result<Received<'_, T>, RecvError> {
         self.is_mine()?;
-        let (ring, me, cursor) = (self.topic.ring, self.me, &mut self.cursor);
-        let index = wait(&self.topic, deadline, (), |()| ring.try_pin(me, cursor))?;
-        let received = Received { subscriber: self, index };
+        let (port, me, cursor) = (&self.topic.port, self.tenure.me, &mut self.cursor);
+        let index = port.receive(deadline, (), |()| port.ring.try_pin(me, cursor))?;
         // SAFETY: the slot is pinned, so its message can be read.
-        let is_valid = unsafe { message::is_valid::<T>(ring.message(index)) };
+        let is_valid = unsafe { message::is_valid::<T>(port.ring.message(index)) };
+        let received = Received { subscriber: self, index };
         is_valid.then_some(received).ok_or(RecvError::Corrupted)
     }
 
     /// Returns the number of positions between this subscriber and the end of the topic: at most
     /// this many messages are there to receive. Stale at once.
     pub fn lag(&self) -> u64 {
-        self.topic.ring.end().saturating_sub(self.cursor.at.number)
+        self.topic.port.ring.end().saturating_sub(self.cursor.at.number)
     }
 
     /// Returns the number of messages that were overwritten before this subscriber received them:
@@ -167,6 +167,12 @@ impl<T: Message> Subscriber<T> {
     /// another process.
     pub fn position(&self) -> u64 {
         self.cursor.ordinal
+    }
+
+    /// Returns whether publishers wait for this subscriber: it is
+    /// [lossless](Topic::subscribe_lossless), and no publisher has evicted it.
+    pub fn is_lossless(&self) -> bool {
+        self.cursor.is_lossless && !self.topic.port.ring.is_evicted(&self.cursor)
     }
 
     /// Returns whether the topic was closed. There may still be messages.
@@ -196,7 +202,7 @@ impl<T: Message> Subscriber<T> {
 
     /// Returns what a set needs to wait for this subscriber.
     pub(crate) fn parts(&self) -> (&ObjectRef, super::ring::Ring, u32, OwnerId) {
-        (&self.topic.object, self.topic.ring(), self.cursor.line, self.me)
+        (&self.topic.port.object, self.topic.ring(), self.cursor.line, self.tenure.me)
     }
 }
 
@@ -217,35 +223,10 @@ unsafe fn load<T: Message>(words: &[AtomicU64], to: *mut u8) {
     }
 }
 
-/// Calls `attempt` until there is something to return. Without a deadline it does not block.
-#[inline]
-fn wait<T: Message, S, R>(
-    topic: &Topic<T>,
-    deadline: Option<Deadline>,
-    mut state: S,
-    mut attempt: impl FnMut(&mut S) -> Result<R, Unread>,
-) -> Result<R, RecvError> {
-    match attempt(&mut state) {
-        Err(Unread::Blocked(Blocked::Later)) => {}
-        done => return done.map_err(RecvError::from),
-    }
-    let Some(deadline) = deadline else {
-        topic.object.note_failed_try();
-        return Err(RecvError::Empty);
-    };
-    let attempt = || match attempt(&mut state) {
-        Err(Unread::Blocked(Blocked::Later)) => None,
-        done => Some(done),
-    };
-    let reap_dead = || topic.object.reap_dead();
-    let done = topic.ring.sleepers().wait(deadline, reap_dead, attempt);
-    done.unwrap_or(Err(Blocked::Later.into())).map_err(RecvError::from)
-}
-
 impl<T: Message> Drop for Subscriber<T> {
     fn drop(&mut self) {
-        if self.epoch == fork::epoch() {
-            self.topic.ring.leave(self.me, self.cursor.line);
+        if self.tenure.is_mine() {
+            self.topic.port.ring.leave(self.tenure.me, self.cursor.line);
         }
     }
 }
@@ -273,14 +254,14 @@ impl<T: Message> Deref for Received<'_, T> {
     #[inline]
     fn deref(&self) -> &T {
         // SAFETY: the slot is pinned until this is dropped; it holds a valid T (see pin), aligned.
-        unsafe { &*self.subscriber.topic.ring.message(self.index).cast() }
+        unsafe { &*self.subscriber.topic.port.ring.message(self.index).cast() }
     }
 }
 
 impl<T: Message> Drop for Received<'_, T> {
     fn drop(&mut self) {
-        if self.subscriber.epoch == fork::epoch() {
-            self.subscriber.topic.ring.unpin(self.subscriber.cursor.line);
+        if self.subscriber.tenure.is_mine() {
+            self.subscriber.topic.port.ring.unpin(self.subscriber.cursor.line);
         }
     }
 }

@@ -8,6 +8,7 @@ mod names;
 mod queue;
 mod sets;
 mod signals;
+mod topics;
 mod values;
 
 use crate::member::Recipe;
@@ -15,6 +16,7 @@ use crate::member::Recipe;
 pub fn recipes() -> impl Iterator<Item = &'static Recipe> {
     let all = [
         queue::RECIPES,
+        topics::RECIPES,
         locks::RECIPES,
         signals::RECIPES,
         meetings::RECIPES,

@@ -13,7 +13,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use pagemate::queue::{Received, RecvError, SendError};
+use pagemate::queue::{Loan, Payload, QueueBuilder, Received, RecvError, SendError};
 use pagemate::Queue;
 
 use crate::board::{Fault, MEMBER_WORDS, WORKERS};
@@ -39,18 +39,87 @@ const AGAIN: u64 = 1 << 32;
 /// The largest number of queues that are closed in a round.
 const GENERATIONS: u64 = 100;
 
-/// Ticket, sender, and words that both determine.
-type Letter = [u64; 8];
+/// What a queue carries: ticket, sender, and words that both determine.
+trait Letter: Payload<Owned: AsRef<[u64]>> + AsRef<[u64]> {
+    /// Returns the number of words of the letter with this ticket.
+    fn len(ticket: u64) -> usize;
 
-fn letter(ticket: u64, from: u64) -> Letter {
-    std::array::from_fn(|word| match word {
+    fn sent(words: &[u64]) -> Self::Sent<'_>;
+
+    fn loan(queue: &Queue<Self>, len: usize, timeout: Duration) -> Result<Loan<'_, Self>, SendError<()>>;
+
+    fn words(loan: &mut Self) -> &mut [u64];
+
+    fn build(builder: QueueBuilder<Self>) -> QueueBuilder<Self>;
+
+    fn in_use(queue: &Queue<Self>) -> u64;
+}
+
+impl Letter for [u64; 8] {
+    fn len(_: u64) -> usize {
+        8
+    }
+
+    fn sent(words: &[u64]) -> [u64; 8] {
+        std::array::from_fn(|word| words[word])
+    }
+
+    fn loan(queue: &Queue<Self>, _: usize, timeout: Duration) -> Result<Loan<'_, Self>, SendError<()>> {
+        queue.loan_timeout(timeout)
+    }
+
+    fn words(loan: &mut Self) -> &mut [u64] {
+        loan
+    }
+
+    fn build(builder: QueueBuilder<Self>) -> QueueBuilder<Self> {
+        builder
+    }
+
+    fn in_use(_: &Queue<Self>) -> u64 {
+        0
+    }
+}
+
+/// Letters of any length: some are in their slot, most in a block, and a few take much of the
+/// quota.
+impl Letter for [u64] {
+    fn len(ticket: u64) -> usize {
+        let random = mix(ticket) >> 8;
+        2 + (random % [12, 100, 1000, 12_000][mix(ticket) as usize % 4]) as usize
+    }
+
+    fn sent(words: &[u64]) -> &[u64] {
+        words
+    }
+
+    fn loan(queue: &Queue<Self>, len: usize, timeout: Duration) -> Result<Loan<'_, Self>, SendError<()>> {
+        queue.loan_timeout(len, timeout).map(|room| room.zeroed())
+    }
+
+    fn words(loan: &mut Self) -> &mut [u64] {
+        loan
+    }
+
+    fn build(builder: QueueBuilder<Self>) -> QueueBuilder<Self> {
+        builder.quota(512 << 10)
+    }
+
+    fn in_use(queue: &Queue<Self>) -> u64 {
+        queue.quota_in_use()
+    }
+}
+
+fn letter<T: Letter + ?Sized>(ticket: u64, from: u64) -> Vec<u64> {
+    let word = |word| match word {
         0 => ticket,
         1 => from,
         _ => mix(ticket ^ from << 40 ^ (word as u64) << 56),
-    })
+    };
+    (0..T::len(ticket)).map(word).collect()
 }
 
-struct Traffic {
+struct Traffic<T: Letter + ?Sized> {
     site: Site,
     name: &'static str,
     capacity: usize,
@@ -58,12 +127,12 @@ struct Traffic {
     /// Whether the queue is sometimes closed and replaced by another one.
     closes: bool,
     generation: u64,
-    queue: Queue<Letter>,
+    queue: Queue<T>,
     /// The last ticket received from each sender: later ones are greater.
     last: [u64; WORKERS],
 }
 
-impl Traffic {
+impl<T: Letter + ?Sized> Traffic<T> {
     fn join(
         site: &Site,
         name: &'static str,
@@ -71,7 +140,7 @@ impl Traffic {
         redeliver: bool,
     ) -> pagemate::Result<Box<dyn Member>> {
         let site = Site { segment: site.segment.clone(), dir: site.dir.clone() };
-        let queue = open(&site, name, capacity, redeliver, 0)?;
+        let queue = open::<T>(&site, name, capacity, redeliver, 0)?;
         let closes = name.contains("closed");
         let last = [0; WORKERS];
         Ok(Box::new(Traffic { site, name, capacity, redeliver, closes, generation: 0, queue, last }))
@@ -90,20 +159,24 @@ impl Traffic {
     fn send(&mut self, desk: &mut Desk) {
         let ticket = desk.words()[NEXT].fetch_add(1, SeqCst);
         let Some(line) = desk.words()[LEDGER..].get(ticket as usize) else { return };
-        let letter = letter(ticket, desk.slot as u64);
+        let letter = letter::<T>(ticket, desk.slot as u64);
         line.store(BEGUN, SeqCst);
         let queue = self.queue.clone();
         let sent = match desk.random.below(8) {
-            0 | 1 => desk.act("try_send", || queue.try_send(letter).map_err(|error| error.map_to_unit())),
-            2 => desk.patient("send", || queue.send(letter).map_err(|error| error.map_to_unit())),
-            3 | 4 => desk.timed("send_timeout", |time| {
-                queue.send_timeout(letter, time).map_err(|error| error.map_to_unit())
+            0 | 1 => desk.act("try_send", || {
+                queue.varying().try_send(T::sent(&letter)).map_err(|error| error.map_to_unit())
             }),
-            way => match desk.timed("loan", |time| queue.loan_timeout(time)) {
+            2 => desk.patient("send", || {
+                queue.varying().send(T::sent(&letter)).map_err(|error| error.map_to_unit())
+            }),
+            3 | 4 => desk.timed("send_timeout", |time| {
+                queue.varying().send_timeout(T::sent(&letter), time).map_err(|error| error.map_to_unit())
+            }),
+            way => match desk.timed("loan", |time| T::loan(&queue, letter.len(), time)) {
                 Err(error) => Err(error),
                 Ok(mut loan) => {
-                    for (to, from) in loan.iter_mut().zip(letter) {
-                        *to = from;
+                    for (to, from) in T::words(&mut loan).iter_mut().zip(&letter) {
+                        *to = *from;
                         if desk.random.one_in(32) {
                             desk.dawdle();
                         }
@@ -131,9 +204,11 @@ impl Traffic {
     }
 
     /// Checks a received message, and enters it into the ledger.
-    fn enter(&mut self, desk: &Desk, message: &Letter) {
-        let [ticket, from, ..] = *message;
-        if *message != letter(ticket, from) || from >= WORKERS as u64 {
+    fn enter(&mut self, desk: &Desk, message: &[u64]) {
+        let [ticket, from, ..] = *message else {
+            return desk.fault(Fault::Torn, format!("a message of {} words", message.len()));
+        };
+        if *message != letter::<T>(ticket, from) || from >= WORKERS as u64 {
             return desk.fault(Fault::Torn, format!("message {ticket} from {from}: {message:x?}"));
         }
         let Some(line) = desk.words()[LEDGER..].get(ticket as usize) else {
@@ -158,8 +233,8 @@ impl Traffic {
         // back if the queue has redelivery.
         taking.store(1, SeqCst);
         let received = match desk.random.below(5) {
-            0 | 1 => desk.act("try_recv", || queue.try_recv()),
-            2 => desk.timed("recv_timeout", |time| queue.recv_timeout(time)),
+            0 | 1 => desk.act("try_recv", || queue.varying().try_recv()),
+            2 => desk.timed("recv_timeout", |time| queue.varying().recv_timeout(time)),
             _ => {
                 taking.store(u64::from(!self.redeliver), SeqCst);
                 let count = 1 + desk.random.below(HOLDS as u64 - 1) as usize;
@@ -169,20 +244,15 @@ impl Traffic {
             }
         };
         match received {
-            Ok(message) => self.enter(desk, &message),
+            Ok(message) => self.enter(desk, message.as_ref()),
             Err(error) => self.end_of(desk, Err(error)),
         }
         taking.store(0, SeqCst);
     }
 
-    fn receive_in_place(
-        &mut self,
-        desk: &mut Desk,
-        queue: &Queue<Letter>,
-        count: usize,
-    ) -> Result<(), RecvError> {
+    fn receive_in_place(&mut self, desk: &mut Desk, queue: &Queue<T>, count: usize) -> Result<(), RecvError> {
         let holding = &desk.words()[HOLDING + HOLDS * desk.slot..][..HOLDS];
-        let mut held: Vec<(Received<'_, Letter>, &AtomicU64)> = Vec::new();
+        let mut held: Vec<(Received<'_, T>, &AtomicU64)> = Vec::new();
         for hold in &holding[..count] {
             let message = match desk.random.below(2) {
                 0 => desk.act("try_recv_ref", || queue.try_recv_ref()),
@@ -190,8 +260,9 @@ impl Traffic {
             };
             match message {
                 Ok(message) => {
-                    hold.store(message[0] + 1, SeqCst);
-                    self.enter(desk, &message);
+                    let ticket = AsRef::<[u64]>::as_ref(&*message).first().map_or(0, |ticket| ticket + 1);
+                    hold.store(ticket, SeqCst);
+                    self.enter(desk, AsRef::<[u64]>::as_ref(&*message));
                     desk.dawdle();
                     held.push((message, hold));
                 }
@@ -201,8 +272,9 @@ impl Traffic {
         }
         while !held.is_empty() {
             let (message, hold) = held.swap_remove(desk.random.below(held.len() as u64) as usize);
-            if *message != letter(message[0], message[1]) {
-                desk.fault(Fault::Torn, format!("message {} changed while it was read", message[0]));
+            let words = AsRef::<[u64]>::as_ref(&*message);
+            if *words != letter::<T>(words[0], words[1]) {
+                desk.fault(Fault::Torn, format!("message {} changed while it was read", words[0]));
             }
             desk.act("drop received", || drop(message));
             hold.store(0, SeqCst);
@@ -232,9 +304,9 @@ impl Traffic {
         let mut quiet = 0;
         while quiet < 3 && begin.elapsed() < PATIENCE {
             // Longer than a slice, so the messages of dead workers come back meanwhile.
-            match self.queue.recv_timeout(Duration::from_millis(60)) {
+            match self.queue.varying().recv_timeout(Duration::from_millis(60)) {
                 Ok(message) => {
-                    self.enter(desk, &message);
+                    self.enter(desk, message.as_ref());
                     quiet = 0;
                 }
                 Err(_) => quiet += 1,
@@ -243,25 +315,31 @@ impl Traffic {
         let mut filled = self.queue.is_closed();
         let begin = Instant::now();
         while !filled && begin.elapsed() < PATIENCE {
-            while self.queue.recv_timeout(Duration::from_millis(1)).is_ok() {}
-            filled = (0..self.capacity).all(|_| self.queue.try_send(letter(0, 0)).is_ok());
+            while self.queue.varying().recv_timeout(Duration::from_millis(1)).is_ok() {}
+            let small = letter::<T>(0, 0);
+            filled = T::in_use(&self.queue) == 0
+                && (0..self.capacity).all(|_| self.queue.varying().try_send(T::sent(&small)).is_ok());
         }
-        while self.queue.try_recv().is_ok() {}
+        while self.queue.varying().try_recv().is_ok() {}
         if !filled {
-            desk.fault(Fault::Stuck, format!("not all slots have come back: {:?}", self.queue));
+            let in_use = T::in_use(&self.queue);
+            desk.fault(
+                Fault::Stuck,
+                format!("not all slots have come back, or {in_use} bytes: {:?}", self.queue),
+            );
         }
     }
 }
 
-fn open(
+fn open<T: Letter + ?Sized>(
     site: &Site,
     name: &str,
     capacity: usize,
     redeliver: bool,
     generation: u64,
-) -> pagemate::Result<Queue<Letter>> {
+) -> pagemate::Result<Queue<T>> {
     let place = site.segment.at(format!("{name}.{generation}"));
-    Ok(Queue::builder(capacity).redeliver(redeliver).open_or_create(place)?.0)
+    Ok(T::build(Queue::builder(capacity).redeliver(redeliver)).open_or_create(place)?.0)
 }
 
 /// An error without the message.
@@ -280,7 +358,7 @@ impl<T> Unit for SendError<T> {
     }
 }
 
-impl Member for Traffic {
+impl<T: Letter + ?Sized> Member for Traffic<T> {
     fn step(&mut self, desk: &mut Desk) {
         let generation = desk.words()[GENERATION].load(SeqCst);
         if self.closes {
@@ -312,8 +390,8 @@ impl Member for Traffic {
 
     fn relieve(&mut self, desk: &mut Desk) {
         self.turn_to(desk, desk.words()[GENERATION].load(SeqCst));
-        while let Ok(message) = self.queue.try_recv() {
-            self.enter(desk, &message);
+        while let Ok(message) = self.queue.varying().try_recv() {
+            self.enter(desk, message.as_ref());
         }
     }
 
@@ -358,12 +436,30 @@ impl Member for Traffic {
 }
 
 pub const RECIPES: &[Recipe] = &[
-    Recipe { name: "queue of 1", join: |site, name| Traffic::join(site, name, 1, false) },
-    Recipe { name: "queue of 2", join: |site, name| Traffic::join(site, name, 2, false) },
-    Recipe { name: "queue of 3", join: |site, name| Traffic::join(site, name, 3, false) },
-    Recipe { name: "queue of 16", join: |site, name| Traffic::join(site, name, 16, false) },
-    Recipe { name: "queue of 1 that redelivers", join: |site, name| Traffic::join(site, name, 1, true) },
-    Recipe { name: "queue of 3 that redelivers", join: |site, name| Traffic::join(site, name, 3, true) },
-    Recipe { name: "queue of 16 that redelivers", join: |site, name| Traffic::join(site, name, 16, true) },
-    Recipe { name: "queue of 4 that is closed", join: |site, name| Traffic::join(site, name, 4, false) },
+    Recipe { name: "queue of 1", join: |site, name| Traffic::<[u64; 8]>::join(site, name, 1, false) },
+    Recipe { name: "queue of 2", join: |site, name| Traffic::<[u64; 8]>::join(site, name, 2, false) },
+    Recipe { name: "queue of 3", join: |site, name| Traffic::<[u64; 8]>::join(site, name, 3, false) },
+    Recipe { name: "queue of 16", join: |site, name| Traffic::<[u64; 8]>::join(site, name, 16, false) },
+    Recipe {
+        name: "queue of 1 that redelivers",
+        join: |site, name| Traffic::<[u64; 8]>::join(site, name, 1, true),
+    },
+    Recipe {
+        name: "queue of 3 that redelivers",
+        join: |site, name| Traffic::<[u64; 8]>::join(site, name, 3, true),
+    },
+    Recipe {
+        name: "queue of 16 that redelivers",
+        join: |site, name| Traffic::<[u64; 8]>::join(site, name, 16, true),
+    },
+    Recipe {
+        name: "queue of 4 that is closed",
+        join: |site, name| Traffic::<[u64; 8]>::join(site, name, 4, false),
+    },
+    Recipe { name: "queue of 4 slices", join: |site, name| Traffic::<[u64]>::join(site, name, 4, false) },
+    Recipe { name: "queue of 16 slices", join: |site, name| Traffic::<[u64]>::join(site, name, 16, false) },
+    Recipe {
+        name: "queue of 8 slices that redelivers",
+        join: |site, name| Traffic::<[u64]>::join(site, name, 8, true),
+    },
 ];

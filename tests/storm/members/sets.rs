@@ -186,7 +186,9 @@ impl Several {
             Err(error) => return desk.fault(Fault::Broken, format!("wait: {error}")),
         };
         let count = |token| reported.iter().filter(|other| **other == token).count();
-        if reported.len() != TOKENS.map(count).iter().sum() || TOKENS.iter().any(|token| count(*token) > 1) {
+        if reported.len() != TOKENS.map(count).iter().sum::<usize>()
+            || TOKENS.iter().any(|token| count(*token) > 1)
+        {
             desk.fault(Fault::Doubled, format!("reported as ready: {reported:?}"));
         }
         if count(QUEUE) == 0 && before.sent > words[TAKES].load(SeqCst) {

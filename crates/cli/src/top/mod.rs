@@ -16,7 +16,7 @@ use crate::output::{print, print_json};
 use crate::Outcome;
 use tables::{Sample, Tables};
 
-/// Watch segments, queues, locks and pools: depths, rates, holders; q ends it
+/// Watch segments, queues, topics, locks and pools: depths, rates, holders; q ends it
 #[derive(Debug, Args)]
 pub(crate) struct Top {
     /// Take two samples, print once, and end

@@ -49,6 +49,23 @@ pub(super) struct QueueRow {
 }
 
 #[derive(Debug)]
+pub(super) struct TopicRow {
+    name: String,
+    publishers: u64,
+    subscribers: u64,
+    /// Of these, the number for which publishers wait.
+    lossless: u64,
+    /// The largest of the subscribers' lags.
+    lag: u64,
+    /// The messages that all of them have lost.
+    lost: u64,
+    capacity: u64,
+    /// Messages published per second.
+    rate: f64,
+    closed: bool,
+}
+
+#[derive(Debug)]
 pub(super) struct LockRow {
     name: String,
     kind: &'static str,
@@ -77,6 +94,7 @@ pub(super) struct PoolRow {
 pub(super) struct Tables {
     pub(super) segments: Vec<SegmentRow>,
     pub(super) queues: Vec<QueueRow>,
+    pub(super) topics: Vec<TopicRow>,
     pub(super) locks: Vec<LockRow>,
     pub(super) pools: Vec<PoolRow>,
     /// The names of unreadable segments, and the reasons.
@@ -86,6 +104,17 @@ pub(super) struct Tables {
 /// The column names of a table; '>' makes a column flush right.
 pub(super) const SEGMENTS: [&str; 5] = ["SEGMENT", ">COMMITTED", ">ALIVE", ">DEAD", "STATE"];
 pub(super) const QUEUES: [&str; 6] = ["QUEUE", "KIND", ">DEPTH", ">CAPACITY", ">RECEIVED/s", "CLOSED"];
+pub(super) const TOPICS: [&str; 9] = [
+    "TOPIC",
+    ">PUBLISHERS",
+    ">SUBSCRIBERS",
+    ">LOSSLESS",
+    ">LAG",
+    ">LOST",
+    ">CAPACITY",
+    ">PUBLISHED/s",
+    "CLOSED",
+];
 pub(super) const LOCKS: [&str; 5] = ["LOCK", "KIND", ">HOLDER", "WAITED ON", "OWNER DIED"];
 pub(super) const POOLS: [&str; 7] =
     ["POOL", ">WORKERS", ">BUSY", ">QUEUED", ">TASKS DONE", ">DONE/s", "CLOSED"];
@@ -138,6 +167,17 @@ impl Tables {
                 rate: rate("received"),
                 closed: is(object, "closed"),
             }),
+            Kind::Topic => self.topics.push(TopicRow {
+                name,
+                publishers: number(object, "publishers"),
+                subscribers: number(object, "subscribers"),
+                lossless: number(object, "lossless"),
+                lag: number(object, "largest lag"),
+                lost: number(object, "lost"),
+                capacity: number(object, "capacity"),
+                rate: rate("published"),
+                closed: is(object, "closed"),
+            }),
             Kind::Mutex | Kind::Lock | Kind::ReentrantLock | Kind::RwLock => {
                 let holder = word(object, "holder").or(word(object, "written by"));
                 let index = holder
@@ -184,6 +224,17 @@ impl Tables {
         self.queues.iter().map(row).collect()
     }
 
+    pub(super) fn topic_rows(&self) -> Vec<[String; 9]> {
+        let row = |row: &TopicRow| {
+            let counts = [row.publishers, row.subscribers, row.lossless, row.lag, row.lost, row.capacity];
+            let [publishers, subscribers, lossless, lag, lost, capacity] =
+                counts.map(|count| count.to_string());
+            let (rate, closed) = (format!("{:.0}", row.rate), yes(row.closed));
+            [row.name.clone(), publishers, subscribers, lossless, lag, lost, capacity, rate, closed]
+        };
+        self.topics.iter().map(row).collect()
+    }
+
     pub(super) fn lock_rows(&self) -> Vec<[String; 5]> {
         let row = |row: &LockRow| {
             let holder = row.holder.map_or("-".to_string(), |pid| pid.to_string());
@@ -213,6 +264,9 @@ impl Tables {
         if !self.queues.is_empty() {
             tables.push(table(QUEUES, &self.queue_rows()));
         }
+        if !self.topics.is_empty() {
+            tables.push(table(TOPICS, &self.topic_rows()));
+        }
         if !self.locks.is_empty() {
             tables.push(table(LOCKS, &self.lock_rows()));
         }
@@ -236,6 +290,13 @@ impl Tables {
                 "received_per_second": row.rate, "closed": row.closed,
             })
         });
+        let topics = self.topics.iter().map(|row| {
+            json!({
+                "name": row.name, "publishers": row.publishers, "subscribers": row.subscribers,
+                "lossless": row.lossless, "lag": row.lag, "lost": row.lost, "capacity": row.capacity,
+                "published_per_second": row.rate, "closed": row.closed,
+            })
+        });
         let locks = self.locks.iter().map(|row| {
             json!({
                 "name": row.name, "kind": row.kind, "holder": row.holder, "waited_on": row.waited_on,
@@ -251,6 +312,7 @@ impl Tables {
         json!({
             "segments": segments.chain(unreadable).collect::<Value>(),
             "queues": queues.collect::<Value>(),
+            "topics": topics.collect::<Value>(),
             "locks": locks.collect::<Value>(),
             "pools": pools.collect::<Value>(),
         })

@@ -1,0 +1,74 @@
+//! The search for a free block in one arena, beyond the chunk that was allocated from last.
+//!
+//! The order of the steps is the same for a [heap](super::handle) of many arenas and for a
+//! [store](super::store) of one: chunks of which blocks were freed, the newest chunk, a fresh one,
+//! any, and one that is remade.
+
+use super::arena::{Arena, BlockPos};
+use super::class::{Class, CLASSES};
+use crate::loom::atomic::Ordering::Relaxed;
+use crate::segment::owner::OwnerId;
+
+/// A claimed block, with its generation.
+pub(super) type Found = (BlockPos, u32);
+
+impl Arena<'_> {
+    /// Claims in a chunk of which a block was freed.
+    pub(super) fn claim_freed(&self, class: Class, me: OwnerId) -> Option<Found> {
+        if self.hint(class).load(Relaxed) == 0 {
+            return None;
+        }
+        self.hint(class).store(0, Relaxed);
+        for (first, _) in self.table().chunks().filter(|(_, found)| *found == class) {
+            if self.table().take_freed(first) {
+                if let Some(found) = self.claim(first, class, me) {
+                    self.hint(class).store(1, Relaxed); // there may be more
+                    return Some(found);
+                }
+            }
+        }
+        None
+    }
+
+    /// Claims in the newest chunk of the class, whichever process carved it, because a new process
+    /// may need only this one block. Later each process has chunks of its own, and does not disturb
+    /// others.
+    pub(super) fn claim_newest(&self, class: Class, me: OwnerId) -> Option<Found> {
+        self.claim(self.table().last(class)?, class, me)
+    }
+
+    /// Claims in a chunk that is carved for this.
+    pub(super) fn claim_fresh(&self, class: Class, me: OwnerId) -> Option<Found> {
+        while let Some(first) = self.table().carve(class) {
+            if let Some(found) = self.claim(first, class, me) {
+                return Some(found);
+            }
+        }
+        None
+    }
+
+    /// Claims in any chunk, whatever the hints say.
+    pub(super) fn claim_anywhere(&self, class: Class, me: OwnerId) -> Option<Found> {
+        let mut chunks = self.table().chunks().filter(|(_, found)| *found == class);
+        chunks.find_map(|(first, _)| self.claim(first, class, me))
+    }
+
+    /// Claims in a chunk that is made out of empty ones of any class.
+    pub(super) fn claim_remade(&self, class: Class, me: OwnerId) -> Option<Found> {
+        self.claim(self.remake(class, me)?, class, me)
+    }
+
+    /// Carves everything that is left, so that it can be remade together with what is before it.
+    /// Returns whether something was left.
+    pub(super) fn carve_rest(&self) -> bool {
+        let mut is_any = false;
+        for class in
+            (0..CLASSES as u64).rev().filter_map(Class::from_number).filter(|class| class.blocks() == 1)
+        {
+            while self.table().carve(class).is_some() {
+                is_any = true;
+            }
+        }
+        is_any
+    }
+}

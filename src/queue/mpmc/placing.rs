@@ -1,0 +1,180 @@
+//! The producers' side for messages of varying length: a block and a slot are claimed, the message
+//! is written, and then it is sent as any other.
+//!
+//! A producer that needs a block allocates it first, and gives it back if there is no slot. So what
+//! waits has nothing. It waits like a producer that finds no slot, because a consumer frees the
+//! block before the slot. But the producer that is woken may need more bytes than were freed, so
+//! one that waits for bytes has all producers woken (`WAKE_ALL`).
+//!
+//! The states of header and block, and what a death leaves, are in
+//! [`header`](crate::queue::payload::header).
+
+use super::backoff::Backoff;
+use super::guard::Held;
+use super::handle::Queue;
+use super::ring::Claim;
+use crate::heap::{Block, Class};
+use crate::message::Payload;
+use crate::queue::blocked::Blocked;
+use crate::queue::error::SendError;
+use crate::queue::payload::area::{Area, Need};
+use crate::segment::owner::OwnerId;
+use crate::sys::clock::Deadline;
+
+/// Attempts to find a message to replace while others use all of them.
+const ATTEMPTS: u32 = if cfg!(loom) { 0 } else { 64 };
+
+impl<T: Payload + ?Sized> Queue<T> {
+    /// Claims a slot for a message of `len` elements, with a block if the slot is too small.
+    /// Returns the address of the elements, whose contents may be anything.
+    pub(super) fn place(
+        &self,
+        len: usize,
+        deadline: Deadline,
+    ) -> Result<(Held<'_, T>, *mut T::Element), SendError<()>> {
+        let Some(area) = &self.area else { return Err(SendError::Corrupted(())) };
+        let need = area.need(len).map_err(|excess| SendError::TooLarge((), excess))?;
+        let failed = |blocked: Blocked| self.note(blocked).into_send_error(());
+        let (me, claim, block) = match need {
+            Need::Slot if deadline == Deadline::At(0) => {
+                self.claim(None).map(|(me, claim)| (me, claim, None)).map_err(failed)?
+            }
+            Need::Slot => self.claim(Some(deadline)).map(|(me, claim)| (me, claim, None)).map_err(failed)?,
+            Need::Block(class) => {
+                let me = self.me().map_err(failed)?;
+                let (claim, block) = self.claim_with_block(area, class, me, deadline).map_err(failed)?;
+                (me, claim, Some(block))
+            }
+        };
+        let held = self.enter(area, me, claim, len, block);
+        let (at, _) = self.find(claim.index).ok_or(SendError::Corrupted(()))?;
+        Ok((held, at))
+    }
+
+    fn enter(&self, area: &Area, me: OwnerId, claim: Claim, len: usize, block: Option<Block>) -> Held<'_, T> {
+        area.enter(self.ring.header(claim.index), len, block, me);
+        Held::new(self, me, claim, true)
+    }
+
+    /// Allocates a block and claims a slot: both or none.
+    fn claim_with_block(
+        &self,
+        area: &Area,
+        class: Class,
+        me: OwnerId,
+        deadline: Deadline,
+    ) -> Result<(Claim, Block), Blocked> {
+        let (ring, mut is_first) = (&self.ring, true);
+        let attempt = || {
+            let will_wait = !std::mem::take(&mut is_first);
+            let mut block = area.alloc(class, me);
+            if block.is_none() && will_wait {
+                ring.ask_to_wake_all();
+                block = area.alloc(class, me);
+            }
+            let Some(block) = block else { return ring.is_closed().then_some(Err(Blocked::Closed)) };
+            match ring.try_claim(me, None) {
+                Ok(claim) => Some(Ok((claim, block))),
+                Err(blocked) => {
+                    area.free_unused(block, me);
+                    (blocked != Blocked::Later).then_some(Err(blocked))
+                }
+            }
+        };
+        let reap_dead = || self.reap_dead();
+        let claimed = ring.senders().wait(deadline, reap_dead, attempt).unwrap_or(Err(Blocked::Later))?;
+        if deadline != Deadline::At(0) {
+            ring.pass_on_after_claim();
+        }
+        Ok(claimed)
+    }
+
+    /// Sends a message that does not fit into its slot.
+    #[inline(never)]
+    pub(super) fn send_block(
+        &self,
+        elements: &[T::Element],
+        deadline: Deadline,
+    ) -> Result<(), SendError<()>> {
+        let (held, at) = self.place(elements.len(), deadline)?;
+        // SAFETY: place() has found room for that many elements, aligned, and they are ours.
+        unsafe { at.copy_from_nonoverlapping(elements.as_ptr(), elements.len()) };
+        held.send(deadline).map_err(|(blocked, _)| blocked.into_send_error(()))
+    }
+
+    /// Sends a message that does not fit into its slot. While there is no room, takes the oldest
+    /// messages, and passes them to `replaced`.
+    pub(super) fn force_block(
+        &self,
+        elements: &[T::Element],
+        mut replaced: impl FnMut(T::Owned),
+    ) -> Result<(), SendError<()>> {
+        let Some(area) = &self.area else { return Err(SendError::Corrupted(())) };
+        let class = match area.need(elements.len()).map_err(|excess| SendError::TooLarge((), excess))? {
+            Need::Block(class) => class,
+            Need::Slot => return Err(SendError::Corrupted(())), // the caller has compared
+        };
+        let failed = |blocked: Blocked| self.note(blocked).into_send_error(());
+        let me = self.me().map_err(failed)?;
+        let (mut steps, mut backoff, mut attempts) = (self.ring.steps(), Backoff::default(), ATTEMPTS);
+        while steps.take() {
+            let block = area.alloc(class, me);
+            let claimed = match block {
+                None if self.ring.is_closed() => Err(Blocked::Closed),
+                None => self.take_oldest(me, &mut replaced).map(|oldest| {
+                    self.ring.free(me, oldest);
+                    None
+                }),
+                Some(_) => match self.ring.try_claim(me, None) {
+                    Err(Blocked::Later) => self
+                        .take_oldest(me, &mut replaced)
+                        .and_then(|oldest| self.ring.claim_in_place_of(me, oldest))
+                        .map(Some),
+                    claimed => claimed.map(Some),
+                },
+            };
+            let claim = match (claimed, block) {
+                (Ok(Some(claim)), Some(_)) => claim,
+                (Ok(_), _) => continue,
+                (Err(blocked), block) => {
+                    if let Some(block) = block {
+                        area.free_unused(block, me);
+                    }
+                    if blocked != Blocked::Later || attempts == 0 {
+                        return Err(failed(blocked));
+                    }
+                    attempts -= 1;
+                    backoff.spin();
+                    continue;
+                }
+            };
+            let held = self.enter(area, me, claim, elements.len(), block);
+            let (at, _) = self.find(claim.index).ok_or(SendError::Corrupted(()))?;
+            // SAFETY: as in send_block().
+            unsafe { at.copy_from_nonoverlapping(elements.as_ptr(), elements.len()) };
+            match held.send(Deadline::At(0)) {
+                Err((Blocked::Later, _)) => {}
+                done => return done.map_err(|(blocked, _)| failed(blocked)),
+            }
+        }
+        Err(SendError::Full(()))
+    }
+
+    /// Takes the oldest message, frees its block, and passes it to `replaced`. Its slot is still
+    /// held.
+    fn take_oldest(&self, me: OwnerId, replaced: &mut impl FnMut(T::Owned)) -> Result<Claim, Blocked> {
+        let oldest = self.ring.try_take(me)?;
+        self.copy_replaced(oldest.index).into_iter().for_each(replaced);
+        Ok(oldest)
+    }
+
+    /// Copies a message that is being replaced, and frees its block: its slot is about to get
+    /// another header. `None`: it is not valid.
+    pub(super) fn copy_replaced(&self, index: u32) -> Option<T::Owned> {
+        let copy = self.copy(index);
+        if let (false, Some(area)) = (T::IS_FIXED, &self.area) {
+            area.abandon(self.ring.header(index));
+        }
+        copy
+    }
+}

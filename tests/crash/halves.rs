@@ -1,0 +1,96 @@
+//! Scenes of the halves of a queue: a sender joins and leaves, alone or beside another one.
+
+use std::time::Duration;
+
+use pagemate::queue::{Receiver, RecvError, Sender};
+use pagemate::Queue;
+
+use crate::{End, Recipe, Scene};
+
+const SENT: u64 = 77;
+const OTHER: u64 = 1000;
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub fn scenes() -> Vec<Recipe> {
+    vec![
+        Recipe { name: "queue: the only sender joins and leaves", build: || Halves::boxed(false) },
+        Recipe { name: "queue: a sender joins and leaves beside another", build: || Halves::boxed(true) },
+    ]
+}
+
+struct Halves {
+    queue: &'static Queue<u64>,
+    receiver: &'static Receiver<u64>,
+    /// The survivor's own sender.
+    other: Option<&'static Sender<u64>>,
+}
+
+impl Halves {
+    fn boxed(has_other: bool) -> Box<dyn Scene> {
+        let queue: &'static Queue<u64> = Box::leak(Box::new(Queue::new(4).unwrap()));
+        let receiver = Box::leak(Box::new(queue.receiver()));
+        let other = has_other.then(|| &*Box::leak(Box::new(queue.sender())));
+        Box::new(Halves { queue, receiver, other })
+    }
+
+    /// Receives the child's message, if it was sent, until there is nothing for now.
+    fn receive(&self) -> Result<bool, String> {
+        let mut has_come = false;
+        loop {
+            match self.receiver.try_recv() {
+                Ok(SENT) if !has_come => has_come = true,
+                Err(RecvError::Empty | RecvError::Closed) => return Ok(has_come),
+                other => return Err(format!("received {other:?}")),
+            }
+        }
+    }
+}
+
+impl Scene for Halves {
+    fn prepare(&mut self) {
+        // The first use in a forked process attaches it, which is a scene of its own.
+        assert!(self.queue.try_loan().is_ok());
+    }
+
+    fn act(&mut self) {
+        let sender = self.queue.sender();
+        let copy = sender.clone();
+        drop(sender);
+        copy.send(SENT).unwrap();
+    }
+
+    fn check(&mut self, end: End) -> Result<(), String> {
+        let mut has_come = self.receive()?;
+        if let Some(other) = self.other {
+            other.send_timeout(OTHER, PATIENCE).map_err(|error| format!("beside it: {error:?}"))?;
+            // The child's message may come now, if it was sent since.
+            let next = self.receiver.recv_timeout(PATIENCE);
+            let last = if next == Ok(SENT) { self.receiver.recv_timeout(PATIENCE) } else { next };
+            has_come |= next == Ok(SENT);
+            if last != Ok(OTHER) || self.queue.is_closed() {
+                return Err(format!("with a sender that lives: received {last:?}"));
+            }
+            return match end {
+                End::Finished if !has_come => Err("the message did not come".into()),
+                _ => Ok(()),
+            };
+        }
+        if end == End::Stopped {
+            return Ok(()); // it may be a sender still, or not yet
+        }
+        if end == End::Finished && !(has_come && self.queue.is_closed()) {
+            return Err(format!("the message came: {has_come}, closed: {}", self.queue.is_closed()));
+        }
+        // If it died before it was counted, another one makes the end.
+        drop(self.queue.sender());
+        match self.receiver.recv_timeout(PATIENCE) {
+            Err(RecvError::Closed) => Ok(()),
+            Ok(SENT) if !has_come && self.receiver.recv_timeout(PATIENCE) == Err(RecvError::Closed) => Ok(()),
+            other => Err(format!("all senders are gone, and the receiver got {other:?}")),
+        }
+    }
+
+    fn words(&self) -> String {
+        format!("{:#?}", self.queue)
+    }
+}
