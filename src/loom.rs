@@ -16,9 +16,11 @@
 //! |---|---|
 //! | `atomic` | std's module, with its sizes |
 //! | `twin` | the loom object of a word |
-//! | `execution` | where the twins are, mapped memory, time |
+//! | `word` | a word: its twin, its sleepers, its latest value |
+//! | `execution` | where the words are, mapped memory, time |
 //! | `process` | processes and their deaths |
 //! | `sleepers` | the threads that sleep on a word |
+//! | `trace` | what is printed if a model fails |
 
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic;
@@ -32,7 +34,11 @@ pub(crate) mod process;
 #[cfg(loom)]
 pub(crate) mod sleepers;
 #[cfg(loom)]
+mod trace;
+#[cfg(loom)]
 mod twin;
+#[cfg(loom)]
+mod word;
 
 /// Restrains the compiler only, so a model needs none.
 pub(crate) use std::sync::atomic::compiler_fence;

@@ -50,6 +50,8 @@
 //!   out when it runs again.
 //! - Starting and ending a process normally are one step each.
 //!
+//! - A load may return an earlier value than the latest, as its order permits.
+//!
 //! Not modelled: the bytes of messages. A race on them is not found, but a message that was
 //! received too early has the wrong value. At most 64 participants of a segment, and four
 //! processes beside the first ([`loom::MAX_THREADS`](::loom::MAX_THREADS)). The programs of
@@ -75,7 +77,7 @@ use crate::loom::process::{self, within, Killed};
 const PREEMPTIONS: usize = 3;
 /// The most steps of one execution.
 const BRANCHES: usize = 20_000;
-/// The number of steps before a failure that are printed.
+/// The number of changes before a failure that are printed.
 const TRACE: usize = 60;
 
 thread_local! {
@@ -97,8 +99,8 @@ pub struct Summary {
 ///
 /// # Panics
 ///
-/// If `body` or one of its processes panics, or if all of them sleep for ever. Before that it
-/// prints the last steps to standard error.
+/// If `body` or one of its processes panics, or if all of them sleep for ever. Then it prints the
+/// last changes of all words to standard error, and where the victim died.
 pub fn model(body: impl Fn() + Send + Sync + 'static) -> Summary {
     model_within(PREEMPTIONS, body)
 }
@@ -146,7 +148,11 @@ struct Failure {
 impl Drop for Failure {
     fn drop(&mut self) {
         let steps = current().map_or_else(Vec::new, |execution| execution.steps());
-        eprintln!("the model failed in execution {}; its last steps:", self.executions.load(Relaxed));
+        eprintln!(
+            "the model failed in execution {}; its last changes and stale loads:",
+            self.executions.load(Relaxed)
+        );
+        let steps: Vec<_> = steps.iter().filter(|step| !step.is_load()).collect();
         steps.iter().skip(steps.len().saturating_sub(TRACE)).for_each(|step| eprintln!("  {step}"));
         if HAS_VICTIM.get() {
             eprintln!("the victim was to die before its step {}", self.step + 1);

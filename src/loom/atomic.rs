@@ -4,9 +4,9 @@
 //! model it acts on the bytes, for programs of one thread.
 
 use std::cell::UnsafeCell;
-use std::panic::Location;
 
 use super::execution::{construct, current, place, Place};
+use super::trace::{LOAD, STALE};
 use super::twin::Change;
 
 pub(crate) use ::loom::sync::atomic::AtomicBool;
@@ -51,13 +51,15 @@ macro_rules! word {
                 self.0.get().addr()
             }
 
+            #[track_caller]
             pub(crate) fn place(&self) -> Place {
                 place(self.address(), size_of::<$int>(), self.bytes())
             }
 
-            fn trace(&self, what: &'static str, value: u64, at: &'static Location<'static>) {
+            #[track_caller]
+            fn trace(&self, what: &'static str, value: u64) {
                 if let Some(execution) = current() {
-                    execution.trace(self.address(), what, value, at);
+                    execution.trace(self.address(), what, value);
                 }
             }
 
@@ -70,7 +72,7 @@ macro_rules! word {
                         word.cast_shadow();
                         let value = word.twin().load(order);
                         if is_mapped {
-                            self.trace("load", value, Location::caller());
+                            self.trace(if value == word.latest() { LOAD } else { STALE }, value);
                         }
                         value as $int
                     }
@@ -88,7 +90,7 @@ macro_rules! word {
                         word.set_latest(value);
                         if is_mapped {
                             self.set_bytes(value);
-                            self.trace("store", value, Location::caller());
+                            self.trace("store", value);
                         }
                     }
                 }
@@ -116,12 +118,12 @@ macro_rules! word {
                         match swapped {
                             Ok(()) if is_mapped => {
                                 self.set_bytes(next);
-                                self.trace("swap", next, Location::caller());
+                                self.trace("swap", next);
                             }
                             Ok(()) => {}
                             Err(now) => {
                                 if is_mapped {
-                                    self.trace("no swap", now, Location::caller());
+                                    self.trace("no swap", now);
                                 }
                                 return Err(now as $int);
                             }
@@ -157,7 +159,7 @@ macro_rules! word {
                         word.set_latest(after);
                         if is_mapped {
                             self.set_bytes(after);
-                            self.trace(what, after, Location::caller());
+                            self.trace(what, after);
                         }
                         before
                     }

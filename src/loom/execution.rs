@@ -22,14 +22,6 @@
 //! initialiser of an object does, stays right: a word whose bytes differ from its latest value was
 //! written to directly, and gets a new twin.
 //!
-//! # Loads
-//!
-//! loom remembers one access of each object, the last one. A thread's load hides that another
-//! thread has loaded the word before, so loom would not try the store that follows between the two.
-//! So a load of a word that several processes use, and one of them writes, first changes a second
-//! object, the word's *shadow*: loom tries both orders of two changes. Which words these are is
-//! learned by running the model; it runs again with their shadows until no more are found.
-//!
 //! # Time
 //!
 //! The clock stands still, except that every death and every recovery ends the slices of all
@@ -37,16 +29,17 @@
 //! passed.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::panic::Location;
 use std::rc::Rc;
 
 use ::loom::sync::atomic::AtomicU64;
 
-use super::atomic::Ordering;
 use super::process::{Process, MAIN};
 use super::sleepers::Sleepers;
-use super::twin::{Change, Twin};
+use super::trace::Step;
+use super::twin::Twin;
+use super::word::{self, Key, Word};
 
 /// Blank twins beyond the number that earlier executions of the model needed, for those that
 /// recover from a death.
@@ -63,80 +56,6 @@ thread_local! {
     static CURRENT: RefCell<Option<Rc<Execution>>> = const { RefCell::new(None) };
     /// The number of blank twins that an execution of this model has needed.
     static NEEDED: Cell<usize> = const { Cell::new(FIRST) };
-    /// The words that have shadows.
-    static SHADOWED: RefCell<BTreeSet<Key>> = const { RefCell::new(BTreeSet::new()) };
-    /// The words that were found to need shadows.
-    static FOUND: RefCell<BTreeSet<Key>> = const { RefCell::new(BTreeSet::new()) };
-}
-
-/// A mapped word, in all executions: the number of its region, and its offset there.
-type Key = (usize, usize);
-
-/// A word of the model.
-#[derive(Debug)]
-pub(crate) struct Word {
-    twin: RefCell<Rc<Twin>>,
-    /// The value after the latest change, in the order in which loom runs the threads.
-    latest: Cell<u64>,
-    width: Cell<usize>,
-    sleepers: RefCell<Option<Rc<Sleepers>>>,
-    /// `None` for a constructed word.
-    key: Option<Key>,
-    shadow: Option<Rc<Twin>>,
-    /// A bit for each process that has used the word.
-    users: Cell<u64>,
-    is_written: Cell<bool>,
-}
-
-impl Word {
-    fn new(twin: Rc<Twin>, value: u64, width: usize) -> Word {
-        Word {
-            twin: RefCell::new(twin),
-            latest: Cell::new(value),
-            width: Cell::new(width),
-            sleepers: RefCell::new(None),
-            key: None,
-            shadow: None,
-            users: Cell::new(0),
-            is_written: Cell::new(false),
-        }
-    }
-
-    /// Notes the use of a mapped word.
-    fn note(&self, process: u32) {
-        self.users.set(self.users.get() | 1 << (process % 64));
-        self.find();
-    }
-
-    /// Notes whether the word needs a shadow.
-    fn find(&self) {
-        let is_shared = self.is_written.get() && self.users.get().count_ones() > 1;
-        if let Some(key) = self.key.filter(|_| is_shared) {
-            FOUND.with_borrow_mut(|found| found.insert(key));
-        }
-    }
-
-    /// Makes a load of the word visible; see the module doc.
-    pub(crate) fn cast_shadow(&self) {
-        if let Some(shadow) = &self.shadow {
-            shadow.change(Change::Add(0), Ordering::Relaxed);
-        }
-    }
-
-    pub(crate) fn twin(&self) -> Rc<Twin> {
-        self.twin.borrow().clone()
-    }
-
-    pub(crate) fn latest(&self) -> u64 {
-        self.latest.get()
-    }
-
-    /// Notes a write.
-    pub(crate) fn set_latest(&self, value: u64) {
-        self.latest.set(value);
-        self.is_written.set(true);
-        self.find();
-    }
 }
 
 /// What an operation on a word acts on.
@@ -147,23 +66,6 @@ pub(crate) enum Place {
     Nothing(u64),
     /// A twin. A word in mapped memory keeps its latest value in the bytes too.
     Twin { word: Rc<Word>, is_mapped: bool },
-}
-
-/// A step of a process, for the trace of a failed execution.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Step {
-    process: u32,
-    what: &'static str,
-    at: &'static Location<'static>,
-    offset: usize,
-    value: u64,
-}
-
-impl std::fmt::Display for Step {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Step { process, what, at, offset, value } = self;
-        write!(f, "process {process}: {what:<8} {value:#x} at {offset:#x}, {}:{}", at.file(), at.line())
-    }
 }
 
 /// Mapped memory.
@@ -210,20 +112,14 @@ pub(crate) enum Fork {
 /// Forgets what earlier models needed.
 pub(crate) fn begin_model() {
     NEEDED.set(FIRST);
-    SHADOWED.take();
-    FOUND.take();
+    word::forget();
 }
 
-/// Gives shadows to the words that were found to need them. Returns false if all have them.
+/// Prepares for the next run of the model. Returns false if it would run as it has.
 pub(crate) fn learn() -> bool {
-    // More blanks than before.
+    // It may need more blanks than before.
     NEEDED.set(FIRST);
-    let found = FOUND.take();
-    SHADOWED.with_borrow_mut(|shadowed| {
-        let before = shadowed.len();
-        shadowed.extend(found);
-        shadowed.len() > before
-    })
+    word::learn()
 }
 
 /// Begins an execution. Called in its first thread, before anything is constructed.
@@ -310,32 +206,46 @@ pub(crate) fn construct(value: u64, width: usize) -> u64 {
 
 /// Returns what an operation acts on, for the word of `width` bytes at this address, whose bytes
 /// are `bytes`. Counts a step of the process, and kills it there if it is to die.
+#[track_caller]
 pub(crate) fn place(address: usize, width: usize, bytes: u64) -> Place {
-    let Some(execution) = current() else { return Place::Bytes };
-    let is_mapped = execution.is_mapped(address);
-    if std::thread::panicking() {
-        let latest = if is_mapped { bytes } else { execution.constructed(bytes).latest() };
-        return Place::Nothing(latest);
+    enum Found {
+        Place(Place),
+        Mapped(Rc<Execution>),
     }
-    if !execution.has_threads.get() {
-        return match is_mapped {
-            true => Place::Bytes,
-            false => Place::Twin { word: execution.constructed(bytes), is_mapped },
-        };
-    }
-    if !is_mapped {
-        return Place::Twin { word: execution.constructed(bytes), is_mapped };
-    }
+    let find = |current: &RefCell<Option<Rc<Execution>>>| match &*current.borrow() {
+        None => Found::Place(Place::Bytes),
+        Some(execution) => match execution.place(address, bytes) {
+            Some(place) => Found::Place(place),
+            None => Found::Mapped(execution.clone()),
+        },
+    };
+    let execution = match CURRENT.try_with(find) {
+        Ok(Found::Mapped(execution)) => execution,
+        Ok(Found::Place(place)) => return place,
+        Err(_) => return Place::Bytes,
+    };
     let process = execution.process();
     if execution.sections.get() == 0 {
         process.step(&execution);
     }
     let word = execution.mapped(address, width, bytes);
     word.note(process.epoch());
-    Place::Twin { word, is_mapped }
+    Place::Twin { word, is_mapped: true }
 }
 
 impl Execution {
+    /// Returns what an operation acts on, unless it is a word in mapped memory that has a twin.
+    fn place(&self, address: usize, bytes: u64) -> Option<Place> {
+        let (is_mapped, is_panicking) = (self.is_mapped(address), std::thread::panicking());
+        Some(match (is_mapped, is_panicking) {
+            (false, false) => Place::Twin { word: self.constructed(bytes), is_mapped },
+            (false, true) => Place::Nothing(self.constructed(bytes).latest()),
+            (true, true) => Place::Nothing(bytes),
+            (true, false) if !self.has_threads.get() => Place::Bytes,
+            (true, false) => return None,
+        })
+    }
+
     fn key(&self, address: usize) -> Option<Key> {
         let regions = self.regions.borrow();
         let region = regions.iter().find(|region| (region.start..region.end).contains(&address))?;
@@ -354,27 +264,19 @@ impl Execution {
 
     fn mapped(&self, address: usize, width: usize, bytes: u64) -> Rc<Word> {
         let known = self.mapped.borrow().get(&address).cloned();
-        match known {
-            Some(word) if word.latest.get() == bytes && word.width.get() == width => word,
-            Some(word) => {
-                // Written to directly.
-                word.twin.replace(Twin::of_blank(self.blank(), bytes, width));
-                word.latest.set(bytes);
-                word.width.set(width);
-                word
-            }
+        let word = match known {
+            Some(word) if word.is(bytes, width) => return word,
+            // Written to directly.
+            Some(word) => word.renewed(Twin::of_blank(self.blank(), bytes, width), bytes, width),
             None => {
-                let mut word = Word::new(Twin::of_blank(self.blank(), bytes, width), bytes, width);
-                word.key = self.key(address);
-                let is_shadowed = |key| SHADOWED.with_borrow(|shadowed| shadowed.contains(&key));
-                if word.key.is_some_and(is_shadowed) {
-                    word.shadow = Some(Twin::of_blank(self.blank(), 0, size_of::<u64>()));
-                }
-                let word = Rc::new(word);
-                self.mapped.borrow_mut().insert(address, word.clone());
-                word
+                let key = self.key(address).expect("the address was found to be mapped");
+                let shadow = word::is_shadowed(&key).then(|| Twin::of_blank(self.blank(), 0, 8));
+                Word::in_memory(Twin::of_blank(self.blank(), bytes, width), bytes, width, key, shadow)
             }
-        }
+        };
+        let word = Rc::new(word);
+        self.mapped.borrow_mut().insert(address, word.clone());
+        word
     }
 
     fn blank(&self) -> AtomicU64 {
@@ -445,13 +347,11 @@ impl Execution {
 
     /// Returns the threads that sleep on the word at this address; the first use makes them.
     pub(crate) fn sleepers(&self, word: &Word) -> Rc<Sleepers> {
-        let known = word.sleepers.borrow().clone();
-        known.unwrap_or_else(|| {
-            let sleepers = Rc::new(Sleepers::new());
-            word.sleepers.replace(Some(sleepers.clone()));
+        let (sleepers, is_first) = word.sleepers();
+        if is_first {
             self.beds.borrow_mut().push(sleepers.clone());
-            sleepers
-        })
+        }
+        sleepers
     }
 
     /// Returns how often the slices of all sleepers have ended.
@@ -474,17 +374,12 @@ impl Execution {
         self.clock.set(self.clock.get().max(moment));
     }
 
-    /// Adds a step to the trace.
-    pub(crate) fn trace(
-        &self,
-        address: usize,
-        what: &'static str,
-        value: u64,
-        at: &'static Location<'static>,
-    ) {
-        let (_, offset) = self.key(address).unwrap_or_default();
-        let process = self.process().epoch();
-        self.steps.borrow_mut().push(Step { process, what, at, offset, value });
+    /// Adds a step of the current process to the trace.
+    #[track_caller]
+    pub(crate) fn trace(&self, address: usize, what: &'static str, value: u64) {
+        let (region, offset) = self.key(address).unwrap_or_default();
+        let (process, at) = (self.process().epoch(), Location::caller());
+        self.steps.borrow_mut().push(Step { process, what, at, region, offset, value });
     }
 
     /// Returns the steps of all processes since they were started, in the order in which they ran.

@@ -157,6 +157,7 @@ impl Process {
     }
 
     /// Counts a step, before it is made, and dies if it is the fatal one.
+    #[track_caller]
     pub(crate) fn step(&self, execution: &Execution) {
         if !self.is_victim.get() || self.uncounted.get() > 0 {
             return;
@@ -167,8 +168,10 @@ impl Process {
         }
     }
 
+    #[track_caller]
     fn die(&self, execution: &Execution) -> ! {
         HIT.set(true);
+        execution.trace(0, "killed", 0);
         self.uncounted(|| {
             self.releases.take().iter().for_each(|release| release());
             execution.end_slices();

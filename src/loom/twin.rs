@@ -3,8 +3,6 @@
 //! All objects are of 64 bits. A narrower word lies in the highest bits, so that it wraps where the
 //! word does.
 
-use std::rc::Rc;
-
 use ::loom::sync::atomic::AtomicU64;
 
 use super::atomic::Ordering;
@@ -49,15 +47,15 @@ pub(crate) struct Twin {
 
 impl Twin {
     /// Creates the twin of a word of `width` bytes with this value.
-    pub(super) fn new(value: u64, width: usize) -> Rc<Twin> {
+    pub(super) fn new(value: u64, width: usize) -> Twin {
         let shift = 64 - 8 * width as u32;
-        Rc::new(Twin { object: AtomicU64::new(value << shift), base: 0, shift })
+        Twin { object: AtomicU64::new(value << shift), base: 0, shift }
     }
 
     /// Makes a blank, an object that holds 0, the twin of such a word.
-    pub(super) fn of_blank(blank: AtomicU64, value: u64, width: usize) -> Rc<Twin> {
+    pub(super) fn of_blank(blank: AtomicU64, value: u64, width: usize) -> Twin {
         let shift = 64 - 8 * width as u32;
-        Rc::new(Twin { object: blank, base: value << shift, shift })
+        Twin { object: blank, base: value << shift, shift }
     }
 
     fn encode(&self, value: u64) -> u64 {
