@@ -27,6 +27,8 @@ pub struct Packer {
     /// Dropped before the files; see [`Packed`].
     participants: Vec<ReservedId>,
     files: Vec<OwnedFd>,
+    /// Dropped last; see [`Packed`].
+    windows: Vec<Window>,
     /// Whether the receiver is a child that is about to be started, and not the parent of this
     /// process.
     downwards: bool,
@@ -39,9 +41,6 @@ pub(crate) struct ReservedId {
     attachment: Arc<Attachment>,
     pub(crate) file: usize,
     pub(crate) owner: OwnerId,
-    /// Forbids forks until the file is closed: a copy of a participant's lock would keep the child
-    /// alive.
-    _window: Window,
     is_given: bool,
 }
 
@@ -64,6 +63,9 @@ pub(crate) struct Packed {
     pub(crate) participants: Vec<ReservedId>,
     /// Descriptors that the child inherits, each under its own number, none of them 0, 1 or 2.
     pub(crate) files: Vec<OwnedFd>,
+    /// Forbid forks until the files are closed: a copy of a participant's lock would keep the
+    /// child alive. Dropped last.
+    pub(crate) _windows: Vec<Window>,
 }
 
 impl Packed {
@@ -82,6 +84,7 @@ impl Packer {
             bytes: Vec::new(),
             files: Vec::new(),
             participants: Vec::new(),
+            windows: Vec::new(),
             downwards: true,
         }
     }
@@ -166,11 +169,11 @@ impl Packer {
                 let seat = attachment.seat()?;
                 let file = self.files.len();
                 self.files.push(inheritable(inherited(seat.file)?)?);
+                self.windows.push(seat.window);
                 self.participants.push(ReservedId {
                     attachment: attachment.clone(),
                     file,
                     owner: seat.owner,
-                    _window: seat.window,
                     is_given: false,
                 });
                 self.participants.len() - 1
@@ -188,7 +191,8 @@ impl Packer {
     }
 
     pub(crate) fn finish(self) -> Packed {
-        Packed { bytes: self.bytes, participants: self.participants, files: self.files }
+        let Packer { bytes, participants, files, windows, .. } = self;
+        Packed { bytes, participants, files, _windows: windows }
     }
 }
 

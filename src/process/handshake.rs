@@ -338,7 +338,12 @@ mod tests {
             parent_pid: 7,
         };
         let parent = crate::sys::process::own_pidfd().unwrap();
-        let packed = Packed { bytes: vec![1, 2, 3], participants: Vec::new(), files: Vec::new() };
+        let packed = Packed {
+            bytes: vec![1, 2, 3],
+            participants: Vec::new(),
+            files: Vec::new(),
+            _windows: Vec::new(),
+        };
         let memfd = SpawnMemfd::create(&request, parent.as_fd(), &packed, token).unwrap();
         // As in a child: opening takes the descriptor over.
         std::mem::forget(parent);

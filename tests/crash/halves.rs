@@ -23,6 +23,8 @@ struct Halves {
     receiver: &'static Receiver<u64>,
     /// The survivor's own sender.
     other: Option<&'static Sender<u64>>,
+    /// The child's message was received, perhaps while it was stopped.
+    has_come: bool,
 }
 
 impl Halves {
@@ -30,16 +32,15 @@ impl Halves {
         let queue: &'static Queue<u64> = Box::leak(Box::new(Queue::new(4).unwrap()));
         let receiver = Box::leak(Box::new(queue.receiver()));
         let other = has_other.then(|| &*Box::leak(Box::new(queue.sender())));
-        Box::new(Halves { queue, receiver, other })
+        Box::new(Halves { queue, receiver, other, has_come: false })
     }
 
     /// Receives the child's message, if it was sent, until there is nothing for now.
-    fn receive(&self) -> Result<bool, String> {
-        let mut has_come = false;
+    fn receive(&mut self) -> Result<(), String> {
         loop {
             match self.receiver.try_recv() {
-                Ok(SENT) if !has_come => has_come = true,
-                Err(RecvError::Empty | RecvError::Closed) => return Ok(has_come),
+                Ok(SENT) if !self.has_come => self.has_come = true,
+                Err(RecvError::Empty | RecvError::Closed) => return Ok(()),
                 other => return Err(format!("received {other:?}")),
             }
         }
@@ -60,32 +61,40 @@ impl Scene for Halves {
     }
 
     fn check(&mut self, end: End) -> Result<(), String> {
-        let mut has_come = self.receive()?;
+        self.receive()?;
         if let Some(other) = self.other {
             other.send_timeout(OTHER, PATIENCE).map_err(|error| format!("beside it: {error:?}"))?;
             // The child's message may come now, if it was sent since.
             let next = self.receiver.recv_timeout(PATIENCE);
-            let last = if next == Ok(SENT) { self.receiver.recv_timeout(PATIENCE) } else { next };
-            has_come |= next == Ok(SENT);
+            let last = match next {
+                Ok(SENT) if !self.has_come => {
+                    self.has_come = true;
+                    self.receiver.recv_timeout(PATIENCE)
+                }
+                next => next,
+            };
             if last != Ok(OTHER) || self.queue.is_closed() {
                 return Err(format!("with a sender that lives: received {last:?}"));
             }
             return match end {
-                End::Finished if !has_come => Err("the message did not come".into()),
+                End::Finished if !self.has_come => Err("the message did not come".into()),
                 _ => Ok(()),
             };
         }
         if end == End::Stopped {
             return Ok(()); // it may be a sender still, or not yet
         }
-        if end == End::Finished && !(has_come && self.queue.is_closed()) {
-            return Err(format!("the message came: {has_come}, closed: {}", self.queue.is_closed()));
+        if end == End::Finished && !(self.has_come && self.queue.is_closed()) {
+            let closed = self.queue.is_closed();
+            return Err(format!("the message came: {}, closed: {closed}", self.has_come));
         }
         // If it died before it was counted, another one makes the end.
         drop(self.queue.sender());
         match self.receiver.recv_timeout(PATIENCE) {
             Err(RecvError::Closed) => Ok(()),
-            Ok(SENT) if !has_come && self.receiver.recv_timeout(PATIENCE) == Err(RecvError::Closed) => Ok(()),
+            Ok(SENT) if !self.has_come && self.receiver.recv_timeout(PATIENCE) == Err(RecvError::Closed) => {
+                Ok(())
+            }
             other => Err(format!("all senders are gone, and the receiver got {other:?}")),
         }
     }

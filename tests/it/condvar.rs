@@ -299,9 +299,9 @@ fn who_finds_no_place_among_the_waiters_still_ends_in_time() {
         let path = format!("/dev/shm/pagemate.{name}");
         let bytes = std::fs::read(&path).unwrap();
         let file = std::fs::File::options().write(true).open(path).unwrap();
-        // One ticket was taken and one entry was used. The entry follows the padding.
+        // Two tickets were taken and one entry was used. The entry follows the padding.
         let head: Vec<u8> =
-            [1_u32, 0, 1].iter().flat_map(|word| word.to_le_bytes()).chain([0; 116]).collect();
+            [2_u32, 0, 1].iter().flat_map(|word| word.to_le_bytes()).chain([0; 116]).collect();
         let at = (0..bytes.len()).step_by(128).find(|at| bytes[*at..].starts_with(&head)).unwrap() + 128;
         let owner = &bytes[at + 12..at + 16];
         let claim = |i: usize, owner| file.write_all_at(owner, (at + 16 * i + 12) as u64).unwrap();

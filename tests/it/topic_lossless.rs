@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use pagemate::queue::topic::{From, Policy, Publisher, RecvError, Subscriber};
 use pagemate::queue::SendError;
-use pagemate::{inspect, ErrorKind, Event, Process, Topic};
+use pagemate::{inspect, ErrorKind, Event, Process, Topic, Value};
 
-use crate::support::{until, Random};
+use crate::support::until;
 
 const LONG: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_millis(5);
@@ -331,10 +331,12 @@ fn a_stopped_subscriber_is_not_dead() {
 }
 
 /// Joins again and again while the numbers from 0 on are published, and receives some of them.
-fn join_often((topic, seed): (Topic<u64>, u64)) -> u64 {
+/// Counts how often it has begun.
+fn join_often((topic, seed, count): (Topic<u64>, u64, Value<u64>)) {
     let mut joins = 0;
     loop {
         joins += 1;
+        count.fetch_add(1);
         let froms = [From::Latest, From::Earliest, From::Last(1 + joins % 5)];
         let mut own = topic.subscribe_lossless(froms[((joins + seed) % 3) as usize]).unwrap();
         let begin = own.position();
@@ -343,13 +345,13 @@ fn join_often((topic, seed): (Topic<u64>, u64)) -> u64 {
                 Ok(value) => assert_eq!((value, own.position()), (position, position + 1), "from {begin}"),
                 Err(error) => {
                     assert_eq!((error, own.lost()), (RecvError::Closed, 0));
-                    return joins;
+                    return;
                 }
             }
         }
         assert!(own.is_lossless());
         if topic.is_closed() {
-            return joins;
+            return;
         }
     }
 }
@@ -358,20 +360,24 @@ fn join_often((topic, seed): (Topic<u64>, u64)) -> u64 {
 fn joining_while_others_publish_loses_nothing() {
     for capacity in [1, 3, 20, 200] {
         let topic = topic(capacity, Policy::Block);
-        let joiners: Vec<_> =
-            (0..3).map(|seed| Process::spawn(join_often, (topic.clone(), seed)).unwrap()).collect();
+        let counts = [(); 3].map(|()| Value::new(0_u64).unwrap());
+        let joiners: Vec<_> = (0..)
+            .zip(&counts)
+            .map(|(seed, count)| Process::spawn(join_often, (topic.clone(), seed, count.clone())).unwrap())
+            .collect();
         let publisher = topic.publisher();
         let begin = Instant::now();
-        let mut random = Random::new();
-        for n in 0..20_000 {
-            publisher.publish(n).unwrap();
-            if random.below(100) == 0 && begin.elapsed() > Duration::from_secs(5) {
+        // As long as it takes: a joiner may start late, on a machine that is busy with other work.
+        for n in 0.. {
+            publisher.publish_timeout(n, LONG).unwrap();
+            let is_enough = || counts.iter().all(|count| count.get().unwrap() > 10);
+            if n % 256 == 0 && n >= 2_000 && is_enough() {
                 break;
             }
+            assert!(n % 256 > 0 || begin.elapsed() < LONG, "{counts:?}");
         }
         topic.close();
-        let joins: Vec<_> = joiners.into_iter().map(|child| child.join().unwrap()).collect();
-        assert!(joins.iter().all(|joins| *joins > 10), "{joins:?}");
+        joiners.into_iter().for_each(|child| child.join().unwrap());
     }
 }
 
