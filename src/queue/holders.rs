@@ -34,9 +34,9 @@
 //!
 //! | window | noticed by | repaired by | lost |
 //! |---|---|---|---|
-//! | with handles, or having counted a join | a waiter, reapers | `recover`, and then the end | nothing |
+//! | with handles, or a join counted | a waiter, reapers | `recover`, then the end | nothing |
 //! | count lowered, counts not scanned | the same | the same | nothing |
-//! | ended, not closed | the same, and who joins | the same | nothing |
+//! | ended, not closed | the same, and a join | the same | nothing |
 //! | stopped in one of these windows | a waiter, after its slice | it ends what is over | 50 ms |
 
 use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};

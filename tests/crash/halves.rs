@@ -35,7 +35,7 @@ impl Halves {
         Box::new(Halves { queue, receiver, other, has_come: false })
     }
 
-    /// Receives the child's message, if it was sent, until there is nothing for now.
+    /// Receives until the queue is empty or has ended, and notes whether the child's message came.
     fn receive(&mut self) -> Result<(), String> {
         loop {
             match self.receiver.try_recv() {

@@ -12,7 +12,7 @@ use crate::segment::object::ObjectRef;
 use crate::segment::owner::OwnerId;
 use crate::Result;
 
-/// The words behind the slots and the store of a queue: who has halves.
+/// The words behind the slots and the store of a queue: how many halves each participant has.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Halves {

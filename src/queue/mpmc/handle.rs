@@ -31,14 +31,14 @@ use crate::{Error, ErrorKind, Result};
 /// text. A short one is stored in its slot, and a longer one in memory out of the queue's
 /// [quota](crate::queue::QueueBuilder::quota). A quota that is used up is a full queue.
 ///
-/// Stays open until somebody [closes](Queue::close) it, or until all [halves](Queue::sender) on one
-/// side have left, if there were any.
+/// Stays open until it is [closed](Queue::close), or until all [halves](Queue::sender) on one side
+/// have left, if there were any.
 ///
 /// Unfair: the longest waiter is not served first. Has no priorities and no broadcast. Between one
 /// producer and one consumer [`spsc`](crate::spsc()) is faster.
 ///
-/// Has no rendezvous, and refuses a capacity of 0: a send that returns only when somebody has
-/// received would have to know whether a receiver that died had taken the message or only seen it.
+/// Has no rendezvous, and refuses a capacity of 0: a send that returns only once the message was
+/// received would have to know whether a receiver that died had taken it or only seen it.
 /// To know that a message was dealt with, send an answer.
 ///
 /// Clone the handle for threads (or share it: it is `Sync`), pass it to a child process, or open it

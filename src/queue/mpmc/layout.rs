@@ -103,7 +103,8 @@ impl<P: Payload + ?Sized> Layout<P> {
         let (redeliver, varied) =
             (if plan.redeliver { REDELIVER } else { 0 }, if P::IS_FIXED { 0 } else { VARIED });
         geometry.capacity.store(plan.capacity as u64, Relaxed);
-        geometry.stride.store(Self::stride(plan).unwrap_or(0) as u64, Relaxed); // len() has checked it
+        // len() has checked it.
+        geometry.stride.store(Self::stride(plan).unwrap_or(0) as u64, Relaxed);
         geometry.offset.store(Self::OFFSET as u64, Relaxed);
         geometry.size.store(size_of::<P::Element>() as u64, Relaxed);
         geometry.options.store(redeliver | varied, Relaxed);

@@ -15,7 +15,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `handle`, `builder`, `sending`, `receiving`, `guard` | `Queue`, its verbs, and its two guards |
+//! | `handle`, `builder`, `sending`, `receiving`, `guard` | `Queue`, its verbs and guards |
 //! | `halves` | `Sender` and `Receiver`, whose end is the queue's end |
 //! | `descriptor`, `slot`, `layout` | the words in memory, and their geometry |
 //! | `ring` | the algorithm: states, orderings, deaths, and what both sides share |

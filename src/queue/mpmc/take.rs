@@ -60,7 +60,8 @@ impl Ring {
         Err(self.diagnose())
     }
 
-    /// Receives the message of the position that `head` has. `None`: somebody else has received it.
+    /// Receives the message of the position that `head` has. `None`: another consumer has
+    /// received it.
     #[inline(always)]
     fn take_at(&self, head: Position, slot: &AtomicU64, word: Word, me: OwnerId) -> Option<Claim> {
         let mine = Word::new(head.lap(), Status::Reading, Some(me));

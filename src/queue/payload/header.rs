@@ -36,11 +36,11 @@
 //! | header written | WRITING | CLAIMED | the heap |
 //! | LIVE, not sent | WRITING, HELD | LIVE | the ring: it frees the block, then the slot |
 //! | moving to another slot | HELD and WRITING | LIVE | the ring, from one of both headers |
-//! | sent | FULL | LIVE | nobody needs to |
+//! | sent | FULL | LIVE | not needed |
 //! | being received | READING, KEPT | LIVE | the ring: frees both, or returns the message |
 //! | DONE, not freed | READING, KEPT | LIVE | the ring: frees both |
 //! | freed, the slot not yet | READING, KEPT | FREE | the ring: frees the slot |
-//! | a reaper is late | any | any | nobody: its check of the slot's word, or of the generation, fails |
+//! | a reaper is late | any | any | not needed: its check of slot or generation fails |
 //!
 //! In the fifth row both headers name the block, and neither slot is FULL. The old header is
 //! cleared before the new slot is sent, so a HELD slot never names the block of a message that was

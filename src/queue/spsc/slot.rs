@@ -15,9 +15,9 @@
 //! |---|---|---|---|
 //! | producer dies, block CLAIMED | reaping | the store's own recovery | nothing |
 //! | producer dies, block LIVE, not sent | reaping | [`recover`] frees it | what was not sent |
-//! | producer dies after sending | nobody needs to | the consumer frees the block | nothing |
+//! | producer dies after sending | not needed | the consumer frees the block | nothing |
 //! | consumer dies | nobody | nobody: the ring is over, and its memory ends with it | all |
-//! | a reaper is late | nobody needs to | `tail` stays, and the block has another generation | nothing |
+//! | a reaper is late | not needed | the block has another generation | nothing |
 //!
 //! [`recover`] frees the block before it ends the role. A ring whose consumer has unread messages
 //! in all slots has no slot of the producer, so nothing is freed then.

@@ -19,7 +19,7 @@
 //! | 2. the line becomes LOSSLESS | the same |
 //! | 3. the gate admits no later position, and has another number of joins | scan, and may wait |
 //! | 4. `tail` gets the bit `GATED`: it was at `t` | who claims `t + 1` or later has scanned |
-//! | 5. if the start was overwritten by `t` or before, it finds another | wait for the first start |
+//! | 5. if the start was overwritten by `t`, it finds another | wait for the first start |
 //!
 //! After step 4 one publisher may still claim `t` without a scan, because it had loaded `tail`
 //! before. So a start from `t + 1 - slots` on is safe. An older one may be overwritten. The
@@ -42,11 +42,11 @@
 //! | window | noticed by | repaired by | lost |
 //! |---|---|---|---|
 //! | subscriber: line taken, not LOSSLESS | as of a lossy one | `recover` | nothing |
-//! | subscriber: LOSSLESS, or any later step | a publisher that waits for it | it reaps it | nothing |
+//! | subscriber: LOSSLESS, or later | a publisher that waits for it | it reaps it | nothing |
 //! | subscriber: cursor stored, nobody woken | a publisher, after its slice | its attempt | 50 ms |
 //! | subscriber: line freed, nobody woken | the same | the same | 50 ms |
 //! | publisher: scanned, the gate not swapped | the next publisher | it scans | nothing |
-//! | publisher: evicted one, claimed nothing | nobody needs to | | nothing |
+//! | publisher: evicted one, claimed nothing | not needed | | nothing |
 //!
 //! A publisher checks at the end of each slice, and at its deadline, whether the subscribers that
 //! it waits for are alive. So a dead one holds it up for 50 ms at most. One that is stopped is not

@@ -15,7 +15,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `handle`, `publisher`, `loan`, `subscriber`, `error`, `policy` | the handles and their errors |
+//! | `handle`, `publisher`, `loan`, `subscriber`, `error`, `policy` | handles and errors |
 //! | `port` | what the handles have in common, without the type |
 //! | `descriptor`, `word`, `line`, `layout` | the words in memory, and their geometry |
 //! | `ring` | the algorithm: states, orderings, deaths, and what both sides share |

@@ -1,6 +1,6 @@
 //! The publishers of a topic, and the end of a topic that ends with them.
 //!
-//! Who has how many, and who decides that all have left, is in [`holders`](crate::queue::holders).
+//! Their counts, and the decision that all have left, are in [`holders`](crate::queue::holders).
 
 use super::ring::Ring;
 use crate::segment::owner::OwnerId;

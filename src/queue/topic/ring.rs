@@ -54,7 +54,7 @@
 //! | pin stored, word not marked | publishers, reapers | a hole meanwhile; `recover` | nothing |
 //! | reading in place | publishers, reapers | a hole at each turn; `recover` | nothing |
 //! | line taken | a subscriber that finds the table full | `recover` | nothing |
-//! | line of a lossless subscriber | publishers that wait for it | see [`gate`](super::gate) | nothing |
+//! | lossless subscriber | publishers that wait for it | see [`gate`](super::gate) | nothing |
 //! | publisher made | subscribers, reapers | see [`publishers`](super::publishers) | nothing |
 //! | reaper between two swaps | the next reaper | it starts over | nothing |
 //! | closed, position not sealed | the next subscriber | it seals it | nothing |

@@ -47,9 +47,9 @@ impl File {
         };
         let size = (size as usize).next_multiple_of(ALIGN);
         let layout = File::layout(size);
-        // SAFETY: not zero bytes.
-        let start =
-            NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout));
+        // SAFETY: the layout has at least the bytes of the word with the locks, so not zero.
+        let memory = unsafe { alloc_zeroed(layout) };
+        let start = NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout));
         execution.add_region(start.addr().get(), start.addr().get() + layout.size());
         Ok(Arc::new(File { number: LAST.fetch_add(1, Relaxed) + 1, start, size }))
     }
