@@ -25,7 +25,7 @@ const UNITS_MAX: u64 = 16 * 1024;
 pub(crate) struct Heap {
     pub(super) attachment: Arc<Attachment>,
     known: Arc<Known>,
-    /// The arena that contained the last block: most blocks are in the same arena, the newest and
+    /// The arena that contained the last block. Most blocks are in the same arena, the newest and
     /// largest. Not shared with other handles, since it is written often once there are several
     /// arenas.
     recent: AtomicUsize,
@@ -231,8 +231,8 @@ impl Heap {
     pub(crate) fn publish(&self, block: Block) -> Result<()> {
         let me = self.attachment.owner()?;
         let (arena, start) = self.arena_of(block.at).ok_or_else(|| not_a_block(block.at))?;
-        // Its position need not be determined: only the word of a block that this process has
-        // claimed has this value.
+        // Its position need not be determined, because only the word of a block that this process
+        // has claimed has this value.
         let word = self.word(block.at).ok_or_else(|| not_a_block(block.at))?;
         if !block::publish(word, block.generation, me) {
             return Err(not_a_block(block.at));

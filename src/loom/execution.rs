@@ -299,8 +299,8 @@ impl Execution {
         NEEDED.set(if NEEDED.get() == FIRST { used } else { NEEDED.get().max(used) });
     }
 
-    /// Returns whether loom must not be told of a fence: mapped words are plain memory, or the
-    /// thread panics.
+    /// Returns whether loom must not be told of a fence, because mapped words are plain memory or
+    /// the thread panics.
     pub(crate) fn is_quiet(&self) -> bool {
         std::thread::panicking() || !self.has_threads.get() && !self.regions.borrow().is_empty()
     }
@@ -359,9 +359,9 @@ impl Execution {
         self.slices.get()
     }
 
-    /// Ends the slices of all sleepers: what they can notice has changed. In the real world a slice
-    /// ends every 50 ms, so a model need not end one at any other time. A wake-up that is lost
-    /// without a death is a deadlock in the model.
+    /// Ends the slices of all sleepers, because there is something new for them to notice. In the
+    /// real world a slice ends every 50 ms, so a model need not end one at any other time. A
+    /// wake-up that is lost without a death is a deadlock in the model.
     pub(crate) fn end_slices(&self) {
         self.clock.set(self.clock.get() + SLICE);
         self.slices.set(self.slices.get() + 1);

@@ -95,7 +95,7 @@ pub(crate) fn epoch() -> u32 {
     }
 }
 
-/// Runs `body` without counting its steps: the process does not die within it.
+/// Runs `body` without counting its steps, so the process does not die within it.
 pub(crate) fn uncounted<R>(body: impl FnOnce() -> R) -> R {
     match current() {
         Some(execution) if execution.is_modelled() => execution.process().uncounted(body),

@@ -281,7 +281,7 @@ impl Connection {
         fn recv_bytes_into(buffer: &mut [u8]) -> usize;
 
         /// Blocks until a receive would not block, for at most `timeout`, and returns whether that
-        /// is so: a complete message is there, or the end of file. Does not block if `timeout` is
+        /// is so: a complete message or the end of file has arrived. Does not block if `timeout` is
         /// zero.
         ///
         /// # Errors
@@ -291,7 +291,7 @@ impl Connection {
     }
 
     /// Returns whether the other end has closed or died. There may still be messages. True stays
-    /// true. False can turn true at once.
+    /// true. False can turn true immediately.
     pub fn is_closed(&self) -> bool {
         self.reader.is_closed() && self.writer.is_closed()
     }

@@ -205,8 +205,8 @@ impl PipeReader {
         }
     }
 
-    /// Blocks until a complete message or the end of file is there, for at most `timeout`. Returns
-    /// whether one of them is. Does not block if `timeout` is zero.
+    /// Blocks until a complete message or the end of file has arrived, for at most `timeout`.
+    /// Returns whether one of them has. Does not block if `timeout` is zero.
     ///
     /// # Errors
     ///
@@ -221,7 +221,7 @@ impl PipeReader {
     }
 
     /// Returns whether the writer has closed or died. There may still be messages. True stays true.
-    /// False can turn true at once.
+    /// False can turn true immediately.
     pub fn is_closed(&self) -> bool {
         !self.rings.object.is_hindered(!self.control().producer().is_gone())
     }

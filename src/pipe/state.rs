@@ -279,8 +279,8 @@ pub(crate) fn describe(base: *const u8, len: usize) -> Vec<(&'static str, String
 mod tests {
     use super::*;
 
-    /// An end whose holder died after the first of its two roles: nobody may wait for the second
-    /// for ever.
+    /// An end whose holder died after taking the first of its two roles. Nobody may wait for the
+    /// second for ever.
     #[test]
     fn an_opener_that_died_half_way() {
         let rings = Rings::new(Directions { capacity: 128, is_duplex: true }).unwrap();

@@ -154,7 +154,8 @@ impl PipeWriter {
         self.put(Sort::Bytes, 0, bytes, Deadline::at(deadline))
     }
 
-    /// Returns whether the reader has closed or died. True stays true. False can turn true at once.
+    /// Returns whether the reader has closed or died. True stays true. False can turn true
+    /// immediately.
     pub fn is_closed(&self) -> bool {
         !self.rings.object.is_hindered(!self.control().consumer().is_gone())
     }

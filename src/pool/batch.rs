@@ -38,12 +38,12 @@ impl<R> Results<R> {
         self.total == Some(self.done)
     }
 
-    /// Whether all results are there, and the callback has returned.
+    /// Returns whether all results have arrived, and the callback has returned.
     pub(crate) fn is_ready(&self) -> bool {
         self.is_complete() && !self.has_callback()
     }
 
-    /// Whether there is a callback that has not returned.
+    /// Returns whether there is a callback that has not returned.
     pub(crate) fn has_callback(&self) -> bool {
         self.callback.is_some() || self.calling
     }

@@ -53,12 +53,12 @@ impl Callbacks {
         }
     }
 
-    /// Whether a callback has not returned yet.
+    /// Returns whether a callback has not returned yet.
     pub(crate) fn are_pending(&self) -> bool {
         self.pending.load(SeqCst) > 0
     }
 
-    /// Whether the calling thread is the one that runs them.
+    /// Returns whether the calling thread is the one that runs them.
     pub(crate) fn are_called_here(&self) -> bool {
         current().id() == self.thread
     }

@@ -89,7 +89,7 @@ impl<A: Argument, I: Iterator<Item = A>> Chunker<I> {
         self.is_over = true;
     }
 
-    /// Whether all items were taken and submitted.
+    /// Returns whether all items were taken and submitted.
     pub(crate) fn is_submitted(&self) -> bool {
         self.is_over && self.chunks.is_empty()
     }

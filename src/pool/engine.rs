@@ -30,15 +30,15 @@ const CHECK_COST: u32 = 4;
 pub(crate) struct Engine {
     /// An `Arc` for the callback thread, which must not keep the rest.
     pub(crate) shared: Arc<Shared>,
-    /// The process that created the pool: no other can use it.
+    /// The process that created the pool. No other can use it.
     process: u32,
     scheduler: Mutex<Scheduler>,
     /// The callback thread, once there is a callback.
     callbacks: OnceLock<Callbacks>,
 }
 
-// A panic leaves nothing half-done behind the lock: the scheduler calls nothing of the program's,
-// and callbacks run without the lock.
+// A panic leaves nothing half-done behind the lock, because the scheduler calls nothing of the
+// program's, and callbacks run without the lock.
 impl UnwindSafe for Engine {}
 impl RefUnwindSafe for Engine {}
 
@@ -68,7 +68,7 @@ impl Engine {
         }
     }
 
-    /// Whether this process created the pool, and is not a fork of the one that did.
+    /// Returns whether this process created the pool, and is not a fork of the one that did.
     pub(crate) fn is_own(&self) -> bool {
         self.process == std::process::id()
     }
@@ -84,7 +84,7 @@ impl Engine {
         }
         Err(Error::new(
             ErrorKind::NotInThisProcess,
-            "a pool belongs to the process that made it, not to a fork of that",
+            "a pool belongs to the process that created it, not to a fork of that process",
         ))
     }
 
@@ -150,13 +150,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether there is a callback left that the calling thread can wait for: the callback thread
-    /// cannot wait for any.
+    /// Returns whether there is a callback left that the calling thread can wait for. The callback
+    /// thread cannot wait for any.
     pub(crate) fn has_pending_callbacks(&self) -> bool {
         !self.is_callback_thread() && self.callbacks.get().is_some_and(Callbacks::are_pending)
     }
 
-    /// Whether the calling thread is the pool's callback thread.
+    /// Returns whether the calling thread is the pool's callback thread.
     pub(crate) fn is_callback_thread(&self) -> bool {
         self.callbacks.get().is_some_and(Callbacks::are_called_here)
     }
@@ -223,9 +223,9 @@ impl Engine {
         }
     }
 
-    /// Whether the end of a task cannot be told from shared memory: the pool is over, or more slots
-    /// are out of use than the `lost` ones, so that a worker may still be in one of them. In that
-    /// case this breaks the pool off. The workers are killed.
+    /// Returns whether the end of a task cannot be told from shared memory: the pool is over, or
+    /// more slots are out of use than the `lost` ones, so that a worker may still be in one of
+    /// them. In that case this breaks the pool off. The workers are killed.
     pub(crate) fn is_over_or_damaged(&self, lost: usize) -> bool {
         let mut scheduler = self.lock();
         if scheduler.table.over.is_none() && scheduler.table.lost > lost {

@@ -154,8 +154,8 @@ impl Pool {
         TaskOptions::new(&self.engine)
     }
 
-    /// Runs `function` with `argument` in a worker, and blocks until the result is there. To wait
-    /// for a limited time, call [`apply_async`](Pool::apply_async) and [`Task::get_timeout`].
+    /// Runs `function` with `argument` in a worker, and blocks until the result has arrived. To
+    /// wait for a limited time, call [`apply_async`](Pool::apply_async) and [`Task::get_timeout`].
     ///
     /// # Errors
     ///
@@ -273,7 +273,7 @@ impl Pool {
 
     /// Returns an iterator over the results of `function` for each of `items`, in their order.
     /// `items` may be endless: at most [`TaskOptions::look_ahead`] chunks are taken ahead of the
-    /// results that were asked for. Short for `task_options().imap(..)`.
+    /// results that were requested. Short for `task_options().imap(..)`.
     ///
     /// Errors are items; the following results come after them.
     pub fn imap<A, R, I>(&self, function: fn(A) -> R, items: I) -> Imap<'_, I::IntoIter, A, R>

@@ -13,24 +13,24 @@ use crate::pool::error::TaskError;
 use crate::process::Argument;
 use crate::sys::clock::Deadline;
 
-/// The results of [`Pool::imap`](crate::Pool::imap) and
-/// [`Pool::imap_unordered`](crate::Pool::imap_unordered): each item is the result or error of one
+/// An iterator over the results of [`Pool::imap`](crate::Pool::imap) and
+/// [`Pool::imap_unordered`](crate::Pool::imap_unordered). It yields the result or the error of each
 /// task.
 ///
-/// Items are taken from the input when results are asked for, so an endless input needs no memory.
-/// While no result is asked for, workers run what was taken ahead, and then wait. Dropping the
-/// iterator lets the submitted tasks run to their ends.
+/// It takes items from its input only when a result is requested, so an endless input needs little
+/// memory. Between requests, the workers run the tasks that were submitted, and then wait. Dropping
+/// the iterator lets these tasks finish.
 ///
-/// If the pool is closed or broken from the beginning, the only item is that error. If it is
-/// joined, terminated or broken later, no more items are taken, and each that was taken has its
-/// result or that error.
+/// If the pool is closed or broken from the beginning, the iterator yields one error and ends. If
+/// the pool is joined, terminated or broken later, the iterator takes no more items, and yields a
+/// result or an error for each item that it has taken.
 #[must_use = "it submits nothing until results are asked for"]
 pub struct Imap<'a, I, A, R> {
     chunker: Option<Chunker<I>>,
     /// The reason why there is no chunker.
     refused: Option<TaskError>,
     outcome: Arc<Outcome<R>>,
-    /// Maximum number of tasks that are submitted, or done and not returned yet.
+    /// Maximum number of tasks that are submitted, or done but not yet returned.
     ahead: usize,
     returned: usize,
     engine: &'a Engine,
@@ -59,8 +59,8 @@ enum Next<R> {
 }
 
 impl<A: Argument, R, I: Iterator<Item = A>> Imap<'_, I, A, R> {
-    /// Returns the next result if it is there; `None` at the end. Does not block, but takes items
-    /// from the input.
+    /// Returns the next result if it has arrived; `None` at the end. Does not block, but takes
+    /// items from the input.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -70,7 +70,7 @@ impl<A: Argument, R, I: Iterator<Item = A>> Imap<'_, I, A, R> {
     /// let first = loop {
     ///     match results.try_next() {
     ///         Ok(result) => break result,
-    ///         Err(pagemate::pool::NextTimedOut) => {} // something else
+    ///         Err(pagemate::pool::NextTimedOut) => {} // do something else
     ///     }
     /// };
     /// assert_eq!((first, results.next(), results.next()), (Some(Ok(2)), Some(Ok(3)), None));
@@ -94,7 +94,7 @@ impl<A: Argument, R, I: Iterator<Item = A>> Imap<'_, I, A, R> {
         self.next_until(Deadline::after(timeout)).ok_or(NextTimedOut)
     }
 
-    /// Like [`next_timeout`](Imap::next_timeout), until `deadline`.
+    /// Like [`next_timeout`](Imap::next_timeout), but blocks until `deadline` at the latest.
     ///
     /// # Errors
     ///
@@ -139,8 +139,8 @@ impl<A: Argument, R, I: Iterator<Item = A>> Imap<'_, I, A, R> {
                     result,
                     Err(TaskError::Terminated | TaskError::Broken(_) | TaskError::Refused { .. })
                 ) {
-                    // The pool runs nothing any more: an endless input would return errors without
-                    // end.
+                    // The pool runs nothing any more, so an endless input would cause endless
+                    // errors.
                     chunker.stop();
                 }
                 Some(Some(result))
@@ -163,13 +163,13 @@ impl<A: Argument, R, I: Iterator<Item = A>> Iterator for Imap<'_, I, A, R> {
 
 impl<A: Argument, R, I: Iterator<Item = A>> FusedIterator for Imap<'_, I, A, R> {}
 
-/// The error of a result that has not arrived in time.
+/// The error if the next result has not arrived in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NextTimedOut;
 
 impl fmt::Display for NextTimedOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the next result has not come in time: ask for it again")
+        f.write_str("the next result has not arrived in time: ask for it again")
     }
 }
 

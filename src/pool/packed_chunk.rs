@@ -15,7 +15,7 @@ pub(crate) trait AnyBatch: Send + Sync {
     fn function_call(&self) -> Call;
     /// Returns how often a task is run again after its worker died.
     fn retries(&self) -> u32;
-    /// Whether the monitor must collect its results, also if no thread waits.
+    /// Returns whether the monitor must collect its results, also if no thread waits.
     fn needs_monitor(&self) -> bool;
     /// Takes the results of `count` tasks from `first` on. Returns whether the callback is due.
     fn results(&self, first: usize, count: usize, bytes: &[u8]) -> bool;

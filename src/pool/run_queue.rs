@@ -11,17 +11,18 @@
 //! # Memory ordering
 //!
 //! The tail is stored with Release and read with Acquire, so a worker that sees a ticket sees its
-//! slot. The head may lag behind: a slot is taken by its word ([`super::slot`]), and every worker
-//! that finds a ticket gone advances the head past it. So no death and no stop between the two
-//! blocks another worker. A ticket's entry in the order is overwritten N tickets later; by then it
-//! has been taken, because there are N slots, and tickets are taken in order.
+//! slot. The head may lag behind, because a worker takes a slot by its word ([`super::slot`]), and
+//! any worker that finds a ticket gone advances the head past it. So a worker that dies or stops
+//! between the two steps blocks no other. A ticket's entry in `order` is overwritten N tickets
+//! later; by then it has been taken, because there are N slots, and tickets are taken in order.
 //!
 //! # Damage
 //!
-//! The pool has its own copy of the tail, and writes all words again once a slice
-//! ([`RunQueue::repair`]). A worker that finds an impossible head (past the tail, or N tickets or
-//! more before it) continues at the first possible ticket, because those before it have been taken.
-//! So one call takes N steps at most.
+//! The pool has its own copy of the tail. Once per slice it stores the tail and the order again,
+//! and lowers a head that is too far ahead ([`RunQueue::repair`]). A worker that finds an
+//! impossible head (past the tail, or more than N tickets before it) continues at the first
+//! possible ticket, because those before it have been taken. So one call checks about N tickets at
+//! most.
 
 use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::loom::atomic::{AtomicU32, AtomicU64};
@@ -66,12 +67,12 @@ impl RunQueue {
         self.order[ticket as usize % SLOTS].store(slot as u32, Relaxed); // published with the tail
     }
 
-    /// Repairs damage: `tail` is the next ticket, and `oldest` the first queued one, or the tail.
-    /// Only for the pool.
+    /// Repairs damage. `tail` is the next ticket; `oldest` is the first queued ticket, or `tail` if
+    /// there is none. Only for the pool.
     pub(crate) fn repair(&self, oldest: u64, tail: u64) {
         self.publish(tail);
-        // The head is past it only after damage, or if the ticket has just been taken: then the
-        // next worker advances the head again.
+        // The head is past `oldest` only after damage, or if that ticket has just been taken. In
+        // the second case the next worker advances the head again.
         if self.head.load(Relaxed) > oldest {
             self.head.store(oldest, Release); // pairs with take()
         }
@@ -82,12 +83,12 @@ impl RunQueue {
         self.tail.store(tail, Release); // pairs with take()
     }
 
-    /// Returns an upper bound of the number of tickets that have not been taken. Racy.
+    /// Returns an upper bound on the number of tickets that have not been taken. Racy.
     pub(crate) fn len(&self) -> u64 {
         self.tail.load(Relaxed).saturating_sub(self.head.load(Relaxed))
     }
 
-    /// Takes the first queued slot for `worker`. Returns its ticket and its index.
+    /// Takes the first queued slot for `worker`. Returns the slot's ticket and index.
     pub(crate) fn take<'a>(
         &self,
         worker: usize,

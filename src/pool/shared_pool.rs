@@ -95,7 +95,7 @@ impl SharedPool {
         self.slot(index).map(|slot| &slot.word)
     }
 
-    /// Whether worker number `worker` has taken a slot and not finished it.
+    /// Returns whether worker number `worker` has taken a slot and not finished it.
     pub(crate) fn has_running_slot(&self, worker: usize) -> bool {
         let mut states = (0..SLOTS).filter_map(|index| self.word(index)).map(SlotWord::state);
         states.any(|state| matches!(state, State::Running(_, owner) if owner == worker))
@@ -194,7 +194,8 @@ impl SlotMemory for SharedPool {
 
     fn results<R>(&self, slot: &Slot, read: impl FnOnce(&[u8]) -> R) -> Option<R> {
         let (start, len) = self.output(slot)?;
-        // SAFETY: mapped, and nobody writes there: the worker has finished the slot, or is dead.
+        // SAFETY: mapped, and nobody writes there, because the worker has finished the slot, or is
+        // dead.
         Some(read(unsafe { std::slice::from_raw_parts(start, len) }))
     }
 

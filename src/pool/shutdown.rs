@@ -27,7 +27,7 @@ impl Pool {
     ///
     /// In a callback of this pool, `join` does not wait for callbacks. Do not call it in the items
     /// or the [progress](crate::pool::TaskOptions::progress) function of a [`map`](Pool::map) of
-    /// this pool: it would wait for ever.
+    /// this pool, because it would wait for ever.
     ///
     /// # Errors
     ///

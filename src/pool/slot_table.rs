@@ -7,8 +7,8 @@
 //!
 //! # Damage
 //!
-//! - The run queue's words: the audit writes them again, once a slice. A worker that reads them
-//!   before that finds no task, and tries again.
+//! - The run queue's words: the audit repairs them once per slice. A worker that reads them before
+//!   that finds no task, and tries again.
 //! - A slot's word that is not a possible state: the audit finds it. Its tasks are `Lost`, and the
 //!   slot is out of use, because a worker may be in it.
 //! - A slot's word that is a possible RUNNING state: nobody can detect that it is damaged. The
@@ -392,7 +392,8 @@ impl SlotTable {
         self.queue_again(memory, more);
     }
 
-    /// Restarts the clock of every task: this process was stopped, so its clock cannot be trusted.
+    /// Restarts the clock of every task, because it cannot be trusted after this process was
+    /// stopped.
     pub(crate) fn forget_progress(&mut self) {
         self.chunks.iter_mut().flatten().for_each(|chunk| chunk.progress = None);
     }

@@ -87,7 +87,7 @@ impl Starts {
         }
     }
 
-    /// Whether too many of a pool's `workers` have failed in a row.
+    /// Returns whether too many of a pool's `workers` have failed in a row.
     fn are_hopeless(&self, workers: usize) -> bool {
         let workers = workers as u32;
         self.failures >= workers || self.kills >= KILLS_MAX.saturating_mul(workers)
@@ -197,8 +197,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Whether this failure to start a worker cannot pass, or has lasted too long without any
-    /// worker.
+    /// Returns whether this failure to start a worker cannot pass, or has lasted too long without
+    /// any worker.
     fn is_hopeless(&mut self, error: &Error) -> bool {
         use ErrorKind::{InvalidInput, NotInitialised, PermissionDenied, Unsupported};
         if matches!(error.kind(), InvalidInput | NotInitialised | PermissionDenied | Unsupported) {
@@ -211,12 +211,12 @@ impl Supervisor {
         self.lacking.get_or_insert_with(Instant::now).elapsed() > START_WAIT
     }
 
-    /// Whether a place is empty, or is about to be.
+    /// Returns whether a place is empty, or is about to be.
     pub(crate) fn is_short(&self) -> bool {
         self.workers.iter().any(|worker| worker.process.is_none() || worker.retires.is_some())
     }
 
-    /// Whether any worker's process runs.
+    /// Returns whether any worker's process runs.
     pub(crate) fn is_anybody_left(&self) -> bool {
         self.processes().chain(&self.leaving).any(Process::is_alive)
     }
@@ -348,7 +348,7 @@ fn start(shared: &Shared, index: usize) -> Result<Process<()>> {
 fn processor_of(processors: &[usize], index: usize) -> usize {
     match processors.len() {
         0 => 0,
-        // The last number is no processor of any machine: it has no effect.
+        // The last number is no processor of any machine, so it has no effect.
         len => processors[index % len].wrapping_add(1),
     }
 }

@@ -74,17 +74,17 @@ impl<R> Task<R> {
         Task { pending: Pending { engine, outcome } }
     }
 
-    /// Returns whether the result is there and the callback has returned.
+    /// Returns whether the result has arrived and the callback has returned.
     pub fn is_ready(&self) -> bool {
         self.pending.is_ready()
     }
 
-    /// Blocks until the result is there.
+    /// Blocks until the result has arrived.
     pub fn wait(&self) {
         let _ = self.pending.wait(Deadline::Never);
     }
 
-    /// Blocks until the result is there, for `timeout` at most. Returns whether it is.
+    /// Blocks until the result has arrived, for `timeout` at most. Returns whether it has.
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         self.pending.wait(Deadline::after(timeout)).unwrap_or(false)
     }
@@ -94,7 +94,7 @@ impl<R> Task<R> {
         self.pending.wait(Deadline::at(deadline)).unwrap_or(false)
     }
 
-    /// Blocks until the result is there, and returns it.
+    /// Blocks until the result has arrived, and returns it.
     ///
     /// # Errors
     ///
@@ -105,7 +105,7 @@ impl<R> Task<R> {
         one(&mut self.pending.outcome.lock())
     }
 
-    /// Returns the result if it is there, without blocking; otherwise returns the task.
+    /// Returns the result if it has arrived, without blocking; otherwise returns the task.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -115,7 +115,7 @@ impl<R> Task<R> {
     /// let result = loop {
     ///     match task.try_get() {
     ///         Ok(result) => break result,
-    ///         Err(back) => task = back, // something else
+    ///         Err(back) => task = back, // do something else
     ///     }
     /// };
     /// assert_eq!(result?, 2);
@@ -130,7 +130,7 @@ impl<R> Task<R> {
         self.get_until(Deadline::At(0))
     }
 
-    /// Blocks until the result is there, for `timeout` at most; then returns the task.
+    /// Blocks until the result has arrived, for `timeout` at most; then returns the task.
     ///
     /// # Errors
     ///

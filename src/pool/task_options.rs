@@ -39,8 +39,8 @@ impl<'a> TaskOptions<'a> {
         self
     }
 
-    /// Sets how many chunks `imap` may have unfinished, or finished and not yet asked for. The
-    /// default is 16 for each worker. With 0 the submission fails.
+    /// Sets the number of chunks that `imap` may have unfinished, or finished but not yet
+    /// requested. The default is 16 for each worker. With 0 the submission fails.
     pub fn look_ahead(mut self, chunks: usize) -> TaskOptions<'a> {
         self.look_ahead = Some(chunks);
         self

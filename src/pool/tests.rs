@@ -38,7 +38,7 @@ impl<R: crate::process::Argument + Send + 'static> Rehearsal<R> {
         self.engine.shared.memory.slot(index).unwrap()
     }
 
-    /// Worker number 0 is dead: the pool has killed it for this task.
+    /// Worker number 0 is dead, because the pool has killed it for this task.
     fn reap_overdue(&self, task: RunningTask) {
         let ended = Ended { index: 0, pid: 0, exit: None, overdue: Some(task), text: None };
         self.engine.lock().reap_worker(&self.engine.shared, ended);

@@ -33,7 +33,7 @@ pub(crate) struct Child {
     pub(crate) pid: u32,
     pub(crate) name: String,
     pub(crate) daemon: bool,
-    /// The process that started the child: no other can wait for it.
+    /// The process that started the child. No other can wait for it.
     pub(crate) parent: u32,
     pidfd: Own,
     ended: Mutex<Option<Ended>>,

@@ -237,7 +237,7 @@ fn begin(request: SpawnRequest, parent: OwnedFd) -> Result<(Entry, usize)> {
     let address = image.address_of(request.entry).ok_or_else(wrong)?;
     let function = image.address_of(request.function).ok_or_else(wrong)?;
     // SAFETY: parent and child are the same program (the mark is at the same offset), and there the
-    // address of an `entry` has this offset: the parent has computed it from one.
+    // address of an `entry` has this offset, because the parent has computed it from one.
     let entry = unsafe { std::mem::transmute::<usize, Entry>(address) };
 
     ignore_sigpipe();

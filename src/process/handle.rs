@@ -271,7 +271,7 @@ impl<R> Process<R> {
         &self.child
     }
 
-    /// Whether this process started the child, and is not a fork of the one that did.
+    /// Returns whether this process started the child, and is not a fork of the one that did.
     fn is_own(&self) -> bool {
         self.child.parent == std::process::id()
     }

@@ -170,7 +170,7 @@ impl SpawnMemfd {
             let place =
                 files.get_mut(file).ok_or_else(|| damaged("names a descriptor that did not arrive"))?;
             // At once, because a copy of this process would share the lock of a descriptor. A
-            // failure is ignored here: it is tried again, and reported, later.
+            // failure is ignored here, because it is tried again later, and reported then.
             let hold = reopen(place.as_fd()).ok().map(|other| std::mem::replace(place, other));
             participants.push(ReceivedId::new(
                 file,
@@ -285,8 +285,8 @@ fn own(file: RawFd) -> Result<OwnedFd> {
     let borrowed = borrow(file)?;
     fcntl_setfd(borrowed, FdFlags::CLOEXEC)
         .map_err(|cause| Error::system("cannot take over a descriptor", cause))?;
-    // SAFETY: open, and this process's alone: the parent opened it for this child, and it is taken
-    // once.
+    // SAFETY: open, and this process's alone, because the parent opened it for this child, and it
+    // is taken once.
     Ok(unsafe { OwnedFd::from_raw_fd(file) })
 }
 

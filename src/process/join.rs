@@ -107,7 +107,7 @@ impl fmt::Display for JoinError {
             ),
             Cause::Taken => f.write_str("was joined before, and its result taken"),
             Cause::Elsewhere => {
-                f.write_str("can be joined only by the process that started it, not by a fork of that")
+                f.write_str("can be joined only by the process that started it, not by a fork of it")
             }
             Cause::Wait(error) => write!(f, "cannot be waited for: {error}"),
         }

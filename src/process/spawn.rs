@@ -76,7 +76,7 @@ impl<R: Argument> Process<R> {
     /// The arguments are gone after an error, too.
     ///
     /// After the errors "cannot watch the child" and "the child ended at once" the function may
-    /// have run: the process had begun by then, and was killed.
+    /// have run, because the process had begun by then, and was killed.
     pub fn spawn<A>(function: fn(A) -> R, arguments: A) -> Result<Process<R>>
     where
         A: Argument,

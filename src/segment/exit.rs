@@ -98,8 +98,8 @@ extern "C" fn at_exit() {
                 let _ = attachment.remove_if_last();
             }
         }
-        // Not dropped here, where it might be the last one: a thread may still be using what it
-        // holds.
+        // Not dropped here, where it might be the last one, because a thread may still be using
+        // what it holds.
         std::mem::forget(attached);
     });
 }

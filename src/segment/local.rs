@@ -1,8 +1,8 @@
 //! One value that a higher layer keeps beside an attachment, shared by all of its handles.
 //!
-//! It is neither a lock nor a `OnceLock`: a child that was forked while another thread is inside of
-//! one would wait for that thread forever. If two threads are first at once, both create a value,
-//! and their compare-and-swap decides.
+//! It is neither a lock nor a `OnceLock`, because a child that was forked while another thread is
+//! inside of one would wait for that thread forever. If two threads are first at once, both create
+//! a value, and their compare-and-swap decides.
 
 use std::any::Any;
 use std::sync::atomic::AtomicPtr;

@@ -101,8 +101,8 @@ impl Line {
         let mut word = self.word.load(Acquire); // pairs with retire()
         loop {
             if is_attached(word) {
-                // Never None: the index came from a lock on this table, and the generation is not
-                // 0.
+                // Never None, because the index came from a lock on this table, and the generation
+                // is not 0.
                 if let Some(dead) = OwnerId::new(index, generation(word)) {
                     return Err(dead);
                 }

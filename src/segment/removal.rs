@@ -106,7 +106,7 @@ pub(crate) fn remove<N: Name>(
     reason: impl Fn() -> bool,
 ) -> Result<Outcome, N::Error> {
     for _ in 0..TRIES {
-        // Check before making a directory: most names that are to stay are recognized here.
+        // Check before making a directory, because most names that are to stay are recognized here.
         if !name.is_ours()? {
             return Ok(Outcome::NotNamed);
         }

@@ -42,7 +42,7 @@ pub(crate) fn remove(path: &Path, which: Which) -> Result<Outcome> {
         Err(error) if which == Which::Any => {
             return other(unlink::no_file(path)?.ok_or(error)?.as_fd(), &|| true);
         }
-        // It is another user's segment, or no segment: it cannot be known to be stale.
+        // It is another user's segment, or no segment, so it cannot be known to be stale.
         Err(_) if which == Which::Stale => return Ok(Outcome::Kept),
         file => file?,
     };

@@ -115,7 +115,7 @@ impl<G> LockError<G> {
     }
 }
 
-// Not derived: of the guard it only matters that it exists.
+// Not derived, because the guard need not be printable: only that it exists matters.
 impl<G> fmt::Debug for LockError<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

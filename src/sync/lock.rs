@@ -195,7 +195,7 @@ impl Lock {
         self.state().word.release_any().then_some(()).ok_or(ReleaseError::NotHeld)
     }
 
-    /// Returns true if the lock is held. The answer may be out of date at once.
+    /// Returns true if the lock is held. The answer may be out of date immediately.
     pub fn is_locked(&self) -> bool {
         self.object.is_hindered(self.state().word.holder().is_some())
     }

@@ -43,8 +43,8 @@ use crate::Result;
 /// holder is a process and not a thread, so a guard may be sent to another thread.
 ///
 /// Locking and unlocking without contention makes no system call. Share a mutex between threads by
-/// reference or by cloning it, pass it to a child process, or open it by name. The smallest program
-/// is `examples/mutex.rs`.
+/// reference or by cloning it, pass it to a child process, or open it by name. A minimal program:
+/// `examples/mutex.rs`.
 ///
 /// # Examples
 ///
@@ -122,12 +122,12 @@ impl<T: Message> Mutex<T> {
 
     #[inline]
     fn robust(&self) -> &RobustLock {
-        // SAFETY: the object is aligned to 128 and longer than a RobustLock (checked in
+        // SAFETY: the object is aligned to 128 and long enough for a RobustLock (checked in
         // from_object). It stays mapped as long as `object` lives, and any bytes are a RobustLock.
         unsafe { &*self.object.base().cast::<RobustLock>() }
     }
 
-    /// Returns where the value is stored. Only a pointer: each use says why it is allowed.
+    /// Returns a pointer to the value. Each access states why it is allowed.
     #[inline]
     fn value(&self) -> *mut T {
         self.object.base().wrapping_add(Self::OFFSET).cast()
@@ -259,8 +259,8 @@ impl<T: Message> Mutex<T> {
         Ok(std::mem::replace(&mut *guard, value))
     }
 
-    /// Returns true if the lock is held. The answer may be out of date at once, unless the caller
-    /// holds the lock.
+    /// Returns true if the lock is held. The answer may be out of date immediately, unless the
+    /// caller holds the lock.
     pub fn is_locked(&self) -> bool {
         self.object.is_hindered(self.robust().is_held())
     }

@@ -94,7 +94,7 @@ impl RobustLock {
         self.poison.load(Relaxed) != 0
     }
 
-    /// Sets the poison. Only for the holder.
+    /// Poisons the lock. Only for the holder.
     pub(crate) fn poison(&self) {
         self.poison.store(1, Relaxed);
     }

@@ -28,7 +28,7 @@ impl Deadline {
         Deadline::after(instant.saturating_duration_since(Instant::now()))
     }
 
-    /// Returns whether the moment has come.
+    /// Returns whether the moment has passed.
     pub(crate) fn has_passed(self) -> bool {
         match self {
             // Zero is the deadline of `try_*` calls: the clock is not read.
@@ -37,7 +37,7 @@ impl Deadline {
         }
     }
 
-    /// Returns whether the moment has come, if it is `now`.
+    /// Returns whether the moment has passed at time `now`.
     pub(crate) fn is_over(self, now: u64) -> bool {
         match self {
             Deadline::At(at) => now >= at,
@@ -88,9 +88,9 @@ impl Until {
 }
 
 /// Pauses between tries for what another thread is about to release. Each is a sleep, at first of a
-/// microsecond and then twice as long as the last, up to a millisecond. A yield would not suffice:
-/// it never lets a thread of lower priority run, and hands a busy neighbour of the same priority a
-/// whole time slice.
+/// microsecond and then twice as long as the last, up to a millisecond. A yield would not suffice,
+/// because it never lets a thread of lower priority run, and hands a busy neighbour of the same
+/// priority a whole time slice.
 #[derive(Debug)]
 pub(crate) struct Backoff(Duration);
 

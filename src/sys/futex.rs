@@ -46,7 +46,7 @@ impl WaitTarget {
 pub(crate) enum Rest {
     /// Woken, or a word had changed, or spuriously: check the words again.
     Woken,
-    /// The end has come.
+    /// The end has passed.
     TimedOut,
     /// The kernel cannot do it. The thread has not slept.
     Impossible,
@@ -120,7 +120,7 @@ mod real {
         }
 
         /// Sleeps while the word is `expected`, until woken or `end`. May return early without a
-        /// reason, so check the word again. Returns false if the end has come.
+        /// reason, so check the word again. Returns false if the end has passed.
         pub(crate) fn wait(&self, expected: u32, end: Until) -> bool {
             let (word, shared) = (&self.word, Flags::empty());
             let outcome = match end {

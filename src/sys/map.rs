@@ -1,8 +1,8 @@
 //! Shared mappings of segments: reserved address space of which only the committed part is memory.
 //!
 //! A segment reserves much more than it uses, and two things would turn the reservation into
-//! memory. A core dump reads every page. So segments are left out of dumps (`MADV_DONTDUMP`): a
-//! crash does not fill memory and disk with zeros, and other processes notice it in time.
+//! memory. A core dump reads every page. So segments are left out of dumps (`MADV_DONTDUMP`). Then
+//! a crash does not fill memory and disk with zeros, and other processes notice it in time.
 //! `mlockall(MCL_FUTURE)` touches all that is mapped and accessible. So a segment is mapped
 //! inaccessible first.
 

@@ -19,7 +19,8 @@ pub(crate) fn sealed_memfd(name: &str, size: u64) -> Result<OwnedFd> {
     Ok(memfd)
 }
 
-/// Creates an anonymous file of length 0 that nobody can execute: some kernels refuse others.
+/// Creates an anonymous file of length 0 that nobody can execute, because some kernels refuse
+/// others.
 pub(crate) fn memfd(name: &str, flags: MemfdFlags) -> Result<OwnedFd> {
     let flags = flags | MemfdFlags::CLOEXEC;
     let memfd = match fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
@@ -108,7 +109,7 @@ pub(crate) fn link(file: BorrowedFd<'_>, path: &Path) -> Result<bool> {
     }
 }
 
-/// Opens a file, again after a signal: network and user-space file systems can be interrupted.
+/// Opens a file, again after a signal, which can interrupt network and user-space file systems.
 fn open_file(path: impl AsRef<Path>, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
     retry_on_intr(|| fs::open(path.as_ref(), flags, mode))
 }

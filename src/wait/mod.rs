@@ -226,7 +226,7 @@ pub(crate) fn wait_in_contention<T>(
 }
 
 /// The shape itself, for callers with their own way to sleep. `sleep` takes the result of
-/// `announce` and the end of the sleep; it returns false if that has come.
+/// `announce` and the end of the sleep; it returns false if that has passed.
 pub(crate) fn wait_by<T, S>(
     deadline: Deadline,
     pace: Pace,

@@ -16,12 +16,12 @@
 //! | a wait without a spin had its answer before it could fall asleep | one of 12 us |
 //!
 //! So where spinning does not help it costs 0.4 us per wait. Where it begins to help again, one
-//! side discovers that within 256 messages: its long spin outlasts the wake-up of the other side.
-//! That side is then answered within a microsecond, and spins too. The spin on trial lasts as long
-//! as the wake-up of a side that has not found out yet: a shorter one would fail whenever a cache
-//! line takes long between the cores, and would be tried in vain again and again.
+//! side discovers that within 256 messages, because its long spin outlasts the wake-up of the other
+//! side. That side is then answered within a microsecond, and spins too. The spin on trial lasts as
+//! long as the wake-up of a side that has not found out yet, because a shorter one would fail
+//! whenever a cache line takes long between the cores, and would be tried in vain again and again.
 //!
-//! A spin never yields: on a busy core `sched_yield` hands the rest of the time slice,
+//! A spin never yields, because on a busy core `sched_yield` hands the rest of the time slice,
 //! milliseconds, to a neighbour that computes, although the answer may have arrived already.
 //!
 //! A spin is bounded in time, not in tries, because an attempt may take long. It ends at the
@@ -66,7 +66,8 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// Tries at a constant pace: another thread is about to make the condition true for this one.
+    /// Tries at a constant pace, because another thread is about to make the condition true for
+    /// this one.
     pub(crate) const EAGER: Pace = Pace::of(1);
     /// Tries less and less often.
     pub(crate) const CONTENDED: Pace = Pace { loads: 1, gap_max: GAP_MAX };

@@ -55,7 +55,7 @@ impl Helpers {
     }
 
     /// Sleeps until a word changes or is woken, or a file is readable, or until `end`. Returns
-    /// false if the end has come. When this returns, nothing sleeps on the words any more.
+    /// false if the end has passed. When this returns, nothing sleeps on the words any more.
     ///
     /// # Safety
     ///

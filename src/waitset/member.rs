@@ -1,4 +1,4 @@
-//! The possible members of a set: the handles, and everything that has a file descriptor.
+//! What a set can wait for: some kinds of handles, and everything that has a file descriptor.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -29,12 +29,12 @@ use crate::{Error, Result};
 /// | anything else with a file descriptor | it is readable, at its end, or broken, as `poll` says |
 ///
 /// The bytes in a pipe may be only a part of a long message. Remove a subscriber from the set
-/// before it is dropped: the next subscriber of this process may get its place in the topic.
+/// before you drop it. Otherwise the set may report a later subscriber of this process instead.
 pub trait Waitable: sealed::Sealed {}
 
 /// Room in a queue, as a member of a [`WaitSet`](crate::WaitSet). The queue itself, as a member,
-/// represents its messages. If messages differ in length, room means a free slot; a long message
-/// may have to wait for memory all the same.
+/// represents its messages. If messages differ in length, room means a free slot; the sender of a
+/// long message may still have to wait for memory.
 ///
 /// # Examples
 ///
@@ -86,7 +86,7 @@ pub(super) mod sealed {
     }
 }
 
-/// Extends a reference for as long as an [`ObjectRef`] keeps the memory mapped.
+/// Extends the lifetime of `word`, which an [`ObjectRef`] keeps mapped.
 ///
 /// # Safety
 ///
@@ -104,7 +104,7 @@ fn word(object: &ObjectRef, source: Source<'static>, has_owners: bool) -> Result
 impl<T: Payload + ?Sized> Waitable for Queue<T> {}
 impl<T: Payload + ?Sized> sealed::Sealed for Queue<T> {
     fn member(&self) -> Result<Member> {
-        // The ring is an address in the memory of the object, which is stored beside it.
+        // The ring points into the memory of the object, and the object is stored beside the ring.
         word(self.object(), Source::Messages(self.ring()), true)
     }
 }
@@ -119,7 +119,7 @@ impl<T: Payload + ?Sized> sealed::Sealed for Writable<'_, T> {
 impl<T: Message> Waitable for Subscriber<T> {}
 impl<T: Message> sealed::Sealed for Subscriber<T> {
     fn member(&self) -> Result<Member> {
-        // The ring is an address in the memory of the object, which is stored beside it.
+        // The ring points into the memory of the object, and the object is stored beside the ring.
         let (object, ring, line, me) = self.parts();
         word(object, Source::Published(ring, line, me), true)
     }

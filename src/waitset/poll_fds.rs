@@ -117,7 +117,7 @@ impl Files {
     }
 
     /// Sleeps until a descriptor is ready or the bell rings, or until `end`. Returns false if the
-    /// end has come.
+    /// end has passed.
     pub(super) fn sleep(&mut self, end: Until) -> bool {
         let timeout = end.nanos().map(timespec);
         // If this fails, the check that follows fails too, and reports it.

@@ -8,8 +8,8 @@ use crate::sync::barrier::state::{Head, Rendezvous};
 use crate::sync::barrier::BarrierError;
 use crate::sys::clock::Deadline;
 
-/// A barrier, and a count that each raises before it arrives. The accesses are Relaxed: only the
-/// barrier makes the sums come out.
+/// A barrier, and a count that each raises before it arrives. The accesses are Relaxed, so only the
+/// barrier makes the sums right.
 struct Scene {
     head: Head,
     words: Vec<AtomicU64>,

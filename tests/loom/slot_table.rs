@@ -28,7 +28,7 @@ const CLAIMED: u64 = 1;
 const LIVE: u64 = 2;
 
 /// The pool's memory as plain values. A task adds 10 to a word. The accesses to words of arguments
-/// and results are Relaxed: only the protocol can make them visible.
+/// and results are Relaxed, so only the protocol can make them visible.
 struct Scene {
     run_queue: RunQueue,
     slots: Vec<Slot>,

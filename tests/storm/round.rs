@@ -14,8 +14,8 @@ use crate::PATIENCE;
 
 /// The longest sleep of the killer between two checks.
 const TICK: Duration = Duration::from_millis(10);
-/// Bytes that a segment may have committed at the end. Objects have fixed names, so it does not
-/// grow with time.
+/// Bytes that the segment may have committed at the end. It does not grow with time, because
+/// objects have fixed names.
 const COMMITTED: u64 = 16 << 20;
 /// The storm's own index on the board.
 const OWN: usize = WORKERS - 1;
@@ -44,7 +44,7 @@ impl Tally {
     }
 }
 
-/// A directory in shared memory, which is removed with this value.
+/// A directory in /dev/shm, which is removed when this value is dropped.
 struct Dir(PathBuf);
 
 impl Drop for Dir {
@@ -58,10 +58,10 @@ struct Victim {
     slot: usize,
     incarnation: u64,
     process: Option<Process<()>>,
-    /// Its operations at the last check, and the time since they last changed.
+    /// The worker's operation count at the last check, and how long it had not changed.
     seen: (u64, Duration),
-    /// If it is stopped: the earliest time of its continuation, and the operations of the others at
-    /// the stop.
+    /// If the worker is stopped: the earliest time to continue it, and all workers' operation
+    /// counts at the stop.
     stopped: Option<(Instant, Vec<u64>)>,
 }
 
@@ -77,7 +77,8 @@ impl Drop for Victim {
 impl Victim {
     fn signal(&self, signal: i32) {
         let Some(process) = &self.process else { return };
-        // SAFETY: the pid is that of our child, which has not been waited for: its handle is here.
+        // SAFETY: the pid is that of our child, which has not been waited for, because no signal is
+        // sent after `is_alive` has returned false.
         unsafe { libc::kill(process.pid() as i32, signal) };
     }
 }
@@ -96,7 +97,7 @@ struct Storm<'a> {
 pub fn run(mut random: Random, length: Duration, processes: usize, only: &str) -> Tally {
     let board = Board::create();
     let path = Path::new("/dev/shm").join(format!("pagemate-storm-{}", std::process::id()));
-    std::fs::create_dir(&path).expect("a directory for the storm");
+    std::fs::create_dir(&path).expect("cannot create a directory for the storm");
     let dir = Dir(path);
     let seed = random.below(u64::MAX);
     let segment = Segment::create(pagemate::Place::in_dir(&dir.0, SEGMENT), 64 << 20).unwrap();
@@ -153,7 +154,8 @@ impl Storm<'_> {
         Victim { slot, incarnation, process, seen: (0, Duration::ZERO), stopped: None }
     }
 
-    /// Waits for the end of a worker, accounts for its records and starts another one in its place.
+    /// Waits for the end of a worker, accounts for its records and starts another worker in its
+    /// slot.
     fn replace(&mut self, index: usize, killed: bool) {
         self.account_for(index, killed);
         let slot = self.victims[index].slot;
@@ -200,8 +202,8 @@ impl Storm<'_> {
         self.victims[index].stopped = None;
     }
 
-    /// Returns whether all others have made progress since the stop, except those that wait without
-    /// a deadline.
+    /// Returns whether all running workers have made progress since the stop, except those that
+    /// wait without a deadline.
     fn got_on(&self, done: &[u64]) -> bool {
         self.victims.iter().filter(|victim| victim.stopped.is_none()).all(|victim| {
             let worker = self.board.worker(victim.slot);
@@ -209,12 +211,12 @@ impl Storm<'_> {
         })
     }
 
-    /// Checks which workers make progress. Returns true if one is stuck.
+    /// Checks that the running workers make progress. Returns true if a worker is stuck.
     fn watch(&mut self, elapsed: Duration) -> bool {
         for victim in self.victims.iter_mut().filter(|victim| victim.stopped.is_none()) {
             let worker = self.board.worker(victim.slot);
             let done = worker.operations.load(SeqCst);
-            // A late check does not count for more time.
+            // A late check adds five ticks at most, because then this process was held up too.
             let idle =
                 if done == victim.seen.0 { victim.seen.1 + elapsed.min(5 * TICK) } else { Duration::ZERO };
             victim.seen = (done, idle);
@@ -231,7 +233,7 @@ impl Storm<'_> {
         false
     }
 
-    /// Kills and stops at random moments. Returns true if a worker is stuck.
+    /// Kills and stops workers at random moments. Returns true if a worker is stuck.
     fn rage(&mut self, length: Duration) -> bool {
         let end = Instant::now() + length;
         let mut last = Instant::now();
@@ -273,7 +275,7 @@ impl Storm<'_> {
         false
     }
 
-    /// Ends the workers: asks them to end, or kills them all. Returns true if one does not end.
+    /// Either asks all workers to end, or kills them all. Returns true if a worker is stuck.
     fn calm(&mut self) -> bool {
         for index in 0..self.victims.len() {
             if self.victims[index].stopped.is_some() {
@@ -306,14 +308,15 @@ impl Storm<'_> {
             member.verdict(&mut self.desk);
         }
         self.desk.turn_to(0, "segment");
-        // This process waits for a message that never comes, and so checks for the dead.
+        // This process waits for a message that never arrives, because a waiter reaps dead
+        // participants.
         let nothing = Queue::<u64>::open_or_create(self.site.segment.at("nothing"), 1).unwrap().0;
         let begin = Instant::now();
         loop {
             let seen = inspect::segment(self.site.file(SEGMENT)).unwrap();
             let dead = seen.participants.iter().filter(|participant| !participant.alive).count();
             if dead > 0 && begin.elapsed() > PATIENCE {
-                self.desk.fault(Fault::Stuck, format!("{dead} dead participants that nobody reaps"));
+                self.desk.fault(Fault::Stuck, format!("{dead} dead participants were not reaped"));
             } else if dead > 0 {
                 let _ = nothing.recv_timeout(Duration::from_millis(60));
                 continue;
@@ -326,8 +329,7 @@ impl Storm<'_> {
     }
 }
 
-/// Checks that the directory has nothing but files that a sweep removes, and that no other process
-/// is left.
+/// Checks that a sweep empties the directory, and that no child process is left.
 fn tidy(board: &Board, dir: &Path) {
     if let Err(error) = inspect::sweep(Some(dir)) {
         board.fault(Fault::Broken, &format!("sweep: {error}"));

@@ -86,8 +86,8 @@ impl Command {
 fn main() -> ExitCode {
     // First, because the processes of the demo begin here too.
     pagemate::init();
-    // A limit of file sizes (`ulimit -f`) is a failure with a message, not a death in the middle of
-    // a stream.
+    // Reaching the file size limit (`ulimit -f`) is a failure with a message, not a death in the
+    // middle of a stream.
     // SAFETY: takes integers only.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     let outcome = match Arguments::try_parse() {

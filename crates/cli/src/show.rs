@@ -13,16 +13,17 @@ use crate::ls::{state, to_json};
 use crate::output::{age, print, print_json, shown, size, table};
 use crate::Outcome;
 
-/// The number of bytes shown of a message whose schema cannot be read.
+/// The number of bytes shown of a message that is not printed by a schema, such as a string.
 const BYTES_SHOWN: usize = 64;
-/// The number of bytes read then: more than a rendered message has.
+/// The number of bytes read of each key and value without --all and --json: more than is shown.
 const BYTES_READ: usize = 64 << 10;
 
 /// Show one segment: participants, objects, the message at the head of each queue, what dicts,
 /// lists and arrays hold
 ///
-/// Without --all long values are cut, which `..` marks. JSON has each value in full, and numbers
-/// with every digit; `"truncated": true` means that there are more entries than --entries asks for.
+/// Without --all, long values are cut; `..` marks the cut. JSON contains each value in full, and
+/// numbers with every digit; `"truncated": true` means that there are more entries than --entries
+/// allows.
 #[derive(Debug, Args)]
 pub(crate) struct Show {
     /// Name of the segment, or SEGMENT/OBJECT for one object in it
@@ -54,7 +55,7 @@ impl Show {
         let bytes = if self.all || self.json { usize::MAX } else { BYTES_READ };
         let held = |seen: &Object| {
             let contents = inspect::contents(place.clone(), &seen.info.name, entries, bytes)?;
-            // The beginning of a text is useful. The beginning of a message is another message.
+            // A cut text is still useful. A cut message would lack its last fields.
             match contents.as_ref().is_some_and(contents::has_cut_messages) {
                 true => inspect::contents(place.clone(), &seen.info.name, entries, usize::MAX),
                 false => Ok(contents),
@@ -121,7 +122,7 @@ fn described(object: &Object, contents: pagemate::Result<Option<Contents>>, is_a
             lines.push(("holds", contents::to_text(&contents, is_all)));
         }
         Ok(_) => {}
-        Err(error) => lines.push(("holds", format!("what cannot be read: {error}"))),
+        Err(error) => lines.push(("holds", format!("unreadable: {error}"))),
     }
     let width = lines.iter().map(|(word, _)| word.len()).max().unwrap_or(0);
     for (mut word, value) in lines {
@@ -133,7 +134,7 @@ fn described(object: &Object, contents: pagemate::Result<Option<Contents>>, is_a
     text
 }
 
-/// Formats a message by its schema, or as bytes if the schema cannot be read. Cuts a long one,
+/// Formats a message by its schema, or as bytes if the schema cannot be read. Cuts a long message,
 /// unless `is_all`.
 pub(crate) fn message(schema: &str, bytes: &[u8], is_all: bool) -> String {
     let most = if is_all { usize::MAX } else { BYTES_SHOWN };

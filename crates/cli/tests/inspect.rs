@@ -255,7 +255,7 @@ fn no_segment_at_all() {
     }
 }
 
-/// A limit of file sizes is named as the reason.
+/// The file size limit is named as the reason.
 #[test]
 fn a_limit_of_file_sizes_is_named() {
     let dir = directory();

@@ -19,18 +19,18 @@ use crate::{Error, ErrorKind, Result};
 /// An array of fixed length. Processes read and write its elements one by one, or all together
 /// under a lock.
 ///
-/// [`get`](Array::get) and [`set`](Array::set) take the lock for one element. [`lock`](Array::lock)
-/// returns a guard that is a slice, and [`with_lock`](Array::with_lock) runs a closure on that
-/// slice. To all other participants, each of these is one atomic step.
+/// [`get`](Array::get) and [`set`](Array::set) take the lock to access one element.
+/// [`lock`](Array::lock) returns a guard that is a slice, and [`with_lock`](Array::with_lock) runs
+/// a closure on that slice. To all other participants, each of these is one atomic step.
 ///
 /// As with a [`Mutex`](crate::Mutex), a process that dies while it holds the lock may leave
 /// elements half-written. Later callers get `OwnerDied`, with the result inside the error, until
 /// one of them has repaired the elements and
-/// [marked them consistent](crate::collections::ArrayGuard::mark_consistent).
-/// A panic of the holder poisons in the same way.
+/// [marked them consistent](crate::collections::ArrayGuard::mark_consistent). A panic of the holder
+/// poisons the array, with the same consequences.
 ///
 /// Not reentrant: locking twice in one thread deadlocks. Unfair: a caller that arrives at the right
-/// moment can overtake sleeping waiters. The smallest program is `examples/array.rs`.
+/// moment can overtake sleeping waiters. A minimal program: `examples/array.rs`.
 ///
 /// # Examples
 ///
@@ -66,13 +66,13 @@ impl<T: Message> Object for Array<T> {
         Self::bytes(len).ok_or_else(|| {
             Error::new(
                 ErrorKind::InvalidInput,
-                format!("an array of {len} elements is larger than memory can be"),
+                format!("an array of {len} elements does not fit into the address space"),
             )
         })
     }
 
     unsafe fn init(base: *mut u8, &(len, value): &(usize, T)) {
-        // SAFETY: as the caller promises. Any bytes are a Head, and `len` elements have room behind
+        // SAFETY: as the caller promises. Any bytes are a Head, and room for `len` elements follows
         // it.
         unsafe {
             (*base.cast::<Head>()).len.store(len as u64, Relaxed); // published with the object
@@ -89,7 +89,7 @@ impl<T: Message> Object for Array<T> {
         let len = len.filter(|len| Self::bytes(*len).is_some_and(|bytes| bytes <= object.len()));
         match len {
             Some(len) => Ok(Array { object, len, _elements: PhantomData }),
-            None => Err(Error::new(ErrorKind::Corrupted, "the array's length is not that of its record")),
+            None => Err(Error::new(ErrorKind::Corrupted, "the array's length does not fit into its record")),
         }
     }
 
@@ -114,7 +114,7 @@ impl<T: Message> Array<T> {
         }
     };
 
-    /// Returns the size in bytes of an object with `len` elements.
+    /// Returns the size in bytes of an object with `len` elements; `None` if it is too large.
     fn bytes(len: usize) -> Option<usize> {
         let bytes = size_of::<T>().checked_mul(len)?.checked_add(Self::OFFSET)?;
         (bytes <= isize::MAX as usize).then_some(bytes)
@@ -140,19 +140,19 @@ impl<T: Message> Array<T> {
 
     #[inline]
     pub(super) fn head(&self) -> &Head {
-        // SAFETY: the object is aligned to 128 and longer than a Head (checked in from_object). It
-        // stays mapped as long as `object` lives, and any bytes are a Head.
+        // SAFETY: the object is aligned to 128 and long enough for a Head (checked in from_object).
+        // It stays mapped as long as `object` lives, and any bytes are a Head.
         unsafe { &*self.object.base().cast::<Head>() }
     }
 
-    /// Returns where the elements are stored. Only a pointer: each use says why it is allowed.
+    /// Returns a pointer to the elements. Each access states why it is allowed.
     #[inline]
     pub(super) fn elements(&self) -> *mut T {
         self.object.base().wrapping_add(Self::OFFSET).cast()
     }
 
-    /// Returns where `len` elements from `start` on are stored, if the array has them. Only a
-    /// pointer: each use says why it is allowed.
+    /// Returns a pointer to the `len` elements from `start`; `None` if the array ends before. Each
+    /// access states why it is allowed.
     pub(crate) fn part(&self, start: usize, len: usize) -> Option<*mut T> {
         let end = start.checked_add(len)?;
         (end <= self.len).then(|| self.elements().wrapping_add(start))
@@ -184,8 +184,8 @@ impl<T: Message> Array<T> {
         })
     }
 
-    /// Writes `value` to `index`. Returns the previous element, or `None` if there is none. Blocks
-    /// until the lock is free.
+    /// Writes `value` to `index`. Returns the previous element. If the array is shorter, returns
+    /// `None` and writes nothing. Blocks until the lock is free.
     ///
     /// # Errors
     ///
@@ -219,8 +219,8 @@ impl<T: Message> Array<T> {
         let element = f(self.elements().wrapping_add(index)).ok_or(LockError::Corrupted)?;
         inner.condition().of(Some(element))
     }
-    /// Returns true if the lock is held. The answer may be out of date at once, unless the caller
-    /// holds the lock.
+    /// Returns true if the lock is held. The answer may be out of date immediately, unless the
+    /// caller holds the lock.
     pub fn is_locked(&self) -> bool {
         self.object.is_hindered(self.head().lock.is_held())
     }
@@ -231,7 +231,7 @@ impl<T: Message> Array<T> {
         self.head().lock.is_poisoned()
     }
 
-    /// Sets the poison, because an element may be half written. Only for the holder.
+    /// Poisons the array, because an element may be half written. Only for the holder.
     pub(crate) fn poison(&self) {
         self.head().lock.poison();
     }

@@ -1,8 +1,8 @@
 //! The memory side of an array: a robust lock, the number of elements, and the elements.
 //!
 //! [`robust_lock`](crate::sync::robust_lock) explains the lock: its states, and what a death means.
-//! Some methods take the lock for a single element. Every access takes the lock: the holder of the
-//! guard has a plain slice, which nobody else may write to meanwhile.
+//! Every access takes the lock, also to a single element, because the holder of the guard has a
+//! plain slice, which nobody else may write to meanwhile.
 //!
 //! # State
 //!

@@ -65,7 +65,7 @@ impl<K: Item + ?Sized, V: Item + ?Sized> Dict<K, V> {
         entries.into_iter().try_for_each(|(key, value)| self.insert(key, value).map(drop))
     }
 
-    /// Returns the number of entries. The answer may be out of date at once. First completes
+    /// Returns the number of entries. The answer may be out of date immediately. First completes
     /// changes that dead processes have left.
     ///
     /// # Errors

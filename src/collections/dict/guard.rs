@@ -103,8 +103,8 @@ impl<K: Item + ?Sized, V: Item + ?Sized> Dict<K, V> {
         }
         // SAFETY: these words hold `value.len` bytes inside one block, and are mapped as long as
         // the dict is borrowed. The block was LIVE in the entry's generation after it was pinned,
-        // so nobody writes there until the pin is released: the words of a LIVE block are changed
-        // only if its value is one word.
+        // so nobody writes there until the pin is released, because the words of a LIVE block are
+        // changed only if its value is one word.
         let bytes = unsafe { std::slice::from_raw_parts(value.words.as_ptr().cast::<u8>(), value.len) };
         Ok(V::in_place(bytes).map(|value| Lent::InPlace { value, _pinned: pinned }))
     }

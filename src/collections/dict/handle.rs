@@ -40,7 +40,7 @@ const LEN: usize = HEAD + SHARDS * size_of::<Shard>();
 /// is ever seen half-written.
 ///
 /// It has no order, and does not report waiters. A value is copied out ([`get`](Dict::get)), or
-/// read in place ([`get_ref`](Dict::get_ref)). The smallest program is `examples/dict.rs`.
+/// read in place ([`get_ref`](Dict::get_ref)). A minimal program: `examples/dict.rs`.
 ///
 /// # Memory
 ///
@@ -133,8 +133,8 @@ impl<K: Item + ?Sized, V: Item + ?Sized> Object for Dict<K, V> {
     }
 
     fn attach(object: ObjectRef) -> Result<Dict<K, V>> {
-        // SAFETY: the object is longer than a Head (checked in from_object), aligned and mapped.
-        // Its seed was written before it was published.
+        // SAFETY: the object is long enough for a Head (checked in from_object), aligned and
+        // mapped. Its seed was written before it was published.
         let seed = unsafe { (&raw const (*object.base().cast::<Head>()).seed).read() };
         let heap = Heap::of(object.attachment());
         Ok(Dict { object, heap, seed, patience: None, _key: PhantomData, _value: PhantomData })
@@ -221,7 +221,7 @@ impl<K: Item + ?Sized, V: Item + ?Sized> Dict<K, V> {
         }
     }
 
-    /// Returns true if `key` has a value. The answer may be out of date at once.
+    /// Returns true if `key` has a value. The answer may be out of date immediately.
     ///
     /// # Errors
     ///

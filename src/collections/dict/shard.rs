@@ -1,8 +1,8 @@
 //! A shard: the part of a dict that one writer at a time changes, and the steps of a change.
 //!
 //! Every change is the store of one word: of a bucket, or of the word that leads to the table. The
-//! writer first records what the change needs and what it leaves behind. So the writer after a
-//! death can tell on which side of that store it happened, and completes or undoes the change.
+//! writer first records what the change needs and what it leaves behind. So after a death the next
+//! writer can tell whether that store happened, and completes or undoes the change.
 //!
 //! # State
 //!
@@ -41,7 +41,7 @@
 //! reader finds another version and starts over. This is a sequence lock whose writer never blocks
 //! readers, because the sequence is incremented in one step.
 //!
-//! The writer's other words belong to it, by the Acquire and Release of the owner word.
+//! Only the writer changes the other words, ordered by the Acquire and Release of the owner word.
 //!
 //! # Death
 //!
@@ -56,8 +56,8 @@
 //!   Lost: nothing.
 //! - **In `finish_pending`.** Noticed by: the same. Repair: it starts over; a block is freed only
 //!   if it is live and of its generation. Lost: nothing.
-//! - **Value of one word is stored in place.** Noticed by: nobody, no harm done. Repair: none
-//!   needed, it is one store. Lost: nothing.
+//! - **Value of one word is stored in place.** Noticed by: nobody. Repair: not needed, because it
+//!   is one store. Lost: nothing.
 
 use crate::heap::Block;
 use crate::loom::atomic::AtomicU64;
@@ -91,7 +91,8 @@ pub(crate) struct Shard {
     _pad: u32,
     pub(crate) count: AtomicU64,
     used: AtomicU64,
-    /// Where the last arbitrary entry was taken. Any value is allowed.
+    /// The bucket from which the last `pop` took an entry; the next one begins there. Any value is
+    /// allowed.
     pub(crate) hint: AtomicU64,
     change: Record,
     _writer: [u64; 2],
@@ -141,8 +142,8 @@ impl Record {
             Location::Bucket(index) => (BUCKET, index),
             Location::Table => (TABLE, 0),
         };
-        // A death leaves the stores up to some point in program order. So the end of the last
-        // change must come first, and only a compiler could reorder it.
+        // A death cuts off the stores at some point in program order. So the store that ended the
+        // last change must stay before these stores, and only the compiler could move it.
         crate::loom::compiler_fence(crate::loom::atomic::Ordering::SeqCst);
         self.index.store(index, Relaxed);
         self.target.store(change.target, Relaxed);
@@ -216,7 +217,7 @@ impl Shard {
         self.count.load(Relaxed)
     }
 
-    /// Returns the number of buckets that are not empty. For the writer.
+    /// Returns the number of buckets that are not empty. Only for the writer.
     #[inline]
     pub(crate) fn used(&self) -> u64 {
         self.used.load(Relaxed)
@@ -235,7 +236,7 @@ impl Shard {
         Table::from_word(self.table.load(Acquire)) // pairs with step()
     }
 
-    /// Returns the word that a change stores; `None` if it is damaged.
+    /// Returns the word that a change stores to; `None` if the table is damaged.
     fn word<'a, S: Store>(&'a self, store: &'a S, location: Location) -> Option<&'a AtomicU64> {
         match location {
             Location::Table => Some(&self.table),
@@ -246,7 +247,7 @@ impl Shard {
         }
     }
 
-    /// Does one step of a change. For the writer, in order.
+    /// Does one step of a change. Only for the writer, which does the steps in order.
     #[inline(always)]
     fn step<S: Store>(&self, store: &S, change: &Change, step: usize) {
         match step {
@@ -273,7 +274,7 @@ impl Shard {
         }
     }
 
-    /// Does all steps of a change. For the writer.
+    /// Does all steps of a change. Only for the writer.
     #[inline]
     pub(crate) fn carry_out<S: Store>(&self, store: &S, change: &Change) {
         self.carry_on(store, change, 0);
@@ -290,7 +291,7 @@ impl Shard {
         }
     }
 
-    /// Completes or undoes the change of a writer that died. For the writer, before anything else.
+    /// Completes or undoes the change of a writer that died. The next writer calls it first.
     #[inline]
     pub(crate) fn finish_pending<S: Store>(&self, store: &S) {
         if self.change.sort.load(Relaxed) != NONE {
@@ -309,7 +310,7 @@ impl Shard {
             if store.has_died() {
                 return;
             }
-            // If the dead writer still claims it, the heap frees it.
+            // Does nothing if the dead writer still claims the block: then the heap frees it.
             change.new.into_iter().for_each(|block| store.free(block));
         }
         if !store.has_died() {

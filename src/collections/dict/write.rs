@@ -262,8 +262,8 @@ impl<S: Store> Writer<'_, S> {
             let first = tag_of(word) as usize;
             let places = (0..most).filter_map(|step| to.get((first + step) & mask));
             let free = places.into_iter().find(|place| place.load(Relaxed) == EMPTY);
-            // More entries than were counted, or all in one place, mean damage: there is no room
-            // for each with reasonable effort.
+            // More entries than were counted, or all in one place, mean damage, because they cannot
+            // all be placed in a reasonable number of steps.
             free.filter(|_| used < limit).ok_or(Damaged)?.store(word, Relaxed);
             used += 1;
         }

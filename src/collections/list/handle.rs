@@ -44,7 +44,7 @@ use crate::{Error, ErrorKind, Result};
 ///
 /// A list with its own name reserves 16 GiB of address space and file size
 /// ([`Place::reserve`](crate::Place::reserve)), but not of memory. Several lists in one segment
-/// ([`Manager`](crate::Manager)) share a heap. The smallest program is `examples/list.rs`.
+/// ([`Manager`](crate::Manager)) share a heap. A minimal program: `examples/list.rs`.
 ///
 /// # Examples
 ///
@@ -133,7 +133,8 @@ impl<T: Item + ?Sized> List<T> {
     /// Blocks until no other process changes the list.
     fn change(&self) -> Result<Change<'_, Heap>> {
         let (head, me) = (self.head(), self.object.owner()?);
-        // Before it waits: in a child that is forked meanwhile, the word is the parent's.
+        // Read before waiting, because in a child that is forked meanwhile the word is the
+        // parent's.
         let epoch = fork::epoch();
         let deadline = self.patience.map_or(Deadline::Never, Deadline::after);
         let acquired = robust_word::acquire_from_all(&head.word, &self.object, me, deadline);
@@ -148,7 +149,7 @@ impl<T: Item + ?Sized> List<T> {
         List { patience: Some(timeout), ..self.clone() }
     }
 
-    /// Returns the number of elements. The answer may be out of date at once.
+    /// Returns the number of elements. The answer may be out of date immediately.
     ///
     /// # Errors
     ///
@@ -158,7 +159,7 @@ impl<T: Item + ?Sized> List<T> {
         read::len(&self.heap, self.head()).map(|len| len as usize)
     }
 
-    /// Returns true if there are no elements. The answer may be out of date at once.
+    /// Returns true if there are no elements. The answer may be out of date immediately.
     ///
     /// # Errors
     ///
@@ -238,7 +239,7 @@ impl<T: Item + ?Sized> List<T> {
     }
 
     /// Inserts an element before the one at `index`, or at the end if `index` is the length. The
-    /// elements behind it move.
+    /// later elements move up by one.
     ///
     /// # Errors
     ///
@@ -251,8 +252,8 @@ impl<T: Item + ?Sized> List<T> {
         }
     }
 
-    /// Removes the element at `index` and returns it; `None` if the list is shorter. The elements
-    /// behind it move up.
+    /// Removes the element at `index` and returns it; `None` if the list is shorter. The later
+    /// elements move down by one.
     ///
     /// # Errors
     ///

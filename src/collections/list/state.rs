@@ -149,8 +149,8 @@ impl Run {
 
 impl Journal {
     pub(super) fn begin(&self, entry: Entry) {
-        // A death leaves the stores up to some point in program order. So the end of the last
-        // change must come first, and only a compiler could reorder it.
+        // A death cuts off the stores at some point in program order. So the store that ended the
+        // last change must stay before these stores, and only the compiler could move it.
         compiler_fence(SeqCst);
         self.target.store(entry.target, Relaxed);
         self.value.store(entry.value, Relaxed);

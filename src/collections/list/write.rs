@@ -1,5 +1,5 @@
-//! Changes a list: build the new blocks, write the journal, publish by one store, free the old
-//! blocks.
+//! Changes to a list. Each builds the new blocks, writes the journal, publishes by one store, and
+//! frees the old blocks.
 
 use std::borrow::Borrow;
 
@@ -15,7 +15,7 @@ use crate::sync::robust_word::Acquired;
 use crate::sys::fork;
 use crate::{Error, ErrorKind, Result};
 
-/// Capacity of the first root.
+/// Smallest capacity of a root, in elements.
 pub(crate) const ROOM_MIN: u64 = if cfg!(loom) { 2 } else { 7 };
 
 /// The right to change the list. Dropping it frees the owner word.
@@ -37,15 +37,15 @@ struct Root {
 
 impl<M: ListMemory> Drop for Change<'_, M> {
     fn drop(&mut self) {
-        // In a forked child the word is the parent's. Returns false only if another program has
-        // overwritten it: then it is not ours to free.
+        // In a forked child the word is the parent's. `release` returns false only if another
+        // program has overwritten the word, which then is not ours to free.
         _ = self.is_here() && self.head.word.release(self.me);
     }
 }
 
 impl<'a, M: ListMemory> Change<'a, M> {
-    /// Begins to change the list, after `me` has acquired its owner word in the process of this
-    /// epoch. Completes or undoes the change of a writer that died or panicked.
+    /// Begins a change, after `me` has acquired the list's owner word in the process that has this
+    /// `epoch`. Completes or undoes the change of a writer that died or panicked.
     pub(crate) fn begin(
         memory: &'a M,
         head: &'a Head,
@@ -70,12 +70,13 @@ impl<'a, M: ListMemory> Change<'a, M> {
         self.is_here().then_some(()).ok_or_else(|| {
             Error::new(
                 ErrorKind::NotInThisProcess,
-                "the parent of this process is changing the list: a child of a fork cannot go on with it",
+                "a forked child cannot continue its parent's change of the list",
             )
         })
     }
 
-    /// Returns the word that publishes a change.
+    /// Returns the word whose store publishes a change: the root's if `at` is 0, else the word at
+    /// `at`.
     fn target(&self, at: u64) -> Option<&'a AtomicU64> {
         match at {
             0 => Some(&self.head.root),
@@ -83,7 +84,7 @@ impl<'a, M: ListMemory> Change<'a, M> {
         }
     }
 
-    /// Carries a change out: writes the journal, prepares the new blocks, publishes them by one
+    /// Carries out a change: writes the journal, prepares the new blocks, publishes them by one
     /// store, and frees the old ones. If `prepare` fails, nothing is published.
     fn carry_out(&self, entry: Entry, prepare: impl FnOnce() -> Result<()>) -> Result<()> {
         self.head.journal.begin(entry);
@@ -120,7 +121,7 @@ impl<'a, M: ListMemory> Change<'a, M> {
         journal.end();
     }
 
-    /// Returns the block of this link, if it is live.
+    /// Returns the block that `link` leads to, if it is live.
     fn identify(&self, link: u64) -> Option<Block> {
         if link == 0 {
             return None;
@@ -128,8 +129,8 @@ impl<'a, M: ListMemory> Change<'a, M> {
         self.memory.identify(place(link)).filter(|block| is_of(link, block.generation))
     }
 
-    /// Frees the block of this link, if it is not freed yet. A block that a dead process had
-    /// claimed is freed by the heap.
+    /// Frees the block that `link` leads to, unless it has been freed. The heap frees a block that
+    /// a dead process had claimed.
     fn free(&self, link: u64) {
         if link == 0 {
             return;
@@ -165,8 +166,8 @@ impl<'a, M: ListMemory> Change<'a, M> {
         self.memory.words(place(root), 1)?.first()
     }
 
-    /// Allocates a root block, claimed by this process, for `len` elements with a capacity of
-    /// `room`. `fill` returns their words.
+    /// Allocates a root block with room for `room` elements, and fills the first `len`: `fill`
+    /// returns the word of the element at an index. The block stays claimed by this process.
     fn build(&self, len: u64, room: u64, fill: impl Fn(usize) -> u64) -> Result<Block> {
         let bytes =
             room.checked_add(1).and_then(|words| words.checked_mul(8)).and_then(|n| usize::try_from(n).ok());
@@ -195,19 +196,19 @@ impl<'a, M: ListMemory> Change<'a, M> {
         slots.iter().zip(values).try_for_each(|(slot, value)| {
             let value: &T = value.borrow();
             if is_inline::<T>() {
-                // Pairs with get(): a reader that sees it also sees that the list had become
-                // shorter before.
+                // Pairs with get(): a reader that sees this word also sees the shorter length that
+                // was stored before it.
                 slot.store(word_of(value.bytes()), Release);
                 return Ok(());
             }
             let block = self.write(value)?;
-            slot.store(link(block), Release); // before it is live, so that it can be found
+            slot.store(link(block), Release); // before it is live, so finish_pending() finds the block
             self.memory.publish(block)
         })
     }
 
-    /// Allocates a block with this value, claimed by this process. If the lengths differ, the
-    /// length precedes the value.
+    /// Allocates a block with this value, which stays claimed by this process. If `T` has no fixed
+    /// size, the value's length precedes the value.
     fn write<T: Item + ?Sized>(&self, value: &T) -> Result<Block> {
         let bytes = value.bytes();
         let length = T::SIZE.is_none().then_some(bytes.len() as u64);
@@ -227,7 +228,8 @@ impl<'a, M: ListMemory> Change<'a, M> {
         value.ok_or_else(damaged)
     }
 
-    /// Returns the value at `index`, which does not change meanwhile.
+    /// Returns the value at `index`. Nobody can change it, because this process holds the owner
+    /// word.
     pub(crate) fn get<T: Item + ?Sized>(&self, index: u64) -> Result<Option<T::Owned>> {
         let root = self.root()?;
         if index >= root.len {
@@ -237,7 +239,7 @@ impl<'a, M: ListMemory> Change<'a, M> {
         self.read::<T>(slots[index as usize].load(Relaxed)).map(Some)
     }
 
-    /// Returns all values, which do not change meanwhile.
+    /// Returns all values. Nobody can change them, because this process holds the owner word.
     pub(crate) fn all<T: Item + ?Sized>(&self) -> Result<Vec<T::Owned>> {
         let root = self.root()?;
         if root.link == 0 {
@@ -310,8 +312,8 @@ impl<'a, M: ListMemory> Change<'a, M> {
         Ok(true)
     }
 
-    /// Inserts a value before the one at `index`, which may be the end. Returns false if the list
-    /// is shorter.
+    /// Inserts a value at `index`, at most the length of the list. Returns false if the list is
+    /// shorter.
     pub(crate) fn insert<T: Item + ?Sized>(&self, index: u64, value: &T) -> Result<bool> {
         let root = self.root()?;
         if index >= root.len {
@@ -331,7 +333,7 @@ impl<'a, M: ListMemory> Change<'a, M> {
         Ok(true)
     }
 
-    /// Removes the element at `index` and returns it. The elements behind it move up.
+    /// Removes the element at `index` and returns it. The later elements move down by one.
     pub(crate) fn remove<T: Item + ?Sized>(&self, index: u64) -> Result<Option<T::Owned>> {
         let root = self.root()?;
         if index >= root.len {

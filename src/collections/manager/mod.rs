@@ -39,7 +39,7 @@ use crate::Result;
 /// removed ones, in about 100 ns each. So open frequently used objects once. Create objects by the
 /// thousand, not by the million: large numbers of items belong in a dict or list.
 ///
-/// The smallest program is `examples/manager.rs`.
+/// A minimal program: `examples/manager.rs`.
 ///
 /// # Examples
 ///

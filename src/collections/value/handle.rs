@@ -33,7 +33,7 @@ use crate::Result;
 /// the middle blocks other writers, but no reader.
 ///
 /// To read a large value in place, or to change it step by step, use [`Mutex`](crate::Mutex) or
-/// [`RwLock`](crate::RwLock). The smallest program is `examples/value.rs`.
+/// [`RwLock`](crate::RwLock). A minimal program: `examples/value.rs`.
 ///
 /// # Examples
 ///
@@ -126,8 +126,8 @@ impl<T: Message> Value<T> {
 
     #[inline]
     fn head(&self) -> &Head {
-        // SAFETY: the object is aligned to 128 and longer than a Head (checked in from_object). It
-        // stays mapped as long as `object` lives, and any bytes are a Head.
+        // SAFETY: the object is aligned to 128 and long enough for a Head (checked in from_object).
+        // It stays mapped as long as `object` lives, and any bytes are a Head.
         unsafe { &*self.object.base().cast::<Head>() }
     }
 

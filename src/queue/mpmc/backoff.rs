@@ -62,13 +62,13 @@ pub(super) fn spins_for(stride: usize) -> u32 {
     }
 }
 
-/// Spins after a `try_send` that found no room, a microsecond at most: a producer that polls would
-/// take the cache lines from the consumers again and again.
+/// Spins after a `try_send` that found no room, a microsecond at most, because a producer that
+/// polls would take the cache lines from the consumers again and again.
 pub(super) fn pause() {
     (0..SPINS).for_each(|_| spin_loop());
 }
 
-/// Whether the word of `slot` becomes another than `word` within `spins` polls.
+/// Returns whether the word of `slot` becomes another than `word` within `spins` polls.
 pub(super) fn changes(slot: &AtomicU64, word: Word, spins: u32) -> bool {
     (0..spins).any(|_| {
         spin_loop();
@@ -76,7 +76,7 @@ pub(super) fn changes(slot: &AtomicU64, word: Word, spins: u32) -> bool {
     })
 }
 
-/// Whether the word of `slot` is another than `word` now.
+/// Returns whether the word of `slot` is another than `word` now.
 pub(super) fn is_other(slot: &AtomicU64, word: Word) -> bool {
     slot.load(Acquire) != word.0 // pairs with every swap of a slot
 }

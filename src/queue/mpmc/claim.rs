@@ -124,8 +124,8 @@ impl Ring {
                     self.search_room(tail.next(self.capacity), self.capacity - 1, own)
                 };
                 match (search, word.skipped()) {
-                    // Polls longer for a large message, but only with room behind it: without room
-                    // the caller waits by the clock.
+                    // Polls longer for a large message, but only with room behind it, because
+                    // without room the caller waits by the clock.
                     (Search::Room(_), Some(_))
                         if !is_known
                             && status == Status::Writing

@@ -291,7 +291,7 @@ impl<T: Payload + ?Sized> Queue<T> {
         Ok(me)
     }
 
-    /// Counts a failed attempt: callers that poll without blocking must notice deaths too.
+    /// Counts a failed attempt, because callers that poll without blocking must notice deaths too.
     #[inline]
     pub(super) fn note(&self, blocked: Blocked) -> Blocked {
         if blocked == Blocked::Later {
@@ -313,15 +313,15 @@ impl<T: Payload + ?Sized> Queue<T> {
         self.ring.count(usize::MAX)
     }
 
-    /// Returns whether there is nothing to receive. Stale at once: true can turn false when
-    /// somebody sends, false can turn true when somebody receives.
+    /// Returns whether there is nothing to receive. The answer may be out of date immediately: true
+    /// can turn false when somebody sends, false can turn true when somebody receives.
     pub fn is_empty(&self) -> bool {
         self.object.is_hindered(self.ring.is_empty())
     }
 
-    /// Returns whether there is no room. Messages, loans and messages being read occupy slots.
-    /// Stale at once: true can turn false when a slot is freed, false can turn true when somebody
-    /// sends.
+    /// Returns whether there is no room. Messages, loans and messages being read occupy slots. The
+    /// answer may be out of date immediately: true can turn false when a slot is freed, false can
+    /// turn true when somebody sends.
     pub fn is_full(&self) -> bool {
         self.object.is_hindered(!self.ring.has_room())
     }

@@ -1,12 +1,12 @@
 //! Recovery of the held-slot ring: the slots of a dead participant are freed, or their messages
 //! come back.
 //!
-//! Every change is a compare-and-swap from a word that names the dead. So any number of reapers may
-//! run at once, and one that wakes up late changes nothing. See [`ring`](super::ring) for the
-//! states.
+//! Every change is a compare-and-swap from a word that names the dead participant. So any number of
+//! reapers may run at once, and one that wakes up late changes nothing. See [`ring`](super::ring)
+//! for the states.
 //!
 //! If messages differ in length, the block of a message is freed before its slot. A reaper reads
-//! the slot's header, and then checks that the slot is still held by the dead: see
+//! the slot's header, and then checks that the dead participant still holds the slot: see
 //! [`header`](crate::queue::payload::header).
 
 use super::bound::SWAPS_MAX;
@@ -88,7 +88,7 @@ impl Ring {
     }
 
     /// Frees the block that this slot's header names, if the slot's word is still `word`, which
-    /// names the dead.
+    /// names the dead participant.
     fn free_block(&self, index: u32, word: Word, free: &dyn Fn(Name)) {
         let Some(name) = self.header(index).block() else { return };
         // After the name was read. Pairs with Header::set(): if the name is that of a later holder,

@@ -262,7 +262,7 @@ impl Ring {
         self.descriptor().notices.word.fetch_or(CLOSING, AcqRel);
         // Pairs with try_claim(), is_closed(), is_sendable() and end().
         let (before, change) = self.descriptor().tail.set_ordered(Position::CLOSED);
-        // Also by a call that comes second: the first may have died before its wake.
+        // Also in a second call, because the first may have died before its wake.
         self.receivers().notify_all(change);
         self.senders().notify_all(change);
         !Position(before).is_closed()
@@ -317,8 +317,8 @@ impl Ring {
         word.fetch_or(bit, Release); // pairs with may_hold()
     }
 
-    /// Returns whether `dead` may hold slots. The kernel reports a death after everything the dead
-    /// did.
+    /// Returns whether `dead` may hold slots. The kernel reports a death after everything that the
+    /// dead participant did.
     pub(super) fn may_hold(&self, dead: OwnerId) -> bool {
         let (word, bit) = self.user(dead);
         word.load(Acquire) & bit != 0 // pairs with enlist()

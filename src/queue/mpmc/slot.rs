@@ -13,17 +13,18 @@
 //! | EMPTY | free | nothing | 0 |
 //! | WRITING | claimed | a message that its producer writes | producer |
 //! | FULL | sent | a message | 0 |
-//! | READING | received | a message that its consumer uses | consumer |
-//! | HELD | skipped | a producer that claimed it at lap L or earlier | producer |
+//! | READING | received or skipped | a message that its consumer uses | consumer |
+//! | HELD | skipped | nothing yet: its producer claimed it at lap L or earlier | producer |
 //! | KEPT | skipped | a message of an earlier lap that its consumer uses | consumer |
 //! | RETURNED | received or skipped | a message whose consumer died; anybody may take it | 0 |
 //! | SEALED | never to be claimed | nothing: the queue was closed here | 0 |
 //!
 //! The word of a slot only moves forward: its lap never falls. Within a lap the status goes EMPTY,
-//! WRITING, FULL, READING, RETURNED. WRITING can become HELD instead, and EMPTY can become SEALED.
-//! A lap whose position is skipped begins with HELD, KEPT or RETURNED. A lap that the slot's owner
-//! claims begins with WRITING: HELD, READING and KEPT can become WRITING of the next lap. Zero is
-//! the fresh state: free for lap 0.
+//! WRITING, FULL, READING. Instead, WRITING can become HELD, and EMPTY can become SEALED. READING
+//! and KEPT become RETURNED if the consumer dies and the queue redelivers, and RETURNED becomes
+//! READING again. A lap whose position is skipped begins with HELD, KEPT or RETURNED. A lap that
+//! the slot's owner claims begins with WRITING: HELD, READING and KEPT can become WRITING of the
+//! next lap. Zero is the fresh state: free for lap 0.
 //!
 //! # State of a position
 //!
@@ -40,7 +41,7 @@ pub(super) const LAP_MASK: u32 = (1 << LAP_BITS) - 1;
 const STATUS_SHIFT: u32 = OwnerId::BITS;
 const LAP_SHIFT: u32 = 64 - LAP_BITS;
 const OWNER_MASK: u64 = (1 << OwnerId::BITS) - 1;
-/// Up to this distance a lap counts as ahead, beyond it as behind.
+/// Up to this distance a lap counts as ahead; beyond it, as behind or far.
 pub(super) const AHEAD_MAX: u32 = LAP_MASK / 2;
 const CLOSED: u64 = 1 << 63;
 
@@ -60,7 +61,7 @@ pub(crate) enum Status {
     Held = 4,
     /// Skipped; the owner uses a message of an earlier lap.
     Kept = 5,
-    /// Holds a message that is delivered outside of the order.
+    /// Holds a message that is delivered out of order.
     Returned = 6,
     /// Nobody can claim this position.
     Sealed = 7,
@@ -127,12 +128,12 @@ impl Word {
         Word::new(self.lap().wrapping_add(1), Empty, None)
     }
 
-    /// Returns whether a producer owns the slot, so that its death leaves no message.
+    /// Returns whether a producer owns the slot. Then its death leaves no message.
     pub(crate) fn is_producers(self) -> bool {
         matches!(self.status(), Writing | Held)
     }
 
-    /// Returns whether a consumer owns the slot, so that its death leaves a message.
+    /// Returns whether a consumer owns the slot. Then its death leaves a message.
     pub(crate) fn is_consumers(self) -> bool {
         matches!(self.status(), Reading | Kept)
     }
@@ -183,13 +184,13 @@ impl Position {
         u64::from(self.lap()) * u64::from(capacity) + u64::from(self.index())
     }
 
-    /// Returns where `head` may move from here in a ring of `capacity` slots, when `word` of this
-    /// slot shows that the position is over.
+    /// Returns where `head` may move from here in a ring of `capacity` slots, if this slot's `word`
+    /// shows that the position is over: nothing can be received there any more.
     ///
-    /// If the slot is further ahead than the next lap, nothing was received for long, and the
-    /// claims of that time were abandoned. Then `tail` is beyond (lap - 1, index), so it is beyond
-    /// every position of lap - 2. Positions before (lap - 2, index) are over, because their slots
-    /// are a lap further.
+    /// If the slot is more than one lap ahead, nothing was received for a long time, and the claims
+    /// of that time were abandoned. Then `tail` is beyond (lap - 1, index), where lap is that of
+    /// `word`, so it is beyond every position of lap - 2. All positions before (lap - 2, index) are
+    /// over, because `tail` has also passed the next position of each of their slots.
     pub(crate) fn beyond(self, word: Word, capacity: u32) -> Position {
         let ahead = word.lap().wrapping_sub(self.lap()) & LAP_MASK;
         let here = if ahead > 2 { Position::new(word.lap().wrapping_sub(2), self.index()) } else { self };
@@ -216,7 +217,7 @@ pub(crate) enum Age {
     Here,
     /// One lap or more ahead: the position is over.
     Ahead,
-    /// Impossibly old: the words are corrupted, or the position is stale.
+    /// Impossibly old: the words are corrupted, or the position was read too long ago.
     Far,
 }
 

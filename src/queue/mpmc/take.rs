@@ -214,7 +214,7 @@ impl Ring {
                 }
             }
             if word.status() == Status::Returned {
-                return None; // its word keeps changing: the notice stays
+                return None; // its word keeps changing, so the notice stays
             }
         }
         self.clear_notice(notice);

@@ -27,7 +27,8 @@
 //! # Death
 //!
 //! A block is CLAIMED, then LIVE, then FREE: see [`crate::heap::block`]. The heap's own recovery
-//! frees what the dead had CLAIMED. A LIVE block belongs to the slot whose header names it.
+//! frees what the dead participant had CLAIMED. A LIVE block belongs to the slot whose header names
+//! it.
 //!
 //! | window | the slot | the block | repaired by |
 //! |---|---|---|---|

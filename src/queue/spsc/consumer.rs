@@ -297,8 +297,8 @@ impl<T: Payload + ?Sized> Consumer<T> {
         self.endpoint.len()
     }
 
-    /// Returns whether the ring is empty. True can turn false at once. False stays false until this
-    /// consumer receives.
+    /// Returns whether the ring is empty. True can turn false immediately. False stays false until
+    /// this consumer receives.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -309,7 +309,7 @@ impl<T: Payload + ?Sized> Consumer<T> {
     }
 
     /// Returns whether the producer has closed or died. There may still be messages. True stays
-    /// true. False can turn true at once.
+    /// true. False can turn true immediately.
     pub fn is_closed(&self) -> bool {
         !self.endpoint.object.is_hindered(!self.endpoint.control().producer().is_gone())
     }

@@ -152,7 +152,8 @@ impl Control {
         (head, self.tail.load(Acquire)) // pairs with publish()
     }
 
-    /// Returns the amount that can be read, at most `capacity`. Stale at once, in both directions.
+    /// Returns the amount that can be read, at most `capacity`. The answer may be out of date
+    /// immediately, in both directions.
     pub(crate) fn len(&self, capacity: u64) -> u64 {
         let (head, tail) = self.positions();
         tail.wrapping_sub(head).min(capacity)

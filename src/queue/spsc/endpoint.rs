@@ -185,7 +185,7 @@ impl<T: Payload + ?Sized> Endpoint<T> {
         fork::epoch() == self.epoch
     }
 
-    /// Counts a failed attempt: callers that poll without blocking must notice deaths too.
+    /// Counts a failed attempt, because callers that poll without blocking must notice deaths too.
     #[inline]
     pub(super) fn note(&self, blocked: Blocked) -> Blocked {
         if blocked == Blocked::Later {

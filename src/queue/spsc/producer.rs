@@ -258,8 +258,8 @@ impl<T: Payload + ?Sized> Producer<T> {
         self.len() == 0
     }
 
-    /// Returns whether the ring is full. True can turn false at once. False stays false until this
-    /// producer sends.
+    /// Returns whether the ring is full. True can turn false immediately. False stays false until
+    /// this producer sends.
     pub fn is_full(&self) -> bool {
         self.len() == self.endpoint.capacity
     }

@@ -1,6 +1,7 @@
 //! What others see of a topic: its subscribers, the number of messages, the newest message.
 //!
-//! These functions only read, so they work on a read-only mapping. Their answers are stale at once.
+//! These functions only read, so they work on a read-only mapping. Their answers may be out of date
+//! immediately.
 
 use super::line::{LineWord, Mode};
 use super::ring::Ring;

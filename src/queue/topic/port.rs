@@ -178,7 +178,7 @@ impl Port {
         !dead.is_empty()
     }
 
-    /// Counts a failed attempt: a dead participant may be in a slot.
+    /// Counts a failed attempt, because a dead participant may be in a slot.
     #[inline]
     fn note(&self, blocked: Blocked) -> Blocked {
         if blocked == Blocked::Later {

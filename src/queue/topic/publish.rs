@@ -215,7 +215,7 @@ impl Ring {
                 Ok(()) => return Ok(()),
                 Err(Late::Corrupted) => return Err((Blocked::Corrupted.into(), claim)),
                 Err(Late::Revoked) => {
-                    // Another slot: ours names us, and can only be skipped.
+                    // Another slot, because ours names us, and can only be skipped.
                     let other = find().map_err(|error| (error, claim))?;
                     copy(claim.position.index, other.position.index);
                     self.free(me, claim);

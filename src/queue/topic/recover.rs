@@ -1,9 +1,9 @@
 //! Recovery of a topic: the slots, pins and lines of a dead participant are freed, and its
 //! publishers no longer count.
 //!
-//! Every change is a compare-and-swap from a word that names the dead. So any number of reapers may
-//! run at once, and one that wakes up late changes nothing. See [`ring`](super::ring) for the
-//! states.
+//! Every change is a compare-and-swap from a word that names the dead participant. So any number of
+//! reapers may run at once, and one that wakes up late changes nothing. See [`ring`](super::ring)
+//! for the states.
 
 use super::descriptor::is_pin_by;
 use super::ring::{Ring, SWAPS_MAX};
@@ -20,8 +20,9 @@ impl Ring {
             return;
         }
         for line in self.lines() {
-            // The pin before the line: the next subscriber of the line has no pin of the dead. A
-            // pin names its participant, so a reaper that is late does not end another's.
+            // The pin before the line, so that the next subscriber of the line has no pin of the
+            // dead participant. A pin names its participant, so a reaper that is late does not end
+            // another's.
             let pin = line.pin.load(Acquire); // pairs with try_pin()
             if is_pin_by(pin, dead) {
                 // Pairs with is_pinned().

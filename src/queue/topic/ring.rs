@@ -343,8 +343,8 @@ impl Ring {
         word.fetch_or(bit, Release); // pairs with may_name()
     }
 
-    /// Returns whether words may name `dead`. The kernel reports a death after everything the dead
-    /// did.
+    /// Returns whether words may name `dead`. The kernel reports a death after everything that the
+    /// dead participant did.
     pub(super) fn may_name(&self, dead: OwnerId) -> bool {
         let (word, bit) = self.user(dead);
         word.load(Acquire) & bit != 0 // pairs with enlist()

@@ -151,7 +151,7 @@ impl<T: Message> Subscriber<T> {
     }
 
     /// Returns the number of positions between this subscriber and the end of the topic: at most
-    /// this many messages are there to receive. Stale at once.
+    /// this many messages can be received. The answer may be out of date immediately.
     pub fn lag(&self) -> u64 {
         self.topic.port.ring.end().saturating_sub(self.cursor.at.number)
     }

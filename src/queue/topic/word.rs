@@ -212,7 +212,7 @@ pub(super) enum Age {
     Next,
     /// More than one turn ahead.
     Ahead,
-    /// Impossibly old: the words are corrupted, or the position is stale.
+    /// Impossibly old: the words are corrupted, or the position was read too long ago.
     Far,
 }
 

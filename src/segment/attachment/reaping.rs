@@ -38,8 +38,8 @@ impl Attachment {
     /// Returns whether the byte is certainly not locked. `file` was proved to be the segment's
     /// before.
     fn is_unlocked(&self, file: BorrowedFd<'_>, index: usize) -> bool {
-        // Proved once more: another thread may have closed the descriptor and opened another file
-        // in between.
+        // Proved once more, because another thread may have closed the descriptor and opened
+        // another file in between.
         matches!(ofd_lock::held_by_others(file, index, 1), Ok(0)) && self.file.get().is_some()
     }
 

@@ -37,7 +37,7 @@ const WORDS_AT: usize = 128;
 /// passes if all others have arrived, and breaks the barrier otherwise.
 /// [`waiting`](Barrier::waiting) returns the number that have arrived.
 ///
-/// The smallest program is `examples/barrier.rs`.
+/// A minimal program: `examples/barrier.rs`.
 ///
 /// # Examples
 ///
@@ -80,8 +80,8 @@ const WORDS_AT: usize = 128;
 pub struct Barrier {
     object: ObjectRef,
     parties: u32,
-    /// Unwind-safe: a panic of the action breaks the barrier, so no party goes on with what the
-    /// action left.
+    /// Unwind-safe, because a panic of the action breaks the barrier, so no party goes on with what
+    /// the action left.
     action: Option<Arc<AssertUnwindSafe<Action>>>,
 }
 
@@ -211,13 +211,13 @@ impl Barrier {
         self.rendezvous().reset();
     }
 
-    /// Returns true if the barrier is broken. The answer may be out of date at once.
+    /// Returns true if the barrier is broken. The answer may be out of date immediately.
     pub fn is_broken(&self) -> bool {
         self.rendezvous().is_broken()
     }
 
-    /// Returns the number of parties that have arrived and wait. The answer may be out of date at
-    /// once. Counts the dead until their deaths are noticed.
+    /// Returns the number of parties that have arrived and wait. The answer may be out of date
+    /// immediately. Counts the dead until their deaths are noticed.
     pub fn waiting(&self) -> usize {
         self.rendezvous().waiting()
     }

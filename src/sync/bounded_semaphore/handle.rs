@@ -42,7 +42,7 @@ const _: () = assert!(size_of::<Head>() == 8);
 ///
 /// Unfair: a caller that arrives at the right moment can overtake sleeping waiters. Acquiring and
 /// releasing makes no system call unless a waiter sleeps. If there are many permits and most are
-/// taken, acquiring scans for a free one. The smallest program is `examples/semaphore.rs`.
+/// taken, acquiring scans for a free one. A minimal program: `examples/semaphore.rs`.
 ///
 /// # Examples
 ///
@@ -221,8 +221,8 @@ impl BoundedSemaphore {
         freed.then_some(()).ok_or(ReleaseError::NotHeld)
     }
 
-    /// Returns the number of free permits. The answer may be out of date at once. The permits of a
-    /// process that has just died are not yet included.
+    /// Returns the number of free permits. The answer may be out of date immediately. The permits
+    /// of a process that has just died are not yet included.
     pub fn available(&self) -> u32 {
         self.permits().available() as u32
     }

@@ -41,7 +41,7 @@ type Timed<G> = Result<(G, bool), LockError<(G, bool)>>;
 /// notified. A waiter that is stopped still waits, and can be the one that is notified.
 ///
 /// Share it between threads by reference or by cloning it, pass it to a child process, or open it
-/// by name. The smallest program is `examples/condvar.rs`.
+/// by name. A minimal program: `examples/condvar.rs`.
 ///
 /// # Examples
 ///
@@ -282,7 +282,7 @@ impl Condvar {
     }
 
     /// Returns the number of waiters in all processes that have not been notified. The answer may
-    /// be out of date at once, unless all waits and notifications use the lock that the caller
+    /// be out of date immediately, unless all waits and notifications use the lock that the caller
     /// holds. May include waiters that have died.
     pub fn waiting(&self) -> usize {
         self.table().count()

@@ -16,7 +16,7 @@ use crate::Result;
 /// operations (and `set` makes one system call if a waiter sleeps), so a signal handler may call
 /// them.
 ///
-/// The smallest program is `examples/event.rs`.
+/// A minimal program: `examples/event.rs`.
 ///
 /// # Examples
 ///
@@ -75,7 +75,8 @@ impl Event {
         self.flag().clear();
     }
 
-    /// Returns true if the flag is set. The answer may be out of date at once. Async-signal-safe.
+    /// Returns true if the flag is set. The answer may be out of date immediately.
+    /// Async-signal-safe.
     pub fn is_set(&self) -> bool {
         self.flag().is_set()
     }

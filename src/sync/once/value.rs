@@ -37,7 +37,7 @@ const _: () = assert!(size_of::<State>() <= HEAD);
 /// [`Mutex`](crate::Mutex) or [`RwLock`](crate::RwLock).
 ///
 /// Not reentrant: a closure that initialises the same value deadlocks. [`Once`](crate::Once) is the
-/// same without a value. The smallest program is `examples/once.rs`.
+/// same without a value. A minimal program: `examples/once.rs`.
 ///
 /// # Examples
 ///
@@ -88,7 +88,7 @@ impl<T> SetError<T> {
     }
 }
 
-// Not derived: only the reason matters.
+// Not derived, because only the reason matters.
 impl<T> fmt::Debug for SetError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -155,12 +155,13 @@ impl<T: Message> OnceValue<T> {
 
     #[inline]
     fn state(&self) -> &State {
-        // SAFETY: the object is aligned to 128 and longer than a State (checked in from_object). It
-        // stays mapped as long as `object` lives, and any bytes are a State, which is one atomic.
+        // SAFETY: the object is aligned to 128 and long enough for a State (checked in
+        // from_object). It stays mapped as long as `object` lives, and any bytes are a State, which
+        // is one atomic.
         unsafe { &*self.object.base().cast::<State>() }
     }
 
-    /// Returns where the value is stored. Only a pointer: each use says why it is allowed.
+    /// Returns a pointer to the value. Each access states why it is allowed.
     #[inline]
     fn value(&self) -> *mut T {
         self.object.base().wrapping_add(Self::OFFSET).cast()

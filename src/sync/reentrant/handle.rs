@@ -214,8 +214,8 @@ impl ReentrantLock {
         Err(if self.is_locked() { ReleaseError::NotYours } else { ReleaseError::NotHeld })
     }
 
-    /// Returns true if any thread of any process holds the lock. The answer may be out of date at
-    /// once, unless the caller holds the lock.
+    /// Returns true if any thread of any process holds the lock. The answer may be out of date
+    /// immediately, unless the caller holds the lock.
     pub fn is_locked(&self) -> bool {
         self.object.is_hindered(self.state().word.holder().is_some())
     }

@@ -45,7 +45,7 @@ type Writing<'a, T> = Result<RwLockWriteGuard<'a, T>, LockError<RwLockWriteGuard
 /// a waiting writer keeps new readers out.
 ///
 /// Locking without contention makes no system call. Share it between threads by reference or by
-/// cloning it, pass it to a child process, or open it by name. The smallest program is
+/// cloning it, pass it to a child process, or open it by name. A minimal program:
 /// `examples/rwlock.rs`.
 ///
 /// # Examples
@@ -120,13 +120,13 @@ impl<T: Message> RwLock<T> {
 
     #[inline]
     pub(super) fn shared(&self) -> &Shared {
-        // SAFETY: the object is aligned to 128 and longer than a Shared (checked in from_object).
-        // It stays mapped as long as `object` lives, and any bytes are a Shared, which consists of
-        // atomics.
+        // SAFETY: the object is aligned to 128 and long enough for a Shared (checked in
+        // from_object). It stays mapped as long as `object` lives, and any bytes are a Shared,
+        // which consists of atomics.
         unsafe { &*self.object.base().cast::<Shared>() }
     }
 
-    /// Returns where the value is stored. Only a pointer: each use says why it is allowed.
+    /// Returns a pointer to the value. Each access states why it is allowed.
     #[inline]
     pub(super) fn value(&self) -> *mut T {
         self.object.base().wrapping_add(Self::OFFSET).cast()
@@ -321,14 +321,14 @@ impl<T: Message> RwLock<T> {
         Ok(guard)
     }
 
-    /// Returns true if a writer is in, or asks to be. The answer may be out of date at once, unless
-    /// the caller is in.
+    /// Returns true if a writer is in, or asks to be. The answer may be out of date immediately,
+    /// unless the caller is in.
     pub fn is_write_locked(&self) -> bool {
         self.object.is_hindered(self.shared().writer().is_some())
     }
 
     /// Returns the number of readers inside, in all processes. May include readers that only check
-    /// whether they may enter. The answer may be out of date at once.
+    /// whether they may enter. The answer may be out of date immediately.
     pub fn reader_count(&self) -> u64 {
         self.shared().reader_count()
     }

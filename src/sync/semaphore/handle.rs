@@ -163,7 +163,7 @@ impl Semaphore {
         }
     }
 
-    /// Returns the number of permits. The answer may be out of date at once.
+    /// Returns the number of permits. The answer may be out of date immediately.
     pub fn available(&self) -> u32 {
         self.counter().permits()
     }

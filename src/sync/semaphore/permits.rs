@@ -114,7 +114,8 @@ impl<'a> SemaphorePermit<'a> {
 impl Drop for SemaphorePermit<'_> {
     fn drop(&mut self) {
         if self.epoch == fork::epoch() {
-            // An overflow: others have released so much that one permit less is no loss.
+            // Fails only on an overflow. Then others have released so much that one permit less is
+            // no loss.
             let _ = self.semaphore.release();
         }
     }

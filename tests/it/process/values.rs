@@ -86,7 +86,7 @@ fn surroundings((): ()) {
         |()| {
             assert_eq!(fs::read_link("/proc/self/fd/0").unwrap(), PathBuf::from("/dev/null"));
             assert_eq!(std::env::var_os("PAGEMATE_CHILD"), None);
-            // SAFETY: with a null action it is only read.
+            // SAFETY: a null action changes nothing, and the old one is written to `action`.
             let pipe = unsafe {
                 let mut action: libc::sigaction = std::mem::zeroed();
                 libc::sigaction(libc::SIGPIPE, std::ptr::null(), &mut action);
@@ -123,12 +123,13 @@ fn many_at_once_from_many_threads() {
     });
 }
 
-/// A limit of file sizes (`ulimit -f`) also sends SIGXFSZ, which ends a process.
+/// Exceeding the file size limit (`ulimit -f`) also raises SIGXFSZ, which ends a process by
+/// default.
 #[test]
 fn a_limit_of_file_sizes_is_an_error() {
     super::alone(|()| {
         let limit = libc::rlimit { rlim_cur: 1 << 20, rlim_max: 1 << 20 };
-        // SAFETY: reads a limit that is this function's own.
+        // SAFETY: `setrlimit` only reads `limit`, which is this function's own.
         assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &limit) }, 0);
         let error = Process::spawn(|bytes: Vec<u8>| bytes.len() as u64, vec![1; 4 << 20]).unwrap_err();
         assert_eq!(error.kind(), pagemate::ErrorKind::OutOfMemory, "{error}");

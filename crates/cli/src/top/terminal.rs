@@ -47,8 +47,8 @@ pub(super) struct Screen {
     keys: File,
     /// The terminal as a signal handler reads it.
     loan: &'static Loan,
-    /// Never dropped: it would write to the terminal that was given back, and to standard error if
-    /// it cannot.
+    /// Never dropped, because dropping it would write to the terminal that was given back, or to
+    /// standard error on failure.
     terminal: ManuallyDrop<Terminal<CrosstermBackend<Output>>>,
 }
 
