@@ -103,7 +103,7 @@ fn queue() {
 #[test]
 fn topic() {
     let topic = Topic::<u64>::new(2).unwrap();
-    // Subscribers do not pass through a fork, so they are made in the child.
+    // Subscribers do not pass through a fork, so they are created in the child.
     let parts = std::cell::OnceCell::new();
     let body = || {
         let parts = parts.get_or_init(|| {
@@ -163,7 +163,7 @@ fn waitset() {
 
 #[test]
 fn spsc() {
-    // Roles do not pass through a fork, so both ends are made in the child.
+    // Roles do not pass through a fork, so both ends are created in the child.
     let ends = std::cell::OnceCell::new();
     let body = || {
         let ends = ends.get_or_init(|| std::cell::RefCell::new(pagemate::spsc::<u64>(4).unwrap()));

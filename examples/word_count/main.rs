@@ -1,17 +1,17 @@
 //! Counts the words of a text file, in several processes that share one dict.
 //!
 //! ```text
-//! cargo run --release --example word_count -- FILE               # 4 processes; as `uniq -c`
+//! cargo run --release --example word_count -- FILE               # 4 processes; prints as `uniq -c`
 //! cargo run --release --example word_count -- FILE -n 2 --local  # 2 processes with own counts
 //! cargo run --release --example word_count -- FILE --single      # this process, with a HashMap
 //! cargo run --release --example word_count -- --generate 100000000 > FILE
-//! bash examples/word_count/compare                               # all, checked; sort and Python
+//! bash examples/word_count/compare                               # compares all of these, sort, Python
 //! ```
 //!
-//! A word is a run of bytes between spaces. Each process has a range of the file, and a word
+//! A word is a run of bytes between white space. Each process has a range of the file, and a word
 //! belongs to the range in which it begins. Without `--local`, every word is an atomic update of
-//! the shared dict, which all others see at once. With `--local` a process keeps counts of its own
-//! and adds them to the dict at its end: one update for each of its words.
+//! the shared dict, which all others see immediately. With `--local`, a process keeps counts of its
+//! own and adds them to the dict at its end, with one update for each different word.
 
 pub(crate) mod text;
 
@@ -61,7 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(out.flush()?)
 }
 
-/// Returns all words and their counts, in no order, counted by this number of processes.
+/// Counts in `processes` processes. Returns all words and their counts, in no order.
 pub(crate) fn count(file: &str, processes: u64, local: bool) -> Result<Vec<(String, u64)>, Box<dyn Error>> {
     let len = std::fs::metadata(file)?.len();
     let counts = Dict::<str, u64>::new()?;
@@ -76,7 +76,7 @@ pub(crate) fn count(file: &str, processes: u64, local: bool) -> Result<Vec<(Stri
     Ok(counts.iter().collect::<pagemate::Result<_>>()?)
 }
 
-/// Runs in a process of its own.
+/// Counts the words of one range. Runs in a process of its own.
 fn count_range((file, from, to, counts, local): Task) -> Result<(), String> {
     let mut mine = HashMap::new();
     let add = |word: &str, times: u64| {
@@ -114,7 +114,7 @@ fn words(file: &Path, from: u64, to: u64, mut each: impl FnMut(&str) -> io::Resu
         return Ok(());
     }
     let mut file = File::open(file)?;
-    // Begins one byte earlier, which shows whether a word begins at `from` or continues there.
+    // Begins one byte earlier, to find out whether a word begins at `from` or continues there.
     let mut at = from.saturating_sub(1);
     file.seek(SeekFrom::Start(at))?;
     let mut reader = BufReader::with_capacity(1 << 18, file);

@@ -2,8 +2,8 @@
 //!
 //! A reference stores the position of the object's record and the creation time of its segment. A
 //! record is never reused for another object ([`crate::segment::records`]), so no generation count
-//! is needed. Following the reference checks whether there is a record, and of what object. A
-//! reference does not keep its object alive.
+//! is needed. Following a reference checks that its record exists, and that it describes an object
+//! of the right type. A reference does not keep its object alive.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -25,9 +25,10 @@ use crate::{Error, ErrorKind, Result};
 /// It is a message of 16 bytes, and can be stored wherever messages can.
 /// [`Manager::get`](crate::Manager::get) follows it.
 ///
-/// A reference does not keep its object alive, and is not counted. An object stays until it is
-/// removed; following a reference to a removed object is an error. So is following a reference of
-/// another manager, or one to an object of another type. All zero bytes refer to nothing.
+/// A reference does not keep its object alive, and is not counted. An object exists until it is
+/// removed. It is an error to follow a reference to a removed object, to an object of another
+/// manager, or to an object of another type. A reference that consists of zero bytes refers to
+/// nothing.
 ///
 /// # Examples
 ///
@@ -56,8 +57,8 @@ use crate::{Error, ErrorKind, Result};
 /// ```
 #[repr(C)]
 pub struct Ref<T: ?Sized> {
-    /// When the segment was created, in nanoseconds. No two segments on a machine have the same
-    /// value.
+    /// When the segment was created, in nanoseconds of Unix time. Tells the segment from all others
+    /// that were not created in the same nanosecond.
     segment: u64,
     /// Position of the record in the segment.
     record: u64,
@@ -67,7 +68,7 @@ pub struct Ref<T: ?Sized> {
 /// A type that a [`Ref`] can lead to. Sealed: no other types can implement it.
 #[expect(private_bounds, reason = "seals the trait")]
 pub trait Referent: Object {
-    /// Returns its type as part of the name of a reference's type.
+    /// Returns the name of this type, for the name of the type of a reference to it.
     #[doc(hidden)]
     fn type_name() -> String;
 }
@@ -79,7 +80,7 @@ impl<T: Referent> Ref<T> {
         Ref { segment: object.attachment().facts().created, record: object.record(), _object: PhantomData }
     }
 
-    /// Returns the object's entry in the directory.
+    /// Returns the object's directory entry, after all checks.
     fn find(self, attachment: &Attachment) -> Result<Entry> {
         if (self.segment, self.record) == (0, 0) {
             return Err(Error::new(ErrorKind::NotFound, "the reference leads to nothing: it is all zeros"));
@@ -87,7 +88,7 @@ impl<T: Referent> Ref<T> {
         if self.segment != attachment.facts().created {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
-                "the reference is to an object of another segment: only that one's manager can follow it",
+                "the reference leads to another segment: only that segment's manager can follow it",
             ));
         }
         let view = attachment.view();
@@ -95,10 +96,10 @@ impl<T: Referent> Ref<T> {
             return Err(Error::new(ErrorKind::Corrupted, "the reference is damaged: no object is there"));
         }
         let entry = Entry::read(view, self.record)?;
-        let what = || format!("what the reference to a {} leads to", T::KIND.name());
+        let what = || format!("the target of the {} reference", T::KIND.name());
         if entry.kind != T::KIND as u32 {
-            let found = Kind::from_number(entry.kind).map_or("something unknown", Kind::name);
-            return Err(Error::new(ErrorKind::TypeMismatch, format!("{} is a {found}", what())));
+            let found = Kind::from_number(entry.kind).map_or("unknown", Kind::name);
+            return Err(Error::new(ErrorKind::TypeMismatch, format!("{} has the kind {found}", what())));
         }
         if entry.schema != T::schema() {
             return Err(mismatch(&what(), &T::schema(), &entry.schema));
@@ -115,11 +116,12 @@ impl<T: Referent> Ref<T> {
         T::from_object(ObjectRef::new(attachment.clone(), &entry))
     }
 
-    /// Removes the object's name, if it has one. This and all other references to it then lead to
-    /// nothing.
+    /// Removes the object from the directory, with its name if it has one. All references to it
+    /// then lead to nothing.
     pub(crate) fn remove(self, attachment: &Attachment) -> Result<()> {
         let entry = self.find(attachment)?;
-        // False: another participant has just removed it, which has the same effect.
+        // `remove` returns false if another participant has just removed the object, which has the
+        // same effect.
         attachment.view().record(entry.record).map(|record| record.remove());
         Ok(())
     }

@@ -2,24 +2,24 @@
 //!
 //! ```text
 //! 0        ┌───────────────────────────────┐
-//!          │ end of the carved part; hints │ a hint for each class: one of its blocks was freed
+//!          │ end of the carved part; hints │ a hint for each class, see `Arena::hint`
 //! 1000     │ keeper, floor, high, next     │ see `remake`
 //! 1088     ├───────────────────────────────┤
 //!          │ claim logs                    │ 64 bytes for each possible participant, see `block`
 //! 66624    ├───────────────────────────────┤
 //!          │ pins                          │ see `hazard`
 //! 67648    ├───────────────────────────────┤
-//!          │ table                         │ 8 bytes a unit, see `chunk_table`
+//!          │ table                         │ 8 bytes for each unit, see `chunk_table`
 //!          ├───────────────────────────────┤ at a multiple of 128
-//!          │ bits: taken, or not           │ 1,024 a unit; a chunk uses those of its first unit
+//!          │ bits: taken, or not           │ 1,024 for each unit; a chunk uses its first unit's
 //!          ├───────────────────────────────┤
 //!          │ units of 16 KiB               │ chunks, see `class`
 //!          └───────────────────────────────┘
 //! ```
 //!
 //! Zero is the fresh state of everything. The number of units follows from the object's length,
-//! which is stored in its record and not here. Any bytes are an arena: a value is checked where it
-//! is used.
+//! which is stored in its record and not here. Any bytes are a valid arena, because each value is
+//! checked where it is used.
 
 use crate::loom::atomic::AtomicU64;
 use crate::loom::atomic::Ordering::{Relaxed, SeqCst};
@@ -35,11 +35,11 @@ use crate::segment::owner::{OwnerId, MAX_PARTICIPANTS};
 const HINTS: u64 = 8;
 /// The owner bits of the keeper, the participant that remakes chunks; or 0.
 const KEEPER: u64 = HINTS + 8 * CLASSES as u64;
-/// A generation that no older block of a remade chunk comes after.
+/// A generation: none of the blocks that were remade had a later one.
 const FLOOR: u64 = KEEPER + 8;
 /// No participant of this index or a higher one has ever claimed a block here.
 const HIGH: u64 = FLOOR + 8;
-/// The place of the last run that was remade: a hint.
+/// The unit at which the next search for empty chunks begins: a hint.
 const NEXT: u64 = HIGH + 8;
 const CLAIM_LOGS: u64 = 1088;
 /// Bytes of a unit's bits.
@@ -97,11 +97,12 @@ impl<'a> Arena<'a> {
         Arena { base, units, mapping: PhantomData }
     }
 
-    /// Returns the arena that an object is. Callers use it only while the object is mapped.
+    /// Returns a view of the arena that an object consists of; `None` if no arena has this length.
+    /// Callers use it only while the object is mapped.
     pub(crate) fn in_object(base: *mut u8, len: usize) -> Option<Arena<'a>> {
         let units = units_in(len as u64)?;
         // SAFETY: objects are aligned to 128, and the directory has checked that all `len` bytes
-        // are mapped; the callers use the arena only for as long as they have the object.
+        // are mapped; callers use the arena only while the object is mapped.
         Some(unsafe { Arena::new(base, units) })
     }
 
@@ -109,14 +110,14 @@ impl<'a> Arena<'a> {
     #[inline]
     pub(super) fn word(&self, offset: u64) -> &'a AtomicU64 {
         debug_assert!(offset % 8 == 0 && offset + 8 <= len_for(self.units));
-        // SAFETY: all callers compute the offset of a word inside of the arena, from its number of
-        // units and from positions in the table that were checked against it; the arena is mapped
-        // for 'a by the contract of new(), and aligned. Memory that others change is atomic here,
-        // or belongs to blocks, for which this function is not used.
+        // SAFETY: callers compute the offset of a word inside of the arena, from its number of
+        // units and from positions in the table that were checked against that number; the arena is
+        // mapped for 'a by the contract of new(), and aligned. Others change this memory by atomic
+        // accesses only, except for the bytes of blocks, for which this function is not used.
         unsafe { &*self.base.add(offset as usize).cast::<AtomicU64>() }
     }
 
-    /// Returns whether this offset in the segment lies in the arena, which begins at `start`.
+    /// Returns whether the offset `at` in the segment lies in this arena, which begins at `start`.
     #[inline]
     pub(crate) fn reaches(&self, at: u64, start: u64) -> bool {
         at.checked_sub(start).is_some_and(|offset| offset < len_for(self.units))
@@ -130,28 +131,29 @@ impl<'a> Arena<'a> {
         Table { end: self.word(0), units }
     }
 
-    /// Returns the hint of a class. Not 0: a block of this class was freed here since the last
-    /// search that found none.
+    /// Returns the hint of a class. It is not 0 if a block of this class was freed here since the
+    /// last search that found none.
     pub(crate) fn hint(&self, class: Class) -> &'a AtomicU64 {
         self.word(HINTS + 8 * class.number() as u64)
     }
 
-    /// Returns the owner bits of the participant that remakes chunks here; 0: nobody.
+    /// Returns the word with the owner bits of the participant that remakes chunks here; 0 if there
+    /// is none.
     pub(super) fn keeper(&self) -> &'a AtomicU64 {
         self.word(KEEPER)
     }
 
-    /// Returns a generation that no older block of a remade chunk comes after.
+    /// Returns the word of a generation; none of the blocks that were remade had a later one.
     pub(super) fn floor(&self) -> &'a AtomicU64 {
         self.word(FLOOR)
     }
 
-    /// Returns the place of the last run that was remade.
+    /// Returns the word of the unit at which the next search for empty chunks begins.
     pub(super) fn next(&self) -> &'a AtomicU64 {
         self.word(NEXT)
     }
 
-    /// Returns the claim logs that may contain something.
+    /// Returns the claim logs that may name a block.
     pub(super) fn claim_logs(&self) -> impl Iterator<Item = &'a ClaimLog> + '_ {
         let high = self.word(HIGH).load(SeqCst).min(MAX_PARTICIPANTS as u64); // pairs with claim()
         (0..high as usize).map(|index| self.claim_log_at(index))
@@ -209,19 +211,19 @@ impl<'a> Arena<'a> {
         Some(BlockPos { first, class, block })
     }
 
-    /// Returns the word and the bit of this block, whose chunk must lie inside of the arena.
+    /// Returns the word and the bit of this block. Its chunk must lie inside of the arena.
     #[inline]
     pub(crate) fn slot(&self, pos: BlockPos) -> Slot<'a> {
         let bits = self.bits(pos.first, pos.block / 64);
         Slot { word: self.word(self.offset(pos) - 8), bits, mask: 1 << (pos.block % 64) }
     }
 
-    /// Returns a word of the bits of the chunk that begins here.
+    /// Returns a word of the bits of the chunk that begins at unit `first`.
     pub(super) fn bits(&self, first: usize, index: u64) -> &'a AtomicU64 {
         self.word(bits_start(self.units) + BITS * first as u64 + 8 * index)
     }
 
-    /// Claims a block of this chunk, if one is free; returns it with its generation.
+    /// Claims a free block of this chunk, if there is one. Returns it with its generation.
     #[inline]
     pub(crate) fn claim(&self, first: usize, class: Class, me: OwnerId) -> Option<(BlockPos, u32)> {
         if class.units() > self.units.checked_sub(first as u64)? || !self.table().is_open(first, class) {
@@ -229,7 +231,7 @@ impl<'a> Arena<'a> {
         }
         let log = self.claim_log(me);
         if self.word(HIGH).load(SeqCst) <= me.index() as u64 {
-            // Before the block is named; pairs with claim_logs().
+            // Raised before the log names a block; pairs with claim_logs().
             self.word(HIGH).fetch_max(me.index() as u64 + 1, SeqCst);
         }
         for index in 0..class.blocks().div_ceil(64).min(BIT_WORDS as u64) {
@@ -267,15 +269,15 @@ impl<'a> Arena<'a> {
     #[inline]
     pub(crate) fn note_freed(&self, pos: BlockPos) {
         self.table().set_freed(pos.first);
-        // Also if the chunk said so already, because the process that cleared the hint in order to
-        // check may have died before it did.
+        // The hint is set even if the chunk's own hint was set already, because the process that
+        // cleared it to search the chunks may have died before it searched them.
         if self.hint(pos.class).load(Relaxed) == 0 {
             self.hint(pos.class).store(1, Relaxed);
         }
     }
 
-    /// Frees what `dead` had claimed. Inspects only its log, unless it may have claimed more than
-    /// the log names.
+    /// Frees what `dead` had claimed. Inspects only the blocks in its log, unless `dead` may have
+    /// claimed more.
     pub(crate) fn recover(&self, dead: OwnerId) {
         self.recover_keeper(dead);
         self.pins().recover(dead, |at| self.free_retired(at));
@@ -298,7 +300,7 @@ impl<'a> Arena<'a> {
         }
     }
 
-    /// Returns the number of units that are carved, and of all units.
+    /// Returns the number of units that are carved, and the number of all units.
     pub(crate) fn carved(&self) -> (u64, u64) {
         (self.word(0).load(Relaxed).min(self.units), self.units)
     }
@@ -312,8 +314,7 @@ impl<'a> Arena<'a> {
         positions.map(move |pos| (pos, self.slot(pos).word.load(Relaxed)))
     }
 
-    /// Returns the number of blocks that are not free, and whether one is damaged. Inspects all of
-    /// them.
+    /// Returns the number of blocks in use, and whether a block is damaged. Inspects all blocks.
     pub(crate) fn census(&self) -> (u64, bool) {
         let (mut used, mut damaged) = (0, false);
         for (_, word) in self.blocks() {

@@ -30,11 +30,11 @@
 //!
 //! # Memory ordering
 //!
-//! Freeing is Release and claiming is Acquire: the new owner's writes come after the old one's. A
-//! claim is followed by a Release fence. So a reader that has read bytes written after the claim,
-//! and then passes an Acquire fence and loads the word, sees the new generation. Readers without a
-//! lock validate in this way, as with a sequence lock. The generation repeats after 2^32 claims of
-//! the same block; a reader would have to sleep through exactly that number.
+//! Freeing is Release and claiming is Acquire, so the new owner's writes come after the old
+//! owner's. A claim is followed by a Release fence. So a reader that has read bytes written after
+//! the claim, and then passes an Acquire fence and loads the word, sees the new generation. Readers
+//! without a lock validate in this way, as with a sequence lock. The generation repeats after 2^32
+//! claims of the same block; a reader would have to sleep through exactly that number.
 //!
 //! # Death
 //!
@@ -112,7 +112,7 @@ pub(crate) fn state(word: u64) -> State {
     }
 }
 
-/// Returns the generation of a block that may be read: LIVE or RETIRED. `None`: it is in another
+/// Returns the generation of a block that may be read: LIVE or RETIRED. `None` if it is in another
 /// state, or this is no block's word at all. For readers without a lock, since a former block's
 /// word may be bytes of a larger block by now.
 #[inline]

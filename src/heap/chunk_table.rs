@@ -71,8 +71,8 @@ const UNITS_SHIFT: u32 = 32;
 /// A vacant piece has fewer units than this.
 pub(crate) const VACANT_MAX: u64 = 1 << 32;
 
-/// Returns the class in a unit's word, closed or not; `None`: no chunk begins there, or the word is
-/// damaged.
+/// Returns the class in a unit's word, closed or not; `None` if no chunk begins there, or the word
+/// is damaged.
 #[inline]
 pub(crate) fn class_of(word: u64) -> Option<Class> {
     let rest = word & !(CLASS | FREED);
@@ -93,7 +93,7 @@ pub(crate) enum Piece {
 }
 
 impl Piece {
-    /// Decodes a unit's word; `None`: nothing begins there, or it is damaged.
+    /// Decodes a unit's word; `None` if nothing begins there, or it is damaged.
     fn of(word: u64) -> Option<Piece> {
         if word & CLASS == VACANT {
             let units = word >> UNITS_SHIFT;
@@ -123,7 +123,7 @@ pub(crate) struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    /// Carves a chunk; returns its first unit. `None`: it does not fit any more, or the table is
+    /// Carves a chunk; returns its first unit. `None` if it does not fit any more, or the table is
     /// damaged.
     pub(crate) fn carve(&self, class: Class) -> Option<usize> {
         // Each step finds a chunk that did not exist in the step before.

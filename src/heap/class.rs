@@ -148,7 +148,7 @@ impl Class {
         FIRST_BYTES + block * self.stride()
     }
 
-    /// Returns the block whose bytes begin at this offset of the chunk; `None`: no block begins
+    /// Returns the block whose bytes begin at this offset of the chunk; `None` if no block begins
     /// there.
     #[inline]
     pub(crate) fn block_at(self, offset: u64) -> Option<u64> {

@@ -293,8 +293,8 @@ impl Heap {
     }
 
     /// Returns the `count` words at `at`; `None` if they do not lie below the end of the heap's
-    /// last arena. For readers that validate afterwards: the words are mapped, whether or not there
-    /// is such a block.
+    /// last arena. For readers that validate afterwards, because the words are mapped whether or
+    /// not there is such a block.
     #[inline]
     pub(crate) fn words(&self, at: u64, count: usize) -> Option<&[AtomicU64]> {
         let end = at.checked_add((count as u64).checked_mul(8)?)?;

@@ -4,7 +4,7 @@
 //! A block that nothing leads to any more is first RETIRED ([`super::block`]). Then it is freed by
 //! the process that finds it unpinned: the one that retired it, or the last that unpins it. These
 //! are hazard pointers (Michael, "Hazard Pointers: Safe Memory Reclamation for Lock-Free Objects",
-//! 2004), for processes: a pin names its owner, so a reaper finds it.
+//! 2004), for processes. A pin names its owner, so a reaper finds it.
 //!
 //! # State of a pin
 //!
@@ -52,7 +52,7 @@ use crate::segment::owner::OwnerId;
 /// The number of pins that can exist at once.
 pub(crate) const PINS: usize = if cfg!(loom) { 2 } else { 127 };
 
-/// The memory side.
+/// The memory side of the pins of an arena.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Pins {
@@ -93,7 +93,7 @@ impl Pins {
     }
 
     /// Pins the block at `at`; returns the index of the pin. Then the caller must check whether the
-    /// block is LIVE, and release the pin if it is not. `None`: all pins are in use.
+    /// block is LIVE, and release the pin if it is not. `None` if all pins are in use.
     pub(crate) fn pin(&self, at: u64, me: OwnerId) -> Option<usize> {
         // Each participant begins at a line of its own, so that they do not write into the same
         // line.

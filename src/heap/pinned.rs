@@ -10,8 +10,8 @@ use crate::segment::owner::OwnerId;
 use crate::Result;
 
 impl Heap {
-    /// Retires a LIVE block: it is freed once nobody reads it in place any more. Only its owner may
-    /// retire it. May be repeated by a process that recovers the owner.
+    /// Retires a LIVE block, which is freed once nobody reads it in place any more. Only its owner
+    /// may retire it. May be repeated by a process that recovers the owner.
     ///
     /// # Errors
     ///
@@ -29,8 +29,8 @@ impl Heap {
         Ok(())
     }
 
-    /// Pins this block, if it is LIVE: until the result is dropped, freeing it is deferred. `None`:
-    /// it is not LIVE any more, or all pins are in use.
+    /// Pins this block, if it is LIVE: until the result is dropped, freeing it is deferred. `None`
+    /// if it is not LIVE any more, or all pins are in use.
     ///
     /// # Errors
     ///

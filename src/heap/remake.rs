@@ -56,8 +56,8 @@ impl Run {
 }
 
 impl Arena<'_> {
-    /// Builds a chunk of this class out of empty pieces, and returns its first unit. `None`: no run
-    /// is large enough, or another participant remakes here.
+    /// Builds a chunk of this class out of empty pieces, and returns its first unit. `None` if no
+    /// run is large enough, or another participant remakes here.
     pub(super) fn remake(&self, class: Class, me: OwnerId) -> Option<usize> {
         let mine = u64::from(me.bits());
         // Acquire pairs with the release below: the pieces are as the last keeper left them.

@@ -81,7 +81,7 @@ impl Store {
     }
 
     /// Allocates a block, whose contents may be anything. It is freed if this process dies before
-    /// [`publish`](Store::publish). `None`: there is no room.
+    /// [`publish`](Store::publish). `None` if there is no room.
     #[inline]
     pub(crate) fn alloc(&self, class: Class, me: OwnerId) -> Option<Block> {
         let arena = self.arena();

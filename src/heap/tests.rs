@@ -114,7 +114,7 @@ fn wrong_frees_are_errors_and_change_nothing() {
     heap.free(block).unwrap();
     assert_eq!(heap.free(block).unwrap_err().kind(), ErrorKind::Corrupted, "freed twice");
     let again = heap.alloc(40).unwrap();
-    assert!(again.at == block.at && heap.free(block).is_err(), "another block stands there now");
+    assert!(again.at == block.at && heap.free(block).is_err(), "another block is there now");
     heap.free(again).unwrap();
     assert_eq!(heap.in_use().unwrap(), []);
 }

@@ -209,8 +209,8 @@ type Start = (Vec<u8>, usize);
 type Entries = Vec<(Option<Start>, Start)>;
 
 /// Returns the number of entries or elements in the object, and a part of them. `most` limits their
-/// number, and the bytes of each. `None`: the object is of a kind without contents, or the size of
-/// its elements is unknown.
+/// number, and the bytes of each. `None` if the object is of a kind without contents, or the size
+/// of its elements is unknown.
 fn contents_of(
     kind: u32,
     schema: &str,

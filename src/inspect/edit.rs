@@ -47,8 +47,8 @@ pub fn set(
     dict.insert(&key, &of_value.encode(value)?)
 }
 
-/// Reaps all dead participants of the segment at once: for programs that count participants and
-/// never wait.
+/// Reaps all dead participants of the segment now. For programs that count participants and never
+/// wait.
 pub fn reap(segment: &Segment) {
     segment.attachment().reap_all();
 }

@@ -35,8 +35,8 @@ impl<'a> HeapView<'a> {
         HeapView { base, arenas, reach, mapping: PhantomData }
     }
 
-    /// Returns the number of bytes of the block at `at`; `None`: no block begins there. Costs a few
-    /// loads, and a search through the arenas.
+    /// Returns the number of bytes of the block at `at`; `None` if no block begins there. Costs a
+    /// few loads, and a search through the arenas.
     pub(crate) fn len(&self, at: u64) -> Option<u64> {
         let offset_in =
             |&&(start, len): &&(u64, usize)| at.checked_sub(start).is_some_and(|offset| offset < len as u64);

@@ -15,7 +15,7 @@ const TRIES: usize = 1000;
 type Start = (Vec<u8>, usize);
 
 /// Returns the length of the list at `base`, and its first `most` elements, up to `bytes` bytes of
-/// each. An element has `size` bytes (`None`: sizes differ).
+/// each. An element has `size` bytes (`None` if sizes differ).
 pub(crate) fn elements(
     base: *const u8,
     len: usize,
@@ -80,7 +80,7 @@ fn element(
                 (place(word) + 8, usize::try_from(len.load(Relaxed)).unwrap_or(usize::MAX))
             }
         };
-        // Copies only what exists: half of another block is no length.
+        // Copies only if the block is still the same, because half of another block is no length.
         if !still(heap, word) {
             continue;
         }

@@ -194,8 +194,8 @@ fn snapshot(path: &Path, mode: u32) -> Result<SegmentInfo> {
     })
 }
 
-/// Returns the segments of a directory (`None`: the shared-memory directory), sorted by name. Each
-/// is a snapshot, or the error that prevented one.
+/// Returns the segments of a directory (`None` means the shared-memory directory), sorted by name.
+/// Each is a snapshot, or the error that prevented one.
 ///
 /// # Errors
 ///
@@ -219,8 +219,8 @@ pub struct Swept {
     pub failed: Vec<(String, Error)>,
 }
 
-/// Removes the stale segments of a directory (`None`: the shared-memory directory), including those
-/// of other layout versions.
+/// Removes the stale segments of a directory (`None` means the shared-memory directory), including
+/// those of other layout versions.
 ///
 /// Also completes removals that dead processes of this user left unfinished. Segments that are in
 /// use, persistent, damaged or of another user are left alone.

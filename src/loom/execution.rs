@@ -16,7 +16,7 @@
 //! *blank* twins, and the first use of a word takes one. A blank holds the difference to the value
 //! that the bytes had at that moment, which is its *base*.
 //!
-//! Until the first spawn a model has one thread, and mapped words are plain memory: building a
+//! Until the first spawn a model has one thread, and mapped words are plain memory, so building a
 //! segment takes no steps of loom's. Later each change goes to the twin and to the bytes. So the
 //! bytes always hold the latest value, and code that reads or writes them directly, as the
 //! initialiser of an object does, stays right: a word whose bytes differ from its latest value was
@@ -86,7 +86,7 @@ pub(crate) struct Execution {
     last_region: Cell<usize>,
     blanks: RefCell<Vec<AtomicU64>>,
     used: Cell<usize>,
-    /// Threads were spawned, so mapped words have twins.
+    /// Whether threads were spawned, so that mapped words have twins.
     has_threads: Cell<bool>,
     /// The depth of sections, see [`section`].
     sections: Cell<u32>,

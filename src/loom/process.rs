@@ -3,10 +3,10 @@
 //!
 //! # Death
 //!
-//! The kernel's part comes first: the locks go, and the slices of all sleepers end. Then the
-//! thread unwinds. A killed process runs no destructors, and here they must not be noticed. A word
-//! is out of the reach of a thread that panics: it loads the latest value, and stores nothing. Its
-//! epoch is no process's, so guards take it for a copy of their process, and do nothing. And loom
+//! The kernel's part comes first: the locks go, and the slices of all sleepers end. Then the thread
+//! unwinds. A killed process runs no destructors, and here they must not be noticed. A thread that
+//! panics cannot change words. It loads the latest values, and its stores have no effect. Its epoch
+//! is no process's, so guards take it for a copy of their process, and do nothing. And loom
 //! switches to no other thread until the unwinding has ended.
 //!
 //! So a panic of the model itself, which fails it, changes nothing either, and is not hidden by

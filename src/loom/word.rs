@@ -5,8 +5,8 @@
 //! loom remembers one access of each object, the last one. A thread's load hides that another
 //! thread has loaded the word before, so loom would not try the store that follows between the two.
 //! So a load of a word that several processes use, and one of them writes, first changes a second
-//! object, the word's *shadow*: loom tries both orders of two changes. Which words these are is
-//! learned by running the model; it runs again with their shadows until no more are found.
+//! object, the word's *shadow*, because loom tries both orders of two changes. Which words these
+//! are is learned by running the model; it runs again with their shadows until no more are found.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeSet;

@@ -100,7 +100,7 @@ pub(crate) mod sealed {
         #[allow(private_interfaces)]
         fn take(bytes: Bytes<'_>) -> Option<Self::Out>;
 
-        /// [`take`](Sealed::take) into a box: the copy is never on the stack, which may be too
+        /// [`take`](Sealed::take) into a box. The copy is never on the stack, which may be too
         /// small for it.
         #[allow(private_interfaces)]
         fn take_boxed(bytes: Bytes<'_>) -> Option<Box<Self::Out>>;
@@ -186,7 +186,7 @@ impl<T: Message> sealed::Sealed for T {
     }
 }
 
-/// Copies `size_of::<T>()` bytes. False: there are fewer, and the copy is not complete.
+/// Copies `size_of::<T>()` bytes. Returns false if there are fewer. Then the copy is not complete.
 #[inline(always)]
 fn copy_words<T>(bytes: Bytes<'_>, copy: &mut MaybeUninit<T>) -> bool {
     let to = copy.as_mut_ptr().cast::<u8>();

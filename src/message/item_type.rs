@@ -37,7 +37,7 @@ pub enum ItemType {
 }
 
 impl ItemType {
-    /// Reads the type from its text. Any text is accepted: unknown ones are
+    /// Reads the type from its text. Any text is accepted. An unknown type is
     /// [`Other`](ItemType::Other).
     pub fn from_text(text: &str) -> ItemType {
         match text {

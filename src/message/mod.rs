@@ -152,7 +152,8 @@ pub unsafe trait Message: Copy + Send + Sync + 'static {
 
 /// Copies a message out of shared memory, then checks whether the copy is a valid value.
 ///
-/// The order matters: a hostile process may change the original between the check and the copy.
+/// The order matters, because a hostile process may change the original between the check and the
+/// copy.
 ///
 /// # Safety
 ///

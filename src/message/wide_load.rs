@@ -1,8 +1,8 @@
 //! Copies words that others may write to meanwhile, two at once.
 //!
 //! The compiler emits one load for each atomic, but the processor can load two words at once. Only
-//! for readers that check afterwards whether a writer was active: the copy may be half old and half
-//! new, as with one Relaxed load after the other.
+//! for readers that check afterwards whether a writer was active, because the copy may be half old
+//! and half new, as with one Relaxed load after the other.
 
 use crate::loom::atomic::AtomicU64;
 use crate::loom::atomic::Ordering::Relaxed;
@@ -35,8 +35,8 @@ fn load_two(from: &[AtomicU64; 2]) -> std::arch::x86_64::__m128i {
 pub(crate) unsafe fn copy_words(from: &[AtomicU64], to: *mut u64) {
     #[cfg_attr(any(not(target_arch = "x86_64"), loom, miri), allow(unused_mut))]
     let mut done = 0;
-    // Plain stores, so that the compiler sees where the copy is used next: copying it once more
-    // would wait for the stores.
+    // Plain stores, so that the compiler sees where the copy is used next. Another copy would wait
+    // for the stores.
     #[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
     while let Some(two) = from.get(done..).and_then(<[AtomicU64]>::first_chunk) {
         // SAFETY: `to` is writable for all words of `from`.

@@ -27,7 +27,7 @@ pub enum PipeError {
     TooLarge,
     /// The words in shared memory contradict each other, or the bytes are no valid message.
     Corrupted,
-    /// The handle was made in another process, of which this one is a `fork`.
+    /// The handle was created in another process, of which this process is a `fork`.
     NotInThisProcess,
 }
 

@@ -48,7 +48,7 @@ impl PipeReader {
     /// # Errors
     ///
     /// `AlreadyExists`, `InvalidInput` (the name), `OutOfMemory`, `PermissionDenied`,
-    /// `Unsupported`, `RoleTaken` (somebody opened it as reader at once).
+    /// `Unsupported`, `RoleTaken` (another process became the reader first).
     pub fn create(place: impl Into<Place>) -> Result<PipeReader> {
         PipeReader::take(Rings::create(place, ONE_WAY)?, Direction::There)
     }

@@ -197,8 +197,8 @@ impl Rings {
         unsafe { &*self.object.base().add(offset).cast::<Control>() }
     }
 
-    /// Returns the bytes of a ring, for a handle that keeps the rings. `None`: the pipe has no such
-    /// direction.
+    /// Returns the bytes of a ring, for a handle that keeps the rings. `None` if the pipe has no
+    /// such direction.
     pub(super) fn area(&self, direction: Direction) -> Option<Area> {
         let (offset, len) = match direction {
             Direction::There => (BYTES, self.there),

@@ -34,7 +34,7 @@ impl PipeWriter {
     /// # Errors
     ///
     /// `AlreadyExists`, `InvalidInput` (the name), `OutOfMemory`, `PermissionDenied`,
-    /// `Unsupported`, `RoleTaken` (somebody opened it as writer at once).
+    /// `Unsupported`, `RoleTaken` (another process became the writer first).
     pub fn create(place: impl Into<Place>) -> Result<PipeWriter> {
         PipeWriter::take(Rings::create(place, ONE_WAY)?, Direction::There)
     }

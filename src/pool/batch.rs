@@ -1,4 +1,4 @@
-//! Batches: tasks that were submitted together, and their results, in the types of their function.
+//! Batches: tasks of one function that were submitted together, and their results.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::marker::PhantomData;
@@ -12,24 +12,27 @@ use crate::pool::packed_chunk::AnyBatch;
 use crate::process::{Argument, Unpacker};
 use crate::Result;
 
-/// A callback: it gets all results, and puts them back. It does not panic.
+/// A callback. It takes all results, and puts them back. It does not panic.
 type Callback<R> = Box<dyn FnOnce(&mut Results<R>) + Send>;
 
 /// The results of a batch, as they arrive.
 pub(crate) struct Results<R> {
-    /// The values of the tasks from `base` on, as far as they have arrived.
+    /// The value of task `base + i` at index `i`; `None` if it has not arrived, or if the task
+    /// failed.
     items: VecDeque<Option<R>>,
+    /// Number of the first task whose result has not been removed.
     base: usize,
     /// The errors, by task.
     errors: BTreeMap<usize, TaskError>,
-    /// All results in the order of their arrival, instead of `items` and `errors`.
+    /// In an unordered batch: all results in the order of their arrival, instead of `items` and
+    /// `errors`.
     unordered: Option<VecDeque<Result<R, TaskError>>>,
     /// Number of results that have arrived.
     pub(crate) done: usize,
     /// Number of tasks; unknown while tasks are still being submitted.
     pub(crate) total: Option<usize>,
     callback: Option<Callback<R>>,
-    /// The callback is running.
+    /// Whether the callback is running.
     calling: bool,
 }
 
@@ -85,7 +88,8 @@ impl<R> Results<R> {
         }
     }
 
-    /// Removes the next result: in order, or any if the batch is unordered.
+    /// Removes the next result in the order of the tasks, or of arrival if the batch is unordered.
+    /// Returns `None` if it has not arrived.
     pub(crate) fn next(&mut self) -> Option<Result<R, TaskError>> {
         if let Some(unordered) = &mut self.unordered {
             return unordered.pop_front();
@@ -99,12 +103,12 @@ impl<R> Results<R> {
         Some(next)
     }
 
-    /// Puts the only result back.
+    /// Puts the result of a batch of one task back.
     pub(crate) fn put_back(&mut self, result: Result<R, TaskError>) {
         self.start_again(vec![result]);
     }
 
-    /// Puts all results back, from the first on.
+    /// Puts the results of all tasks back.
     pub(crate) fn start_again(&mut self, all: Vec<Result<R, TaskError>>) {
         self.base = 0;
         for (index, result) in all.into_iter().enumerate() {
@@ -120,12 +124,12 @@ impl<R> Results<R> {
         self.errors.first_key_value().map(|(index, error)| (*index, error.clone()))
     }
 
-    /// Removes all results that have arrived, in order.
+    /// Removes the results up to the first that has not arrived, in the order of the tasks.
     pub(crate) fn take_all(&mut self) -> Vec<Result<R, TaskError>> {
         std::iter::from_fn(|| self.next()).collect()
     }
 
-    /// Removes all values. Only if no task has an error.
+    /// Removes all values. Only for a batch without errors.
     pub(crate) fn take_values(&mut self) -> Vec<R> {
         let mut values = Vec::with_capacity(self.items.len());
         values.extend(std::mem::take(&mut self.items).into_iter().flatten());
@@ -140,7 +144,7 @@ pub(crate) struct Outcome<R> {
     results: Mutex<Results<R>>,
 }
 
-// A callback runs without the lock, and a result is moved out.
+// A panic leaves nothing half-done behind the lock, because callbacks run without it.
 impl<R> UnwindSafe for Outcome<R> {}
 impl<R> RefUnwindSafe for Outcome<R> {}
 
@@ -207,8 +211,8 @@ impl<A: Argument, R: Argument + Send> AnyBatch for Batch<A, R> {
         if let Ok(values) = R::unpack_all(count, &mut Unpacker::new(bytes)) {
             return self.outcome.add(count, |results| results.add_all(first, values));
         }
-        // At least one is damaged. Each reports its own damage, unless it must be read to find the
-        // next one.
+        // At least one result is damaged. If results have a fixed size, those after it can still be
+        // read. Otherwise nobody knows where they begin, so they get the same error.
         let mut unpacker = Unpacker::new(bytes);
         let mut lost = None;
         self.outcome.add(count, |results| {
@@ -243,7 +247,8 @@ impl<A: Argument, R: Argument + Send> AnyBatch for Batch<A, R> {
         let mut results = self.outcome.lock();
         let Some(callback) = results.callback.take() else { return };
         results.calling = true;
-        // The callback may inspect the task, so it gets the results without the lock.
+        // The callback may inspect the task, which takes the lock. So the callback runs without the
+        // lock.
         let mut lent = Results {
             items: std::mem::take(&mut results.items),
             base: results.base,

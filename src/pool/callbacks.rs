@@ -22,8 +22,8 @@ pub(crate) struct Callbacks {
 }
 
 impl Callbacks {
-    /// Starts the thread. It must not keep the pool's memory: a segment with a name would outlive
-    /// the pool.
+    /// Starts the thread. It must not keep the pool's memory, because a segment with a name would
+    /// outlive the pool.
     pub(crate) fn start(shared: Weak<Shared>) -> Result<Callbacks> {
         let (sender, queue) = channel::<Arc<dyn AnyBatch>>();
         let pending = Arc::new(AtomicUsize::new(0));

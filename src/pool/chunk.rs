@@ -119,7 +119,7 @@ fn run_all<A: Argument, R: Argument>(
     Ok(if limit < count { ChunkEnd::Retired } else { ChunkEnd::Done })
 }
 
-/// Ends this process if a task has forked and this is the child: the slot is its parent's.
+/// Ends this process if a task has forked and this is the child, because the slot is its parent's.
 #[inline]
 fn end_if_forked(epoch: u32) {
     if fork::epoch() != epoch {

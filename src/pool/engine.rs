@@ -161,7 +161,8 @@ impl Engine {
         self.callbacks.get().is_some_and(Callbacks::are_called_here)
     }
 
-    /// Blocks until `attempt` returns something, for results of the batch `id`.
+    /// Blocks until `attempt` returns a value for results of the batch `id`, or the deadline
+    /// passes.
     pub(crate) fn wait<T>(
         &self,
         id: u64,
@@ -188,7 +189,7 @@ impl Engine {
         )
     }
 
-    /// Blocks until `attempt` returns something, for any result at all.
+    /// Blocks until `attempt` returns a value for any results, or the deadline passes.
     pub(crate) fn wait_all<T>(
         &self,
         deadline: Deadline,

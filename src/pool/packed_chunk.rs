@@ -46,11 +46,12 @@ pub(super) struct SlottedChunk {
     /// How often a worker died in its first task.
     pub(super) tries: u32,
     pub(super) ticket: u64,
-    /// The block of the arguments; `None`: they are in the slot.
+    /// The block of the arguments; `None` if they are in the slot.
     pub(super) block: Option<Block>,
     /// Offset of the arguments in the segment, and their length in bytes.
     pub(super) input: u64,
     pub(super) input_len: u64,
-    /// The number of finished tasks, and when it was first seen; `None`: not seen running yet.
+    /// The number of finished tasks, and when it was first seen; `None` if it has not been seen
+    /// running yet.
     pub(super) progress: Option<(u32, Instant)>,
 }

@@ -160,7 +160,7 @@ impl Scheduler {
         }
     }
 
-    /// The longest time that the monitor may sleep; `None`: until it is woken.
+    /// The longest time that the monitor may sleep; `None` if it may sleep until it is woken.
     pub(crate) fn recheck_after(&self, plan: &Plan) -> Option<Duration> {
         if self.supervisor.is_short() {
             return Some(START_AGAIN);

@@ -219,7 +219,7 @@ impl SlotMemory for SharedPool {
     }
 
     fn free(&self, block: Block) {
-        // Fails if the block is not allocated: the generation protects a later block at the same
+        // Fails if the block is not allocated. The generation protects a later block at the same
         // place.
         let _ = self.heap.free(block);
     }

@@ -138,8 +138,8 @@ impl Pool {
         }
     }
 
-    /// Kills the workers at once. Unfinished tasks return [`TaskError::Terminated`]. Blocks until
-    /// all workers are gone, for two seconds at most.
+    /// Kills the workers immediately. Unfinished tasks return [`TaskError::Terminated`]. Blocks
+    /// until all workers are gone, for two seconds at most.
     pub fn terminate(&self) {
         let engine = &self.engine;
         if !engine.is_own() {

@@ -156,6 +156,6 @@ mod tests {
         word.clear();
         word.queue((1 << 48) - 1);
         assert!(!word.wait_for(7) && word.wait_for((1 << 48) - 1));
-        assert!(word.take((1 << 48) - 1, 0) && word.finish((1 << 48) - 1, 0), "who waits stays");
+        assert!(word.take((1 << 48) - 1, 0) && word.finish((1 << 48) - 1, 0), "the waiter bit stays");
     }
 }

@@ -47,7 +47,8 @@ pub(crate) trait SlotMemory {
     /// Returns the checksum that protects a job.
     fn seal(&self, job: &Job, ticket: u64) -> u64;
 
-    /// Stores the arguments of a free slot. Returns where, and in which block; `None`: in the slot.
+    /// Stores the arguments of a free slot. Returns where, and in which block; `None` if in the
+    /// slot.
     fn store(&self, slot: &Slot, bytes: &[u8]) -> Result<(u64, Option<Block>)>;
 
     /// Reads the `len` bytes of arguments at `at`, if they are mapped.
@@ -85,11 +86,11 @@ pub(crate) struct SlotTable {
     pub(crate) tail: u64,
     /// The number of workers.
     workers: usize,
-    /// Why the pool has ended; `None`: it runs.
+    /// Why the pool has ended; `None` if it runs.
     pub(crate) over: Option<TaskError>,
     /// Batches whose callbacks are to be run once the lock is released.
     due_callbacks: Vec<Arc<dyn AnyBatch>>,
-    /// There are results that waiters have not been told of.
+    /// Whether there are results that waiters have not been told of.
     has_news: bool,
 }
 
@@ -368,7 +369,7 @@ impl SlotTable {
     }
 
     /// Recovers the chunks that the dead worker number `worker` was running. `blame` returns the
-    /// error of the task; `None`: the task is not to blame for the death.
+    /// error of the task; `None` if the task is not to blame for the death.
     pub(crate) fn recover_chunks(
         &mut self,
         memory: &impl SlotMemory,

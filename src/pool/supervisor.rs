@@ -42,7 +42,7 @@ use crate::{Error, ErrorKind, Result};
 
 /// Grace period for a worker to exit by itself, and upper bound for a kill to be noticed.
 pub(crate) const END_WAIT: Duration = Duration::from_secs(2);
-/// Signals from outside: they say nothing about the initialiser.
+/// Signals from outside, which say nothing about the initialiser.
 const KILLS: [i32; 5] = [libc::SIGKILL, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
 /// Consecutive kills at the start that are tolerated, for each worker of the pool.
 const KILLS_MAX: u32 = 100;
@@ -305,8 +305,8 @@ impl Supervisor {
     }
 
     /// Returns a dismissed worker to wait for, and until when, and kills those whose time has
-    /// passed; `None`: all are gone, or the kernel holds one that was killed and can do nothing any
-    /// more.
+    /// passed; `None` if all are gone, or the kernel holds one that was killed and can do nothing
+    /// any more.
     pub(crate) fn leaving(&mut self) -> Option<(Arc<Child>, Deadline)> {
         self.leaving.retain_mut(|worker| worker.try_join().is_err_and(|error| error.is_timeout()));
         let worker = self.leaving.first()?.child().clone();

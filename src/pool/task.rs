@@ -26,7 +26,7 @@ impl<R> Pending<R> {
     /// Blocks until the results are ready. Returns `false` if the deadline passed, and an error if
     /// they can never be ready here.
     fn wait(&self, deadline: Deadline) -> Result<bool, TaskError> {
-        // A fork has copies of the locks: another thread may have held them.
+        // A fork has copies of the locks, which another thread may have held.
         self.engine.check_own()?;
         if self.engine.is_callback_thread() && self.outcome.lock().has_callback() {
             return Err(Error::new(
@@ -275,7 +275,7 @@ pub(crate) fn refused<R>(error: TaskError) -> MapError<R> {
     MapError::new(0, error, Vec::new())
 }
 
-/// Returns all results of a batch, if every task has one.
+/// Removes all results of a batch. The error contains them if a task failed.
 pub(crate) fn all<R>(results: &mut Results<R>) -> Result<Vec<R>, MapError<R>> {
     match results.first_error() {
         Some((index, error)) => Err(MapError::new(index, error, results.take_all())),

@@ -152,7 +152,7 @@ fn a_result_without_a_hint_is_seen() {
     }
 }
 
-/// Every waiter checks at the end of its slice: that alone is no reason to wake the others.
+/// Every waiter checks at the end of its slice, so that alone is no reason to wake the others.
 #[test]
 fn a_look_that_finds_nothing_wakes_nobody() {
     let pool = pool(&[1], 0);
@@ -191,7 +191,7 @@ fn in_time(body: impl FnOnce() + Send + 'static) {
         body();
     });
     let end = over.recv_timeout(Duration::from_secs(60));
-    assert_eq!(end, Err(RecvTimeoutError::Disconnected), "it does not come to an end");
+    assert_eq!(end, Err(RecvTimeoutError::Disconnected), "it never ends");
     if let Err(panic) = thread.join() {
         std::panic::resume_unwind(panic);
     }

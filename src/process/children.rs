@@ -49,7 +49,7 @@ impl Child {
         self.pidfd.number()
     }
 
-    /// Returns its pidfd; `None`: the program has closed it.
+    /// Returns its pidfd; `None` if the program has closed it.
     pub(crate) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
         self.pidfd.get()
     }
@@ -62,8 +62,8 @@ impl Child {
 
     /// Reaps the child if it has ended, and returns how it ended. Only for its parent.
     ///
-    /// Also `None` for a child that has ended while a process that traces it has not waited for it
-    /// (ptrace(2)).
+    /// Also returns `None` if the child has ended, but a process that traces it has not waited for
+    /// it (ptrace(2)).
     pub(crate) fn reap(&self) -> Option<Ended> {
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         if ended.is_none() {
@@ -118,7 +118,7 @@ struct State {
     children: Vec<Arc<Child>>,
     /// The children among them without a handle.
     orphans: Vec<Arc<Child>>,
-    /// Wakes the reaper; `None`: it does not run.
+    /// Wakes the reaper; `None` if it does not run.
     reaper: Option<Arc<Own>>,
 }
 

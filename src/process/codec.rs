@@ -63,8 +63,8 @@ pub(crate) struct Packed {
     pub(crate) participants: Vec<ReservedId>,
     /// Descriptors that the child inherits, each under its own number, none of them 0, 1 or 2.
     pub(crate) files: Vec<OwnedFd>,
-    /// Forbid forks until the files are closed: a copy of a participant's lock would keep the
-    /// child alive. Dropped last.
+    /// Forbid forks until the files are closed, because a copy of a participant's lock would keep
+    /// the child alive. Dropped last.
     pub(crate) _windows: Vec<Window>,
 }
 
@@ -209,7 +209,7 @@ pub struct Unpacker<'a> {
 pub(crate) struct ReceivedId {
     file: usize,
     owner: u32,
-    /// The lock; `None`: it still belongs to the descriptor.
+    /// The lock; `None` if it still belongs to the descriptor.
     hold: Option<Hold>,
     /// The attachment, once it was unpacked.
     attachment: Option<Arc<Attachment>>,

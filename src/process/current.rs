@@ -96,7 +96,7 @@ impl ParentProcess {
         &self.name
     }
 
-    /// Returns its process id, which may mean another process once it has ended.
+    /// Returns its process id, which may be that of another process once it has ended.
     pub fn pid(&self) -> u32 {
         self.pid
     }
@@ -124,14 +124,14 @@ impl AsFd for ParentProcess {
 }
 
 /// Returns the process that started this one with [`Process::spawn`](crate::Process::spawn); `None`
-/// in the main process, and in a process that was made by a `fork`.
+/// in the main process, and in a process that was created by `fork`.
 pub fn parent_process() -> Option<ParentProcess> {
     let origin = ORIGIN.get().filter(|origin| origin.pid == std::process::id())?;
     let Origin { parent_name, parent_pid, parent, .. } = origin;
     Some(ParentProcess { name: parent_name.clone(), pid: *parent_pid, pidfd: parent.clone() })
 }
 
-/// A child of this process that was running when the list was made.
+/// A child of this process that was running when the list was created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunningChild {
     name: String,

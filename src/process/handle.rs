@@ -204,7 +204,7 @@ impl<R> Process<R> {
         &self.child.name
     }
 
-    /// Returns its process id, which may mean another process once the child has been joined.
+    /// Returns its process id, which may be that of another process once the child has been joined.
     pub fn pid(&self) -> u32 {
         self.child.pid
     }
@@ -237,7 +237,7 @@ impl<R> Process<R> {
         self.end(false)
     }
 
-    /// Ends it at once (SIGKILL), even if it is stopped. Does nothing if it has ended already.
+    /// Ends it immediately (SIGKILL), even if it is stopped. Does nothing if it has ended already.
     ///
     /// # Errors
     ///

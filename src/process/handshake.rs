@@ -305,7 +305,7 @@ fn write_at(file: BorrowedFd<'_>, bytes: &[u8], offset: u64) -> Result<()> {
 
 /// Reads exactly `len` bytes, after a check that the file has them.
 fn read_all(file: BorrowedFd<'_>, offset: u64, len: u64) -> Result<Vec<u8>> {
-    let stat = fstat(file).map_err(|cause| Error::system("cannot look at arguments or a result", cause))?;
+    let stat = fstat(file).map_err(|cause| Error::system("cannot examine arguments or a result", cause))?;
     // A file can have any length without memory behind it, so the blocks are counted.
     let there = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
     if len > there {

@@ -17,9 +17,9 @@
 //! - The parent dies in `spawn`, after it reserved participant ids. The locks on their descriptions
 //!   go with it. The segments reap the ids.
 //!
-//! Daemons end by the parent's pidfd, and not by `PR_SET_PDEATHSIG`: that signal arrives when the
-//! *thread* that started the child ends, and it is lost if the parent dies before the child could
-//! ask for it.
+//! Daemons end by the parent's pidfd, and not by `PR_SET_PDEATHSIG`, because that signal arrives
+//! when the *thread* that started the child ends, and it is lost if the parent dies before the
+//! child could ask for it.
 
 mod argument;
 mod children;

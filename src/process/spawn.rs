@@ -100,9 +100,9 @@ impl ProcessBuilder {
         self
     }
 
-    /// Sets whether the process is a daemon. A daemon ends with its parent, at once, however the
-    /// parent ends. It ends as by SIGKILL, so without a chance to tidy up. It may have children of
-    /// its own. Any other process runs on without its parent.
+    /// Sets whether the process is a daemon. A daemon ends with its parent, immediately, however
+    /// the parent ends. It ends as by SIGKILL, so without a chance to tidy up. It may have children
+    /// of its own. Any other process runs on without its parent.
     pub fn daemon(mut self, daemon: bool) -> ProcessBuilder {
         self.daemon = daemon;
         self

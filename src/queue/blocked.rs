@@ -16,7 +16,7 @@ pub(crate) enum Blocked {
     Closed,
     /// The words in shared memory contradict each other.
     Corrupted,
-    /// The handle was made in another process. Only handles return it, never the algorithms.
+    /// The handle was created in another process. Only handles return it, never the algorithms.
     NotInThisProcess(Refusal),
 }
 

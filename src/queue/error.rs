@@ -18,8 +18,8 @@ pub enum SendError<T> {
     Closed(T),
     /// The words in shared memory contradict each other.
     Corrupted(T),
-    /// The handle was made in another process, of which this one is a `fork`. The [`Refusal`] says
-    /// why this process cannot use it.
+    /// The handle was created in another process, of which this process is a `fork`. The
+    /// [`Refusal`] says why this process cannot use it.
     NotInThisProcess(T, Refusal),
     /// The queue delivers the messages of dead consumers again, so none of them can be replaced.
     /// Only [`Queue::force_send`](crate::Queue::force_send) returns it.
@@ -70,8 +70,8 @@ pub enum RecvError {
     Closed,
     /// The words in shared memory contradict each other, or the bytes are no valid message.
     Corrupted,
-    /// The handle was made in another process, of which this one is a `fork`. The [`Refusal`] says
-    /// why this process cannot use it.
+    /// The handle was created in another process, of which this process is a `fork`. The
+    /// [`Refusal`] says why this process cannot use it.
     NotInThisProcess(Refusal),
 }
 

@@ -26,7 +26,7 @@
 //!
 //! # Memory ordering
 //!
-//! - The joins are AcqRel: a scan that has loaded a join (Acquire) sees its count.
+//! - The joins are AcqRel, so a scan that has loaded a join (Acquire) sees its count.
 //! - Of two handles that leave at once, one must see that the other has left. Each changes its
 //!   count, passes a SeqCst fence and loads the other's.
 //!
@@ -150,7 +150,7 @@ impl Holders {
         let cell = self.count_word(dead);
         let word = cell.load(Relaxed);
         if count_of(word, dead) != 0 {
-            // Only the dead one changes a word of its generation, and other reapers.
+            // Only the dead participant and other reapers change a word of its generation.
             let _ = cell.compare_exchange(word, word_of(dead, 0), SeqCst, Relaxed);
         }
     }
@@ -166,7 +166,7 @@ impl Holders {
             if joins == 0 || self.has_any() {
                 return false;
             }
-            // Pairs with join(). If it fails, a handle was made since the load, and may be gone
+            // Pairs with join(). If it fails, a handle was created since the load, and may be gone
             // again; or another process was quicker.
             match self.joins.compare_exchange(joins, joins | ENDED, AcqRel, Acquire) {
                 Ok(_) => return true,

@@ -190,9 +190,9 @@ impl Place {
         };
         if entry.kind != kind as u32 {
             let found = Kind::from_number(entry.kind)
-                .map_or("something unknown".to_string(), |kind| format!("a kind of {}", kind.name()));
+                .map_or("of an unknown kind".to_string(), |kind| format!("of kind {}", kind.name()));
             let text =
-                format!("{} is not the {} that was asked for: it is {found}", self.describe(), kind.name());
+                format!("{} is not the {} that was requested: it is {found}", self.describe(), kind.name());
             return Err(Error::new(ErrorKind::TypeMismatch, text));
         }
         if entry.schema != schema {

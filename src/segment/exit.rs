@@ -6,15 +6,15 @@
 //! the segments that nobody else is in.
 //!
 //! Other threads of the process still run then, and may use the segment until the very end. So the
-//! handler does not leave: the lock stays, and with it everything that this process holds. The
-//! handler marks the process's line as leaving, and others that check whether anybody is in the
-//! segment do not count such a line. Of two processes that exit at once, each marks its line before
-//! it checks, so at least one finds nobody.
+//! handler does not leave the segment. The lock stays, and with it everything that this process
+//! holds. The handler marks the process's line as leaving, and others that check whether anybody is
+//! in the segment do not count such a line. Of two processes that exit at once, each marks its line
+//! before it checks, so at least one finds nobody.
 //!
 //! The handler cannot take over from a thread that is just leaving a segment, and may be half way
 //! through the removal of the name. So it waits for such threads first, some milliseconds at most.
 //!
-//! The handler does not run after `_exit`, an abort, an `exec` or a signal: to others these are
+//! The handler does not run after `_exit`, an abort, an `exec` or a signal, so to others these are
 //! crashes. A copy made by `fork` that has not used the segment is not in it, and removes nothing.
 
 use std::sync::atomic::{fence, AtomicUsize, Ordering::SeqCst};
@@ -68,7 +68,7 @@ pub(crate) fn watch(attachment: &Arc<Attachment>) {
         // SAFETY: a plain function that is never unloaded and does not unwind.
         unsafe { libc::atexit(at_exit) };
     });
-    // No other thread forks while this one has the list: its copy could never lock it.
+    // No other thread forks while this one has the list, because the copy could never lock it.
     let _window = fork::window();
     let Some(mut named) = named() else { return };
     if named.len() == named.capacity() {

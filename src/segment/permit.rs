@@ -6,15 +6,15 @@
 //! open the segment, they may write into `.pagemate-removal.N`, and the permit is the directory
 //! `permit` inside of it, which all of them can remove.
 //!
-//! Everything here goes through descriptors, because `.pagemate-removal.N` may mean any file by the
-//! time that it is used. After a permit is revoked, another user can put a directory of that name
-//! there, or a symbolic link to a directory unrelated to pagemate. An open directory never starts
-//! to mean another one, and a rename into it fails once it is removed. Nothing is opened through a
-//! link.
+//! Everything here goes through descriptors, because `.pagemate-removal.N` may refer to any file by
+//! the time that it is used. After a permit is revoked, another user can put a directory of that
+//! name there, or a symbolic link to a directory unrelated to pagemate. An open descriptor never
+//! starts to refer to another directory, and a rename into it fails once it is removed. Nothing is
+//! opened through a link.
 //!
 //! # Death
 //!
-//! 1. `.pagemate-removal.N` is made, but `permit` inside of it is not, or is not shared yet. A
+//! 1. `.pagemate-removal.N` is created, but `permit` inside of it is not, or is not shared yet. A
 //!    sweep of its owner removes both. Nothing is lost.
 //! 2. `permit` was removed by another user. A sweep of the owner, or the owner's next remover,
 //!    removes the directory around it. Nothing is lost.

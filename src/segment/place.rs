@@ -217,7 +217,7 @@ impl Place {
     }
 
     /// Removes this name, even while processes have its file or object open. They continue to use
-    /// it, and no process finds it by the name any more. The name is free at once.
+    /// it, and no process finds it by the name any more. The name is free immediately.
     ///
     /// The memory of a segment is freed when the last process unmaps it. The memory of an object
     /// inside of a segment is freed with the segment.

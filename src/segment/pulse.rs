@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 /// Interval at which a handle that is only polled checks for deaths. Together with the 40 ms
 /// between two checks of a segment, a death is noticed well within 100 ms.
 const CHECK_NANOS: u64 = 4_000_000;
-/// The most failures between two readings of the clock. A busy poll takes some 10 ns, and a reading
-/// 25.
+/// The most failures between two readings of the clock. A busy poll takes about 10 ns, and a
+/// reading 25.
 const FAILURES_MAX: u32 = 256;
 
 /// Counts failed attempts of one handle, to find out every few milliseconds that a check for deaths

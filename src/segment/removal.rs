@@ -21,11 +21,11 @@
 //!
 //! The name of a permit is public once its directory exists. After it is revoked, any process may
 //! make a directory of that name, and a rename by path would accept it as a permit. The descriptor
-//! never means another directory. Nor does such a directory show that the name of the segment was
-//! removed: only the name itself shows that ([`Name::is_ours`]).
+//! never refers to another directory. Nor does such a directory show that the name of the segment
+//! was removed: only the name itself shows that ([`Name::is_ours`]).
 //!
 //! The registered permit is revoked *before* the word is swapped, so at most one registered permit
-//! is not revoked. Between steps 3 and 4 the name cannot start to mean another file, for two
+//! is not revoked. Between steps 3 and 4 the name cannot start to refer to another file, for two
 //! reasons. Only a permit of the same segment can take the name away, and its owner revokes our
 //! permit first. And publishing never replaces a name. Names of permits are random and never used
 //! again.
@@ -53,7 +53,7 @@
 //!
 //! | window | noticed by | repaired by | lost |
 //! |---|---|---|---|
-//! | directory made, not registered | a sweep | removes the empty directory | nothing |
+//! | directory created, not registered | a sweep | removes the empty directory | nothing |
 //! | registered, not renamed | the next remover or entrant | revokes the permit | nothing |
 //! | renamed, not unlinked | a sweep (1) | unlinks the file in the directory | memory, until then |
 //! | unlinked, directory exists | a sweep | removes the empty directory | nothing |

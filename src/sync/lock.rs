@@ -40,7 +40,7 @@ use crate::sys::clock::Deadline;
 use crate::sys::fork;
 use crate::Result;
 
-/// The memory side. Zero is the fresh state, and any bytes are a State.
+/// The memory side of a lock. Zero is the fresh state, and any bytes are a State.
 #[repr(C)]
 struct State {
     word: OwnerWord,
@@ -248,8 +248,8 @@ impl Drop for LockGuard<'_> {
     fn drop(&mut self) {
         let state = self.lock.state();
         if self.epoch == fork::epoch() && self.turn == state.turn.load(Relaxed) {
-            // False: the lock was released under this guard, and another process may hold it by
-            // now.
+            // Returns false if the lock was released under this guard. Another process may hold it
+            // by now.
             let _ = state.word.release(self.me);
         }
     }

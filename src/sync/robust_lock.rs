@@ -3,8 +3,8 @@
 //!
 //! Neither reentrant nor fair. [`robust_word`] explains the word: its states, its transitions, and
 //! what happens when a holder dies. This file adds the poison, and the guard that represents the
-//! holder ([`RobustGuard`]). No loom model is needed: the poison is accessed under the lock, as the
-//! guarded data is, and the word has its own models.
+//! holder ([`RobustGuard`]). No loom model is needed, because the poison is accessed under the
+//! lock, as the guarded data is, and the word has its own models.
 //!
 //! # State
 //!
@@ -37,7 +37,7 @@ use crate::sync::robust_word::{self, Acquired, OwnerWord};
 use crate::sys::clock::Deadline;
 use crate::sys::fork;
 
-/// The memory side. Any bytes are a lock.
+/// The memory side of a robust lock. Any bytes are a lock.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct RobustLock {

@@ -31,8 +31,8 @@
 //! # Memory ordering
 //!
 //! Taking is Acquire and freeing is Release, so a holder sees what the previous one did. A reaper
-//! frees with AcqRel in place of the dead holder: the kernel drops the dead process's file lock
-//! after its last store, and the reaper has seen that the file lock is gone. The state and the
+//! frees with AcqRel in place of the dead holder, because the kernel drops the dead process's file
+//! lock after its last store, and the reaper has seen that the file lock is gone. The state and the
 //! waiter bit share the word, so no wake-up is lost.
 //!
 //! # Death
@@ -42,8 +42,8 @@
 //!   Lost: the holder's work.
 //! - **Holder dies between freeing and waking.** Noticed by: sleepers, at the end of their slice.
 //!   Repair: they retry. Lost: up to 50 ms.
-//! - **Waiter dies announced or asleep.** Noticed by: nobody, no harm done. Repair: the next free
-//!   makes one needless call. Lost: nothing.
+//! - **Waiter dies announced or asleep.** Noticed by: nobody. Repair: the next free makes one
+//!   needless call. Lost: nothing.
 //! - **Waiter dies woken, before it took the word.** Noticed by: the other sleepers, at the end of
 //!   their slice. Repair: they retry. Lost: up to 50 ms.
 //! - **Reaper dies or stops between its swap and its wake.** Noticed by: next reaper; sleepers, at
@@ -92,11 +92,11 @@ fn freed_after_death(word: u32) -> u32 {
 /// The caller holds the word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Acquired {
-    /// An earlier holder died, and nobody has called [`OwnerWord::mark_consistent`] since.
+    /// Whether an earlier holder died, and nobody has called [`OwnerWord::mark_consistent`] since.
     pub(crate) after_death: bool,
 }
 
-/// The memory side.
+/// An owner word in shared memory.
 #[derive(Debug)]
 #[repr(transparent)]
 pub(crate) struct OwnerWord {
@@ -324,7 +324,7 @@ mod tests {
         let (me, _) = ids();
         assert!(is_free(0) && is_free(DIED) && is_free(WAITING) && !is_free(me.bits() | DIED));
         assert!(is_free(1023), "an impossible id holds nothing");
-        assert_eq!(taken(1023 | WAITING, me), me.bits() | WAITING | DIED, "and whoever comes is told");
+        assert_eq!(taken(1023 | WAITING, me), me.bits() | WAITING | DIED, "and the next holder is told");
         assert_eq!(taken(0, me), me.bits());
         assert_eq!(freed(taken(DIED | WAITING, me)), DIED);
         assert_eq!(freed_after_death(me.bits() | WAITING), WAITING | DIED);
@@ -348,7 +348,7 @@ mod tests {
         let word = OwnerWord::new();
         word.try_acquire(other).unwrap();
         word.recover(me);
-        assert_eq!(word.holder(), Some(other), "who is not dead is not robbed");
+        assert_eq!(word.holder(), Some(other), "a holder that is not dead is not robbed");
         word.recover(other);
         word.recover(other);
         for _ in 0..2 {

@@ -3,7 +3,7 @@
 //!
 //! A full file system refuses a commit. Memory that runs out does not: the kernel grants the pages,
 //! and then kills a process of the machine, or of the memory cgroup (a container). So each commit
-//! is first compared with what is left of both. Asking costs some 50 us, so an answer is used
+//! is first compared with what is left of both. Asking costs about 50 us, so an answer is used
 //! again, for at most 50 ms and at most a part of what was left.
 
 use std::os::fd::BorrowedFd;
@@ -21,7 +21,7 @@ use crate::{Error, ErrorKind, Result};
 const PART: u64 = 16;
 /// The lifetime of an answer.
 const FRESH: Duration = Duration::from_millis(50);
-/// The smallest piece, some 30 us of work. An interrupted commit continues in pieces, halved at
+/// The smallest piece, about 30 us of work. An interrupted commit continues in pieces, halved at
 /// each further interruption.
 const PIECE_MIN: u64 = 128 << 10;
 

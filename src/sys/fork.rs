@@ -27,7 +27,7 @@
 //!
 //! While a lock belongs to a descriptor, a copy of the process would share it. Those moments are
 //! *windows*, and a handler keeps plain `fork`s of other threads out of them. `_Fork` and `clone`
-//! run no handlers: a copy that they make within a window keeps the lock alive until it ends or
+//! run no handlers, so a copy that they make within a window keeps the lock alive until it ends or
 //! closes its descriptors.
 
 use std::cell::Cell;

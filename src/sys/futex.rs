@@ -167,7 +167,7 @@ mod modelled {
 
         pub(crate) fn wait(&self, expected: u32, end: Until) -> bool {
             let Some(sleepers) = self.sleepers() else { return true };
-            // No death from here on: a sleeper is as good as dead.
+            // No death from here on, because a sleeper is as good as dead.
             uncounted(|| match end {
                 // It may be woken before, or not.
                 Until::At(moment) => self.word.load(SeqCst) != expected || !pass(moment),

@@ -15,7 +15,7 @@ use memmap2::{Advice, MmapOptions, MmapRaw};
 
 /// The mapped page. Dropping it releases the locks of its description before `drop` returns.
 ///
-/// It belongs to one process: a forked child has a copy of this value but no such page. Forget the
+/// It belongs to one process. A forked child has a copy of this value, but not the page. Forget the
 /// copy there.
 #[derive(Debug)]
 pub(crate) struct Hold(MmapRaw);

@@ -127,11 +127,11 @@ pub(crate) fn open(path: &Path, write: bool) -> Result<OwnedFd> {
             Errno::ACCESS => {
                 let whose = fs::lstat(path).map_or(String::new(), |stat| {
                     let (owner, mode) = (stat.st_uid, stat.st_mode & 0o777);
-                    format!(": user {owner} owns it (mode {mode:04o}), and can open or remove it, or root")
+                    format!(": its owner (user {owner}, mode {mode:04o}) or root can open or remove it")
                 });
                 Error::system(format!("cannot open the segment {}{whose}", path.display()), cause)
             }
-            // A link, a socket, a directory: the kernel's reason says nothing of that.
+            // A link, a socket or a directory, which the kernel's reason does not tell.
             Errno::LOOP | Errno::NXIO | Errno::NODEV | Errno::ISDIR => {
                 match fs::lstat(path).map(|stat| kind_of(&stat)) {
                     Ok(kind) if !kind.is_file() => no_segment(path, kind),
@@ -229,7 +229,7 @@ fn by_descriptor(file: BorrowedFd<'_>) -> PathBuf {
 
 /// Returns length, number of names, and identity of an open file.
 pub(crate) fn stat(file: BorrowedFd<'_>) -> Result<fs::Stat> {
-    fs::fstat(file).map_err(|cause| Error::system("cannot look at an open segment", cause))
+    fs::fstat(file).map_err(|cause| Error::system("cannot examine an open segment", cause))
 }
 
 /// Returns whether `path` now refers to this open file.

@@ -1,9 +1,9 @@
-//! Open-file-description locks on single bytes far above the data: they are how the kernel says
-//! which participant is alive.
+//! Open-file-description locks on single bytes far above the data, by which the kernel says which
+//! participant is alive.
 //!
-//! Such a lock belongs to an open file description. It is released when the last descriptor of it
-//! is closed, however the process ends, and a stopped process keeps it. `F_OFD_GETLK` costs about
-//! half a microsecond. See `fcntl(2)`.
+//! Such a lock belongs to an open file description. It is released when the last reference to the
+//! description goes, however the process ends, and a stopped process keeps it. `F_OFD_GETLK` costs
+//! about half a microsecond. See `fcntl(2)`.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};

@@ -294,8 +294,8 @@ pub(crate) fn is_privileged() -> bool {
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
-/// Ignores SIGPIPE, as std does before `main`: writing to a closed pipe is an error and does not
-/// end the process.
+/// Ignores SIGPIPE, as std does before `main`, so that writing to a closed pipe is an error and
+/// does not end the process.
 pub(crate) fn ignore_sigpipe() {
     // SAFETY: ignoring a signal installs no handler.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };

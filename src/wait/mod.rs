@@ -127,7 +127,7 @@ impl Waiters {
         if self.futex.wake(1) > 0 {
             return;
         }
-        // Nobody was asleep: the bit is stale, or its setter has yet to sleep. Clearing the bit
+        // Nobody was asleep, so the bit is stale, or its setter has yet to sleep. Clearing the bit
         // changes the word, so such a setter does not fall asleep but tries again. One that fell
         // asleep since the wake above is woken here.
         let quiet = seen.wrapping_add(STEP) & !(WAITING | FENCED);
@@ -140,8 +140,8 @@ impl Waiters {
     /// check the condition again afterwards.
     pub(crate) fn announce(&self) -> u32 {
         let seen = self.futex.word.fetch_or(WAITING, SeqCst) | WAITING;
-        // A real fence: the loads that follow are Acquire or Relaxed, which a SeqCst access does
-        // not order.
+        // A real fence, because the loads that follow are Acquire or Relaxed, which a SeqCst access
+        // does not order.
         fence(SeqCst);
         seen
     }
@@ -262,8 +262,8 @@ pub(crate) fn wait_by<T, S>(
         let woken = sleep(seen, Until::first(deadline, asleep, SLICE_NANOS));
         let now = now();
         let is_over = deadline.is_over(now);
-        // Also by the clock: a waiter that is woken again and again, each time in vain, must notice
-        // deaths too. Not under loom, where the same run must take the same path each time.
+        // Checks the clock too, because a waiter that is woken again and again in vain must notice
+        // deaths. Not under loom, where the same run must take the same path each time.
         if !woken || is_over || !cfg!(loom) && now >= last_check + SLICE_NANOS {
             reap_dead();
             last_check = now;

@@ -44,7 +44,8 @@ const PROBE: u64 = 2 * LONGEST;
 /// A longer time between two reads of the clock means that the thread did not run.
 const JUMP: u64 = 500_000;
 
-/// Pauses and attempts before the first read of the clock: an answer under way arrives sooner.
+/// Pauses and attempts before the first read of the clock, because an answer under way arrives
+/// sooner.
 const FIRST_STEP: u32 = 4;
 /// Most pauses and attempts between two reads of the clock.
 const STEP_MAX: u32 = 32;
@@ -85,7 +86,7 @@ struct Habit {
     nanos: u64,
     /// Waits since the last spin.
     unspun: u32,
-    /// Only a probe has succeeded so far, which may have been luck.
+    /// Whether only a probe has succeeded so far, which may have been luck.
     is_on_trial: bool,
 }
 

@@ -1,9 +1,9 @@
 //! Waiting for several things at once: the set, its protocol, and the helpers that sleep on its
 //! behalf.
 //!
-//! A set is local to its process. No word in shared memory refers to it: on each member it does
-//! what any waiter does. So a process that makes a member ready pays for the set no more than for
-//! one plain waiter.
+//! A set is local to its process. No word in shared memory refers to it, because on each member it
+//! does what any waiter does. So a process that makes a member ready pays for the set no more than
+//! for one plain waiter.
 //!
 //! # State
 //!

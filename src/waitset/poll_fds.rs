@@ -64,7 +64,7 @@ impl Files {
         self.owned.len()
     }
 
-    /// Returns the bell for the helpers. `None`: the process has too many open files.
+    /// Returns the bell for the helpers. `None` if the process has too many open files.
     pub(super) fn bell(&mut self) -> Option<Arc<Own>> {
         if self.bell.is_none() {
             let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).and_then(Own::new);
@@ -106,9 +106,7 @@ impl Files {
                 Ok(0) => return Ok(()),
                 Ok(_) => break,
                 Err(Errno::INTR) => {}
-                Err(cause) => {
-                    return Err(Error::system("cannot look at the descriptors of a set (poll)", cause))
-                }
+                Err(cause) => return Err(Error::system("cannot poll the descriptors of a set", cause)),
             }
         }
         let tokens = self.owned.iter().zip(polled);

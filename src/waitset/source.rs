@@ -114,7 +114,7 @@ impl Source<'_> {
 }
 
 fn has_items(control: &Control) -> bool {
-    // Check the end first: what was sent before it counts, and nothing follows it.
+    // Checks the end first, because what was sent before it counts, and nothing follows it.
     control.producer().is_gone() || control.len(1) > 0
 }
 

@@ -104,7 +104,7 @@ impl Scene for Change {
                 [one, other.unwrap()].map(|key| writes.insert(&key, b"x").and_then(|_| writes.remove(&key)));
             let refused = done.iter().filter(|done| done.is_err()).count();
             if refused > usize::from(self.op == Op::Clear) {
-                return Err(format!("who writes elsewhere is held up: {done:?}"));
+                return Err(format!("a writer of another shard is held up: {done:?}"));
             }
             let here = self.others.first().copied().unwrap_or(9000);
             if self.others.is_empty() {

@@ -23,7 +23,7 @@ struct Halves {
     receiver: &'static Receiver<u64>,
     /// The survivor's own sender.
     other: Option<&'static Sender<u64>>,
-    /// The child's message was received, perhaps while it was stopped.
+    /// Whether the child's message was received, perhaps while the child was stopped.
     has_come: bool,
 }
 

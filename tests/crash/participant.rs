@@ -120,7 +120,7 @@ struct Reaping {
     door: Queue<u64>,
     watched: Watched,
     held: Held,
-    /// The child opens the segment by its name.
+    /// Whether the child opens the segment by its name.
     opens: bool,
     consumer: Option<Consumer<u64>>,
     producer: Option<Producer<u64>>,

@@ -100,7 +100,7 @@ impl Scene for Count {
     fn check(&mut self, end: End) -> Result<(), String> {
         // A sleeper takes the permits that there are, even if nobody has woken it.
         let (semaphore, helpers) = (&self.semaphore, &mut self.helpers);
-        until("who sleeps finds the permit", || {
+        until("the sleeper finds the permit", || {
             semaphore.available() == 0 || helpers.iter_mut().all(Helper::has_ended)
         })?;
         if end != End::Finished && !self.helpers.is_empty() {

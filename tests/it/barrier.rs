@@ -86,7 +86,7 @@ fn a_timeout_breaks_it_for_all() {
         assert_eq!(other.join().unwrap(), Err(BarrierError::Broken));
     });
     assert!(barrier.is_broken() && barrier.waiting() == 0);
-    assert_eq!(barrier.wait(), Err(BarrierError::Broken), "at once, whoever comes");
+    assert_eq!(barrier.wait(), Err(BarrierError::Broken), "immediately, for every party");
     assert_eq!(pagemate::Error::from(BarrierError::Broken).kind(), ErrorKind::Broken);
     assert_eq!(pagemate::Error::from(BarrierError::TimedOut).kind(), ErrorKind::TimedOut);
 }

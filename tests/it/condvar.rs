@@ -76,7 +76,7 @@ fn as_many_are_woken_as_asked_for() {
     for (notify, left) in [(0, 5), (1, 4), (2, 2)] {
         let before = children.len();
         shop.1.notify(notify);
-        assert_eq!(shop.1.waiting(), left, "who is notified is no waiter any more");
+        assert_eq!(shop.1.waiting(), left, "a notified process is no waiter any more");
         let mut count = 0;
         until("they end", || {
             count += ended(&mut children);
@@ -137,7 +137,7 @@ fn wait_while_looks_before_and_after() {
             *n < 2
         })
         .unwrap();
-    assert!(!still, "it looks a last time when the time is over");
+    assert!(!still, "the condition is checked a last time when the time is over");
     guard = _guard;
     drop(guard);
     // A notification alone does not end the wait.
@@ -308,7 +308,7 @@ fn who_finds_no_place_among_the_waiters_still_ends_in_time() {
         (1..1024).for_each(|i| claim(i, owner));
         let begin = Instant::now();
         let (guard, notified) = more.wait_timeout(things.lock().unwrap(), SHORT).unwrap();
-        assert!(notified, "it looks for itself, every millisecond");
+        assert!(notified, "the waiter checks for itself, every millisecond");
         let (guard, still) = more.wait_timeout_while(guard, SHORT, |n| *n == 0).unwrap();
         assert!(still && begin.elapsed() < Duration::from_secs(10));
         let (mut guard, notified) = more.wait_timeout(guard, Duration::ZERO).unwrap();
@@ -398,8 +398,8 @@ proptest! {
                     }
                 }
                 assert_eq!(more.waiting(), came - went);
-                until("who was notified goes on", || (0..went).all(is_woken));
-                assert!(!(went..came).any(is_woken), "somebody who was not notified goes on");
+                until("the notified waiters continue", || (0..went).all(is_woken));
+                assert!(!(went..came).any(is_woken), "a waiter that was not notified continues");
             }
             more.notify_all();
         });

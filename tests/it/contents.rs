@@ -1,5 +1,5 @@
-//! Inspecting containers from outside: items are whole whatever writers do meanwhile, and damaged
-//! bytes get an answer too.
+//! Inspecting containers from outside. No item is seen half-written, whatever writers do meanwhile,
+//! and an inspection of damaged bytes returns values or an error.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
@@ -14,7 +14,7 @@ fn name(what: &str) -> String {
     format!("test-contents-{what}-{}", std::process::id())
 }
 
-/// Returns whether the value is one byte, repeated, as all values of the writer are.
+/// Returns whether the value is one byte, repeated as often as `write` repeats that byte.
 fn is_whole(bytes: &[u8]) -> bool {
     let expected = bytes.first().map_or(0, |&byte| 1 + usize::from(byte) * 7);
     bytes.len() == expected && bytes.windows(2).all(|pair| pair[0] == pair[1])
@@ -54,7 +54,7 @@ fn whole_items_while_another_process_writes() {
     let (mut values, mut elements) = (0, 0);
     let begin = Instant::now();
     while (values < 500 || elements < 500) && begin.elapsed() < Duration::from_secs(60) {
-        // An inspection is an error if the growing heap of the writer overtakes it again and again.
+        // An inspection fails if the writer adds an arena to the heap during each of its attempts.
         if let Some(Contents { entries, .. }) = look("dict").ok().flatten() {
             entries.iter().for_each(|(_, value)| assert!(is_whole(&value.bytes), "{value:?}"));
             values += entries.len();
@@ -91,8 +91,7 @@ fn an_answer_whatever_the_bytes_are() {
     let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
     let mut image = vec![0; file.metadata().unwrap().len() as usize];
     file.read_exact_at(&mut image, 0).unwrap();
-    // Where data is stored: behind the header and the table of participants, which have tests of
-    // their own.
+    // Only bytes behind the header and the table of participants, which have tests of their own.
     let spots: Vec<usize> = (20480..image.len()).filter(|at| image[*at] != 0).collect();
     let mut random = Random::new();
     let mut answers = [0; 2];
@@ -110,14 +109,15 @@ fn an_answer_whatever_the_bytes_are() {
         let _ = inspect::item(name.as_str(), "space", "rate");
         file.write_all_at(&[image[spot]], spot as u64).unwrap();
     }
-    assert!(answers[0] > 100 && answers[1] > 100, "damage that is noticed, and that is not: {answers:?}");
+    assert!(answers[0] > 100 && answers[1] > 100, "[errors, contents]: {answers:?}");
     let names = inspect::contents(name.as_str(), "names", 2, 4).unwrap().unwrap();
     let shown: Vec<_> = names.entries.iter().map(|(_, name)| (name.render(), name.len)).collect();
     assert_eq!((names.total, shown), (3, vec![("Ada".to_string(), 3), ("Grac".to_string(), 5)]));
     assert_eq!(inspect::item(name.as_str(), "dict", "7").unwrap().unwrap().render(), "[7, 7, 7]");
 }
 
-/// 2^64 - 1 elements of size 0 take no memory, neither in the object nor in the answer.
+/// 2^64 - 1 elements of size 0 take no memory in the object, and the answer contains only 1,024 of
+/// them.
 #[test]
 fn elements_without_bytes() {
     let name = name("units");

@@ -1,8 +1,7 @@
 //! Liveness: nothing that a process does to its descriptors, and no copy of the process, makes it
 //! appear dead while it lives or alive after its death.
 //!
-//! Each entry of docs/liveness.md has a holder here that does what the entry says. That file
-//! explains why it holds.
+//! docs/liveness.md lists what a process can do, explains why this is so, and names the tests.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};

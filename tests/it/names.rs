@@ -420,7 +420,7 @@ fn a_file_of_another_user_is_opened_only_by_who_trusts_it() {
     assert!(Event::open(place("group").mode(0o660)).is_err(), "a group that root is not in");
     assert!(Event::open(place("planted").mode(0o666)).is_ok());
     assert!(Event::open(place("open").mode(0o666)).is_ok());
-    assert!(inspect::segment(place("planted")).is_ok(), "root may look");
+    assert!(inspect::segment(place("planted")).is_ok(), "root may inspect it");
     let nobody_else = Forked::run(|| {
         become_nobody();
         assert_eq!(inspect::segment(place("open")).unwrap_err().kind(), ErrorKind::PermissionDenied);

@@ -468,7 +468,8 @@ fn a_forked_child_frees_nothing_of_its_parents() {
     assert_eq!(queue.recv(), Ok(2));
 }
 
-/// Aborts the test if it has not ended in time: an endless loop cannot be asserted otherwise.
+/// Aborts the test if it has not ended in time, because a test cannot detect an endless loop
+/// otherwise.
 fn watched<R>(what: &'static str, body: impl FnOnce() -> R) -> R {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {

@@ -87,7 +87,7 @@ fn come_and_go((topic, count): (Topic<u64>, u64)) -> u64 {
     (0..count).filter(|_| topic.publisher().publish(1).is_ok()).count() as u64
 }
 
-/// Whoever has published to an open topic is received; whoever comes too late is told.
+/// A message published to an open topic is received; a publisher that comes too late gets an error.
 #[test]
 fn coming_and_going_at_once() {
     for _ in 0..20 {

@@ -368,7 +368,8 @@ fn joining_while_others_publish_loses_nothing() {
             .collect();
         let publisher = topic.publisher();
         let begin = Instant::now();
-        // As long as it takes: a joiner may start late, on a machine that is busy with other work.
+        // As long as it takes, because a joiner may start late, on a machine that is busy with
+        // other work.
         for n in 0.. {
             publisher.publish_timeout(n, LONG).unwrap();
             let is_enough = || counts.iter().all(|count| count.get().unwrap() > 10);

@@ -540,7 +540,7 @@ fn a_kernel_that_cannot() {
         set.add(1, &event_too).unwrap();
         i32::from(set.wait_timeout(LONG).unwrap() != [1])
     });
-    assert_eq!(back.recv_timeout(LONG).unwrap(), 77, "it has looked, and found nothing");
+    assert_eq!(back.recv_timeout(LONG).unwrap(), 77, "the other waiter has checked, and found nothing");
     for round in 0..20 {
         assert!(back.recv_timeout(Duration::from_millis(10)).is_err());
         queue.send(round).unwrap();

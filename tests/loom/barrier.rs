@@ -191,7 +191,7 @@ fn a_party_dies_running_the_action() {
 
 #[test]
 fn who_takes_a_dead_ones_place_is_counted() {
-    model_within(2, "barrier: who takes a dead one's place is counted when the round is passed", || {
+    model_within(2, "barrier: a party in a dead one's place is counted when the round is passed", || {
         let scene = Scene::new(2);
         scene.all().die_arrived(id(1));
         let reaper = spawn(&scene, |scene| scene.all().recover(id(1)));

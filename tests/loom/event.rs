@@ -45,6 +45,6 @@ fn a_set_meets_the_clear_that_follows_it() {
         shared.0.clear();
         let seen = shared.1.load(Relaxed);
         setter.join().unwrap();
-        assert!(seen == 1 || shared.0.is_set(), "neither the data nor a flag that says to look again");
+        assert!(seen == 1 || shared.0.is_set(), "neither the data nor a flag that says to check again");
     });
 }

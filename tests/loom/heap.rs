@@ -227,7 +227,7 @@ fn two_carve() {
 /// continues late.
 #[test]
 fn carving_late() {
-    model("heap: one carves beside one who carves and remakes", || {
+    model("heap: one carves beside one that carves and remakes", || {
         let shared = Arc::new((AtomicU64::new(0), [(); 3].map(|()| AtomicU64::new(0))));
         let one = Class::for_len(40).unwrap();
         let other = shared.clone();
@@ -367,7 +367,7 @@ fn one_frees_while_another_remakes() {
 
 #[test]
 fn a_late_reaper_opens_nothing_of_the_next_one() {
-    model("heap: dead while it remade, two reapers and who remakes next", || {
+    model("heap: dead while it remade, two reapers and the next to remake", || {
         let scene = Remade::new();
         assert!(scene.table().close(0, id(1)));
         let late = scene.clone();
@@ -440,7 +440,7 @@ impl Pinnable {
 
 #[test]
 fn one_reads_in_place_while_another_retires() {
-    model("heap: a pin and who retires the block", || {
+    model("heap: a pin and a process that retires the block", || {
         let scene = Pinnable::new();
         let reader = scene.clone();
         let reader = thread::spawn(move || {
@@ -455,7 +455,7 @@ fn one_reads_in_place_while_another_retires() {
 
 #[test]
 fn two_let_go_while_a_third_retires() {
-    model_within(2, "heap: two pins and who retires the block", || {
+    model_within(2, "heap: two pins and a process that retires the block", || {
         let scene = Pinnable::new();
         let readers = [1, 2].map(|index| {
             let reader = scene.clone();
@@ -472,7 +472,7 @@ fn two_let_go_while_a_third_retires() {
 
 #[test]
 fn the_dead_let_go() {
-    model_within(2, "heap: dead with a pin, two reapers, and who retires the block", || {
+    model_within(2, "heap: dead with a pin, two reapers, and a process that retires the block", || {
         let scene = Pinnable::new();
         scene.read(id(1));
         let reaper = scene.clone();

@@ -298,8 +298,8 @@ fn deaths_in_changes_that_move() {
     ["insert", "remove"].into_iter().for_each(deaths_in);
 }
 
-/// One dies in a change, and the next in settling it: the third finds the old or the new, and no
-/// block too many.
+/// One writer dies in a change, and the next one while it completes or undoes that change. The
+/// third finds the old or the new list, and no block too many.
 #[test]
 fn deaths_in_settling() {
     for deed in DEEDS {

@@ -122,7 +122,7 @@ fn a_lossless_subscriber_dies() {
             thread::spawn(move || reaper.ring.recover(id(0))),
         ];
         topic.ring.recover(id(0));
-        // Its line may be another one's now, who is not freed with it.
+        // Its line may belong to another subscriber now, which is not freed with it.
         let mut next = topic.subscribe_lossless(3, Wanted::Last(1));
         let mut seen = vec![topic.recv(&mut next).unwrap()];
         if seen == [1] {

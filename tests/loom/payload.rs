@@ -110,7 +110,7 @@ impl Scene {
         &self.bytes[at as usize / 16 - 1]
     }
 
-    /// Sends a message in a block, and dies after this number of steps. `None`: it has died.
+    /// Sends a message in a block, and dies after this number of steps. `None` if it has died.
     fn send_within(&self, me: usize, value: u32, steps: usize) -> Option<Result<(), Blocked>> {
         self.turn.fetch_add(1, Relaxed);
         let mut steps = Steps(steps);
@@ -150,7 +150,7 @@ impl Scene {
         })
     }
 
-    /// Receives a message, and dies after this number of steps. `None`: it has died.
+    /// Receives a message, and dies after this number of steps. `None` if it has died.
     fn recv_within(&self, me: usize, steps: usize) -> Option<Result<u32, Blocked>> {
         self.turn.fetch_add(1, Relaxed);
         let mut steps = Steps(steps);

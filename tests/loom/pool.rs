@@ -139,7 +139,7 @@ fn a_slot_is_used_again() {
 
 #[test]
 fn who_waits_is_woken() {
-    model("pool: who waits for one task is woken while another worker looks for one", || {
+    model("pool: a waiter for one task is woken while another worker searches for a task", || {
         let scene = Scene::new();
         let looking = worker(&scene, |scene| {
             if let Some((ticket, slot)) = scene.take(2) {

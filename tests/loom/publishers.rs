@@ -33,7 +33,7 @@ fn leaving_against_joining() {
             joining.ring.join_publisher(id(2));
             let is_in_time = !joining.ring.is_closed();
             let sent = joining.send(2, 7);
-            assert!(!is_in_time || sent.is_ok(), "whoever has joined an open topic can publish");
+            assert!(!is_in_time || sent.is_ok(), "a publisher that has joined an open topic can publish");
             joining.ring.leave_publisher(id(2));
             sent
         });

@@ -171,7 +171,7 @@ impl Name for Remover<'_> {
 
 #[test]
 fn removers_beside_one_who_creates_anew() {
-    model("removal: two removers beside one who creates anew", || {
+    model("removal: two removers beside a process that creates anew", || {
         let place = Place::new();
         let removers = [(); 2].map(|_| {
             let place = place.clone();

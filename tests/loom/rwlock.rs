@@ -109,7 +109,7 @@ fn attempts_that_come_to_nothing_leave_nothing() {
             scene.shared.release(id(0));
         }
         reader.join().unwrap();
-        assert!(scene.shared.try_write(id(1)).is_some(), "somebody is in who is not");
+        assert!(scene.shared.try_write(id(1)).is_some(), "the lock counts somebody that has left");
     });
 }
 

@@ -103,8 +103,8 @@ impl Scene {
     }
 
     /// Takes a chunk as worker number `worker`, runs it and hands it over. If `grows`, each result
-    /// moves all of them to another block. Dies after `steps` steps. `None`: it has died, or there
-    /// is no chunk.
+    /// moves all of them to another block. Dies after `steps` steps. `None` if it has died, or
+    /// there is no chunk.
     fn run(&self, worker: usize, grows: bool, steps: &Cell<usize>) -> Option<()> {
         let step = || {
             let left = steps.get().checked_sub(1)?;
@@ -416,8 +416,8 @@ fn a_death_after(steps: usize, grows: bool, retries: u32) {
     });
 }
 
-/// Steps of a chunk of two tasks: to look for it and to take it, two for each task, three to hand
-/// it over.
+/// Steps of a chunk of two tasks: to find it and to take it, two for each task, three to hand it
+/// over.
 const STEPS: usize = 9;
 
 #[test]

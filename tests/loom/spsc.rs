@@ -201,7 +201,7 @@ fn a_consumer_closes_while_its_producer_waits() {
 
 #[test]
 fn a_role_goes_to_one_of_two() {
-    model("spsc: two who want one role, and its holder's death", || {
+    model("spsc: two want one role, and its holder dies", || {
         let scene = Arc::new(Control::new(SLOTS));
         let (a, b) = (producer(), consumer());
         let other = scene.clone();

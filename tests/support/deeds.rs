@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 /// One thing to do while holding a lock. Returns the pid of a copy that lives on, or 0.
 pub(crate) type Do = fn() -> u64;
 
-/// All deeds, by their names in docs/liveness.md.
+/// All deeds, with names. docs/liveness.md explains each.
 pub(crate) const ALL: &[(&str, Do)] = &[
     ("nothing", || 0),
     ("close_range", || {
@@ -144,8 +144,7 @@ fn start_with_all() -> u64 {
     command.spawn().unwrap().id().into()
 }
 
-/// Sends all descriptors to a copy of this process that has none but the socket. The copy does not
-/// receive them.
+/// Sends all descriptors to a copy of this process, which does not receive the message.
 fn send_all() -> u64 {
     let mut pair = [0; 2];
     // SAFETY: the pair is ours to write.

@@ -34,9 +34,9 @@ struct State {
     name: &'static str,
     processors: usize,
     busy: usize,
-    /// The near side has a real-time priority, the far side none.
+    /// Whether the near side has a real-time priority. The far side has none.
     fifo: bool,
-    /// Both sides share half a processor's time.
+    /// Whether both sides share half a processor's time.
     quota: bool,
 }
 

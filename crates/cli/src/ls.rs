@@ -37,7 +37,7 @@ impl Ls {
         }
         for (name, segment) in &found {
             if let Err(error) = segment {
-                text += &format!("{}: cannot be looked at: {}\n", shown(name), shown(&error.to_string()));
+                text += &format!("{}: cannot be read: {}\n", shown(name), shown(&error.to_string()));
             }
         }
         print(&text)

@@ -55,7 +55,8 @@ impl Rm {
         if self.force {
             place.remove()?;
         } else {
-            // Checks again at the moment of removal: the name may mean another segment than above.
+            // Checks again at the moment of removal, because the name may refer to another segment
+            // by then.
             place.remove_unused()?;
         }
         if self.json {

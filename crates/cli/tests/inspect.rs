@@ -179,7 +179,7 @@ fn damaged() {
     let dir = directory();
     std::fs::write(dir.path().join("pagemate.odd"), b"not a segment").unwrap();
     std::fs::write(dir.path().join("other"), b"not ours").unwrap();
-    assert!(printed(dir.path(), &["ls"]).starts_with("odd: cannot be looked at: "));
+    assert!(printed(dir.path(), &["ls"]).starts_with("odd: cannot be read: "));
     let listed = json(dir.path(), &["ls"]);
     assert_eq!(listed[0]["name"], "odd");
     assert!(listed[0]["error"].is_string());

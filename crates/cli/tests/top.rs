@@ -114,7 +114,7 @@ fn what_cannot_be_read_is_named() {
     let seen = json(dir.path(), &["top", "--once", "--interval", "0.01"]);
     assert!(row(&seen["segments"], "odd")["error"].is_string(), "{seen:#}");
     let text = printed(dir.path(), &["top", "--once", "--interval", "0.01"]);
-    assert!(text.contains("\nodd: cannot be looked at: "), "{text}");
+    assert!(text.contains("\nodd: cannot be read: "), "{text}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ pub(crate) struct Attributes {
     pub(crate) bytemuck: bool,
     /// The `align` of `align(N)`.
     pub(crate) align: Option<Path>,
-    /// `C` or `transparent`.
+    /// Whether the layout is `C` or `transparent`.
     pub(crate) is_ordered: bool,
     /// The integer of an enum.
     pub(crate) integer: Option<Path>,

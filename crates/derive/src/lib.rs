@@ -2,7 +2,7 @@
 //!
 //! The generated code contains no `unsafe`. It describes the type to a macro of pagemate, which
 //! writes the implementation and checks it. The checks of the derive itself only improve the
-//! errors: they cannot be relied on, because a program chooses where the derive finds pagemate.
+//! errors. They cannot be relied on, because a program chooses where the derive finds pagemate.
 
 mod attributes;
 mod enumeration;

@@ -77,7 +77,7 @@ const TABLE: u64 = 2;
 /// The steps of a change.
 pub(crate) const STEPS: usize = 7;
 
-/// The memory side.
+/// The memory side of a shard.
 #[derive(Debug)]
 #[repr(C, align(128))]
 pub(crate) struct Shard {

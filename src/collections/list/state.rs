@@ -55,7 +55,7 @@ use crate::segment::owner::OwnerId;
 use crate::sync::robust_word;
 use crate::sync::robust_word::OwnerWord;
 
-/// The memory side.
+/// The memory side of a list.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Head {

@@ -247,7 +247,7 @@ impl Manager {
     }
 
     /// Removes an object of any type by its name. It can no longer be found, references to it are
-    /// errors, and another object may have the name at once. A process that has it open can
+    /// errors, and another object may have the name immediately. A process that has it open can
     /// continue to use it. If the caller is killed meanwhile, the name is either removed or not.
     ///
     /// To free the memory by which a dict, list or namespace has grown, call its `clear` before.

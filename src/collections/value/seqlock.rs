@@ -26,7 +26,7 @@
 //!   word. Repair: it overwrites the same copy completely. Lost: nothing, the old value is current.
 //! - **Writer dies after that.** Noticed by: the same. Repair: none needed. Lost: nothing, the new
 //!   value is current.
-//! - **Reader dies.** Noticed by: nobody, no harm done. Repair: none needed. Lost: nothing.
+//! - **Reader dies.** Noticed by: nobody. Repair: none needed. Lost: nothing.
 
 use crate::loom::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::loom::atomic::{fence, AtomicU64};

@@ -8,7 +8,7 @@ use crate::compat::raw_sync::{deadline, Result};
 use crate::loom::atomic::{AtomicU32, Ordering::Relaxed};
 use crate::sync::event::state::Flag;
 
-/// The memory side. 8 bytes, aligned to 4.
+/// The memory side of an event. 8 bytes, aligned to 4.
 #[repr(C)]
 struct Raw {
     flag: Flag,

@@ -28,7 +28,7 @@ use crate::sys::pid;
 /// bits.
 const MARK: u32 = 1 << 29;
 
-/// The memory side. 8 bytes, aligned to 4.
+/// The memory side of a mutex. 8 bytes, aligned to 4.
 #[repr(C)]
 struct Raw {
     word: OwnerWord,

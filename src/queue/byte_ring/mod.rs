@@ -92,7 +92,7 @@ impl Record {
         [(u64::from(flags) << 32) | u64::from(self.len), self.tag]
     }
 
-    /// Decodes a header. `None`: the record is longer than the `ready` bytes, or its flags are
+    /// Decodes a header. `None` if the record is longer than the `ready` bytes, or its flags are
     /// unknown.
     fn from_words([word, tag]: [u64; 2], ready: u64) -> Option<Record> {
         let (len, flags) = (word as u32, (word >> 32) as u32);
@@ -138,7 +138,7 @@ impl<'a> Outgoing<'a> {
 }
 
 impl ByteWriter {
-    /// Starts at the ring's present position. `None`: the positions are impossible. The area's
+    /// Starts at the ring's present position. `None` if the positions are impossible. The area's
     /// length is [`is_possible`].
     pub(crate) fn start(control: &Control, area: Area) -> Option<ByteWriter> {
         let cursor = WriteCursor::start(control, area.len() as u64)?;
@@ -220,7 +220,7 @@ pub(crate) struct ByteReader {
 }
 
 impl ByteReader {
-    /// Starts at the ring's present position. `None`: the positions are impossible. The area's
+    /// Starts at the ring's present position. `None` if the positions are impossible. The area's
     /// length is [`is_possible`].
     pub(crate) fn start(control: &Control, area: Area) -> Option<ByteReader> {
         let cursor = ReadCursor::start(control, area.len() as u64)?;

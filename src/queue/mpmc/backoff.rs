@@ -8,8 +8,8 @@
 //!   or, for a large message, once as long as writing it takes ([`Backoff::write_spins`]).
 //! - The queue is full and the caller polls: [`pause`] leaves the cache lines to the consumers.
 //!
-//! [`sys::clock::Backoff`](crate::sys::clock) is for slow paths: it sleeps, a microsecond at least,
-//! which is longer than all that is waited for here.
+//! [`sys::clock::Backoff`](crate::sys::clock) is for slow paths, because it sleeps for at least a
+//! microsecond, which is longer than all that is waited for here.
 
 use super::slot::Word;
 use crate::loom::atomic::AtomicU64;
@@ -27,7 +27,7 @@ const EXPONENT_MAX: u32 = 6;
 pub(super) struct Backoff {
     /// The next backoff is two to this power.
     exponent: u32,
-    /// The call has waited for another's write before.
+    /// Whether the call has waited for another participant's write before.
     has_waited: bool,
 }
 

@@ -76,7 +76,7 @@ impl Ring {
         Err(self.diagnose())
     }
 
-    /// Claims the slot of the position that `tail` has. `None`: its word is not `word` any more.
+    /// Claims the slot of the position that `tail` has. `None` if its word is not `word` any more.
     #[inline(always)]
     fn claim_at(&self, tail: Position, slot: &AtomicU64, word: Word, me: OwnerId) -> Option<Claim> {
         let mine = Word::new(tail.lap(), Status::Writing, writer(me));
@@ -222,7 +222,7 @@ impl Ring {
         self.pass_on(Ordered::by_fence());
     }
 
-    /// Wakes the next producer if there is room for it too. Slots become free in any order: a
+    /// Wakes the next producer if there is room for it too. Slots become free in any order, so a
     /// producer may have been woken for a slot that it could not reach then, and can now.
     #[inline]
     pub(super) fn pass_on(&self, change: Ordered) {
@@ -264,7 +264,8 @@ impl Ring {
         self.send_by(me, Deadline::At(0), || self.try_claim(me, None), write)
     }
 
-    /// Sends like [`try_send`](Ring::try_send), but blocks until there is room.
+    /// Sends like [`try_send`](Ring::try_send), but blocks until there is room, the queue is
+    /// closed, or the deadline passes.
     pub(crate) fn send(
         &self,
         me: OwnerId,

@@ -55,7 +55,7 @@ impl<'a, P: Payload + ?Sized> Held<'a, P> {
         })
     }
 
-    /// Returns the message; `None`: it is not valid.
+    /// Returns the message; `None` if it is not valid.
     #[inline]
     fn message(&self) -> Option<*mut P> {
         let (at, len) = self.queue.find(self.claim.index)?;
@@ -195,7 +195,7 @@ impl<T: Payload + ?Sized> Deref for Loan<'_, T> {
     #[inline]
     fn deref(&self) -> &T {
         // SAFETY: the message is ours until we free its slot, which needs `self`. It was checked or
-        // written when the loan was made, and it is aligned.
+        // written when the loan was created, and it is aligned.
         unsafe { &*self.message }
     }
 }

@@ -61,7 +61,7 @@ impl Side for Receivers {
 /// A counted handle: what [`Sender`] and [`Receiver`] have in common.
 struct Half<T: Payload + ?Sized, S: Side> {
     queue: Queue<T>,
-    /// `None`: this process has no place in the segment, and the handle does nothing.
+    /// `None` if this process has no place in the segment, and the handle does nothing.
     tenure: Option<Tenure>,
     side: std::marker::PhantomData<S>,
 }
@@ -172,10 +172,10 @@ half! { Receiver, Receivers,
 impl<T: Payload + ?Sized> Queue<T> {
     /// Returns a half that counts as a sender. The queue is closed when all senders have left.
     ///
-    /// A sender leaves when it is dropped, or when its process ends in whatever way; a death is
+    /// A sender leaves when it is dropped, or when its process ends, however it ends; a death is
     /// noticed within 100 ms. A queue without halves stays open for whoever comes. A `Queue` handle
-    /// does not count, so drop none and keep none for this. One that was closed stays closed: a
-    /// later sender gets `Closed`.
+    /// does not count, so drop none and keep none for this. A queue that was closed stays closed,
+    /// and a later sender gets `Closed`.
     ///
     /// ```
     /// use pagemate::Queue;

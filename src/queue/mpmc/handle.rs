@@ -21,11 +21,11 @@ use crate::{Error, ErrorKind, Result};
 /// A bounded queue between any number of producers and consumers, in any number of processes.
 ///
 /// All participants see one order: a message sent after another `send` has returned is received
-/// after that message. Once `send` has returned, any consumer can receive the message at once. Each
-/// message goes to exactly one consumer, who may read it in place. Any process may be killed or
-/// stopped at any moment, and the others go on. A message that it had not finished sending is not
-/// sent. A message that it was reading is counted as [`lost`](Queue::lost), or delivered again, as
-/// the [builder](Queue::builder) says.
+/// after that message. Once `send` has returned, any consumer can receive the message immediately.
+/// Each message goes to exactly one consumer, who may read it in place. Any process may be killed
+/// or stopped at any moment, and the others go on. A message that it had not finished sending is
+/// not sent. A message that it was reading is counted as [`lost`](Queue::lost), or delivered again,
+/// as the [builder](Queue::builder) says.
 ///
 /// Messages have a fixed size, or differ in length: `Queue<[T]>` and `Queue<str>` carry slices and
 /// text. A short one is stored in its slot, and a longer one in memory out of the queue's
@@ -228,8 +228,8 @@ impl<T: Payload + ?Sized> Queue<T> {
         self.ring.message(index, Layout::<T>::OFFSET)
     }
 
-    /// Returns the elements of a slot's message: their address and their number. `None`: the header
-    /// is damaged.
+    /// Returns the elements of a slot's message: their address and their number. `None` if the
+    /// header is damaged.
     #[inline(always)]
     pub(super) fn find(&self, index: u32) -> Option<(*mut T::Element, usize)> {
         let at = self.message(index);

@@ -56,7 +56,7 @@ impl<P: Payload + ?Sized> Layout<P> {
         Self::OFFSET.checked_add(content)?.checked_next_multiple_of(128)
     }
 
-    /// Returns the units of the store; `None`: the quota is too large.
+    /// Returns the units of the store; `None` if the quota is too large.
     fn units(plan: &Plan) -> Option<u64> {
         if P::IS_FIXED {
             Some(0)
@@ -138,7 +138,7 @@ fn store_len(units: u64) -> usize {
     }
 }
 
-/// Returns the offset of the halves, behind the slots and the store. `None`: the store is too
+/// Returns the offset of the halves, behind the slots and the store. `None` if the store is too
 /// large.
 fn halves_at(store_at: usize, units: u64) -> Option<usize> {
     let store_at = Some(store_at).filter(|_| units <= UNITS_MAX)?;
@@ -213,8 +213,8 @@ impl Any {
         unsafe { &*base.add(self.halves_at).cast() }
     }
 
-    /// Returns the bytes of the message in this slot; `None`: its header is damaged, or the message
-    /// is being received.
+    /// Returns the bytes of the message in this slot; `None` if its header is damaged, or the
+    /// message is being received.
     fn message(&self, index: u32) -> Option<(*const u8, usize)> {
         let inline = self.ring.message(index, self.offset);
         match &self.area {
@@ -267,8 +267,8 @@ pub(crate) fn describe(base: *const u8, len: usize) -> Vec<(&'static str, String
     state
 }
 
-/// Returns the bytes of the message that is next in order. `None`: there is no message, or each is
-/// received at once.
+/// Returns the bytes of the message that is next in order. `None` if there is no message, or if
+/// each is received before it has been read.
 pub(crate) fn peek(base: *const u8, len: usize) -> Option<Vec<u8>> {
     // SAFETY: as in `describe`.
     let found = unsafe { Any::check(base.cast_mut(), len) }?;

@@ -169,7 +169,7 @@ impl<T: Payload + ?Sized> Queue<T> {
     }
 
     /// Copies a message that is being replaced, and frees its block, because its slot is about to
-    /// get another header. `None`: it is not valid.
+    /// get another header. `None` if it is not valid.
     pub(super) fn copy_replaced(&self, index: u32) -> Option<T::Owned> {
         let copy = self.copy(index);
         if let (false, Some(area)) = (T::IS_FIXED, &self.area) {

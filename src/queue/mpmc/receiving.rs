@@ -86,7 +86,7 @@ impl<T: Payload + ?Sized> Queue<T> {
         value.ok_or(RecvError::Corrupted)
     }
 
-    /// Copies the message of a taken slot; `None`: it is not valid.
+    /// Copies the message of a taken slot; `None` if it is not valid.
     #[inline]
     pub(super) fn copy(&self, index: u32) -> Option<T::Owned> {
         if T::IS_FIXED {
@@ -98,8 +98,8 @@ impl<T: Payload + ?Sized> Queue<T> {
         T::from_copy(copy)
     }
 
-    /// Appends the elements of a message of varying length to a copy; returns their number. `None`:
-    /// they are not valid.
+    /// Appends the elements of a message of varying length to a copy; returns their number. `None`
+    /// if they are not valid.
     fn append(&self, index: u32, copy: &mut Vec<T::Element>) -> Option<usize> {
         let (at, len) = self.find(index)?;
         // SAFETY: the slot is ours to read, and so is its block, where find() has found that many

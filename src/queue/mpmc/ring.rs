@@ -262,7 +262,7 @@ impl Ring {
         self.descriptor().notices.word.fetch_or(CLOSING, AcqRel);
         // Pairs with try_claim(), is_closed(), is_sendable() and end().
         let (before, change) = self.descriptor().tail.set_ordered(Position::CLOSED);
-        // Also in a second call, because the first may have died before its wake.
+        // A second call wakes too, because the first caller may have died before its wake.
         self.receivers().notify_all(change);
         self.senders().notify_all(change);
         !Position(before).is_closed()

@@ -60,7 +60,7 @@ impl Ring {
         Err(self.diagnose())
     }
 
-    /// Receives the message of the position that `head` has. `None`: another consumer has
+    /// Receives the message of the position that `head` has. `None` if another consumer has
     /// received it.
     #[inline(always)]
     fn take_at(&self, head: Position, slot: &AtomicU64, word: Word, me: OwnerId) -> Option<Claim> {

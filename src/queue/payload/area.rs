@@ -15,7 +15,7 @@ const BLOCK_ALIGN: usize = 16;
 /// The room for messages of one type.
 #[derive(Debug)]
 pub(crate) struct Area {
-    /// `None`: the quota is 0.
+    /// `None` if the quota is 0.
     store: Option<Store>,
     /// The bytes of a slot.
     inline: usize,
@@ -62,7 +62,7 @@ impl Area {
         store.class_for(whole).map(Need::Block).map_err(excess)
     }
 
-    /// Allocates a block. `None`: the quota is used up.
+    /// Allocates a block. `None` if the quota is used up.
     #[inline]
     pub(crate) fn alloc(&self, class: Class, me: OwnerId) -> Option<Block> {
         self.store.as_ref()?.alloc(class, me)
@@ -93,7 +93,7 @@ impl Area {
     }
 
     /// Returns the elements of a message: their address and their number. `inline` is the address
-    /// of the slot's bytes. `None`: the header is damaged.
+    /// of the slot's bytes. `None` if the header is damaged.
     #[inline]
     pub(crate) fn find(&self, header: &Header, inline: *mut u8) -> Option<(*mut u8, usize)> {
         let len = usize::try_from(header.length()).ok()?;
@@ -129,7 +129,7 @@ impl Area {
     }
 
     /// Ends a message that was not sent by its producer, which is dead. The header is left as it
-    /// is: a reaper may be late.
+    /// is, because a reaper may be late.
     pub(crate) fn abandon_of_dead(&self, header: &Header) {
         if let Some(name) = header.block() {
             self.free(name);

@@ -115,7 +115,7 @@ impl Header {
         self.length.load(Relaxed)
     }
 
-    /// Returns the name of the message's block; `None`: the message is in the slot.
+    /// Returns the name of the message's block; `None` if the message is in the slot.
     #[inline]
     pub(crate) fn block(&self) -> Option<Name> {
         match self.block.load(Acquire) {

@@ -41,7 +41,7 @@ impl<T: Payload + ?Sized> Consumer<T> {
     /// # Errors
     ///
     /// `AlreadyExists`, `InvalidInput` (the name or the capacity), `OutOfMemory`,
-    /// `PermissionDenied`, `Unsupported`, `RoleTaken` (somebody opened it as consumer at once).
+    /// `PermissionDenied`, `Unsupported`, `RoleTaken` (another process became the consumer first).
     pub fn create(place: impl Into<Place>, capacity: usize) -> Result<Consumer<T>> {
         Consumer::join(Endpoint::create(place, Plan::of(capacity))?)
     }
@@ -181,7 +181,7 @@ impl<T: Payload + ?Sized> Consumer<T> {
         }
     }
 
-    /// Blocks until there is at least one message.
+    /// Blocks until there is at least one message, the ring has ended, or the deadline passes.
     #[inline]
     pub(super) fn wait_for_message(&mut self, deadline: Deadline) -> Result<(), Blocked> {
         match self.ready(1) {

@@ -121,18 +121,18 @@ impl Control {
     }
 
     /// Returns size and alignment of an element, and the units of the store, to be checked once
-    /// when a handle is made. All are 0 if messages do not differ in length.
+    /// when a handle is created. All are 0 if messages do not differ in length.
     pub(crate) fn varied(&self) -> (u64, u64, u64) {
         let [size, align, units] = &self.shared.varied;
         (size.load(Relaxed), align.load(Relaxed), units.load(Relaxed))
     }
 
-    /// Returns the value in memory, to be checked once when a handle is made.
+    /// Returns the value in memory, to be checked once when a handle is created.
     pub(crate) fn capacity(&self) -> u64 {
         self.shared.capacity.load(Relaxed)
     }
 
-    /// Returns the value in memory, to be checked once when a handle is made.
+    /// Returns the value in memory, to be checked once when a handle is created.
     pub(crate) fn stride(&self) -> u64 {
         self.shared.stride.load(Relaxed)
     }
@@ -239,8 +239,8 @@ pub(crate) struct WriteCursor {
 }
 
 impl WriteCursor {
-    /// Starts at the ring's present position. `None`: the positions are impossible. The caller has
-    /// checked `capacity`.
+    /// Starts at the ring's present position. `None` if the positions are impossible. The caller
+    /// has checked `capacity`.
     pub(crate) fn start(control: &Control, capacity: u64) -> Option<WriteCursor> {
         let (head, position) = control.positions();
         let is_possible = position.wrapping_sub(head) <= capacity;
@@ -297,8 +297,8 @@ pub(crate) struct ReadCursor {
 }
 
 impl ReadCursor {
-    /// Starts at the ring's present position. `None`: the positions are impossible. The caller has
-    /// checked `capacity`.
+    /// Starts at the ring's present position. `None` if the positions are impossible. The caller
+    /// has checked `capacity`.
     pub(crate) fn start(control: &Control, capacity: u64) -> Option<ReadCursor> {
         let (position, limit) = control.positions();
         let is_possible = limit.wrapping_sub(position) <= capacity;

@@ -49,7 +49,7 @@ impl<T: Payload + ?Sized> Deref for Loan<'_, T> {
     #[inline]
     fn deref(&self) -> &T {
         // SAFETY: the message is the producer's until it is published. It was made valid, or was
-        // written, when the loan was made.
+        // written, when the loan was created.
         unsafe { &*self.message }
     }
 }

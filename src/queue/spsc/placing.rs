@@ -1,7 +1,7 @@
 //! The producer's side for messages of varying length: room in the current slot, or in a block.
 //!
-//! A producer that needs a block waits for it as for a slot: the consumer frees the block of a
-//! message before its slot. What a death leaves is in [`slot`](super::slot).
+//! A producer that needs a block waits for it as for a slot, because the consumer frees the block
+//! of a message before its slot. What a death leaves is in [`slot`](super::slot).
 
 use super::endpoint::Endpoint;
 use super::Producer;

@@ -19,7 +19,7 @@ use crate::Result;
 ///
 /// Not `Clone`: a second producer needs a [`Queue`](crate::Queue). Dropping it closes the ring for
 /// the consumer, which first receives everything that was sent. `try_send` does not allocate, and
-/// makes a system call only if the consumer sleeps. In a child made by `fork` its calls return
+/// makes a system call only if the consumer sleeps. In a child created by `fork`, its calls return
 /// `NotInThisProcess`, because it stays with the parent.
 ///
 /// # Examples
@@ -58,7 +58,7 @@ impl<T: Payload + ?Sized> Producer<T> {
     /// # Errors
     ///
     /// `AlreadyExists`, `InvalidInput` (the name or the capacity), `OutOfMemory`,
-    /// `PermissionDenied`, `Unsupported`, `RoleTaken` (somebody opened it as producer at once).
+    /// `PermissionDenied`, `Unsupported`, `RoleTaken` (another process became the producer first).
     pub fn create(place: impl Into<Place>, capacity: usize) -> Result<Producer<T>> {
         Producer::join(Endpoint::create(place, Plan::of(capacity))?)
     }
@@ -217,7 +217,7 @@ impl<T: Payload + ?Sized> Producer<T> {
         }
     }
 
-    /// Blocks until at least one slot is free.
+    /// Blocks until at least one slot is free, the ring has ended, or the deadline passes.
     #[inline]
     pub(super) fn wait_for_room(&mut self, deadline: Deadline) -> Result<(), Blocked> {
         match self.room(1) {

@@ -200,8 +200,8 @@ impl<T: Payload + ?Sized> Endpoint<T> {
         self.slot(slot).wrapping_byte_add(if T::IS_FIXED { 0 } else { offset(align_of::<T::Element>()) })
     }
 
-    /// Returns the elements of a slot's message: their address and their number. `None`: the header
-    /// is damaged.
+    /// Returns the elements of a slot's message: their address and their number. `None` if the
+    /// header is damaged.
     #[inline(always)]
     pub(super) fn find(&self, slot: usize) -> Option<(*mut T::Element, usize)> {
         let at = self.short(slot);
@@ -339,8 +339,8 @@ pub(crate) fn describe(base: *const u8, len: usize) -> Vec<(&'static str, String
     state
 }
 
-/// Returns the bytes of the message that is next in order. `None`: there is no message, or each is
-/// received at once.
+/// Returns the bytes of the message that is next in order. `None` if there is no message, or if
+/// each is received before it has been read.
 pub(crate) fn peek(base: *const u8, len: usize) -> Option<Vec<u8>> {
     let control = control_at(base, len)?;
     // SAFETY: as in `describe`.

@@ -113,8 +113,8 @@ impl Attachment {
                 Ok((owner, hold))
             }
         })?;
-        // Also those whose lines `lock_index` passed over. Not before this process's own id is
-        // known.
+        // Reaps the dead whose lines `lock_index` passed over, too. Not before this process's own
+        // id is known.
         attachment.reap_all();
         let attachment = Arc::new(attachment);
         #[cfg(loom)]

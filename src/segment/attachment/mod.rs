@@ -108,8 +108,9 @@ impl Attachment {
     fn attach_anew(&self) -> Result<OwnerId> {
         let owner = self.membership.enter(|| self.enter())?;
         // The others may all be gone, and one of them may be about to remove the name. That may be
-        // impossible to prevent: no descriptor is left, or the permit is another user's. This is no
-        // reason to refuse the call, because this process is in the segment with or without a name.
+        // impossible to prevent, because no descriptor is left, or the permit is another user's.
+        // This is no reason to refuse the call, because this process is in the segment with or
+        // without a name.
         if let Some(path) = (!self.facts.is_anonymous()).then(|| self.path()).flatten() {
             let _ = self.is_entered(&path);
         }
@@ -142,7 +143,7 @@ impl Attachment {
     }
 
     /// Opens the segment again, if there is a way to it. Called when the program has closed the
-    /// descriptor, or when its number means another file now.
+    /// descriptor, or when its number refers to another file by now.
     #[cold]
     fn regain(&self) -> Result<BorrowedFd<'_>> {
         let is_same = |file: &OwnedFd| identity(file.as_fd()) == Ok(self.file.identity());
@@ -205,9 +206,9 @@ impl Attachment {
     }
 
     fn leave(&self, owner: OwnerId, hold: Hold) -> Result<()> {
-        // From here on nobody counts this line. The lock alone does not tell: a process between
-        // `vfork` and `exec` has copies of its parent's descriptors, and one that began while this
-        // process attached may have a copy of the lock's.
+        // From here on nobody counts this line. The lock alone does not tell, because a process
+        // between `vfork` and `exec` has copies of its parent's descriptors. If it began while this
+        // process attached, one of them may hold the lock.
         self.view().line(owner.index()).set_leaving(owner);
         // This releases the lock, unless there is such a copy.
         drop(hold);
@@ -240,7 +241,8 @@ impl Drop for Attachment {
     fn drop(&mut self) {
         let _leaving = exit::Leaving::begin();
         if let Some((owner, hold)) = self.membership.take() {
-            // A survivor or the next opener repairs what fails here: it is the same as dying here.
+            // A survivor or the next opener repairs what fails here, because a failure is the same
+            // as dying here.
             let _ = self.leave(owner, hold);
         }
     }

@@ -25,7 +25,7 @@ pub(super) const SWEEP_STEP: usize = 16;
 
 impl Attachment {
     /// Returns whether `id` is attached and its process exists. Some system calls. In doubt true,
-    /// because a participant that is wrongly called dead is robbed.
+    /// because a participant that is wrongly called dead loses what it holds.
     pub(crate) fn is_alive(&self, id: OwnerId) -> bool {
         // Read before the lock is checked: see the module doc of `participant`.
         if self.view().line(id.index()).occupant(id.index()) != Some(id) {
@@ -43,8 +43,8 @@ impl Attachment {
         matches!(ofd_lock::held_by_others(file, index, 1), Ok(0)) && self.file.get().is_some()
     }
 
-    /// Checks for the dead and reaps them, unless a process did so in the last 40 ms. Every waiter
-    /// calls this now and then.
+    /// Checks for the dead and reaps them, unless a process did so in the last 40 ms. Waiters call
+    /// this regularly.
     pub(crate) fn reap_dead(&self) {
         self.reap_dead_for(SWEEP_NANOS);
     }

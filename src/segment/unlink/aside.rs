@@ -113,7 +113,7 @@ pub(super) fn complete_aside(
         other => return Ok(other.map(drop)),
     };
     let is_to_be_put_back = match fs::FileType::from_raw_mode(stat.st_mode) {
-        // It must be known whether it is a segment: an error leaves it for the next sweep.
+        // It must be known whether it is a segment, so an error leaves it for the next sweep.
         fs::FileType::RegularFile => match is_segment(&path.join(entry)) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Ok(())),
             is_segment => is_segment?,

@@ -1,4 +1,4 @@
-//! The name of a segment in a directory, which is removed by a permit.
+//! A segment's name in a directory, and its removal by means of a permit.
 
 use std::ffi::OsString;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -25,15 +25,16 @@ pub(crate) struct FileName {
 }
 
 impl FileName {
-    /// Returns the name `path` of the segment open as `segment`, whatever the name means now.
+    /// Creates the name `path` of the segment that is open as `segment`, whatever file has that
+    /// name now.
     pub(crate) fn new(path: &Path, segment: BorrowedFd<'_>) -> Result<FileName> {
         let stat = memory::stat(segment)?;
         let (dir, file) = parent(path)?;
         Ok(FileName { dir, file, path: path.to_path_buf(), id: (stat.st_dev, stat.st_ino), stat })
     }
 
-    /// Refuses a removal that cannot succeed before it begins: in a directory with the sticky bit,
-    /// others could not revoke its permit.
+    /// Refuses a removal that cannot succeed before it begins, because in a directory with the
+    /// sticky bit, other users could not revoke its permit.
     fn may_be_removed(&self) -> Result<()> {
         match self.may_remove(rustix::process::geteuid().as_raw())? {
             true => Ok(()),
@@ -41,7 +42,8 @@ impl FileName {
         }
     }
 
-    /// Returns whether the kernel may let this user remove the name, and so have a permit.
+    /// Returns whether the kernel may let this user remove the name. Only such a user can have a
+    /// permit.
     fn may_remove(&self, user: u32) -> Result<bool> {
         let dir = self.dir_stat()?;
         Ok(!is_sticky(&dir) || [self.stat.st_uid, dir.st_uid, 0].contains(&user))
@@ -56,9 +58,10 @@ impl FileName {
     fn not_permitted(&self, cause: Errno) -> Error {
         let (path, owner, me) = (self.path.display(), self.stat.st_uid, rustix::process::geteuid().as_raw());
         let why = match self.may_remove(me) {
-            // The file's owner does not matter: the kernel checks write access to the directory.
+            // The file's owner does not matter, because the kernel checks write access to the
+            // directory.
             Ok(true) => format!("user {me} may not write to its directory"),
-            _ => format!("user {owner} owns it and can remove it, or root"),
+            _ => format!("its owner (user {owner}), the owner of its directory or root can remove it"),
         };
         Error::system(format!("cannot remove {path}: {why}"), cause)
     }
@@ -92,9 +95,8 @@ impl Name for FileName {
                 let whose = fs::lstat(&dir).map_or("its user".into(), |stat| format!("user {}", stat.st_uid));
                 Error::system(
                     format!(
-                        "cannot use {path}: a process has begun to remove it and has not come to an end, \
-                         and only {whose} or root can \
-                         end that, by removing the directory {}",
+                        "cannot use {path}: a process has begun to remove it and has not finished; only \
+                         {whose} or root can end the removal, by removing the directory {}",
                         dir.display()
                     ),
                     cause,
@@ -115,7 +117,7 @@ impl Name for FileName {
     fn take(&self, permit: &Permit) -> Result<bool> {
         match fs::renameat(&self.dir, &self.file, permit, &self.file) {
             Ok(()) => {
-                // If this fails, revoke() tries again, or a sweep.
+                // If this fails, revoke() or a sweep tries again.
                 let _ = fs::unlinkat(permit, &self.file, AtFlags::empty());
                 Ok(true)
             }

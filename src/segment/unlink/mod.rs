@@ -5,7 +5,7 @@
 //!
 //! - a file that is no segment has no word to register a permit in;
 //! - a segment of another user is never mapped, so its word cannot be used;
-//! - on a file system with no room for a directory, a permit cannot be made.
+//! - on a file system with no room for a directory, a permit cannot be created.
 //!
 //! [`aside`] removes their names.
 //!

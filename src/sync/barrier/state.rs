@@ -37,8 +37,8 @@
 //!   may be half done. Lost: the round.
 //! - **Reaper dies between marking the actor gone and breaking.** Noticed by: reapers; waiters, at
 //!   the end of their slice. Repair: they break it. Lost: up to 50 ms.
-//! - **Dies woken.** Noticed by: nobody, no harm done. Repair: its word is of an earlier round, and
-//!   free. Lost: nothing.
+//! - **Dies woken.** Noticed by: nobody. Repair: its word is of an earlier round, and free. Lost:
+//!   nothing.
 //!
 //! A death after the arrival is noticed by a waiter at the end of its slice. A party that completes
 //! a round checks too, if nobody has for 40 ms. The others move the state for the last one only
@@ -82,7 +82,7 @@ impl Head {
     }
 }
 
-/// The memory side.
+/// The memory side of a barrier.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rendezvous<'a> {
     pub(crate) head: &'a Head,
@@ -105,10 +105,10 @@ struct ArrivalSlot {
 }
 
 impl Rendezvous<'_> {
-    /// Arrives, and blocks until all parties have. Returns the index of the arrival. The search for
-    /// a free word begins at `hint`. The party that finds all arrived runs `action`. `reap_dead`
-    /// checks for the dead: cheaply before a round passes, and thoroughly (with true) at the end of
-    /// each slice.
+    /// Arrives, and blocks until all parties have arrived, the barrier breaks, or the deadline
+    /// passes. Returns the index of the arrival. The search for a free word begins at `hint`. The
+    /// party that finds all arrived runs `action`. `reap_dead` checks for the dead: cheaply before
+    /// a round passes, and thoroughly (with true) at the end of each slice.
     pub(crate) fn wait(
         &self,
         me: OwnerId,

@@ -77,7 +77,7 @@ fn the_dead_do_not_count() {
     scene.all().recover(id(8));
     assert_eq!(scene.all().waiting(), 0);
     scene.all().die_arrived(id(9));
-    assert_eq!(scene.wait(1), Ok(1), "beside who is not known to be dead");
+    assert_eq!(scene.wait(1), Ok(1), "beside a party that is not known to be dead");
     assert_eq!(scene.wait(1), Err(BarrierError::TimedOut));
     assert_eq!(scene.wait(1), Err(BarrierError::Broken));
     scene.all().reset();

@@ -177,8 +177,8 @@ impl Condvar {
     ///
     /// # Errors
     ///
-    /// Those of [`wait`](Condvar::wait). They are returned at once, without another check of the
-    /// condition.
+    /// Those of [`wait`](Condvar::wait). They are returned immediately, without another check of
+    /// the condition.
     pub fn wait_while<G: Relock>(
         &self,
         mut guard: G,

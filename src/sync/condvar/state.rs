@@ -1,10 +1,10 @@
 //! A condition variable: a table of waiters, so that a notification wakes exactly the right number.
 //!
 //! A sequence number alone, as in futex-based condition variables, cannot say which waiter is
-//! woken: two waiters between unlocking and sleeping both see it move. Here a waiter enters the
-//! table before it unlocks, and only its own entry releases it. A notifier picks the waiters that
-//! have waited longest. Nobody waits for a waiter's acknowledgement, so a dead or stopped waiter
-//! delays nobody. A notification without a waiter is not stored.
+//! woken, because two waiters between unlocking and sleeping both see it move. Here a waiter enters
+//! the table before it unlocks, and only its own entry releases it. A notifier picks the waiters
+//! that have waited longest. Nobody waits for a waiter's acknowledgement, so a dead or stopped
+//! waiter delays nobody. A notification without a waiter is not stored.
 //!
 //! # State of an entry
 //!
@@ -28,9 +28,9 @@
 //! waiter before it sets 0.
 //!
 //! Zero is the fresh state. A ticket is taken with the entry, so words never repeat in an entry,
-//! and a stale exchange fails. Tickets have 62 bits and do not wrap in practice: at 100 million a
-//! second they last 1,461 years. `high` is the highest number of entries that were ever used at
-//! once, and bounds every scan.
+//! and a stale exchange fails. Tickets have 62 bits and do not wrap in practice, because at 100
+//! million a second they last 1,461 years. `high` is the highest number of entries that were ever
+//! used at once, and bounds every scan.
 //!
 //! # Memory ordering
 //!
@@ -45,8 +45,8 @@
 //!
 //! - **Waiter dies with an entry whose word is 0.** Noticed by: reapers. Repair: `recover` frees
 //!   it. Lost: one of 1,024 entries until then.
-//! - **Waiter dies in the queue.** Noticed by: reapers, no harm done until then. Repair: `recover`
-//!   frees its entry. Lost: nothing.
+//! - **Waiter dies in the queue.** Noticed by: reapers. Repair: `recover` frees its entry. Lost:
+//!   nothing.
 //! - **Waiter dies notified, before it has its lock again.** Noticed by: reapers. Repair: `recover`
 //!   notifies the oldest of the waiters that waited already at that time. Lost: nothing.
 //! - **Waiter dies with its lock, its entry still notified.** Noticed by: reapers, and the next
@@ -61,8 +61,8 @@
 //! - **Reaper dies, or others reap, between passing the notification on and freeing.** Noticed by:
 //!   the next reaper. Repair: it passes the notification on once more. Lost: nothing; a waiter may
 //!   wake in vain.
-//! - **Waiter is stopped.** Noticed by: nobody, no harm done. Repair: none: it still waits, and can
-//!   be the one that is notified. Lost: nothing.
+//! - **Waiter is stopped.** Noticed by: nobody. Repair: none: it still waits, and can be the one
+//!   that is notified. Lost: nothing.
 
 use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::loom::atomic::{AtomicU32, AtomicU64};
@@ -194,7 +194,7 @@ impl WaiterTable {
     pub(crate) fn join(&self, me: OwnerId) -> Option<Registration> {
         // A ticket that is not used, to have the cache line of the head before that of the entry is
         // taken. Otherwise a notifier that searches the table meanwhile takes the entry's line
-        // away, and both wait for it: a third of a ping-pong's time.
+        // away, and both wait for it, which takes a third of a ping-pong's time.
         if !cfg!(loom) {
             self.head.next.fetch_add(1, Relaxed);
         }

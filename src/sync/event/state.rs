@@ -1,7 +1,7 @@
 //! An event: a flag that processes wait for, on one futex word.
 //!
-//! Like Python's event, but stricter. A wait that has begun returns true once the event was set,
-//! even if it was cleared again before the waiter ran. Setting never blocks.
+//! Stricter than Python's `multiprocessing.Event`: a wait that has begun returns true once the
+//! event was set, even if it was cleared again before the waiter ran. Setting never blocks.
 //!
 //! # State
 //!
@@ -9,7 +9,7 @@
 //! |---|---|
 //! | 0 | set |
 //! | 1 | a waiter may be asleep |
-//! | 2..32 | number of times it was set, wrapping |
+//! | 2..32 | number of times that bit 0 was changed to set, wrapping |
 //!
 //! Zero is the fresh state: not set, no waiters.
 //!
@@ -21,8 +21,7 @@
 //!
 //! # Death
 //!
-//! - **Waiter dies.** Noticed by: nobody, no harm done. Repair: the next `set` clears its bit.
-//!   Lost: nothing.
+//! - **Waiter dies.** Noticed by: nobody. Repair: the next `set` clears its bit. Lost: nothing.
 //! - **Setter dies between the swap and the wake.** Noticed by: sleepers, at the end of their
 //!   slice. Repair: they retry. Lost: up to 50 ms.
 
@@ -49,7 +48,7 @@ fn after_set(word: u32) -> u32 {
     (word & !WAITING).wrapping_add(STEP) | SET
 }
 
-/// The memory side.
+/// The memory side of an event.
 #[derive(Debug)]
 #[repr(transparent)]
 pub(crate) struct Flag {
@@ -63,7 +62,8 @@ impl Flag {
         Flag { futex: Futex::new(0) }
     }
 
-    /// Sets the flag. Async-signal-safe: a swap and, if a waiter sleeps, one system call.
+    /// Sets the flag. Async-signal-safe: a compare-and-swap loop and, if a waiter may be asleep,
+    /// one system call.
     pub(crate) fn set(&self) {
         let word = &self.futex.word;
         let mut seen = word.load(Relaxed);
@@ -81,7 +81,7 @@ impl Flag {
     }
 
     pub(crate) fn clear(&self) {
-        self.futex.word.fetch_and(!SET, AcqRel); // pairs with set(): what came before it is seen
+        self.futex.word.fetch_and(!SET, AcqRel); // pairs with set(): the caller sees what preceded it
     }
 
     pub(crate) fn is_set(&self) -> bool {
@@ -93,14 +93,15 @@ impl Flag {
         self.futex.word.load(Relaxed) & WAITING != 0
     }
 
-    /// Blocks until the flag is set. Returns true if it was set at any moment since the call began.
+    /// Blocks until the flag is set or the deadline passes. Returns true if the flag was set at any
+    /// moment since the call began.
     pub(crate) fn wait(&self, deadline: Deadline) -> bool {
         let start = self.now();
         let attempt = || self.was_set_since(start).then_some(());
         wait(&self.futex, deadline, || (), attempt, || self.announce()).is_some()
     }
 
-    /// Returns the word at the beginning of a wait.
+    /// Returns the word, for the beginning of a wait.
     pub(crate) fn now(&self) -> u32 {
         self.futex.word.load(Acquire) // pairs with set()
     }
@@ -110,8 +111,8 @@ impl Flag {
         was_set_since(start, self.futex.word.load(Acquire)) // pairs with set()
     }
 
-    /// Sets the waiter bit before the caller sleeps. Returns the value to sleep on. A set that came
-    /// before has changed the word's count, and a check after this sees it.
+    /// Sets the waiter bit before the caller sleeps. Returns the value to sleep on. An earlier
+    /// `set` has changed the word's count, which a check after this call sees.
     pub(crate) fn announce(&self) -> u32 {
         self.futex.word.fetch_or(WAITING, AcqRel) | WAITING
     }
@@ -120,14 +121,15 @@ impl Flag {
         &self.futex
     }
 
-    /// Blocks until the flag is set, and clears it. Of several waiters, one gets each set.
+    /// Blocks until the flag is set, and clears it. Returns false if the deadline passes first. If
+    /// several threads wait, each set releases one of them.
     #[cfg(feature = "raw_sync")]
     pub(crate) fn take(&self, deadline: Deadline) -> bool {
         let word = &self.futex.word;
         let attempt = || {
             let seen = word.load(Relaxed);
-            // Pairs with set(). A failed swap means that another waiter took it or announced
-            // itself: try again.
+            // Pairs with set(). Fails if the flag is no longer set: another waiter has taken it, or
+            // it was cleared.
             let taken =
                 || word.fetch_update(AcqRel, Relaxed, |now| is_set(now).then_some(now & !SET)).is_ok();
             (is_set(seen) && taken()).then_some(())

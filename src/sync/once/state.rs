@@ -33,8 +33,7 @@
 //!   Lost: nothing; partial results may remain.
 //! - **Initialiser dies between completing and waking.** Noticed by: sleepers, at the end of their
 //!   slice. Repair: they retry. Lost: up to 50 ms.
-//! - **Waiter dies.** Noticed by: nobody, no harm done. Repair: none; a wake reaches no waiter.
-//!   Lost: nothing.
+//! - **Waiter dies.** Noticed by: nobody. Repair: none; a wake reaches no waiter. Lost: nothing.
 //! - **Waiter dies woken after a failure.** Noticed by: the others, because all were woken. Repair:
 //!   another one begins. Lost: nothing.
 //! - **Reaper dies or stops between its swap and its wake.** Noticed by: sleepers, at the end of
@@ -86,12 +85,12 @@ pub(crate) enum Begun {
     Complete,
     /// The caller is the initialiser.
     Mine {
-        /// An earlier initialiser has failed.
+        /// Whether an earlier initialiser has failed.
         after_failure: bool,
     },
 }
 
-/// The memory side. Zero is the fresh state.
+/// The memory side of a `Once`. Zero is the fresh state.
 #[derive(Debug)]
 #[repr(transparent)]
 pub(crate) struct State {
@@ -239,7 +238,7 @@ mod tests {
         assert!(!state.give_up(b) && !state.complete(b) && state.give_up(a));
         assert_eq!(state.try_begin(b), Some(Begun::Mine { after_failure: true }));
         state.recover(a);
-        assert_eq!(state.initialiser(), Some(b), "who is not dead is not robbed");
+        assert_eq!(state.initialiser(), Some(b), "an initialiser that is not dead is not robbed");
         state.recover(b);
         state.recover(b);
         assert_eq!(state.try_begin(a), Some(Begun::Mine { after_failure: true }));

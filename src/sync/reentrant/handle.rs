@@ -274,7 +274,7 @@ impl Drop for ReentrantLockGuard<'_> {
     #[inline]
     fn drop(&mut self) {
         if self.epoch == fork::epoch() {
-            // False: this thread has called `release` once too often.
+            // Returns false if this thread has called `release` once too often.
             let _ = self.lock.state().leave(self.me);
         }
     }

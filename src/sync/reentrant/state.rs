@@ -50,7 +50,7 @@ impl Holder {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooDeep;
 
-/// The memory side. Zero is the fresh state, and any bytes are a State.
+/// The memory side of a reentrant lock. Zero is the fresh state, and any bytes are a State.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct State {

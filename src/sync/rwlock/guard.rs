@@ -60,7 +60,7 @@ pub struct RwLockWriteGuard<'a, T: Message> {
     lock: &'a RwLock<T>,
     me: OwnerId,
     epoch: u32,
-    /// A panic that was already under way does not poison.
+    /// Whether a panic was already under way, which does not poison.
     was_panicking: bool,
 }
 

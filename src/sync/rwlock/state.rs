@@ -58,9 +58,8 @@
 //!   but the next ones get `OwnerDied`.
 //! - **Panicking writer dies before it has set the poison.** Noticed by: its death is noticed
 //!   instead. Repair: the same. Lost: nothing.
-//! - **A participant is stopped while it asks for the lock.** Noticed by: nobody, no harm done.
-//!   Repair: none: a stopped reader delays writers, a stopped draining writer delays all. Lost:
-//!   nothing.
+//! - **A participant is stopped while it asks for the lock.** Noticed by: nobody. Repair: none: a
+//!   stopped reader delays writers, a stopped draining writer delays all. Lost: nothing.
 
 use super::words::{
     after_death, announced, count, line_of, reader, writer, COUNT_MAX, DIED, DRAINING, LINES,
@@ -75,7 +74,7 @@ use crate::wait::Waiters;
 /// The caller holds the lock, for reading or writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Admitted {
-    /// A writer died inside, and no other has marked the value consistent since.
+    /// Whether a writer died inside, and no other has marked the value consistent since.
     pub(crate) after_death: bool,
 }
 
@@ -191,7 +190,7 @@ impl Shared {
         }
     }
 
-    /// Blocks until a thread of `me` may read.
+    /// Blocks until a thread of `me` may read, or the deadline passes.
     pub(crate) fn read(&self, me: OwnerId, deadline: Deadline, reap_dead: impl FnMut()) -> Option<Admitted> {
         self.readers.wait(deadline, reap_dead, || self.try_read(me))
     }
@@ -212,7 +211,7 @@ impl Shared {
         None
     }
 
-    /// Blocks until a thread of `me` may write.
+    /// Blocks until a thread of `me` may write, or the deadline passes.
     pub(crate) fn write(
         &self,
         me: OwnerId,

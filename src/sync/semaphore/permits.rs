@@ -92,7 +92,8 @@ impl Semaphore {
 /// A permit of a [`Semaphore`]. Dropping it releases the permit. See [`Semaphore::permit`].
 ///
 /// It may be sent to another thread. A copy in a forked child holds nothing. If the process is
-/// killed, the permit is gone: those of a [`BoundedSemaphore`](crate::BoundedSemaphore) come back.
+/// killed, the permit is lost. The permits of a [`BoundedSemaphore`](crate::BoundedSemaphore) are
+/// not.
 #[must_use = "the permit is released when this is dropped"]
 pub struct SemaphorePermit<'a> {
     semaphore: &'a Semaphore,

@@ -76,7 +76,7 @@ fn after_release(word: u32, count: u32) -> Option<u32> {
     (count <= MAX_PERMITS - permits(word)).then(|| word + count)
 }
 
-/// The memory side.
+/// The memory side of a semaphore.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Counter {

@@ -370,7 +370,7 @@ impl Named {
         names(|names| names.files.get(&self.path).is_some_and(|found| Arc::ptr_eq(found, &self.file)))
     }
 
-    /// Takes the name away. Returns false if it means another file, or none.
+    /// Takes the name away. Returns false if it refers to another file, or to none.
     pub(crate) fn unlink(&self) -> bool {
         self.is_ours() && names(|names| names.files.remove(&self.path)).is_some()
     }

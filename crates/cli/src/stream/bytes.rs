@@ -86,7 +86,7 @@ pub(crate) fn receive(name: &str, location: &Location, progress: bool) -> Outcom
     let mut output = Output::open()?;
     let mut progress = Progress::new(progress, None);
     let (mut data, mut receipt) = join(name, location, Mode::Bytes, |segment| {
-        // In this order: a sender that sees no receiver any more checks the receipt.
+        // In this order, because a sender that sees no receiver any more checks the receipt.
         let receipt = role(name, "receiver", Producer::open_or_create(segment.at(RECEIPT), 1))?;
         let data = role(name, "receiver", Consumer::open_or_create(segment.at(DATA), CHUNKS))?;
         Ok(data.zip(receipt))
@@ -123,7 +123,7 @@ pub(crate) fn receive(name: &str, location: &Location, progress: bool) -> Outcom
     progress.finish()
 }
 
-/// Takes a role in a ring of the stream. `None`: the role is over, and so is the stream.
+/// Takes a role in a ring of the stream. `None` if the role is over, and so is the stream.
 fn role<R>(name: &str, role: &str, taken: pagemate::Result<(R, Origin)>) -> Result<Option<R>, Failure> {
     match taken {
         Ok((ring, _)) => Ok(Some(ring)),

@@ -94,7 +94,7 @@ impl Stream {
     /// Waits until there were receivers and they have written everything that this sender has sent,
     /// or until one that died may have lost some of it.
     fn wait_until_written(&self, sent: u64) -> Outcome {
-        // In this order: a receiver leaves after it has written.
+        // In this order, because a receiver leaves after it has written.
         while self.presence.census(Side::Receivers)?.begun == 0 || self.presence.written(self.me)? < sent {
             let receivers = self.check_receivers()?;
             if receivers.dead() > 0 && self.lines.is_empty() {
@@ -125,7 +125,7 @@ pub(crate) fn send(name: &str, location: &Location, progress: bool) -> Outcome {
         }
     }
     stream.wait_until_written(sent)?;
-    // Before this sender ends: living receivers do not finish before the stream ends.
+    // Before this sender ends, because living receivers do not finish before the stream ends.
     let dead = stream.presence.census(Side::Receivers)?.dead();
     if stream.presence.finish(Side::Senders)? {
         stream.lines.close();

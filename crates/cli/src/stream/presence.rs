@@ -148,7 +148,7 @@ impl Presence {
     }
 
     /// Begins as a member, and returns the number of members that began before. This process counts
-    /// as alive until it finishes or leaves the segment. `None`: the stream has ended.
+    /// as alive until it finishes or leaves the segment. `None` if the stream has ended.
     pub(super) fn begin(&self, side: Side) -> Result<Option<usize>, Failure> {
         let mut counts = self.lock()?;
         if counts.ended != 0 {
@@ -162,8 +162,8 @@ impl Presence {
             )
             .into());
         }
-        // In this order: a process with a permit has begun. The state in between is visible only if
-        // this process dies there.
+        // In this order, because a process with a permit has begun. The state in between is visible
+        // only if this process dies there.
         counts.of(side).begun += 1;
         let Ok(permit) = self.permits(side).try_acquire() else {
             counts.of(side).begun -= 1;

@@ -1,4 +1,4 @@
-//! The tables of `top`, made of two samples of all segments.
+//! The tables of `top`, computed from two samples of all segments.
 
 use std::time::Instant;
 
@@ -21,7 +21,7 @@ impl Sample {
         self.segments.iter().filter_map(|(_, segment)| segment.as_ref().ok())
     }
 
-    /// Returns the same object in this sample.
+    /// Finds an object of another sample in this one.
     fn find(&self, segment: &SegmentInfo, object: &Object) -> Option<&Object> {
         let same = |other: &&SegmentInfo| (&other.path, other.created) == (&segment.path, segment.created);
         self.segments().find(same)?.objects.iter().find(|other| other.info.name == object.info.name)
@@ -53,11 +53,11 @@ pub(super) struct TopicRow {
     name: String,
     publishers: u64,
     subscribers: u64,
-    /// Of these, the number for which publishers wait.
+    /// The number of subscribers for which publishers wait.
     lossless: u64,
     /// The largest of the subscribers' lags.
     lag: u64,
-    /// The messages that all of them have lost.
+    /// The sum of the messages that the subscribers have lost.
     lost: u64,
     capacity: u64,
     /// Messages published per second.
@@ -69,7 +69,8 @@ pub(super) struct TopicRow {
 pub(super) struct LockRow {
     name: String,
     kind: &'static str,
-    /// The process id. `None`: nobody, or nobody in the table.
+    /// The process id of the holder; `None` if nobody holds the lock, or if the holder is not in
+    /// the table.
     holder: Option<u32>,
     waited_on: bool,
     owner_died: bool,
@@ -82,14 +83,14 @@ pub(super) struct PoolRow {
     busy: u64,
     /// Chunks that wait for a worker.
     queued: u64,
-    /// Tasks.
+    /// Tasks done.
     done: u64,
     /// Tasks done per second.
     rate: f64,
     closed: bool,
 }
 
-/// Tables of everything.
+/// All tables.
 #[derive(Debug, Default)]
 pub(super) struct Tables {
     pub(super) segments: Vec<SegmentRow>,
@@ -101,7 +102,7 @@ pub(super) struct Tables {
     unreadable: Vec<(String, String)>,
 }
 
-/// The column names of a table; '>' makes a column flush right.
+/// The column names of each table. A '>' aligns a column to the right.
 pub(super) const SEGMENTS: [&str; 5] = ["SEGMENT", ">COMMITTED", ">ALIVE", ">DEAD", "STATE"];
 pub(super) const QUEUES: [&str; 6] = ["QUEUE", "KIND", ">DEPTH", ">CAPACITY", ">RECEIVED/s", "CLOSED"];
 pub(super) const TOPICS: [&str; 9] = [
@@ -254,11 +255,11 @@ impl Tables {
 
     /// Returns a line for each segment that cannot be read.
     pub(super) fn unreadable(&self) -> String {
-        let line = |(name, error): &(String, String)| format!("{name}: cannot be looked at: {error}\n");
+        let line = |(name, error): &(String, String)| format!("{name}: cannot be read: {error}\n");
         self.unreadable.iter().map(line).collect()
     }
 
-    /// Returns all tables that have rows, for a terminal or a file.
+    /// Returns the table of segments, and each other table that has rows, as text.
     pub(super) fn to_text(&self) -> String {
         let mut tables = vec![table(SEGMENTS, &self.segment_rows()) + &self.unreadable()];
         if !self.queues.is_empty() {
@@ -319,7 +320,7 @@ impl Tables {
     }
 }
 
-/// Returns an object's value of this word.
+/// Returns the value of `word` in an object's state.
 fn word<'a>(object: &'a Object, word: &str) -> Option<&'a str> {
     object.state.iter().find(|(what, _)| *what == word).map(|(_, value)| value.as_str())
 }

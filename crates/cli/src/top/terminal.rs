@@ -166,7 +166,7 @@ impl Drop for Screen {
 }
 
 impl Loan {
-    /// Also called in a signal handler: system calls only.
+    /// Also called in a signal handler, so it makes system calls only.
     fn give_back(&self) {
         if !self.is_taken.swap(false, Relaxed) {
             return;
