@@ -196,7 +196,7 @@ impl Storm<'_> {
         self.tally.stops += 1;
     }
 
-    fn go_on(&mut self, index: usize) {
+    fn resume(&mut self, index: usize) {
         self.board.worker(self.victims[index].slot).stops.fetch_add(1, SeqCst);
         self.victims[index].signal(libc::SIGCONT);
         self.victims[index].stopped = None;
@@ -204,7 +204,7 @@ impl Storm<'_> {
 
     /// Returns whether all running workers have made progress since the stop, except those that
     /// wait without a deadline.
-    fn got_on(&self, done: &[u64]) -> bool {
+    fn made_progress(&self, done: &[u64]) -> bool {
         self.victims.iter().filter(|victim| victim.stopped.is_none()).all(|victim| {
             let worker = self.board.worker(victim.slot);
             worker.patient.load(SeqCst) != 0 || worker.operations.load(SeqCst) != done[victim.slot]
@@ -247,8 +247,8 @@ impl Storm<'_> {
                     if last < *until {
                         continue;
                     }
-                    if self.got_on(done) {
-                        self.go_on(index);
+                    if self.made_progress(done) {
+                        self.resume(index);
                     }
                 } else if !victim.process.as_ref().is_some_and(Process::is_alive) {
                     self.replace(index, false);
@@ -279,7 +279,7 @@ impl Storm<'_> {
     fn calm(&mut self) -> bool {
         for index in 0..self.victims.len() {
             if self.victims[index].stopped.is_some() {
-                self.go_on(index);
+                self.resume(index);
             }
         }
         let kill = self.desk.random.one_in(2);

@@ -12,7 +12,7 @@
 //! | `table` | where the buckets are ([`super::word`]); 0: none yet | the writer |
 //! | `owner` | the writer ([`crate::sync::robust_word`]) | writers, reapers |
 //! | `count`, `used` | entries; buckets that are not empty | the writer |
-//! | `change.sort` | 0: idle; else which word changes, and all of `change` is valid | the writer |
+//! | `change.location` | 0: idle; else which word changes, and all of `change` is valid | the writer |
 //!
 //! Zero is the fresh state.
 //!
@@ -20,7 +20,7 @@
 //!
 //! | step | what happens | readers see |
 //! |---|---|---|
-//! | 0 | the change is recorded, its sort last | the old |
+//! | 0 | the change is recorded, its location last | the old |
 //! | 1 | the new block is published: reaping no longer frees it | the old |
 //! | 2 | the word is stored | the new |
 //! | 3 | if an old block is to be freed, the version is incremented | the new |
@@ -102,7 +102,7 @@ pub(crate) struct Shard {
 #[derive(Debug)]
 #[repr(C)]
 struct Record {
-    sort: AtomicU64,
+    location: AtomicU64,
     index: AtomicU64,
     target: AtomicU64,
     new: [AtomicU64; 2],
@@ -138,7 +138,7 @@ pub(crate) struct Change {
 impl Record {
     #[inline]
     fn write(&self, change: &Change) {
-        let (sort, index) = match change.location {
+        let (location, index) = match change.location {
             Location::Bucket(index) => (BUCKET, index),
             Location::Table => (TABLE, 0),
         };
@@ -156,11 +156,11 @@ impl Record {
         self.used.store(change.used, Relaxed);
         // Last, so that a dying writer leaves a whole change or none. Pairs with the Acquire in
         // read().
-        self.sort.store(sort, Release);
+        self.location.store(location, Release);
     }
 
     fn read(&self) -> Option<Change> {
-        let location = match self.sort.load(Acquire) {
+        let location = match self.location.load(Acquire) {
             BUCKET => Location::Bucket(self.index.load(Relaxed)),
             TABLE => Location::Table,
             _ => return None,
@@ -188,7 +188,7 @@ impl Shard {
         let word = || AtomicU64::new(0);
         let two = || [word(), word()];
         let change = Record {
-            sort: word(),
+            location: word(),
             index: word(),
             target: word(),
             new: two(),
@@ -227,7 +227,7 @@ impl Shard {
     pub(crate) fn has_pending(&self) -> bool {
         // Acquire: a reader that finds no change sees the counts of the last one. Pairs with
         // step().
-        self.owner.is_after_death() || self.change.sort.load(Acquire) != NONE
+        self.owner.is_after_death() || self.change.location.load(Acquire) != NONE
     }
 
     /// Returns the table, if there is one yet.
@@ -270,19 +270,19 @@ impl Shard {
                 self.count.store(change.count, Relaxed);
                 self.used.store(change.used, Relaxed);
             }
-            _ => self.change.sort.store(NONE, Release),
+            _ => self.change.location.store(NONE, Release),
         }
     }
 
     /// Does all steps of a change. Only for the writer.
     #[inline]
     pub(crate) fn carry_out<S: Store>(&self, store: &S, change: &Change) {
-        self.carry_on(store, change, 0);
+        self.carry_out_from(store, change, 0);
     }
 
     /// Does the steps of a change, beginning at `from`.
     #[inline(always)]
-    fn carry_on<S: Store>(&self, store: &S, change: &Change, from: usize) {
+    fn carry_out_from<S: Store>(&self, store: &S, change: &Change, from: usize) {
         for step in from..STEPS {
             if store.has_died() {
                 return;
@@ -294,7 +294,7 @@ impl Shard {
     /// Completes or undoes the change of a writer that died. The next writer calls it first.
     #[inline]
     pub(crate) fn finish_pending<S: Store>(&self, store: &S) {
-        if self.change.sort.load(Relaxed) != NONE {
+        if self.change.location.load(Relaxed) != NONE {
             self.finish_change(store);
         }
     }
@@ -305,7 +305,7 @@ impl Shard {
             let stored =
                 self.word(store, change.location).is_some_and(|word| word.load(Relaxed) == change.target);
             if stored {
-                return self.carry_on(store, &change, 3);
+                return self.carry_out_from(store, &change, 3);
             }
             if store.has_died() {
                 return;
@@ -314,7 +314,7 @@ impl Shard {
             change.new.into_iter().for_each(|block| store.free(block));
         }
         if !store.has_died() {
-            self.change.sort.store(NONE, Release);
+            self.change.location.store(NONE, Release);
         }
     }
 }

@@ -77,12 +77,12 @@ impl Head {
             pending: word(),
             target: word(),
             value: word(),
-            fresh: word(),
-            fresh_root: word(),
-            fresh_run: run(),
-            stale: word(),
-            stale_root: word(),
-            stale_run: run(),
+            new: word(),
+            new_root: word(),
+            new_run: run(),
+            old: word(),
+            old_root: word(),
+            old_run: run(),
         };
         Head {
             word: CachePadded::new(OwnerWord::new()),
@@ -113,13 +113,13 @@ pub(super) struct Journal {
     /// The word's value after publication.
     value: AtomicU64,
     /// New blocks: an element, a root, elements of a root.
-    fresh: AtomicU64,
-    fresh_root: AtomicU64,
-    fresh_run: Run,
+    new: AtomicU64,
+    new_root: AtomicU64,
+    new_run: Run,
     /// Old blocks, in the same way.
-    stale: AtomicU64,
-    stale_root: AtomicU64,
-    stale_run: Run,
+    old: AtomicU64,
+    old_root: AtomicU64,
+    old_run: Run,
 }
 
 /// A change before it is in the journal.
@@ -127,12 +127,12 @@ pub(super) struct Journal {
 pub(super) struct Entry {
     pub(super) target: u64,
     pub(super) value: u64,
-    pub(super) fresh: u64,
-    pub(super) fresh_root: u64,
-    pub(super) fresh_run: (u64, u64, u64),
-    pub(super) stale: u64,
-    pub(super) stale_root: u64,
-    pub(super) stale_run: (u64, u64, u64),
+    pub(super) new: u64,
+    pub(super) new_root: u64,
+    pub(super) new_run: (u64, u64, u64),
+    pub(super) old: u64,
+    pub(super) old_root: u64,
+    pub(super) old_run: (u64, u64, u64),
 }
 
 impl Run {
@@ -154,12 +154,12 @@ impl Journal {
         compiler_fence(SeqCst);
         self.target.store(entry.target, Relaxed);
         self.value.store(entry.value, Relaxed);
-        self.fresh.store(entry.fresh, Relaxed);
-        self.fresh_root.store(entry.fresh_root, Relaxed);
-        self.fresh_run.set(entry.fresh_run);
-        self.stale.store(entry.stale, Relaxed);
-        self.stale_root.store(entry.stale_root, Relaxed);
-        self.stale_run.set(entry.stale_run);
+        self.new.store(entry.new, Relaxed);
+        self.new_root.store(entry.new_root, Relaxed);
+        self.new_run.set(entry.new_run);
+        self.old.store(entry.old, Relaxed);
+        self.old_root.store(entry.old_root, Relaxed);
+        self.old_run.set(entry.old_run);
         self.pending.store(1, Release); // pairs with pending(), if this process dies
     }
 
@@ -167,12 +167,12 @@ impl Journal {
         (self.pending.load(Acquire) != 0).then(|| Entry {
             target: self.target.load(Relaxed),
             value: self.value.load(Relaxed),
-            fresh: self.fresh.load(Relaxed),
-            fresh_root: self.fresh_root.load(Relaxed),
-            fresh_run: self.fresh_run.get(),
-            stale: self.stale.load(Relaxed),
-            stale_root: self.stale_root.load(Relaxed),
-            stale_run: self.stale_run.get(),
+            new: self.new.load(Relaxed),
+            new_root: self.new_root.load(Relaxed),
+            new_run: self.new_run.get(),
+            old: self.old.load(Relaxed),
+            old_root: self.old_root.load(Relaxed),
+            old_run: self.old_run.get(),
         })
     }
 

@@ -104,9 +104,9 @@ impl<'a, M: ListMemory> Change<'a, M> {
         let Some(entry) = journal.pending() else { return };
         let current = self.target(entry.target).map(|word| word.load(Acquire));
         let (element, run, root) = if current == Some(entry.value) {
-            (entry.stale, entry.stale_run, entry.stale_root)
+            (entry.old, entry.old_run, entry.old_root)
         } else {
-            (entry.fresh, entry.fresh_run, entry.fresh_root)
+            (entry.new, entry.new_run, entry.new_root)
         };
         self.free(element);
         let (of, from, to) = run;
@@ -182,10 +182,10 @@ impl<'a, M: ListMemory> Change<'a, M> {
     fn replace<T: Item + ?Sized>(&self, block: Block, values: &[impl Borrow<T>], entry: Entry) -> Result<()> {
         let new = link(block);
         let old = self.head.root.load(Relaxed);
-        let entry = Entry { target: 0, value: new, fresh_root: new, stale_root: old, ..entry };
+        let entry = Entry { target: 0, value: new, new_root: new, old_root: old, ..entry };
         self.carry_out(entry, || {
             self.memory.publish(block)?;
-            let (_, from, to) = entry.fresh_run;
+            let (_, from, to) = entry.new_run;
             let slots = self.slots(new, to).ok_or_else(damaged)?;
             self.put_all::<T>(&slots[(from as usize).min(slots.len())..], values)
         })
@@ -253,13 +253,13 @@ impl<'a, M: ListMemory> Change<'a, M> {
     pub(crate) fn append<T: Item + ?Sized>(&self, values: &[impl Borrow<T>]) -> Result<()> {
         let root = self.root()?;
         let to = root.len + values.len() as u64;
-        let fresh = |of| if is_inline::<T>() { (0, root.len, to) } else { (of, root.len, to) };
+        let new_run = |of| if is_inline::<T>() { (0, root.len, to) } else { (of, root.len, to) };
         if to > root.room {
             let room = to.max(root.room.saturating_mul(2)).max(ROOM_MIN);
             let old = self.slots(root.link, root.len).ok_or_else(damaged);
             let old = if root.link == 0 { &[][..] } else { old? };
             let block = self.build(to, room, |index| old.get(index).map_or(0, |word| word.load(Relaxed)))?;
-            let entry = Entry { fresh_run: fresh(link(block)), ..Entry::default() };
+            let entry = Entry { new_run: new_run(link(block)), ..Entry::default() };
             return self.replace::<T>(block, values, entry);
         }
         if values.is_empty() {
@@ -273,7 +273,7 @@ impl<'a, M: ListMemory> Change<'a, M> {
         }
         slots.iter().for_each(|slot| slot.store(0, Relaxed));
         let target = place(root.link);
-        let entry = Entry { target, value: to, fresh_run: fresh(root.link), ..Entry::default() };
+        let entry = Entry { target, value: to, new_run: new_run(root.link), ..Entry::default() };
         self.carry_out(entry, || self.put_all::<T>(slots, values))
     }
 
@@ -286,8 +286,8 @@ impl<'a, M: ListMemory> Change<'a, M> {
             self.length(root.link).ok_or_else(damaged)?.store(last, Release); // pairs with get()
             return Ok(value);
         }
-        let stale_run = (root.link, last, root.len);
-        let entry = Entry { target: place(root.link), value: last, stale_run, ..Entry::default() };
+        let old_run = (root.link, last, root.len);
+        let entry = Entry { target: place(root.link), value: last, old_run, ..Entry::default() };
         self.carry_out(entry, || Ok(()))?;
         Ok(value)
     }
@@ -306,8 +306,8 @@ impl<'a, M: ListMemory> Change<'a, M> {
         let block = self.write(value)?;
         let new = link(block);
         let target = place(root.link) + 8 + 8 * index;
-        let stale = slot.load(Relaxed);
-        let entry = Entry { target, value: new, fresh: new, stale, ..Entry::default() };
+        let old = slot.load(Relaxed);
+        let entry = Entry { target, value: new, new, old, ..Entry::default() };
         self.carry_out(entry, || self.memory.publish(block))?;
         Ok(true)
     }
@@ -328,7 +328,7 @@ impl<'a, M: ListMemory> Change<'a, M> {
             std::cmp::Ordering::Greater => old[new - 1].load(Relaxed),
         })?;
         let of = if is_inline::<T>() { 0 } else { link(block) };
-        let entry = Entry { fresh_run: (of, index, index + 1), ..Entry::default() };
+        let entry = Entry { new_run: (of, index, index + 1), ..Entry::default() };
         self.replace::<T>(block, &[value], entry)?;
         Ok(true)
     }
@@ -348,7 +348,7 @@ impl<'a, M: ListMemory> Change<'a, M> {
         let block =
             self.build(root.len - 1, root.room, |new| old[new + usize::from(new >= at)].load(Relaxed))?;
         let of = if is_inline::<T>() { 0 } else { root.link };
-        let entry = Entry { stale_run: (of, index, index + 1), ..Entry::default() };
+        let entry = Entry { old_run: (of, index, index + 1), ..Entry::default() };
         self.replace::<T>(block, &[] as &[&T], entry)?;
         Ok(value)
     }
@@ -360,8 +360,8 @@ impl<'a, M: ListMemory> Change<'a, M> {
             return Ok(());
         }
         let of = if is_inline::<T>() { 0 } else { root.link };
-        let stale_run = (of, 0, root.len);
-        let entry = Entry { target: 0, value: 0, stale_root: root.link, stale_run, ..Entry::default() };
+        let old_run = (of, 0, root.len);
+        let entry = Entry { target: 0, value: 0, old_root: root.link, old_run, ..Entry::default() };
         self.carry_out(entry, || Ok(()))
     }
 

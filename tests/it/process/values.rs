@@ -74,7 +74,7 @@ fn any_length_goes_both_ways() {
 }
 
 #[test]
-fn a_child_has_the_surroundings_of_its_parent() {
+fn a_child_inherits_directory_arguments_and_environment() {
     super::alone(surroundings);
 }
 
@@ -126,7 +126,7 @@ fn many_at_once_from_many_threads() {
 /// Exceeding the file size limit (`ulimit -f`) also raises SIGXFSZ, which ends a process by
 /// default.
 #[test]
-fn a_limit_of_file_sizes_is_an_error() {
+fn exceeding_the_file_size_limit_is_an_error() {
     super::alone(|()| {
         let limit = libc::rlimit { rlim_cur: 1 << 20, rlim_max: 1 << 20 };
         // SAFETY: `setrlimit` only reads `limit`, which is this function's own.
