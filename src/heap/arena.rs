@@ -249,8 +249,7 @@ impl<'a> Arena<'a> {
                     continue;
                 }
                 let at = self.offset(pos);
-                log.record(at, me);
-                Ordered::by_fence(); // naming, then the chunk's word: pairs with Arena::close()
+                let _: Ordered = log.record(at, me); // then the chunk's word: pairs with Arena::close()
                 let is_open = self.table().is_open(first, class);
                 let claimed = if is_open { slot.claim(me) } else { None };
                 if let Some(generation) = claimed {

@@ -53,6 +53,7 @@
 
 use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use crate::loom::atomic::{fence, AtomicU64};
+use crate::loom::{Ordered, OrderedChange};
 use crate::segment::owner::OwnerId;
 
 const FREE: u32 = 0;
@@ -234,17 +235,19 @@ impl ClaimLog {
     }
 
     /// Names the block at `at`, before its chunk is checked to be open and the block is claimed. If
-    /// there is no place, counts it.
+    /// there is no place, counts it. Returns the proof that the check comes after it.
     #[inline]
-    pub(crate) fn record(&self, at: u64, me: OwnerId) {
+    pub(crate) fn record(&self, at: u64, me: OwnerId) -> Ordered {
         for place in &self.places {
             let seen = place.load(Relaxed);
             // A name of another generation belongs to a dead participant, which was reaped before
             // this one attached.
             let is_mine = seen & PARTICIPANT == u64::from(me.generation());
-            // SeqCst: before the chunk is checked. Pairs with may_name().
-            if !is_mine && place.compare_exchange(seen, named(at, me), SeqCst, Relaxed).is_ok() {
-                return;
+            if !is_mine {
+                // SeqCst: before the chunk is checked. Pairs with may_name().
+                if let Ok(change) = place.exchange_ordered(seen, named(at, me), Relaxed) {
+                    return change;
+                }
             }
         }
         // The generation first: if this participant dies between the two, the reaper knows whose
@@ -252,7 +255,7 @@ impl ClaimLog {
         if self.more.load(Relaxed) & !UNNAMED_ALL != u64::from(me.generation()) {
             self.more.fetch_or(me.generation().into(), SeqCst);
         }
-        self.more.fetch_add(UNNAMED, SeqCst); // pairs with may_name()
+        self.more.add_ordered(UNNAMED).1 // pairs with may_name()
     }
 
     /// Returns whether a participant may be about to claim a block in this range of the arena. If

@@ -256,8 +256,14 @@ impl<'a> Table<'a> {
 
     /// Returns the chunks in the order of their positions: first unit and class.
     pub(crate) fn chunks(self) -> impl Iterator<Item = (usize, Class)> + 'a {
+        self.chunks_from(0)
+    }
+
+    /// Returns the chunks from this unit on, where a piece began at some time.
+    pub(crate) fn chunks_from(self, first: usize) -> impl Iterator<Item = (usize, Class)> + 'a {
         // The last one may be carved before the end has moved.
-        self.pieces(self.last_end().saturating_add(1)).filter_map(|(first, piece)| match piece {
+        let end = self.last_end().saturating_add(1);
+        self.pieces_from(first, end).filter_map(|(first, piece)| match piece {
             Piece::Chunk(class) | Piece::Closed(class, _) => Some((first, class)),
             Piece::Vacant(_) => None,
         })
@@ -278,7 +284,11 @@ impl<'a> Table<'a> {
     /// Returns the pieces that begin below `end`. Where one was remade meanwhile, its units are
     /// skipped one by one up to the next.
     fn pieces(self, end: usize) -> impl Iterator<Item = (usize, Piece)> + 'a {
-        let mut next = 0;
+        self.pieces_from(0, end)
+    }
+
+    fn pieces_from(self, first: usize, end: usize) -> impl Iterator<Item = (usize, Piece)> + 'a {
+        let mut next = first;
         std::iter::from_fn(move || loop {
             let first = next;
             if first >= end {

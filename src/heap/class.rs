@@ -153,6 +153,9 @@ impl Class {
     #[inline]
     pub(crate) fn block_at(self, offset: u64) -> Option<u64> {
         let from_first = offset.checked_sub(FIRST_BYTES)?;
+        if from_first == 0 {
+            return Some(0); // without a division: each large block is the first of its chunk
+        }
         let block = from_first / self.stride();
         (from_first % self.stride() == 0 && block < self.blocks()).then_some(block)
     }

@@ -9,10 +9,22 @@ use super::class::{Class, CLASSES};
 use crate::loom::atomic::Ordering::Relaxed;
 use crate::segment::owner::OwnerId;
 
+/// The number of chunks that are tried after the one that was allocated from last.
+const NEXT: usize = 2;
+
 /// A claimed block, with its generation.
 pub(super) type Found = (BlockPos, u32);
 
 impl Arena<'_> {
+    /// Claims in one of the next chunks of the class after the one that begins here. Messages that
+    /// are freed in the order in which they were sent leave room there.
+    pub(super) fn claim_after(&self, first: usize, class: Class, me: OwnerId) -> Option<Found> {
+        let is_next = |(at, found): &(usize, Class)| *at != first && *found == class;
+        let after = self.table().chunks_from(first).filter(is_next);
+        let wrapped = self.table().chunks().filter(is_next);
+        after.chain(wrapped).take(NEXT).find_map(|(first, _)| self.claim(first, class, me))
+    }
+
     /// Claims in a chunk of which a block was freed.
     pub(super) fn claim_freed(&self, class: Class, me: OwnerId) -> Option<Found> {
         if self.hint(class).load(Relaxed) == 0 {

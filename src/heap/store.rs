@@ -87,16 +87,17 @@ impl Store {
         let arena = self.arena();
         let current = self.current[class.number()].load(Relaxed).checked_sub(1);
         let found = current.and_then(|first| arena.claim(first as usize, class, me));
-        let (pos, generation) = found.or_else(|| self.alloc_elsewhere(class, current.is_none(), me))?;
+        let (pos, generation) = found.or_else(|| self.alloc_elsewhere(class, current, me))?;
         Some(Block { at: arena.offset(pos), generation })
     }
 
     #[cold]
-    fn alloc_elsewhere(&self, class: Class, is_new: bool, me: OwnerId) -> Option<Found> {
+    fn alloc_elsewhere(&self, class: Class, current: Option<u32>, me: OwnerId) -> Option<Found> {
         let arena = self.arena();
-        let found = arena
-            .claim_freed(class, me)
-            .or_else(|| is_new.then(|| arena.claim_newest(class, me))?)
+        let found = current
+            .and_then(|first| arena.claim_after(first as usize, class, me))
+            .or_else(|| arena.claim_freed(class, me))
+            .or_else(|| current.is_none().then(|| arena.claim_newest(class, me))?)
             .or_else(|| arena.claim_fresh(class, me))
             .or_else(|| arena.claim_anywhere(class, me))
             .or_else(|| arena.claim_remade(class, me))
@@ -136,6 +137,12 @@ impl Store {
         }
         arena.note_freed(pos);
         true
+    }
+
+    /// Returns the address of a block that this process has allocated, and its bytes.
+    #[inline]
+    pub(crate) fn address(&self, block: Block) -> *mut u8 {
+        self.base.wrapping_add(block.at as usize)
     }
 
     /// Returns the bytes of the LIVE block at `at`, if `is_this` accepts its generation, and their

@@ -28,10 +28,12 @@ pub(super) struct Held<'a, P: Payload + ?Sized> {
 }
 
 impl<'a, P: Payload + ?Sized> Held<'a, P> {
+    #[inline]
     pub(super) fn new(queue: &'a Queue<P>, me: OwnerId, claim: Claim, is_loan: bool) -> Held<'a, P> {
         Held { queue, claim, me, epoch: fork::epoch(), is_loan }
     }
 
+    #[inline]
     fn is_mine(&self) -> bool {
         self.epoch == fork::epoch()
     }
@@ -54,18 +56,10 @@ impl<'a, P: Payload + ?Sized> Held<'a, P> {
             (blocked, ManuallyDrop::into_inner(this))
         })
     }
-
-    /// Returns the message; `None` if it is not valid.
-    #[inline]
-    fn message(&self) -> Option<*mut P> {
-        let (at, len) = self.queue.find(self.claim.index)?;
-        // SAFETY: the slot is ours, so its message can be read. It is in the slot or in a block, as
-        // find() has checked, and aligned there.
-        unsafe { P::in_place(at, len) }
-    }
 }
 
 impl<P: Payload + ?Sized> Drop for Held<'_, P> {
+    #[inline]
     fn drop(&mut self) {
         if !self.is_mine() {
             return;
@@ -220,9 +214,18 @@ pub struct Received<'a, T: Payload + ?Sized> {
 
 impl<'a, T: Payload + ?Sized> Received<'a, T> {
     /// Creates a guard of a taken slot, if its message is valid.
+    #[inline]
     pub(super) fn new(queue: &'a Queue<T>, me: OwnerId, claim: Claim) -> Option<Received<'a, T>> {
-        let held = Held::new(queue, me, claim, false);
-        held.message().map(|message| Received { message, _held: held })
+        let found = queue.find(claim.index);
+        // SAFETY: the slot is ours, so its message can be read. It is in the slot or in a block, as
+        // find() has checked, and aligned there.
+        match found.and_then(|(at, len)| unsafe { T::in_place(at, len) }) {
+            Some(message) => Some(Received { message, _held: Held::new(queue, me, claim, false) }),
+            None => {
+                queue.finish(me, claim);
+                None
+            }
+        }
     }
 }
 

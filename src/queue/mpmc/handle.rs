@@ -11,7 +11,7 @@ use super::layout::{Layout, SLOTS};
 use super::ring::{Claim, Ring};
 use crate::message::{Payload, Varied};
 use crate::queue::blocked::Blocked;
-use crate::queue::payload::area::Area;
+use crate::queue::payload::area::{find, Area};
 use crate::registry::Kind;
 use crate::segment::object::{Object, ObjectRef};
 use crate::segment::owner::OwnerId;
@@ -233,10 +233,11 @@ impl<T: Payload + ?Sized> Queue<T> {
     #[inline(always)]
     pub(super) fn find(&self, index: u32) -> Option<(*mut T::Element, usize)> {
         let at = self.message(index);
-        let (at, len) = match &self.area {
-            Some(area) if !T::IS_FIXED => area.find(self.ring.header(index), at)?,
-            _ => (at, 1),
-        };
+        if T::IS_FIXED {
+            return Some((at.cast(), 1));
+        }
+        let size = size_of::<T::Element>();
+        let (at, len) = find(self.area.as_deref(), self.ring.header(index), at, size, self.inline)?;
         Some((at.cast(), len))
     }
 

@@ -47,8 +47,11 @@ impl<T: Payload + ?Sized> Queue<T> {
             }
         };
         let held = self.enter(area, me, claim, len, block);
-        let (at, _) = self.find(claim.index).ok_or(SendError::Corrupted(()))?;
-        Ok((held, at))
+        let at = match block {
+            None => Some(self.message(claim.index)),
+            Some(block) => area.address(block),
+        };
+        Ok((held, at.ok_or(SendError::Corrupted(()))?.cast()))
     }
 
     fn enter(&self, area: &Area, me: OwnerId, claim: Claim, len: usize, block: Option<Block>) -> Held<'_, T> {
@@ -149,7 +152,8 @@ impl<T: Payload + ?Sized> Queue<T> {
                 }
             };
             let held = self.enter(area, me, claim, elements.len(), block);
-            let (at, _) = self.find(claim.index).ok_or(SendError::Corrupted(()))?;
+            let at = block.and_then(|block| area.address(block)).ok_or(SendError::Corrupted(()))?;
+            let at = at.cast::<T::Element>();
             // SAFETY: as in send_block().
             unsafe { at.copy_from_nonoverlapping(elements.as_ptr(), elements.len()) };
             match held.send(Deadline::At(0)) {

@@ -100,6 +100,7 @@ impl<T: Payload + ?Sized> Queue<T> {
 
     /// Appends the elements of a message of varying length to a copy; returns their number. `None`
     /// if they are not valid.
+    #[inline]
     fn append(&self, index: u32, copy: &mut Vec<T::Element>) -> Option<usize> {
         let (at, len) = self.find(index)?;
         // SAFETY: the slot is ours to read, and so is its block, where find() has found that many
@@ -108,15 +109,23 @@ impl<T: Payload + ?Sized> Queue<T> {
     }
 
     /// Takes a message in place. Without a deadline it does not block.
+    #[inline]
     fn take(&self, deadline: Option<Deadline>) -> Result<(OwnerId, Claim), Blocked> {
         let me = self.me()?;
-        let claim = match (self.ring.try_take(me), deadline) {
-            (Err(Blocked::Later), Some(deadline)) => self.ring.take(me, deadline, || self.reap_dead())?,
-            (claim, _) => claim.map_err(|blocked| self.note(blocked))?,
-        };
-        Ok((me, claim))
+        match (self.ring.try_take(me), deadline) {
+            (Ok(claim), _) => Ok((me, claim)),
+            (Err(Blocked::Later), Some(deadline)) => self.wait_and_take(me, deadline),
+            (Err(blocked), _) => Err(self.note(blocked)),
+        }
     }
 
+    #[cold]
+    fn wait_and_take(&self, me: OwnerId, deadline: Deadline) -> Result<(OwnerId, Claim), Blocked> {
+        self.ring.take(me, deadline, || self.reap_dead()).map(|claim| (me, claim))
+    }
+
+    // Always, because a guard that is returned through memory costs as much as the receive.
+    #[inline(always)]
     fn receive(&self, deadline: Option<Deadline>) -> Result<Received<'_, T>, RecvError> {
         let (me, claim) = self.take(deadline).map_err(Blocked::into_recv_error)?;
         Received::new(self, me, claim).ok_or(RecvError::Corrupted)
@@ -127,6 +136,7 @@ impl<T: Payload + ?Sized> Queue<T> {
     /// # Errors
     ///
     /// As [`try_recv`](Queue::try_recv).
+    #[inline]
     pub fn try_recv_ref(&self) -> Result<Received<'_, T>, RecvError> {
         self.receive(None)
     }
@@ -136,6 +146,7 @@ impl<T: Payload + ?Sized> Queue<T> {
     /// # Errors
     ///
     /// As [`recv`](Queue::recv).
+    #[inline]
     pub fn recv_ref(&self) -> Result<Received<'_, T>, RecvError> {
         self.receive(Some(Deadline::Never))
     }
@@ -217,6 +228,7 @@ impl<T: Varied + ?Sized> Queue<T> {
     /// # Errors
     ///
     /// As [`try_recv`](Queue::try_recv). If it is `Corrupted`, `to` is empty.
+    #[inline]
     pub fn try_recv_into(&self, to: &mut T::Owned) -> Result<usize, RecvError> {
         self.take_into(to, None)
     }
@@ -226,6 +238,7 @@ impl<T: Varied + ?Sized> Queue<T> {
     /// # Errors
     ///
     /// As [`recv`](Queue::recv).
+    #[inline]
     pub fn recv_into(&self, to: &mut T::Owned) -> Result<usize, RecvError> {
         self.take_into(to, Some(Deadline::Never))
     }
@@ -248,6 +261,7 @@ impl<T: Varied + ?Sized> Queue<T> {
         self.take_into(to, Some(Deadline::at(deadline)))
     }
 
+    #[inline]
     fn take_into(&self, to: &mut T::Owned, deadline: Option<Deadline>) -> Result<usize, RecvError> {
         let (me, claim) = self.take(deadline).map_err(Blocked::into_recv_error)?;
         let mut copy = T::take_memory(to);

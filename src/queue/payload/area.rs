@@ -92,18 +92,20 @@ impl Area {
         from.clear();
     }
 
-    /// Returns the elements of a message: their address and their number. `inline` is the address
-    /// of the slot's bytes. `None` if the header is damaged.
-    #[inline]
-    pub(crate) fn find(&self, header: &Header, inline: *mut u8) -> Option<(*mut u8, usize)> {
-        let len = usize::try_from(header.length()).ok()?;
-        let bytes = len.checked_mul(self.size)?;
-        match header.block() {
-            None => (bytes <= self.inline && !header.is_done()).then_some((inline, len)),
-            Some(name) => self.find_block(name, bytes).map(|at| (at, len)),
-        }
+    /// Returns the elements of a message: their address and their number. `short` is the address of
+    /// the slot's bytes. `None` if the header is damaged.
+    pub(crate) fn find(&self, header: &Header, short: *mut u8) -> Option<(*mut u8, usize)> {
+        find(Some(self), header, short, self.size, self.inline)
     }
 
+    /// Returns the address of the elements of a new message in this block.
+    #[inline]
+    pub(crate) fn address(&self, block: Block) -> Option<*mut u8> {
+        let at = self.store.as_ref()?.address(block);
+        Some(at.wrapping_add(at.align_offset(self.align)))
+    }
+
+    #[inline]
     fn find_block(&self, name: Name, bytes: usize) -> Option<*mut u8> {
         let (at, room) = self.store.as_ref()?.bytes(name.at(), |generation| name.is_of(generation))?;
         let skipped = at.align_offset(self.align);
@@ -158,5 +160,22 @@ impl Area {
         if let Some(store) = &self.store {
             store.recover(dead);
         }
+    }
+}
+
+/// [`Area::find`] with what a handle knows of the size of an element and of its slots.
+#[inline(always)]
+pub(crate) fn find(
+    area: Option<&Area>,
+    header: &Header,
+    short: *mut u8,
+    size: usize,
+    inline: usize,
+) -> Option<(*mut u8, usize)> {
+    let len = usize::try_from(header.length()).ok()?;
+    let bytes = len.checked_mul(size)?;
+    match header.block() {
+        None => (bytes <= inline && !header.is_done()).then_some((short, len)),
+        Some(name) => area?.find_block(name, bytes).map(|at| (at, len)),
     }
 }

@@ -131,6 +131,7 @@ impl Header {
         self.length.store(DONE, Release); // pairs with is_done()
     }
 
+    #[inline]
     pub(crate) fn is_done(&self) -> bool {
         self.length.load(Acquire) == DONE // pairs with set_done()
     }

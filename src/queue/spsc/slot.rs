@@ -30,7 +30,7 @@ use super::{Consumer, Producer};
 use crate::heap::{Store, UNITS_MAX};
 use crate::loom::atomic::Ordering::Acquire;
 use crate::message::{Payload, Varied};
-use crate::queue::payload::area::Area;
+use crate::queue::payload::area::{find, Area};
 use crate::queue::payload::header::Header;
 use crate::queue::payload::QUOTA;
 use crate::segment::object::Object;
@@ -205,13 +205,12 @@ impl<T: Payload + ?Sized> Endpoint<T> {
     #[inline(always)]
     pub(super) fn find(&self, slot: usize) -> Option<(*mut T::Element, usize)> {
         let at = self.short(slot);
-        match &self.area {
-            Some(area) if !T::IS_FIXED => {
-                let (at, len) = area.find(self.header(slot), at.cast())?;
-                Some((at.cast(), len))
-            }
-            _ => Some((at, 1)),
+        if T::IS_FIXED {
+            return Some((at, 1));
         }
+        let size = size_of::<T::Element>();
+        let (at, len) = find(self.area.as_ref(), self.header(slot), at.cast(), size, self.inline)?;
+        Some((at.cast(), len))
     }
 
     /// Frees the block of a message that was received.
