@@ -350,7 +350,7 @@ mod tests {
     fn a_hand_that_is_too_small_says_so() {
         let me = OwnerId::new(3, 9).unwrap();
         let log = ClaimLog::new();
-        (1..=PLACES as u64).for_each(|block| log.record(block * 16, me));
+        (1..=PLACES as u64).for_each(|block| _ = log.record(block * 16, me));
         let mut found = Vec::new();
         assert!(!log.recover(OwnerId::new(3, 8).unwrap(), |at| found.push(at)) && found.is_empty());
         log.erase(48, me);

@@ -269,8 +269,7 @@ impl Remade {
     /// As Arena::claim. The claimant has the bytes to itself.
     fn claim(&self, me: OwnerId) -> Option<u32> {
         let log = &self.chunk.logs[me.index()];
-        log.record(16, me);
-        Ordered::by_fence();
+        let _: Ordered = log.record(16, me);
         let is_open = self.table().is_open(0, Class::for_len(40).unwrap());
         let claimed = if is_open { self.chunk.slot(0).claim(me) } else { None };
         if claimed.is_none() {
@@ -324,7 +323,7 @@ fn a_thread_without_a_name_clears_that_of_another() {
         let scene = Remade::new();
         let log = &scene.chunk.logs[1];
         // The last place is free.
-        (0..6).for_each(|number| log.record(16 * (100 + number), id(1)));
+        (0..6).for_each(|number| _ = log.record(16 * (100 + number), id(1)));
         let work = |scene: &Remade| {
             let Some(generation) = scene.claim(id(1)) else { return false };
             assert!(publish(scene.chunk.slot(0).word, generation, id(1)), "it was remade");
