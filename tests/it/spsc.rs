@@ -39,6 +39,7 @@ fn first_in_first_out_at_any_capacity() {
                 next += 1;
             }
             assert_eq!((producer.len(), consumer.len()), (round % capacity + 1, round % capacity + 1));
+            assert_eq!(producer.slots(), capacity - producer.len());
             if round % capacity + 1 == capacity {
                 assert!(producer.is_full() && consumer.is_full());
                 assert_eq!(producer.try_send(77).unwrap_err().into_inner(), 77);

@@ -17,6 +17,7 @@ use crate::links::disruptor::Disruptor;
 use crate::links::floor::{OneLine, TwoLines};
 use crate::links::iceoryx2::Iceoryx2;
 use crate::links::ipc_channel::IpcChannel;
+use crate::links::newcomers::{Both, Crossbar, Ringfire};
 use crate::links::pagemate_queue::Queues;
 use crate::links::pagemate_spsc::Spsc;
 use crate::links::pagemate_topic::Topics;
@@ -51,6 +52,8 @@ fn contenders() -> Vec<Contender> {
         threads::<Disruptor>("disruptor").beside(FLOOR, Processes),
         threads::<Array>("ArrayQueue").beside(FLOOR, Processes),
         processes::<Iceoryx2>("iceoryx2").beside(FLOOR, Processes),
+        processes::<Both<Ringfire>>("ringfire").beside("pagemate Topic", Processes),
+        processes::<Both<Crossbar>>("crossbar bus").beside("pagemate Topic", Processes),
         processes::<IpcChannel>("ipc-channel").beside(FLOOR, Processes),
         processes::<Pipe>("pipe").beside(FLOOR, Processes),
         processes::<SocketPair>("socketpair").beside(FLOOR, Processes),

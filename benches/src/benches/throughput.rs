@@ -12,6 +12,7 @@ use crate::link::{Batched, Blocking, Pair, Polled, Result, Wire};
 use crate::links::crossbeam::{Array, Channel};
 use crate::links::disruptor::Disruptor;
 use crate::links::iceoryx2::Iceoryx2;
+use crate::links::newcomers::{Both, Crossbar, Ringfire};
 use crate::links::pagemate_queue::Queues;
 use crate::links::pagemate_spsc::Spsc;
 use crate::links::pagemate_topic::Topics;
@@ -53,6 +54,8 @@ fn contenders() -> Vec<Contender> {
         threads::<Asleep, Spsc>("pagemate spsc, blocking").beside(CHANNEL, Threads),
         processes::<Asleep, Spsc>("pagemate spsc, blocking").beside(CHANNEL, Threads),
         processes::<OneByOne, Iceoryx2>("iceoryx2").beside("ArrayQueue", Threads),
+        processes::<OneByOne, Both<Ringfire>>("ringfire").beside("pagemate Topic", Processes),
+        processes::<OneByOne, Both<Crossbar>>("crossbar bus").beside("pagemate Topic", Processes),
         processes::<OneByOne, Pipe>("pipe").beside("ArrayQueue", Threads),
     ]
 }

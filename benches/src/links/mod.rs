@@ -11,6 +11,7 @@ pub mod iceoryx2;
 pub mod ipc_channel;
 pub mod lmdb;
 pub mod locks;
+pub mod newcomers;
 pub mod pagemate_event;
 pub mod pagemate_manager;
 pub mod pagemate_pool;

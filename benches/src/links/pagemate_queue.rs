@@ -140,3 +140,49 @@ impl<const WORDS: usize> Polled for InPlace<WORDS> {
         received(self.rx.try_recv_ref()).map(|message| message[0])
     }
 }
+
+/// As [`InPlace`], with messages of any length. A long one is a block of the queue's quota.
+#[derive(Debug)]
+pub struct Varying<const WORDS: usize> {
+    tx: Queue<[u64]>,
+    rx: Queue<[u64]>,
+}
+
+impl<const WORDS: usize> Wire for Varying<WORDS> {
+    type End = Self;
+    type Offer = Self;
+
+    fn offer(setup: &mut Setup) -> Result<Self> {
+        let quota = 4 * CAPACITY_IN_PLACE as u64 * 8 * WORDS as u64;
+        let create = |name: String| {
+            Queue::<[u64]>::builder(CAPACITY_IN_PLACE).quota(quota).create(format!("{}-{name}", setup.name))
+        };
+        Ok(Varying { tx: create("there".into())?, rx: create("back".into())? })
+    }
+
+    fn near(offer: Self, _: &Setup) -> Result<Self> {
+        Ok(offer)
+    }
+
+    fn far(setup: &mut Setup) -> Result<Self> {
+        let rx = Queue::open(format!("{}-there", setup.name))?;
+        let tx = Queue::open(format!("{}-back", setup.name))?;
+        Ok(Varying { tx, rx })
+    }
+}
+
+impl<const WORDS: usize> Polled for Varying<WORDS> {
+    #[inline]
+    fn try_send(&mut self, value: u64) -> bool {
+        let Ok(mut room) = self.tx.try_loan(WORDS) else { return false };
+        room[0].write(value);
+        // SAFETY: shared memory is initialised, and any bytes are words. Nobody reads the others.
+        let loan = unsafe { room.assume_init() }.expect("any bytes are words");
+        sent(loan.try_send())
+    }
+
+    #[inline]
+    fn try_recv(&mut self) -> Option<u64> {
+        received(self.rx.try_recv_ref()).map(|message| message[0])
+    }
+}

@@ -293,6 +293,7 @@ impl<T: Payload + ?Sized> Consumer<T> {
 
     /// Returns the number of messages in the ring. The producer may make it larger at any moment,
     /// nobody can make it smaller.
+    #[doc(alias = "slots")]
     pub fn len(&self) -> usize {
         self.endpoint.len()
     }
