@@ -172,6 +172,16 @@ pub(crate) fn recover(kind: u32, base: *mut u8, len: usize, dead: OwnerId) {
     }
 }
 
+/// Ends the object if that is what a participant has begun, and is stopped: its last holder has
+/// left. Called by those who wait, once a slice.
+pub(crate) fn settle(kind: u32, base: *mut u8, len: usize) {
+    match Kind::from_number(kind) {
+        Some(Kind::Queue) => mpmc::settle(base, len),
+        Some(Kind::Topic) => topic::settle(base, len),
+        _ => {}
+    }
+}
+
 /// Returns the state of the object in words, for people.
 pub(crate) fn describe(kind: u32, base: *const u8, len: usize) -> Vec<(&'static str, String)> {
     Kind::from_number(kind).map_or_else(Vec::new, |kind| (kind.functions().describe)(base, len))

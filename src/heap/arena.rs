@@ -3,12 +3,12 @@
 //! ```text
 //! 0        ┌───────────────────────────────┐
 //!          │ end of the carved part; hints │ a hint for each class, see `Arena::hint`
-//! 1000     │ keeper, floor, high, next     │ see `remake`
-//! 1088     ├───────────────────────────────┤
+//! 1064     │ keeper, floor, high, next     │ see `remake`
+//! 1152     ├───────────────────────────────┤
 //!          │ claim logs                    │ 64 bytes for each possible participant, see `block`
-//! 66624    ├───────────────────────────────┤
+//! 66688    ├───────────────────────────────┤
 //!          │ pins                          │ see `hazard`
-//! 67648    ├───────────────────────────────┤
+//! 67712    ├───────────────────────────────┤
 //!          │ table                         │ 8 bytes for each unit, see `chunk_table`
 //!          ├───────────────────────────────┤ at a multiple of 128
 //!          │ bits: taken, or not           │ 1,024 for each unit; a chunk uses its first unit's
@@ -41,7 +41,7 @@ const FLOOR: u64 = KEEPER + 8;
 const HIGH: u64 = FLOOR + 8;
 /// The unit at which the next search for empty chunks begins: a hint.
 const NEXT: u64 = HIGH + 8;
-const CLAIM_LOGS: u64 = 1088;
+const CLAIM_LOGS: u64 = 1152;
 /// Bytes of a unit's bits.
 const BITS: u64 = 8 * BIT_WORDS as u64;
 const PINS: u64 = CLAIM_LOGS + 64 * MAX_PARTICIPANTS as u64;

@@ -50,7 +50,7 @@
 //! the word is not 0. A lost hint is noticed by the next process that frees there, or that checks
 //! all chunks.
 
-use super::class::Class;
+use super::class::{Class, SHARED_UNITS_MAX};
 use crate::loom::atomic::AtomicU64;
 use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use crate::segment::owner::OwnerId;
@@ -166,9 +166,9 @@ impl<'a> Table<'a> {
         if word != 0 && word != INSIDE {
             return Some((unit, class_of(word)?));
         }
-        // In a chunk of several units, blocks of a small class may begin after the first unit.
+        // In a chunk of several units, blocks may begin after the first unit.
         let begins = |unit: &usize| !matches!(self.units[*unit].load(Relaxed), 0 | INSIDE);
-        let first = (unit.saturating_sub(3)..unit).rev().find(begins)?;
+        let first = (unit.saturating_sub(SHARED_UNITS_MAX - 1)..unit).rev().find(begins)?;
         let class = class_of(self.units[first].load(Relaxed))?;
         (((unit - first) as u64) < class.units()).then_some((first, class))
     }

@@ -1,9 +1,10 @@
 //! Size classes: which lengths a block can have, and how a chunk of memory is divided into blocks
 //! of one class.
 //!
-//! A small class divides a chunk of one or four units into blocks. A large class is one block in a
-//! chunk of its own. Sizes go in steps of 16 bytes up to 128, then in four steps to a doubling. So
-//! at most a fifth of a block is unused for its length, and 8 bytes are its word. A chunk whose
+//! A small class divides a chunk of one or four units into blocks. A class of middle size divides
+//! one of up to eight units, or has it to itself. A large class is one block in a chunk of its own.
+//! Sizes go in steps of 16 bytes up to 128, then in steps of at most a fourth. So a block has at
+//! most a fourth more than was asked for, or 16 bytes; and 8 bytes are its word. A chunk whose
 //! blocks are all free can be turned into one of another class ([`super::remake`]).
 //!
 //! ```text
@@ -16,7 +17,7 @@
 /// The unit of chunk sizes, in bytes.
 pub(crate) const UNIT: u64 = 16 * 1024;
 /// The number of classes.
-pub(crate) const CLASSES: usize = SMALL + 4 + 4 * 22;
+pub(crate) const CLASSES: usize = SMALL + MIDDLE.len() + 4 * 22;
 /// Bytes of a chunk before the first block's word, and before its bytes.
 const FIRST_WORD: u64 = 8;
 const FIRST_BYTES: u64 = 16;
@@ -29,6 +30,24 @@ const SMALL: usize = 8 + 4 * 6;
 const SMALL_MAX: u64 = 8192;
 /// Up to this block size a chunk is one unit.
 const ONE_UNIT_MAX: u64 = 1024;
+/// The most units of a chunk that several blocks share.
+pub(crate) const SHARED_UNITS_MAX: usize = 8;
+/// The classes of middle size, up to four units: the size of a block, including its word, and the
+/// units of a chunk. Larger chunks would make smaller steps, but a small arena has no room for them.
+const MIDDLE: [(u64, u64); 12] = [
+    (9_360, 4),
+    (10_912, 4),
+    (13_104, 4),
+    (16_376, 1),
+    (18_720, 8),
+    (21_840, 4),
+    (26_208, 8),
+    (32_752, 4),
+    (40_928, 5),
+    (49_144, 3),
+    (57_328, 7),
+    (65_528, 4),
+];
 
 /// The sizes that follow from a class.
 #[derive(Clone, Copy)]
@@ -40,20 +59,21 @@ struct Dimensions {
 
 impl Dimensions {
     const fn of(number: u64) -> Dimensions {
-        const FIRST_LARGE: u64 = SMALL as u64;
+        const FIRST_MIDDLE: u64 = SMALL as u64;
+        const FIRST_LARGE: u64 = FIRST_MIDDLE + MIDDLE.len() as u64;
         let (stride, units) = match number {
             0..8 => (16 * (number + 1), 1),
-            8..FIRST_LARGE => {
+            8..FIRST_MIDDLE => {
                 let stride = step_value(128, number - 8);
                 (stride, if stride <= ONE_UNIT_MAX { 1 } else { 4 })
             }
+            FIRST_MIDDLE..FIRST_LARGE => MIDDLE[(number - FIRST_MIDDLE) as usize],
             _ => {
-                let large = number - FIRST_LARGE;
-                let units = if large < 4 { large + 1 } else { step_value(4, large - 4) };
+                let units = step_value(4, number - FIRST_LARGE);
                 (units * UNIT - FIRST_WORD, units)
             }
         };
-        let blocks = if number < FIRST_LARGE { (units * UNIT - FIRST_WORD) / stride } else { 1 };
+        let blocks = (units * UNIT - FIRST_WORD) / stride;
         Dimensions { stride, units: units as u32, blocks: blocks as u32 }
     }
 }
@@ -97,11 +117,20 @@ impl Class {
             total.div_ceil(16).max(1) - 1
         } else if total <= SMALL_MAX {
             8 + step_for(128, total)
+        } else if let Some(middle) = MIDDLE.iter().position(|(stride, _)| total <= *stride) {
+            (SMALL + middle) as u64
         } else {
             let units = len.checked_add(FIRST_BYTES)?.div_ceil(UNIT);
-            SMALL as u64 + if units <= 4 { units - 1 } else { 4 + step_for(4, units) }
+            (SMALL + MIDDLE.len()) as u64 + step_for(4, units)
         };
         (number < CLASSES as u64).then_some(Class(number as u8))
+    }
+
+    /// Returns the smallest class that holds this length and has chunks of at most `units` units;
+    /// `None` if there is none.
+    pub(crate) fn for_len_within(len: u64, units: u64) -> Option<Class> {
+        let first = Class::for_len(len)?;
+        (first.0..CLASSES as u8).map(Class).find(|class| class.units() <= units)
     }
 
     /// Returns the class with this number, which was read from memory.
@@ -184,10 +213,28 @@ mod tests {
     }
 
     #[test]
+    fn at_most_a_fourth_of_a_length_is_wasted() {
+        for len in (0..100_000).chain((100_000..1 << 22).step_by(7)) {
+            let waste = Class::for_len(len).unwrap().len() - len;
+            assert!(waste <= (len / 4).max(8) + 8, "{waste} bytes more than {len}");
+        }
+    }
+
+    #[test]
+    fn an_arena_of_four_units_has_a_class_for_every_length_below() {
+        for len in 0..4 * UNIT - FIRST_BYTES + 1 {
+            let class = Class::for_len_within(len, 4).unwrap();
+            assert!(class.units() <= 4 && class.len() >= len, "{class:?} for {len}");
+        }
+        assert_eq!(Class::for_len_within(4 * UNIT, 4), None);
+    }
+
+    #[test]
     fn blocks_fit_into_their_chunk_and_its_bits() {
         for class in all() {
             assert!((1..=64 * BIT_WORDS as u64).contains(&class.blocks()), "{class:?}");
             let end = class.offset(class.blocks() - 1) + class.len();
+            assert!(class.blocks() == 1 || class.units() <= SHARED_UNITS_MAX as u64, "{class:?}");
             assert!(end <= class.units() * UNIT && class.offset(0) % 16 == 0 && class.stride() % 8 == 0);
             assert_eq!(class.block_at(class.offset(0)), Some(0));
             assert_eq!(class.block_at(class.offset(class.blocks() - 1)), Some(class.blocks() - 1));

@@ -142,7 +142,7 @@ impl Heap {
             }
             let found = self
                 .search(0..known, class, |arena| arena.claim_anywhere(class, me))
-                .or_else(|| self.search(0..known, class, |arena| arena.claim_remade(class, me)));
+                .or_else(|| self.search(0..known, class, |arena| arena.claim_remade(class, me).ok()));
             if let Some(block) = found {
                 return Ok(block);
             }

@@ -45,6 +45,7 @@ pub(crate) use block::{Block, State};
 pub(crate) use class::Class;
 pub(crate) use handle::Heap;
 pub(crate) use pinned::Pinned;
+pub(crate) use remake::Shortage;
 pub(crate) use store::{Store, UNITS_MAX};
 
 #[cfg(all(test, not(loom)))]

@@ -42,6 +42,15 @@ use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use crate::loom::Ordered;
 use crate::segment::owner::OwnerId;
 
+/// The reason why there is no block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shortage {
+    /// All memory is used.
+    Used,
+    /// Another participant remakes chunks. There may be memory when it has finished.
+    Busy,
+}
+
 /// A sequence of pieces.
 #[derive(Debug, Clone, Copy)]
 struct Run {
@@ -56,18 +65,19 @@ impl Run {
 }
 
 impl Arena<'_> {
-    /// Builds a chunk of this class out of empty pieces, and returns its first unit. `None` if no
-    /// run is large enough, or another participant remakes here.
-    pub(super) fn remake(&self, class: Class, me: OwnerId) -> Option<usize> {
+    /// Builds a chunk of this class out of empty pieces, and returns its first unit.
+    pub(super) fn remake(&self, class: Class, me: OwnerId) -> Result<usize, Shortage> {
         let mine = u64::from(me.bits());
         // Acquire pairs with the release below: the pieces are as the last keeper left them.
-        self.keeper().compare_exchange(0, mine, AcqRel, Relaxed).ok()?;
+        if self.keeper().compare_exchange(0, mine, AcqRel, Relaxed).is_err() {
+            return Err(Shortage::Busy);
+        }
         let made = self.find_empty(class.units(), me).map(|run| {
             self.build(run, class);
             run.first
         });
         _ = self.keeper().compare_exchange(mine, 0, Release, Relaxed);
-        made
+        made.ok_or(Shortage::Used)
     }
 
     /// Closes a run of empty pieces of at least `least` units.

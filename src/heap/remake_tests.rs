@@ -93,7 +93,7 @@ fn who_dies_remaking_leaves_everything_usable() {
     // Dies after it has closed two chunks.
     arena.keeper().store(owner.bits().into(), Relaxed);
     assert!(arena.table().close(0, owner) && arena.table().close(1, owner));
-    assert!(arena.remake(Class::for_len(10_000).unwrap(), attachment.owner().unwrap()).is_none());
+    assert!(arena.remake(Class::for_len(10_000).unwrap(), attachment.owner().unwrap()).is_err());
     attachment.recover_records(owner);
     assert_eq!(arena.keeper().load(Relaxed), 0);
     assert_eq!(fill_up(&heap, 100).len(), blocks.len());

@@ -6,6 +6,7 @@
 
 use super::arena::{Arena, BlockPos};
 use super::class::{Class, CLASSES};
+use super::remake::Shortage;
 use crate::loom::atomic::Ordering::Relaxed;
 use crate::segment::owner::OwnerId;
 
@@ -51,12 +52,9 @@ impl Arena<'_> {
 
     /// Claims in a chunk that is carved for this.
     pub(super) fn claim_fresh(&self, class: Class, me: OwnerId) -> Option<Found> {
-        while let Some(first) = self.table().carve(class) {
-            if let Some(found) = self.claim(first, class, me) {
-                return Some(found);
-            }
-        }
-        None
+        let most = self.carved().1 as usize; // each takes a unit at least
+        let mut carved = std::iter::from_fn(|| self.table().carve(class)).take(most);
+        carved.find_map(|first| self.claim(first, class, me))
     }
 
     /// Claims in any chunk, whatever the hints say.
@@ -66,21 +64,18 @@ impl Arena<'_> {
     }
 
     /// Claims in a chunk that is made out of empty ones of any class.
-    pub(super) fn claim_remade(&self, class: Class, me: OwnerId) -> Option<Found> {
-        self.claim(self.remake(class, me)?, class, me)
+    pub(super) fn claim_remade(&self, class: Class, me: OwnerId) -> Result<Found, Shortage> {
+        // If the new chunk has no free block, others were faster.
+        self.claim(self.remake(class, me)?, class, me).ok_or(Shortage::Busy)
     }
 
     /// Carves everything that is left, so that it can be remade together with what is before it.
     /// Returns whether something was left.
     pub(super) fn carve_rest(&self) -> bool {
-        let mut is_any = false;
-        for class in
-            (0..CLASSES as u64).rev().filter_map(Class::from_number).filter(|class| class.blocks() == 1)
-        {
-            while self.table().carve(class).is_some() {
-                is_any = true;
-            }
-        }
-        is_any
+        let classes = (0..CLASSES as u64).rev().filter_map(Class::from_number);
+        let single = classes.filter(|class| class.blocks() == 1);
+        let most = self.carved().1 as usize; // each takes a unit at least
+        let carve = |class| std::iter::from_fn(move || self.table().carve(class));
+        single.flat_map(carve).take(most).count() > 0
     }
 }

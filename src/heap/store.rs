@@ -11,6 +11,7 @@
 use super::arena::{len_for, Arena};
 use super::block::{self, generation, state, Block, State};
 use super::class::{Class, CLASSES, UNIT};
+use super::remake::Shortage;
 use super::search::Found;
 use crate::loom::atomic::AtomicU32;
 use crate::loom::atomic::Ordering::{Acquire, Relaxed};
@@ -75,35 +76,42 @@ impl Store {
     ///
     /// It does not fit, even if the store is empty. Returns the bytes that it takes.
     pub(crate) fn class_for(&self, len: u64) -> Result<Class, u64> {
-        let class = Class::for_len(len).ok_or(u64::MAX)?;
-        let bytes = class.units() * UNIT;
-        (class.units() <= self.units).then_some(class).ok_or(bytes)
+        Class::for_len_within(len, self.units)
+            .ok_or_else(|| Class::for_len(len).map_or(u64::MAX, |class| class.units() * UNIT))
     }
 
     /// Allocates a block, whose contents may be anything. It is freed if this process dies before
-    /// [`publish`](Store::publish). `None` if there is no room.
+    /// [`publish`](Store::publish).
     #[inline]
-    pub(crate) fn alloc(&self, class: Class, me: OwnerId) -> Option<Block> {
+    pub(crate) fn alloc(&self, class: Class, me: OwnerId) -> Result<Block, Shortage> {
         let arena = self.arena();
         let current = self.current[class.number()].load(Relaxed).checked_sub(1);
         let found = current.and_then(|first| arena.claim(first as usize, class, me));
-        let (pos, generation) = found.or_else(|| self.alloc_elsewhere(class, current, me))?;
-        Some(Block { at: arena.offset(pos), generation })
+        let (pos, generation) = match found {
+            Some(found) => found,
+            None => self.alloc_elsewhere(class, current, me)?,
+        };
+        Ok(Block { at: arena.offset(pos), generation })
     }
 
     #[cold]
-    fn alloc_elsewhere(&self, class: Class, current: Option<u32>, me: OwnerId) -> Option<Found> {
+    fn alloc_elsewhere(&self, class: Class, current: Option<u32>, me: OwnerId) -> Result<Found, Shortage> {
         let arena = self.arena();
         let found = current
             .and_then(|first| arena.claim_after(first as usize, class, me))
             .or_else(|| arena.claim_freed(class, me))
             .or_else(|| current.is_none().then(|| arena.claim_newest(class, me))?)
             .or_else(|| arena.claim_fresh(class, me))
-            .or_else(|| arena.claim_anywhere(class, me))
-            .or_else(|| arena.claim_remade(class, me))
-            .or_else(|| arena.carve_rest().then(|| arena.claim_remade(class, me))?)?;
+            .or_else(|| arena.claim_anywhere(class, me));
+        let found = match found {
+            Some(found) => found,
+            None => arena.claim_remade(class, me).or_else(|shortage| {
+                // The rest can be remade together with what is before it.
+                if arena.carve_rest() { arena.claim_remade(class, me) } else { Err(shortage) }
+            })?,
+        };
         self.current[class.number()].store(found.0.first as u32 + 1, Relaxed);
-        Some(found)
+        Ok(found)
     }
 
     /// Makes the block LIVE, so that it survives this process. Returns false if this process has

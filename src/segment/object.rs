@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::registry::Kind;
+use crate::registry::{self, Kind};
 use crate::segment::attachment::Attachment;
 use crate::segment::owner::OwnerId;
 use crate::segment::place::{Origin, Place};
@@ -180,6 +180,7 @@ pub(crate) struct ObjectRef {
     record: u64,
     base: *mut u8,
     len: usize,
+    kind: u32,
     /// This process's owner id when the reference was created, if it had one. It is valid while
     /// `epoch` is the process's epoch. Cached here, because a lock that follows two pointers first
     /// is half as fast.
@@ -190,8 +191,9 @@ pub(crate) struct ObjectRef {
 
 impl Clone for ObjectRef {
     fn clone(&self) -> ObjectRef {
-        let ObjectRef { ref attachment, record, base, len, me, epoch, .. } = *self;
-        ObjectRef { attachment: attachment.clone(), record, base, len, me, epoch, pulse: Pulse::new() }
+        let ObjectRef { ref attachment, record, base, len, kind, me, epoch, .. } = *self;
+        let (attachment, pulse) = (attachment.clone(), Pulse::new());
+        ObjectRef { attachment, record, base, len, kind, me, epoch, pulse }
     }
 }
 
@@ -209,7 +211,8 @@ impl ObjectRef {
         // and `owner` looks the id up again.
         let epoch = fork::ensure_epoch();
         let me = attachment.owner().ok();
-        ObjectRef { attachment, record: entry.record, base, len: entry.len, me, epoch, pulse: Pulse::new() }
+        let (&Entry { record, len, kind, .. }, pulse) = (entry, Pulse::new());
+        ObjectRef { attachment, record, base, len, kind, me, epoch, pulse }
     }
 
     /// Returns the first byte of the object, at a multiple of 128.
@@ -279,8 +282,10 @@ impl ObjectRef {
         self.reap_dead();
     }
 
-    /// Checks for the dead; see [`Attachment::reap_dead`].
+    /// Checks for the dead (see [`Attachment::reap_dead`]), and does what a stopped participant has
+    /// left undone in this object.
     pub(crate) fn reap_dead(&self) {
         self.attachment.reap_dead();
+        registry::settle(self.kind, self.base, self.len);
     }
 }

@@ -127,3 +127,18 @@ fn a_half_is_seen_from_outside() {
     assert_eq!((number("senders"), number("receivers")), (Some("2".into()), Some("1".into())));
     drop(halves);
 }
+
+#[test]
+fn who_only_asks_whether_the_queue_is_closed_learns_of_a_death() {
+    let (queue, ready) = (Queue::<u32>::new(4).unwrap(), Queue::<u8>::new(1).unwrap());
+    let process = Process::spawn(child, (queue.sender(), Vec::new(), true, ready.clone())).unwrap();
+    ready.recv().unwrap();
+    assert!(!queue.is_closed());
+    process.kill().unwrap();
+    process.join().unwrap_err();
+    let killed = Instant::now();
+    while !queue.is_closed() {
+        assert!(killed.elapsed() < PATIENCE);
+        std::thread::yield_now();
+    }
+}

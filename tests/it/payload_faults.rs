@@ -1,5 +1,6 @@
 //! Messages of any length: what a death leaves, and damaged bytes.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use pagemate::queue::RecvError;
@@ -95,6 +96,52 @@ fn damaged_headers_are_errors() {
         }
     });
     drop(queue);
+}
+
+/// A hostile process clears the header while a sender is between its steps. The sender must not
+/// write its long message over the slot and what follows.
+#[test]
+fn a_header_that_changes_meanwhile_leads_no_sender_astray() {
+    const LEN: usize = 100_000;
+    // In the store, behind the slot: the claim log of a participant that never exists.
+    const UNUSED: usize = 640 + 128 + 1152 + 64 * 1000;
+    let message = vec![0xaa_u8; LEN];
+    for round in 0..5 {
+        let name = name(&format!("astray-{round}"));
+        let queue = Queue::<[u8]>::builder(1).quota(500 * 7 * UNIT).create(name.as_str()).unwrap();
+        let object = damage::Object::find(&name, &[1, 128, 24, 1]);
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Relaxed) {
+                    object.write(640 + 8, &[0; 16]);
+                }
+            });
+            for _ in 0..500 {
+                _ = queue.try_send(&message);
+                _ = queue.loan_from(&message).map(drop);
+                _ = queue.force_send(&message, |_| {});
+                _ = queue.try_recv();
+            }
+            is_over.store(true, Relaxed);
+        });
+        let mut bytes = [0; 64];
+        object.read(UNUSED, &mut bytes);
+        assert_eq!(bytes, [0; 64], "written over");
+    }
+}
+
+#[test]
+fn a_panic_of_the_caller_keeps_no_slot_and_no_block() {
+    let queue = Queue::<[u8]>::builder(2).quota(4 * UNIT).build().unwrap();
+    let message = bytes(3, 50_000);
+    for _ in 0..20 {
+        queue.force_send(&message, |_| unreachable!()).unwrap();
+        let replace = || queue.force_send(&message, |_| panic!("expected"));
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(replace)).unwrap_err();
+        while queue.try_recv().is_ok() {}
+        assert_eq!((queue.quota_in_use(), queue.is_full()), (0, false));
+    }
 }
 
 #[test]

@@ -103,6 +103,12 @@ fn loans_that_are_dropped_or_forgotten_give_their_memory_back() {
     producer.send(&[7; 300]).unwrap();
     consumer.recv().unwrap();
     assert_eq!(inspect::segment(name.as_str()).unwrap().objects[0].head.as_deref(), Some(&[7; 300][..]));
+
+    // A forgotten loan is no reason to wait.
+    let (mut producer, mut consumer) = spsc::builder::<[u8]>(4).quota(4 * UNIT).build().unwrap();
+    std::mem::forget(producer.loan(50_000).unwrap().zeroed());
+    producer.send_timeout(&[1; 60_000], Duration::from_secs(30)).unwrap();
+    assert_eq!(consumer.recv().unwrap(), [1; 60_000]);
 }
 
 #[test]

@@ -422,3 +422,29 @@ fn a_waiting_publisher_returns_at_its_deadline() {
         assert!(is_full && time >= Duration::from_millis(120) && time < LONG / 10, "{time:?}");
     });
 }
+
+/// Returns what the kernel runs barriers for in this process: see membarrier(2).
+fn barriers() -> i64 {
+    const GET_REGISTRATIONS: i32 = 512;
+    // SAFETY: this command only reads.
+    unsafe { libc::syscall(libc::SYS_membarrier, GET_REGISTRATIONS, 0, 0) }
+}
+
+fn subscribes(topic: Topic<u64>) -> (i64, i64) {
+    let _lossy = topic.subscribe(From::Latest).unwrap();
+    let before = barriers();
+    let _lossless = topic.subscribe_lossless(From::Latest).unwrap();
+    (before, barriers())
+}
+
+/// The publishers' barrier must reach a subscriber that has no other object.
+#[test]
+fn a_lossless_subscriber_is_registered_for_barriers() {
+    const GLOBAL_EXPEDITED: i64 = 4;
+    if barriers() < 0 {
+        return; // before Linux 6.3 the kernel does not say
+    }
+    let child = Process::spawn(subscribes, topic(2, Policy::Block)).unwrap();
+    let (before, after) = child.join().unwrap();
+    assert_eq!((before & GLOBAL_EXPEDITED, after & GLOBAL_EXPEDITED), (0, GLOBAL_EXPEDITED));
+}

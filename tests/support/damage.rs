@@ -30,7 +30,15 @@ impl Object {
     }
 
     pub(crate) fn set(&self, offset: usize, value: u8) {
-        self.file.write_all_at(&[value], self.at + offset as u64).unwrap();
+        self.write(offset, &[value]);
+    }
+
+    pub(crate) fn write(&self, offset: usize, bytes: &[u8]) {
+        self.file.write_all_at(bytes, self.at + offset as u64).unwrap();
+    }
+
+    pub(crate) fn read(&self, offset: usize, bytes: &mut [u8]) {
+        self.file.read_exact_at(bytes, self.at + offset as u64).unwrap();
     }
 }
 

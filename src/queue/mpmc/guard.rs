@@ -48,7 +48,7 @@ impl<'a, P: Payload + ?Sized> Held<'a, P> {
         let mut this = ManuallyDrop::new(self);
         let find = |own| match deadline {
             Deadline::At(0) => queue.ring.try_claim(me, Some(own)),
-            _ => queue.ring.claim(me, Some(own), deadline, || queue.reap_dead()),
+            _ => queue.ring.claim(me, Some(own), deadline, || queue.object.reap_dead()),
         };
         let copy = |from, to| queue.move_message(from, to);
         queue.ring.send_claimed(me, claim, deadline, find, copy).map_err(|(blocked, claim)| {

@@ -175,7 +175,8 @@ impl<T: Payload + ?Sized> Queue<T> {
     /// A sender leaves when it is dropped, or when its process ends, however it ends; a death is
     /// noticed within 100 ms. A queue without halves stays open for whoever comes. A `Queue` handle
     /// does not count, so drop none and keep none for this. A queue that was closed stays closed,
-    /// and a later sender gets `Closed`.
+    /// and a later sender gets `Closed`. A process that has had 4,095 senders at the same time
+    /// counts as one until it ends.
     ///
     /// ```
     /// use pagemate::Queue;
@@ -214,10 +215,24 @@ impl<T: Payload + ?Sized> Queue<T> {
     pub fn receiver(&self) -> Receiver<T> {
         Receiver::join(self.clone())
     }
+}
 
-    /// Checks for the dead, and for an end whose last half was stopped before it closed the queue.
-    pub(super) fn reap_dead(&self) {
-        self.object.reap_dead();
-        self.halves().close_if_left(&self.ring);
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::WaitSet;
+
+    #[test]
+    fn a_queue_whose_last_half_was_stopped_before_it_closed_it_ends() {
+        let queue = Queue::<u32>::new(2).unwrap();
+        let sender = queue.sender();
+        assert!(queue.halves().senders.leave(queue.me().unwrap()));
+        std::mem::forget(sender);
+        let mut set = WaitSet::new();
+        set.add(7, &queue).unwrap();
+        assert_eq!(set.wait_timeout(Duration::from_secs(30)).unwrap(), [7]);
+        assert!(queue.is_closed());
     }
 }

@@ -42,8 +42,8 @@ use crate::{Error, ErrorKind, Result};
 /// To know that a message was dealt with, send an answer.
 ///
 /// Clone the handle for threads (or share it: it is `Sync`), pass it to a child process, or open it
-/// by name. `try_send` and `try_recv` do not allocate, and make a system call only if a waiter
-/// sleeps.
+/// by name. `try_send` and `try_recv` make a system call only if a waiter sleeps. They do not
+/// allocate, except for the `Vec` or `String` that a message of varying length is received as.
 ///
 /// # Examples
 ///
@@ -350,7 +350,7 @@ impl<T: Payload + ?Sized> Queue<T> {
 
     /// Returns whether the queue was closed. Once true, always true. There may still be messages.
     pub fn is_closed(&self) -> bool {
-        self.ring.is_closed()
+        !self.object.is_hindered(!self.ring.is_closed())
     }
 
     /// Returns whether both handles are of the same queue: clones, or handles that were opened by
@@ -384,8 +384,8 @@ impl<T: Varied + ?Sized> Queue<T> {
         self.area.as_ref().map_or(0, |area| area.quota())
     }
 
-    /// Returns the bytes of the quota that messages take. Inspects all blocks of memory. Stale at
-    /// once.
+    /// Returns the bytes of the quota that messages take. Inspects all blocks of memory. The
+    /// answer may be out of date immediately.
     pub fn quota_in_use(&self) -> u64 {
         self.area.as_ref().map_or(0, |area| area.in_use())
     }
@@ -409,6 +409,6 @@ impl<T: Payload + ?Sized> fmt::Debug for Queue<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Queue");
         out.field("capacity", &self.capacity()).field("len", &self.len());
-        out.field("is_closed", &self.is_closed()).field("ring", &self.ring).finish()
+        out.field("is_closed", &self.ring.is_closed()).field("ring", &self.ring).finish()
     }
 }

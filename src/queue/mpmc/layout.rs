@@ -240,6 +240,14 @@ pub(crate) fn recover(base: *mut u8, len: usize, dead: OwnerId) {
     found.halves(base).recover(&found.ring, dead);
 }
 
+/// Closes the queue if all halves of one side have left, and the last one was stopped before it did.
+pub(crate) fn settle(base: *mut u8, len: usize) {
+    // SAFETY: as in `recover`.
+    if let Some(found) = unsafe { Any::check(base, len) } {
+        found.halves(base).close_if_left(&found.ring);
+    }
+}
+
 /// Returns what `pagemate show` prints about a queue.
 pub(crate) fn describe(base: *const u8, len: usize) -> Vec<(&'static str, String)> {
     // SAFETY: as in `recover`. Nothing below writes, so a read-only mapping is enough.

@@ -49,6 +49,6 @@ pub use builder::QueueBuilder;
 pub use guard::{Loan, Received};
 pub use halves::{Receiver, Sender};
 pub use handle::Queue;
-pub(crate) use layout::{describe, peek, recover};
+pub(crate) use layout::{describe, peek, recover, settle};
 pub use receiving::{IntoIter, Iter, TryIter};
 pub use room::Room;

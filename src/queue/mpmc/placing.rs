@@ -13,7 +13,7 @@ use super::backoff::Backoff;
 use super::guard::Held;
 use super::handle::Queue;
 use super::ring::Claim;
-use crate::heap::{Block, Class};
+use crate::heap::{Block, Class, Shortage};
 use crate::message::Payload;
 use crate::queue::blocked::Blocked;
 use crate::queue::error::SendError;
@@ -26,7 +26,8 @@ const ATTEMPTS: u32 = if cfg!(loom) { 0 } else { 64 };
 
 impl<T: Payload + ?Sized> Queue<T> {
     /// Claims a slot for a message of `len` elements, with a block if the slot is too small.
-    /// Returns the address of the elements, whose contents may be anything.
+    /// Returns the address of the elements, whose contents may be anything. It does not depend on
+    /// the slot's header, which a hostile process may change meanwhile.
     pub(super) fn place(
         &self,
         len: usize,
@@ -71,20 +72,22 @@ impl<T: Payload + ?Sized> Queue<T> {
         let attempt = || {
             let will_wait = !std::mem::take(&mut is_first);
             let mut block = area.alloc(class, me);
-            if block.is_none() && will_wait {
+            if block.is_err() && will_wait {
                 ring.ask_to_wake_all();
                 block = area.alloc(class, me);
             }
-            let Some(block) = block else { return ring.is_closed().then_some(Err(Blocked::Closed)) };
+            let Ok(block) = block else { return ring.is_closed().then_some(Err(Blocked::Closed)) };
             match ring.try_claim(me, None) {
                 Ok(claim) => Some(Ok((claim, block))),
                 Err(blocked) => {
                     area.free_unused(block, me);
+                    // Another producer may have found the slot, but not these bytes.
+                    ring.pass_on_after_claim();
                     (blocked != Blocked::Later).then_some(Err(blocked))
                 }
             }
         };
-        let reap_dead = || self.reap_dead();
+        let reap_dead = || self.object.reap_dead();
         let claimed = ring.senders().wait(deadline, reap_dead, attempt).unwrap_or(Err(Blocked::Later))?;
         if deadline != Deadline::At(0) {
             ring.pass_on_after_claim();
@@ -100,7 +103,7 @@ impl<T: Payload + ?Sized> Queue<T> {
         deadline: Deadline,
     ) -> Result<(), SendError<()>> {
         let (held, at) = self.place(elements.len(), deadline)?;
-        // SAFETY: place() has found room for that many elements, aligned, and they are ours.
+        // SAFETY: place() has returned room for that many elements, aligned, and it is ours.
         unsafe { at.copy_from_nonoverlapping(elements.as_ptr(), elements.len()) };
         held.send(deadline).map_err(|(blocked, _)| blocked.into_send_error(()))
     }
@@ -122,27 +125,34 @@ impl<T: Payload + ?Sized> Queue<T> {
         let (mut steps, mut backoff, mut attempts) = (self.ring.steps(), Backoff::default(), ATTEMPTS);
         while steps.take() {
             let block = area.alloc(class, me);
+            // Passed to `replaced` only when this process holds nothing, because it may panic.
+            let mut old = None;
             let claimed = match block {
-                None if self.ring.is_closed() => Err(Blocked::Closed),
-                None => self.take_oldest(me, &mut replaced).map(|oldest| {
+                Err(_) if self.ring.is_closed() => Err(Blocked::Closed),
+                Err(Shortage::Busy) => Err(Blocked::Later),
+                Err(Shortage::Used) => self.take_oldest(me, &mut old).map(|oldest| {
                     self.ring.free(me, oldest);
                     None
                 }),
-                Some(_) => match self.ring.try_claim(me, None) {
+                Ok(block) => match self.ring.try_claim(me, None) {
                     Err(Blocked::Later) => self
-                        .take_oldest(me, &mut replaced)
+                        .take_oldest(me, &mut old)
                         .and_then(|oldest| self.ring.claim_in_place_of(me, oldest))
-                        .map(Some),
-                    claimed => claimed.map(Some),
+                        .map(|claim| Some((claim, block))),
+                    claimed => claimed.map(|claim| Some((claim, block))),
                 },
             };
-            let claim = match (claimed, block) {
-                (Ok(Some(claim)), Some(_)) => claim,
-                (Ok(_), _) => continue,
-                (Err(blocked), block) => {
-                    if let Some(block) = block {
+            let (claim, block) = match claimed {
+                Ok(Some(claimed)) => claimed,
+                Ok(None) => {
+                    old.into_iter().for_each(&mut replaced);
+                    continue;
+                }
+                Err(blocked) => {
+                    if let Ok(block) = block {
                         area.free_unused(block, me);
                     }
+                    old.into_iter().for_each(&mut replaced);
                     if blocked != Blocked::Later || attempts == 0 {
                         return Err(failed(blocked));
                     }
@@ -151,24 +161,24 @@ impl<T: Payload + ?Sized> Queue<T> {
                     continue;
                 }
             };
-            let held = self.enter(area, me, claim, elements.len(), block);
-            let at = block.and_then(|block| area.address(block)).ok_or(SendError::Corrupted(()))?;
-            let at = at.cast::<T::Element>();
-            // SAFETY: as in send_block().
+            let held = self.enter(area, me, claim, elements.len(), Some(block));
+            let at = area.address(block).ok_or(SendError::Corrupted(()))?.cast::<T::Element>();
+            // SAFETY: the block is ours, and of a class for that many elements.
             unsafe { at.copy_from_nonoverlapping(elements.as_ptr(), elements.len()) };
-            match held.send(Deadline::At(0)) {
-                Err((Blocked::Later, _)) => {}
-                done => return done.map_err(|(blocked, _)| failed(blocked)),
+            let sent = held.send(Deadline::At(0)).map_err(|(blocked, _)| blocked);
+            old.into_iter().for_each(&mut replaced);
+            match sent {
+                Err(Blocked::Later) => {}
+                done => return done.map_err(failed),
             }
         }
         Err(SendError::Full(()))
     }
 
-    /// Takes the oldest message, frees its block, and passes it to `replaced`. Its slot is still
-    /// held.
-    fn take_oldest(&self, me: OwnerId, replaced: &mut impl FnMut(T::Owned)) -> Result<Claim, Blocked> {
+    /// Takes the oldest message, copies it, and frees its block. Its slot is still held.
+    fn take_oldest(&self, me: OwnerId, copy: &mut Option<T::Owned>) -> Result<Claim, Blocked> {
         let oldest = self.ring.try_take(me)?;
-        self.copy_replaced(oldest.index).into_iter().for_each(replaced);
+        *copy = self.copy_replaced(oldest.index);
         Ok(oldest)
     }
 

@@ -74,7 +74,7 @@ impl<T: Payload + ?Sized> Queue<T> {
     #[cold]
     fn recv_until(&self, deadline: Deadline) -> Result<T::Owned, RecvError> {
         let me = self.me().map_err(Blocked::into_recv_error)?;
-        let claim = self.ring.take(me, deadline, || self.reap_dead()).map_err(Blocked::into_recv_error)?;
+        let claim = self.ring.take(me, deadline, || self.object.reap_dead()).map_err(Blocked::into_recv_error)?;
         self.copy_out(me, claim)
     }
 
@@ -121,7 +121,7 @@ impl<T: Payload + ?Sized> Queue<T> {
 
     #[cold]
     fn wait_and_take(&self, me: OwnerId, deadline: Deadline) -> Result<(OwnerId, Claim), Blocked> {
-        self.ring.take(me, deadline, || self.reap_dead()).map(|claim| (me, claim))
+        self.ring.take(me, deadline, || self.object.reap_dead()).map(|claim| (me, claim))
     }
 
     // Always, because a guard that is returned through memory costs as much as the receive.

@@ -153,7 +153,7 @@ impl<T: Varied + ?Sized> Queue<T> {
 
     fn loan_copy(&self, elements: &[T::Element], deadline: Deadline) -> Result<Loan<'_, T>, SendError<()>> {
         let (held, at) = self.place(elements.len(), deadline)?;
-        // SAFETY: place() has found room for that many elements, aligned, and they are ours. What
+        // SAFETY: place() has returned room for that many elements, aligned, and it is ours. What
         // was borrowed as a message is one.
         let message = unsafe {
             at.copy_from_nonoverlapping(elements.as_ptr(), elements.len());

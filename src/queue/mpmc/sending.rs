@@ -231,7 +231,7 @@ impl<T: Payload + ?Sized> Queue<T> {
         if !T::IS_FIXED && size_of_val(elements) > self.inline {
             return self.send_block(elements, deadline).map_err(|error| error.with(message));
         }
-        let reap_dead = || self.reap_dead();
+        let reap_dead = || self.object.reap_dead();
         match self.me() {
             Ok(me) => self
                 .ring
@@ -271,7 +271,7 @@ impl<T: Payload + ?Sized> Queue<T> {
         let me = self.me()?;
         let claim = match (self.ring.try_claim(me, None), deadline) {
             (Err(Blocked::Later), Some(deadline)) => {
-                self.ring.claim(me, None, deadline, || self.reap_dead())?
+                self.ring.claim(me, None, deadline, || self.object.reap_dead())?
             }
             (claim, _) => claim.map_err(|blocked| self.note(blocked))?,
         };

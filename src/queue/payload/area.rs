@@ -5,7 +5,7 @@
 //! becomes `Corrupted`, and nothing beyond the object is read.
 
 use super::header::{Header, Name};
-use crate::heap::{Block, Class, Store};
+use crate::heap::{Block, Class, Shortage, Store};
 use crate::queue::error::Excess;
 use crate::segment::owner::OwnerId;
 
@@ -62,10 +62,10 @@ impl Area {
         store.class_for(whole).map(Need::Block).map_err(excess)
     }
 
-    /// Allocates a block. `None` if the quota is used up.
+    /// Allocates a block.
     #[inline]
-    pub(crate) fn alloc(&self, class: Class, me: OwnerId) -> Option<Block> {
-        self.store.as_ref()?.alloc(class, me)
+    pub(crate) fn alloc(&self, class: Class, me: OwnerId) -> Result<Block, Shortage> {
+        self.store.as_ref().ok_or(Shortage::Used)?.alloc(class, me)
     }
 
     /// Frees a block that was allocated and for which there is no slot.

@@ -16,7 +16,8 @@ use crate::sys::clock::Deadline;
 
 impl<T: Payload + ?Sized> Producer<T> {
     /// Waits for room for a message of `len` elements, in the current slot or in a block. Returns
-    /// the address of the elements, whose contents may be anything.
+    /// the address of the elements, whose contents may be anything. It does not depend on the slot's
+    /// header, which a hostile process may change meanwhile.
     pub(super) fn place(&mut self, len: usize, deadline: Deadline) -> Result<*mut T::Element, SendError<()>> {
         let Some(area) = &self.endpoint.area else { return Err(SendError::Corrupted(())) };
         let block = match area.need(len).map_err(|excess| SendError::TooLarge((), excess))? {
@@ -30,10 +31,13 @@ impl<T: Payload + ?Sized> Producer<T> {
                 if !self.endpoint.is_mine() {
                     return Err(SendError::NotInThisProcess((), Refusal::FORKED));
                 }
-                let Producer { endpoint, cursor, .. } = self;
+                let Producer { endpoint, cursor, slot, .. } = self;
                 let (control, me) = (endpoint.control(), endpoint.me);
                 let attempt = || match cursor.room(control, 1) {
-                    Ok(_) => area_alloc(endpoint, class, me).map(Ok),
+                    Ok(_) => {
+                        endpoint.abandon(*slot); // what a forgotten loan has left takes memory too
+                        area_alloc(endpoint, class, me).map(Ok)
+                    }
                     Err(Blocked::Later) => None,
                     Err(blocked) => Some(Err(blocked)),
                 };
@@ -44,10 +48,12 @@ impl<T: Payload + ?Sized> Producer<T> {
         };
         // What a forgotten loan has left.
         self.endpoint.abandon(self.slot);
-        if let Some(area) = &self.endpoint.area {
-            area.enter(self.endpoint.header(self.slot), len, block, self.endpoint.me);
+        let Some(area) = &self.endpoint.area else { return Err(SendError::Corrupted(())) };
+        area.enter(self.endpoint.header(self.slot), len, block, self.endpoint.me);
+        match block {
+            None => Ok(self.endpoint.short(self.slot)),
+            Some(block) => area.address(block).map(<*mut u8>::cast).ok_or(SendError::Corrupted(())),
         }
-        self.endpoint.find(self.slot).map(|(at, _)| at).ok_or(SendError::Corrupted(()))
     }
 
     /// Sends a message that does not fit into its slot.
@@ -58,7 +64,7 @@ impl<T: Payload + ?Sized> Producer<T> {
         deadline: Deadline,
     ) -> Result<(), SendError<()>> {
         let at = self.place(elements.len(), deadline)?;
-        // SAFETY: place() has found room for that many elements, aligned, and they are ours.
+        // SAFETY: place() has returned room for that many elements, aligned, and it is ours.
         unsafe { at.copy_from_nonoverlapping(elements.as_ptr(), elements.len()) };
         self.publish_one();
         Ok(())
@@ -67,5 +73,5 @@ impl<T: Payload + ?Sized> Producer<T> {
 
 /// Allocates a block in the ring's store.
 fn area_alloc<T: Payload + ?Sized>(endpoint: &Endpoint<T>, class: Class, me: OwnerId) -> Option<Block> {
-    endpoint.area.as_ref()?.alloc(class, me)
+    endpoint.area.as_ref()?.alloc(class, me).ok()
 }

@@ -123,7 +123,7 @@ impl<T: Varied + ?Sized> Producer<T> {
     pub fn loan_from(&mut self, message: T::Sent<'_>) -> Result<Loan<'_, T>, SendError<()>> {
         let elements = T::elements(&message);
         let at = self.place(elements.len(), Deadline::Never)?;
-        // SAFETY: place() has found room for that many elements, aligned, and they are ours. What
+        // SAFETY: place() has returned room for that many elements, aligned, and it is ours. What
         // was borrowed as a message is one.
         let message = unsafe {
             at.copy_from_nonoverlapping(elements.as_ptr(), elements.len());

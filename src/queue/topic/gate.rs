@@ -220,6 +220,16 @@ impl Ring {
         (end.tail.fetch_or(GATED, AcqRel) & NUMBER, word)
     }
 
+    /// Wakes the next publisher that waits, if the gate admits it too: one receive can admit several
+    /// positions, and it wakes one publisher.
+    pub(crate) fn pass_on_room(&self) {
+        let change = Ordered::by_fence(); // before the check of the waiters
+        let next = self.position(self.end());
+        if self.room().is_waited_on_after(change) && self.is_admitted(next) {
+            self.room().notify_one(change);
+        }
+    }
+
     /// Returns whether a subscriber that was lossless is not any more.
     #[inline]
     pub(crate) fn is_evicted(&self, cursor: &Cursor) -> bool {

@@ -105,7 +105,8 @@ impl<T: Message> TopicBuilder<T> {
     ///
     /// Subscribers receive everything that was published, and then `Closed`. A topic that never had
     /// a publisher stays open. One that has ended stays closed, also for later publishers. A
-    /// [`Publisher`] that a `fork` has copied does not count.
+    /// [`Publisher`] that a `fork` has copied does not count. A process that has had 4,095 of them at
+    /// the same time counts as a publisher until it ends.
     ///
     /// ```
     /// use pagemate::queue::topic::{From, RecvError};
@@ -348,7 +349,7 @@ impl<T: Message> Topic<T> {
 
     /// Returns whether the topic was closed. Once true, always true. There may still be messages.
     pub fn is_closed(&self) -> bool {
-        self.port.ring.is_closed()
+        !self.port.object.is_hindered(!self.port.ring.is_closed())
     }
 }
 
@@ -361,7 +362,7 @@ impl<T: Message> Clone for Topic<T> {
 impl<T: Message> fmt::Debug for Topic<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Topic");
-        out.field("capacity", &self.capacity()).field("is_closed", &self.is_closed());
+        out.field("capacity", &self.capacity()).field("is_closed", &self.port.ring.is_closed());
         out.field("ring", &self.port.ring).finish()
     }
 }

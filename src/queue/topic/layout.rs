@@ -164,6 +164,14 @@ pub(crate) fn recover(base: *mut u8, len: usize, dead: OwnerId) {
     }
 }
 
+/// Closes the topic if its last publisher has left, and was stopped before it did.
+pub(crate) fn settle(base: *mut u8, len: usize) {
+    // SAFETY: as in `recover`.
+    if let Some(found) = unsafe { Any::check(base, len) } {
+        found.ring.end_if_left();
+    }
+}
+
 /// Returns what `pagemate show` prints about a topic.
 pub(crate) fn describe(base: *const u8, len: usize) -> Vec<(&'static str, String)> {
     // SAFETY: as in `recover`. Nothing below writes, so a read-only mapping is enough.

@@ -17,9 +17,10 @@ use crate::sys::clock::Deadline;
 ///
 /// [`publish`](Loan::publish) publishes it. Dropping the loan publishes nothing and frees the slot.
 ///
-/// The loan keeps the place in the order that it got when it was taken, unless a later message was
-/// published and a subscriber skipped the loan. Then `publish` claims a new place and copies the
-/// message there. So a process that stops while it has a loan blocks nobody.
+/// The loan keeps the position in the order that it got when it was taken, unless somebody who
+/// would have to wait for it skips it: a subscriber that has a later message to receive or begins
+/// behind it, or a publisher that waits for lossless subscribers. Then `publish` claims a new
+/// position and copies the message there. So a process that stops while it has a loan blocks nobody.
 pub struct Loan<'a, T: Message> {
     publisher: &'a Publisher<T>,
     claim: Claim,

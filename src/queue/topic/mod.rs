@@ -49,7 +49,7 @@ pub use error::RecvError;
 pub use handle::{From, Topic, TopicBuilder};
 #[cfg(feature = "__internals")]
 pub(crate) use layout::Any;
-pub(crate) use layout::{describe, peek, recover};
+pub(crate) use layout::{describe, peek, recover, settle};
 pub use loan::Loan;
 pub use policy::{Laggard, Policy};
 #[cfg(feature = "__internals")]

@@ -15,6 +15,7 @@ use crate::queue::holders::Tenure;
 use crate::segment::object::ObjectRef;
 use crate::segment::owner::OwnerId;
 use crate::sys::clock::Deadline;
+use crate::sys::membarrier;
 use crate::{Error, ErrorKind, Result};
 
 /// Attempts at a deadline, each after an eviction or a death.
@@ -144,6 +145,7 @@ impl Port {
                 self.reap_hindering();
             };
             if let Some(done) = self.ring.room().wait_heavy(deadline, reap_dead, &mut attempt) {
+                self.ring.pass_on_room();
                 return done;
             }
         } else {
@@ -207,7 +209,10 @@ impl Port {
             Start::Position(position) => Wanted::Ordinal(position),
         };
         let begun = match is_lossless {
-            true => ring.begin_lossless(wanted, line),
+            true => {
+                membarrier::register(); // for the light fence of a receive
+                ring.begin_lossless(wanted, line)
+            }
             false => ring.begin_at(wanted, line),
         };
         match begun {
@@ -239,11 +244,7 @@ impl Port {
             Err(Unread::Blocked(Blocked::Later)) => None,
             done => Some(done),
         };
-        let reap_dead = || {
-            self.object.reap_dead();
-            self.ring.end_if_left();
-        };
-        let done = self.ring.sleepers().wait(deadline, reap_dead, attempt);
+        let done = self.ring.sleepers().wait(deadline, || self.object.reap_dead(), attempt);
         done.unwrap_or(Err(Blocked::Later.into()))
     }
 }

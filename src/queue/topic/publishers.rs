@@ -38,3 +38,25 @@ impl Ring {
         self.descriptor().publishers.number()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::time::Duration;
+
+    use crate::queue::topic::{From, Topic};
+    use crate::WaitSet;
+
+    #[test]
+    fn a_topic_whose_last_publisher_was_stopped_before_it_closed_it_ends() {
+        let topic = Topic::<u32>::builder(2).ends_with_publishers(true).build().unwrap();
+        let subscriber = topic.subscribe(From::Latest).unwrap();
+        let publisher = topic.publisher();
+        let me = topic.port.me().unwrap();
+        assert!(topic.port.ring.descriptor().publishers.leave(me));
+        std::mem::forget(publisher);
+        let mut set = WaitSet::new();
+        set.add(7, &subscriber).unwrap();
+        assert_eq!(set.wait_timeout(Duration::from_secs(30)).unwrap(), [7]);
+        assert!(subscriber.is_closed());
+    }
+}
