@@ -184,5 +184,5 @@ fn death(claimed: bool) {
 #[test]
 fn a_death_with_the_oldest_message() {
     model_within(2, "force_send: a death with the oldest message taken", || death(false));
-    model_within(2, "force_send: a death with the slot claimed again", || death(true));
+    model_within(1, "force_send: a death with the slot claimed again", || death(true));
 }

@@ -54,6 +54,7 @@ pub(crate) fn model(name: &str, body: impl Fn() + Sync + Send + 'static) {
 /// `preemptions` times.
 pub(crate) fn model_within(preemptions: usize, name: &str, body: impl Fn() + Sync + Send + 'static) {
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    let began = std::time::Instant::now();
     let runs = std::sync::Arc::new(AtomicUsize::new(0));
     let counted = runs.clone();
     let body = move || {
@@ -72,7 +73,7 @@ pub(crate) fn model_within(preemptions: usize, name: &str, body: impl Fn() + Syn
     let _ = preemptions;
     #[cfg(not(loom))]
     stress(body);
-    println!("model {name}: {} runs", runs.load(Relaxed));
+    println!("model {name}: {} runs, {:.1?}", runs.load(Relaxed), began.elapsed());
 }
 
 /// Begins an execution, whose words are constructed from here on.

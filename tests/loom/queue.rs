@@ -305,7 +305,7 @@ fn a_producer_goes_past_a_producer() {
 
 #[test]
 fn a_loan_waits_for_its_own_slot() {
-    model_within(2, "queue: a loan waits for its own slot beside another sender", || {
+    model_within(1, "queue: a loan waits for its own slot beside another sender", || {
         let queue = queue(3, false);
         queue.try_send(3, 30).unwrap();
         let early = queue.ring.try_claim(id(1), None).unwrap();
@@ -396,7 +396,7 @@ fn a_consumer_dies() {
 
 #[test]
 fn a_consumer_dies_and_its_message_comes_back() {
-    model("queue: a consumer dies reading, redelivery, 1 reaper", || death(1, true, true));
+    model_within(2, "queue: a consumer dies reading, redelivery, 1 reaper", || death(1, true, true));
     model_within(2, "queue: a consumer dies reading, redelivery, 2 reapers", || death(2, true, true));
 }
 
@@ -457,7 +457,7 @@ fn close_meets(producers: &[u32], capacity: usize) {
 #[test]
 fn close_against_send() {
     model_within(2, "queue: close against 1 send and recv", || close_meets(&[10], 2));
-    model_within(2, "queue: close against 2 sends and recv", || close_meets(&[10, 20], 2));
+    model_within(1, "queue: close against 2 sends and recv", || close_meets(&[10, 20], 2));
 }
 
 #[test]
