@@ -133,6 +133,14 @@ impl Class {
         (first.0..CLASSES as u8).map(Class).find(|class| class.units() <= units)
     }
 
+    /// Returns a class of larger blocks whose chunks have fewer units, for an arena in which no run
+    /// of empty chunks is long enough for this class. `None` if its blocks are more than twice as
+    /// large.
+    pub(crate) fn in_smaller_chunks(self) -> Option<Class> {
+        let mut larger = (self.0 + 1..CLASSES as u8).map(Class);
+        larger.find(|class| class.units() < self.units()).filter(|class| class.stride() <= 2 * self.stride())
+    }
+
     /// Returns the class with this number, which was read from memory.
     pub(crate) fn from_number(number: u64) -> Option<Class> {
         (number < CLASSES as u64).then_some(Class(number as u8))
@@ -227,6 +235,18 @@ mod tests {
             assert!(class.units() <= 4 && class.len() >= len, "{class:?} for {len}");
         }
         assert_eq!(Class::for_len_within(4 * UNIT, 4), None);
+    }
+
+    #[test]
+    fn what_finds_no_long_run_of_units_is_content_with_shorter_ones() {
+        for (len, other) in
+            [(8000, Some(1)), (9000, Some(1)), (20_000, None), (30_000, Some(3)), (60_000, None)]
+        {
+            let class = Class::for_len(len).unwrap();
+            let found = class.in_smaller_chunks();
+            assert_eq!(found.map(Class::units), other, "{class:?} for {len}");
+            assert!(found.is_none_or(|found| found.len() > len));
+        }
     }
 
     #[test]

@@ -146,7 +146,10 @@ impl Heap {
             if let Some(block) = found {
                 return Ok(block);
             }
-            self.grow(class, known)?;
+            if let Err(error) = self.grow(class, known) {
+                let other = class.in_smaller_chunks().filter(|_| error.kind() == ErrorKind::OutOfMemory);
+                return other.map_or(Err(error), |other| self.alloc_elsewhere(other));
+            }
         }
         Err(too_large())
     }

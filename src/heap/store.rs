@@ -89,9 +89,17 @@ impl Store {
         let found = current.and_then(|first| arena.claim(first as usize, class, me));
         let (pos, generation) = match found {
             Some(found) => found,
-            None => self.alloc_elsewhere(class, current, me)?,
+            None => match self.alloc_elsewhere(class, current, me) {
+                Ok(found) => found,
+                Err(shortage) => return self.alloc_in_smaller_chunk(class, me).ok_or(shortage),
+            },
         };
         Ok(Block { at: arena.offset(pos), generation })
+    }
+
+    #[cold]
+    fn alloc_in_smaller_chunk(&self, class: Class, me: OwnerId) -> Option<Block> {
+        self.alloc(class.in_smaller_chunks()?, me).ok()
     }
 
     #[cold]
@@ -107,7 +115,11 @@ impl Store {
             Some(found) => found,
             None => arena.claim_remade(class, me).or_else(|shortage| {
                 // The rest can be remade together with what is before it.
-                if arena.carve_rest() { arena.claim_remade(class, me) } else { Err(shortage) }
+                if arena.carve_rest() {
+                    arena.claim_remade(class, me)
+                } else {
+                    Err(shortage)
+                }
             })?,
         };
         self.current[class.number()].store(found.0.first as u32 + 1, Relaxed);

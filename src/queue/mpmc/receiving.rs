@@ -74,7 +74,8 @@ impl<T: Payload + ?Sized> Queue<T> {
     #[cold]
     fn recv_until(&self, deadline: Deadline) -> Result<T::Owned, RecvError> {
         let me = self.me().map_err(Blocked::into_recv_error)?;
-        let claim = self.ring.take(me, deadline, || self.object.reap_dead()).map_err(Blocked::into_recv_error)?;
+        let claim =
+            self.ring.take(me, deadline, || self.object.reap_dead()).map_err(Blocked::into_recv_error)?;
         self.copy_out(me, claim)
     }
 
