@@ -135,14 +135,17 @@ fn a_header_that_changes_meanwhile_leads_no_sender_astray() {
 
 #[test]
 fn a_panic_of_the_caller_keeps_no_slot_and_no_block() {
-    let queue = Queue::<[u8]>::builder(2).quota(4 * UNIT).build().unwrap();
     let message = bytes(3, 50_000);
-    for _ in 0..20 {
-        queue.force_send(&message, |_| unreachable!()).unwrap();
-        let replace = || queue.force_send(&message, |_| panic!("expected"));
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(replace)).unwrap_err();
-        while queue.try_recv().is_ok() {}
-        assert_eq!((queue.quota_in_use(), queue.is_full()), (0, false));
+    // The first queue has memory for one message, the second a slot for one.
+    for (capacity, quota) in [(2, 4 * UNIT), (1, 16 * UNIT)] {
+        let queue = Queue::<[u8]>::builder(capacity).quota(quota).build().unwrap();
+        for _ in 0..20 {
+            queue.force_send(&message, |_| unreachable!()).unwrap();
+            let replace = || queue.force_send(&message, |_| panic!("expected"));
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(replace)).unwrap_err();
+            while queue.try_recv().is_ok() {}
+            assert_eq!((queue.quota_in_use(), queue.is_full()), (0, false));
+        }
     }
 }
 
