@@ -13,7 +13,7 @@ use crate::{End, Recipe, Scene};
 const SIZE: u64 = 20_480 + 3 * 332_288 + 1024;
 /// Sizes of blocks: 15 of the first fit in a unit, the second takes a unit.
 const SMALL: usize = 1000;
-const LARGE: usize = 10_000;
+const LARGE: usize = 16_000;
 
 type Block = (u64, u32);
 

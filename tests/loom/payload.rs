@@ -2,7 +2,7 @@
 //! its receiver dies.
 //!
 //! The ring is the real one, with headers. The blocks are words of the heap's [`block`] with a log
-//! for each participant, as in an arena; beside them are cells that loom watches.
+//! for the one that dies, as in an arena; beside them are cells that loom watches.
 //!
 //! [`block`]: crate::heap::block
 
@@ -35,7 +35,8 @@ struct Scene {
     _slots: Box<[Slot]>,
     words: [AtomicU64; BLOCKS],
     bits: AtomicU64,
-    logs: Vec<ClaimLog>,
+    /// What the dead one had claimed. Nobody reads the logs of the others.
+    log: ClaimLog,
     bytes: Vec<UnsafeCell<u32>>,
     /// See `queue::Queue`.
     turn: AtomicUsize,
@@ -63,7 +64,7 @@ fn scene(capacity: usize, redeliver: bool) -> Arc<Scene> {
         _slots: slots,
         words: [(); BLOCKS].map(|()| AtomicU64::new(0)),
         bits: AtomicU64::new(0),
-        logs: (0..10).map(|_| ClaimLog::new()).collect(),
+        log: ClaimLog::new(),
         bytes: (0..BLOCKS).map(|_| UnsafeCell::new(0)).collect(),
         turn: AtomicUsize::new(0),
     })
@@ -90,13 +91,21 @@ impl Scene {
 
     fn alloc(&self, me: usize) -> Option<Block> {
         (1..=BLOCKS as u64).map(|number| 16 * number).find_map(|at| {
-            self.logs[me].record(at, id(me));
+            if me == DEAD {
+                self.log.record(at, id(me));
+            }
             let claimed = self.block(at).claim(id(me));
             if claimed.is_none() {
-                self.logs[me].erase(at, id(me));
+                self.erase(at, me);
             }
             claimed.map(|generation| Block { at, generation })
         })
+    }
+
+    fn erase(&self, at: u64, me: usize) {
+        if me == DEAD {
+            self.log.erase(at, id(me));
+        }
     }
 
     /// As `Store::free` for blocks that are LIVE.
@@ -121,7 +130,7 @@ impl Scene {
             Ok(claim) => claim,
             Err(blocked) => {
                 assert!(self.block(block.at).free(block.generation, id(me)));
-                self.logs[me].erase(block.at, id(me));
+                self.erase(block.at, me);
                 return Some(Err(blocked));
             }
         };
@@ -130,7 +139,7 @@ impl Scene {
         steps.take()?;
         assert!(publish(self.block(block.at).word, block.generation, id(me)));
         steps.take()?;
-        self.logs[me].erase(block.at, id(me));
+        self.erase(block.at, me);
         // SAFETY: the block is ours; loom checks that.
         self.cell(block.at).with_mut(|at| unsafe { *at = value });
         steps.take()?;
@@ -185,7 +194,7 @@ impl Scene {
     }
 
     fn reap(&self) {
-        let had_more = self.logs[DEAD].recover(id(DEAD), |at| {
+        let had_more = self.log.recover(id(DEAD), |at| {
             self.block(at).recover(id(DEAD));
         });
         assert!(!had_more);
@@ -246,7 +255,6 @@ fn a_sender_that_is_skipped() {
         let claim = scene.ring.try_claim(id(1), None).unwrap();
         scene.ring.header(claim.index).set(1, Some(Name::of(block)));
         assert!(publish(scene.block(block.at).word, block.generation, id(1)));
-        scene.logs[1].erase(block.at, id(1));
         // SAFETY: the block is ours; loom checks that.
         scene.cell(block.at).with_mut(|at| unsafe { *at = 10 });
         scene.send(2, 20).unwrap();
@@ -318,7 +326,7 @@ fn a_sender_dies_between_two_slots() {
             let old = scene.ring.try_claim(id(DEAD), None).unwrap();
             scene.ring.header(old.index).set(1, Some(Name::of(block)));
             assert!(publish(scene.block(block.at).word, block.generation, id(DEAD)));
-            scene.logs[DEAD].erase(block.at, id(DEAD));
+            scene.erase(block.at, DEAD);
             // A later message is received: the old slot is skipped, and another one is claimed.
             scene.send(1, 20).unwrap();
             assert_eq!(scene.recv(5), Ok(20));
