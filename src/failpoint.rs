@@ -24,6 +24,8 @@ pub(crate) enum Fault {
     JoinUnchecked,
     /// Publishers that have scanned the lossless cursors do not scan again when one joins.
     JoinUngated,
+    /// The memory of a topic's message is freed although it may be read in place.
+    FreeUnscanned,
 }
 
 #[cfg(not(pagemate_faults))]
@@ -52,6 +54,7 @@ mod planted {
                 "pin-unchecked" => Some(Fault::PinUnchecked),
                 "join-unchecked" => Some(Fault::JoinUnchecked),
                 "join-ungated" => Some(Fault::JoinUngated),
+                "free-unscanned" => Some(Fault::FreeUnscanned),
                 _ => None,
             }
         }

@@ -155,7 +155,7 @@ kinds! {
     /// [`Pool`](crate::Pool)
     Pool = 21, "pool", (), no_owners, pool::describe, no_messages;
     /// [`Topic`](crate::Topic)
-    Topic = 22, "topic", ([T: Message] Topic<T>), topic::recover, topic::describe, topic::peek;
+    Topic = 22, "topic", ([T: Payload + ?Sized] Topic<T>), topic::recover, topic::describe, topic::peek;
 }
 
 fn no_owners(_: *mut u8, _: usize, _: OwnerId) {}

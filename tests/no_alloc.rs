@@ -107,6 +107,39 @@ fn messages_of_any_length() {
 }
 
 #[test]
+fn topic_of_messages_of_any_length() {
+    let topic = Topic::<[u64]>::builder(2).quota(1 << 18).build().unwrap();
+    let publisher = topic.publisher();
+    let mut all = [topic.subscribe(From::Latest).unwrap(), topic.subscribe_lossless(From::Latest).unwrap()];
+    let (numbers, mut samples) = ([7; 5000], Vec::with_capacity(5000));
+    let round = || {
+        for len in (0..200).chain([3, 5000, 700, 4999]) {
+            publisher.publish(&numbers[..len]).unwrap();
+            publisher.loan(len).unwrap().fill_with(|index| index as u64).publish().unwrap();
+            assert!(publisher.try_publish(&numbers[..len]).is_err());
+            for subscriber in &mut all {
+                assert_eq!(subscriber.recv_into(&mut samples), Ok(len));
+                assert_eq!(subscriber.recv_ref().unwrap().len(), len);
+                assert!(subscriber.try_recv_into(&mut samples).is_err());
+            }
+        }
+    };
+    assert_eq!(allocations(round), 0);
+    // The oldest messages make room.
+    let topic = Topic::<[u64]>::builder(64).quota(1 << 18).build().unwrap();
+    let publisher = topic.publisher();
+    let mut subscriber = topic.subscribe(From::Latest).unwrap();
+    let round = || {
+        for len in [3000, 5000, 100, 4999].into_iter().cycle().take(200) {
+            publisher.publish(&numbers[..len]).unwrap();
+        }
+        assert!(subscriber.try_recv().is_err(), "it has lost some");
+        assert!(subscriber.try_recv_into(&mut samples).is_ok());
+    };
+    assert_eq!(allocations(round), 0);
+}
+
+#[test]
 fn event() {
     let event = Event::new().unwrap();
     let round = || {

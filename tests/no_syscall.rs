@@ -125,6 +125,33 @@ fn topic() {
 }
 
 #[test]
+fn topic_of_messages_of_any_length() {
+    let topic = Topic::<[u64]>::builder(2).quota(1 << 18).build().unwrap();
+    let (numbers, samples) = ([7; 5000], std::cell::RefCell::new(Vec::with_capacity(5000)));
+    // Subscribers do not pass through a fork, so they are made in the child.
+    let parts = std::cell::OnceCell::new();
+    let body = || {
+        let parts = parts.get_or_init(|| {
+            let subscribers = (topic.subscribe(From::Latest), topic.subscribe_lossless(From::Latest));
+            std::cell::RefCell::new((topic.publisher(), subscribers.0.unwrap(), subscribers.1.unwrap()))
+        });
+        let (publisher, lossy, lossless) = &mut *parts.borrow_mut();
+        let mut samples = samples.borrow_mut();
+        for len in [3, 5000, 700, 20, 4999] {
+            publisher.publish(&numbers[..len]).unwrap();
+            publisher.try_loan(len).unwrap().write_slice(&numbers[..len]).publish().unwrap();
+            assert!(publisher.try_publish(&numbers[..len]).is_err());
+            for subscriber in [&mut *lossy, &mut *lossless] {
+                assert!(subscriber.recv_into(&mut samples) == Ok(len));
+                assert!(subscriber.recv_ref().unwrap().len() == len);
+                assert!(subscriber.try_recv_into(&mut samples).is_err());
+            }
+        }
+    };
+    assert!(makes_none(body));
+}
+
+#[test]
 fn messages_of_any_length() {
     let queue = Queue::<[u64]>::builder(4).quota(1 << 20).build().unwrap();
     let (numbers, samples) = ([7; 5000], std::cell::RefCell::new(Vec::with_capacity(5000)));

@@ -179,6 +179,11 @@ impl Class {
         self.stride() - 8
     }
 
+    /// Returns the bytes of a chunk that a block takes.
+    pub(crate) fn share(self) -> u64 {
+        self.units() * UNIT / self.blocks()
+    }
+
     /// Returns the offset of this block's bytes in its chunk; its word is the 8 bytes before.
     #[inline]
     pub(crate) fn offset(self, block: u64) -> u64 {

@@ -6,13 +6,11 @@
 use std::time::Duration;
 
 use crate::error::Refusal;
-use crate::inspect::contents;
-use crate::loom::atomic::{AtomicU64, Ordering::Relaxed};
-use crate::message::Schema;
+use crate::inspect::{contents, ItemType};
 use crate::queue::holders::Tenure;
 use crate::queue::topic::port::{Port, Refused};
 use crate::queue::topic::receive::Cursor;
-use crate::queue::topic::{store_bytes, Any, From, Policy, RecvError};
+use crate::queue::topic::{body, Any, From, Policy, RecvError};
 use crate::queue::SendError;
 use crate::registry::Kind;
 use crate::segment::object::ObjectRef;
@@ -24,8 +22,9 @@ use crate::{Error, ErrorKind, Result};
 #[derive(Debug, Clone)]
 pub struct Topic {
     port: Port,
+    /// The size of a message, or of an element of one if messages differ in length.
     size: usize,
-    schema: Schema,
+    item: ItemType,
 }
 
 impl Topic {
@@ -46,21 +45,34 @@ impl Topic {
             }
             None => return Err(Error::new(ErrorKind::TypeMismatch, "it is of an unknown kind")),
         }
-        let schema: Schema = entry.schema.parse()?;
+        let item = ItemType::from_text(&entry.schema);
+        let (size, is_varied) = match &item {
+            ItemType::Message(schema) => (schema.size(), false),
+            ItemType::Slice(element) => (element.size(), true),
+            ItemType::Str | ItemType::Bytes => (1, true),
+            ItemType::Other(text) => {
+                let text = format!("the type of its messages is unknown: {text:?}");
+                return Err(Error::new(ErrorKind::InvalidInput, text));
+            }
+        };
         let object = ObjectRef::new(attachment.clone(), &entry);
         // SAFETY: the object is aligned to 128, and `object`, which is stored beside the ring,
         // keeps it mapped.
         match unsafe { Any::check(object.base(), object.len()) } {
-            Some(found) if found.size as u64 == schema.size() => {
-                Ok(Topic { port: Port::new(found.ring, object), size: found.size, schema })
+            Some(found) if (found.size as u64, found.area.is_some()) == (size, is_varied) => {
+                Ok(Topic { size: found.size, port: Port::new(found, object), item })
             }
             _ => Err(Error::new(ErrorKind::Corrupted, "the topic's geometry does not fit its size")),
         }
     }
 
-    /// Returns the schema of the messages.
-    pub fn schema(&self) -> &Schema {
-        &self.schema
+    /// Returns the type of the messages.
+    pub fn item(&self) -> &ItemType {
+        &self.item
+    }
+
+    fn is_varied(&self) -> bool {
+        self.port.ring.shape().is_varied
     }
 
     /// Returns what a publisher does at its deadline about a lossless subscriber that lags.
@@ -100,11 +112,16 @@ impl Publisher {
     ///
     /// # Panics
     ///
-    /// If the number of bytes is not the size of a message.
+    /// If the number of bytes is not the size of a message, or of all its elements.
     pub fn publish_timeout(&self, bytes: &[u8], timeout: Duration) -> std::result::Result<(), SendError<()>> {
-        let port = &self.topic.port;
+        let (port, deadline) = (&self.topic.port, Some(Deadline::after(timeout)));
+        if self.topic.is_varied() {
+            let len = bytes.len().checked_div(self.topic.size).unwrap_or(0);
+            assert_eq!(bytes.len(), len * self.topic.size, "the bytes of one message");
+            return port.publish_bytes(len, bytes, deadline);
+        }
         assert_eq!(bytes.len(), self.topic.size, "the bytes of one message");
-        port.publish(Some(Deadline::after(timeout)), |index| store_bytes(port.ring.words(index), bytes))
+        port.publish(deadline, |index| body::store_bytes(port.ring.words(index), bytes))
             .map_err(|refused: Refused| refused.into_send_error(()))
     }
 }
@@ -138,14 +155,23 @@ impl Subscriber {
         if !self.tenure.is_mine() {
             return Err(RecvError::NotInThisProcess(Refusal::FORKED));
         }
-        let (port, cursor) = (&self.topic.port, &mut self.cursor);
-        let read = |words: &[AtomicU64]| {
-            to.clear();
-            to.extend(words.iter().flat_map(|word| word.load(Relaxed).to_le_bytes()));
+        let (port, size, cursor) = (&self.topic.port, self.topic.size, &mut self.cursor);
+        let is_varied = self.topic.is_varied();
+        let mut copy = body::Copied::<u8>::new(std::mem::take(to));
+        let read = |index| {
+            let found = match is_varied {
+                true => port.find(index).map(|(at, len)| (at, len * size)),
+                false => Some((port.ring.message(index), size)),
+            };
+            // SAFETY: the bytes are inside of the object, which is mapped, at a multiple of 8.
+            unsafe { copy.load(found) }
         };
-        port.receive(Some(Deadline::after(timeout)), read, |read| port.ring.try_copy(cursor, read))?;
-        to.truncate(self.topic.size);
-        Ok(())
+        let received =
+            port.receive(Some(Deadline::after(timeout)), read, |read| port.ring.try_copy(cursor, read));
+        let (bytes, is_whole) = copy.into_elements();
+        *to = bytes;
+        received?;
+        is_whole.then_some(()).ok_or(RecvError::Corrupted)
     }
 
     /// Returns the number of messages that were published before the one that is received next.

@@ -246,6 +246,14 @@ pub(crate) fn bytes_of<T: Message>(value: &T) -> &[u8] {
     unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast::<u8>(), size_of::<T>()) }
 }
 
+/// Returns the bytes of all these values.
+#[inline]
+pub(crate) fn bytes_of_all<T: Message>(values: &[T]) -> &[u8] {
+    let () = T::CHECKED;
+    // SAFETY: as in bytes_of(), for each of them; there is nothing between them.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), size_of_val(values)) }
+}
+
 pub(crate) mod item;
 #[cfg(test)]
 mod tests;

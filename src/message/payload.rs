@@ -4,8 +4,8 @@ use std::sync::atomic::{compiler_fence, Ordering};
 
 use super::{is_valid, Message};
 
-/// What is sent through a [`Queue`](crate::Queue): every [`Message`], a slice `[T]` of messages, or
-/// `str`.
+/// What is sent through a [`Queue`](crate::Queue) or a [`Topic`](crate::Topic): every [`Message`],
+/// a slice `[T]` of messages, or `str`.
 ///
 /// | type | is sent as | is received as |
 /// |---|---|---|
@@ -15,7 +15,7 @@ use super::{is_valid, Message};
 ///
 /// The trait is sealed.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be sent through a queue",
+    message = "`{Self}` cannot be sent through a queue or topic",
     label = "not a message, a slice of messages, or `str`",
     note = "for your own type: `#[derive(Clone, Copy, pagemate::Message)]` and \
             `#[repr(C)]`, or `#[repr(u8)]` on an enum",

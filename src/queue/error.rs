@@ -24,7 +24,7 @@ pub enum SendError<T> {
     /// The queue delivers the messages of dead consumers again, so none of them can be replaced.
     /// Only [`Queue::force_send`](crate::Queue::force_send) returns it.
     Unsupported(T),
-    /// The message is longer than the queue's quota can ever hold. Only queues whose messages
+    /// The message is longer than the quota can ever hold. Only queues and topics whose messages
     /// differ in length return it.
     TooLarge(T, Excess),
     /// A lossless subscriber of a topic lags: it has received too little to make room in time. Only
@@ -51,7 +51,7 @@ impl Excess {
         self.needed
     }
 
-    /// Returns the bytes of the queue's quota.
+    /// Returns the bytes of the quota of the queue or topic.
     pub fn quota(&self) -> u64 {
         self.quota
     }

@@ -103,6 +103,16 @@ impl Waiters {
         }
     }
 
+    /// Like [`notify_all`](Waiters::notify_all), after a plain Release store. The waiters must
+    /// announce with [`announce_heavy`](Waiters::announce_heavy).
+    #[inline]
+    pub(crate) fn notify_all_light(&self) {
+        light_fence();
+        if self.futex.word.load(Relaxed) & WAITING != 0 {
+            self.notify_all(Ordered::by_fence());
+        }
+    }
+
     /// Wakes all sleepers, after the change that made the condition true.
     pub(crate) fn notify_all(&self, change: Ordered) {
         if self.is_waited_on_after(change) {

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use self::sealed::Member;
 use super::source::Source;
-use crate::message::{Message, Payload};
+use crate::message::Payload;
 use crate::pipe::{Connection, PipeReader};
 use crate::queue::mpmc::Queue;
 use crate::queue::spsc::cursor::Control;
@@ -116,8 +116,8 @@ impl<T: Payload + ?Sized> sealed::Sealed for Writable<'_, T> {
     }
 }
 
-impl<T: Message> Waitable for Subscriber<T> {}
-impl<T: Message> sealed::Sealed for Subscriber<T> {
+impl<T: Payload + ?Sized> Waitable for Subscriber<T> {}
+impl<T: Payload + ?Sized> sealed::Sealed for Subscriber<T> {
     fn member(&self) -> Result<Member> {
         // The ring points into the memory of the object, and the object is stored beside the ring.
         let (object, ring, line, me) = self.parts();

@@ -66,6 +66,7 @@ fn handles_have_all() {
         Place, Connection, Consumer<u64>, PipeReader, PipeWriter, Producer<u64>,
         Topic<u64>, topic::TopicBuilder<u64>, topic::Publisher<u64>, topic::Subscriber<u64>,
         Queue<[u64]>, Queue<str>, Consumer<[u64]>, Producer<str>, queue::spsc::RingBuilder<[u64]>,
+        Topic<[u64]>, topic::TopicBuilder<str>, topic::Publisher<[u64]>, topic::Subscriber<str>,
         queue::Sender<u64>, queue::Receiver<str>, queue::Varying<Queue<str>>,
     ];
     all_lack(handles, &[]);

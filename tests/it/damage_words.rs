@@ -198,6 +198,42 @@ fn topic() {
 }
 
 #[test]
+fn topic_of_messages_of_any_length() {
+    each(
+        "varied topic",
+        |place| Topic::<[u8]>::builder(5).quota(1 << 16).create(place).unwrap(),
+        |place| Topic::open(place).ok(),
+        |topic| {
+            let publisher = topic.publisher();
+            for (from, is_lossless) in [(From::Latest, false), (From::Earliest, true)] {
+                let mut subscriber = None;
+                call("subscribe", || {
+                    subscriber = match is_lossless {
+                        true => topic.subscribe_lossless(from).ok(),
+                        false => topic.subscribe(from).ok(),
+                    };
+                });
+                for message in [vec![1; 5], vec![2; 30_000]] {
+                    call("try_publish", || publisher.try_publish(&message));
+                    call("publish_timeout", || publisher.publish_timeout(&message, SOON));
+                    call("loan", || {
+                        publisher.try_loan(message.len()).map(|room| room.zeroed().try_publish().is_ok())
+                    });
+                }
+                if let Some(mut subscriber) = subscriber {
+                    call("try_recv_ref", || subscriber.try_recv_ref().map(|message| message.len()));
+                    call("try_recv", || subscriber.try_recv());
+                    call("recv_into_timeout", || subscriber.recv_into_timeout(&mut Vec::new(), SOON));
+                    call("lag", || subscriber.lag());
+                    call("try_iter", || subscriber.try_iter().take(20).count());
+                }
+            }
+            call("quota_in_use", || topic.quota_in_use());
+        },
+    );
+}
+
+#[test]
 fn ring() {
     each(
         "ring",

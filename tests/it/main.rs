@@ -54,6 +54,7 @@ mod topic;
 mod topic_ends;
 mod topic_lossless;
 mod topic_turmoil;
+mod topic_varied;
 mod twin;
 mod value;
 mod waitset;

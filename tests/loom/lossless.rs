@@ -4,6 +4,7 @@
 use super::topic::{id, topic, Topic};
 use super::{model_within, thread};
 use crate::queue::blocked::Blocked;
+use crate::queue::topic::gate::Lack;
 use crate::queue::topic::locate::Wanted;
 use crate::queue::topic::publish::Unsent;
 use crate::queue::topic::receive::{Cursor, Unread};
@@ -18,7 +19,7 @@ impl Topic {
     /// Publishes, and sleeps until there is room.
     fn send_waiting(&self, me: usize, value: u64) -> Result<(), Unsent> {
         let attempt = || match self.send(me, value) {
-            Err(Unsent::Gated) => None,
+            Err(Unsent::Gated(Lack::Position)) => None,
             done => Some(done),
         };
         self.ring.room().wait_heavy(Deadline::Never, || (), attempt).unwrap()
@@ -87,8 +88,8 @@ fn eviction_against_receive() {
         let publisher = topic.clone();
         let thread = thread::spawn(move || {
             for value in 2..4 {
-                while publisher.send(1, value) == Err(Unsent::Gated) {
-                    publisher.ring.evict();
+                while publisher.send(1, value) == Err(Unsent::Gated(Lack::Position)) {
+                    publisher.ring.evict(Lack::Position);
                 }
             }
         });

@@ -14,6 +14,7 @@ mod bytes;
 mod condvar;
 mod dict;
 mod event;
+mod floor;
 mod force_send;
 mod heap;
 mod list;

@@ -20,22 +20,22 @@ use crate::segment::owner::OwnerId;
 use crate::sys::clock::Deadline;
 
 #[cfg(loom)]
-use ::loom::cell::UnsafeCell;
+pub(super) use ::loom::cell::UnsafeCell;
 
 #[cfg(not(loom))]
-struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+pub(super) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
 #[cfg(not(loom))]
 impl<T> UnsafeCell<T> {
-    fn new(value: T) -> Self {
+    pub(super) fn new(value: T) -> Self {
         UnsafeCell(std::cell::UnsafeCell::new(value))
     }
 
-    fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+    pub(super) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
         f(self.0.get())
     }
 
-    fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+    pub(super) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
         f(self.0.get())
     }
 }
@@ -77,7 +77,8 @@ pub(super) fn topic_that(ends: bool, capacity: u32, slots: u32) -> Arc<Topic> {
     let words: Box<[AtomicU64]> =
         (0..slots as usize * stride / size_of::<AtomicU64>()).map(|_| AtomicU64::new(0)).collect();
     let policy = Policy::Block;
-    let shape = Shape { capacity, slots, lines: 2, stride, offset, words: WORDS, policy, ends };
+    let shape =
+        Shape { capacity, slots, lines: 2, stride, offset, words: WORDS, is_varied: false, policy, ends };
     // SAFETY: descriptor, lines and slots live as long as the ring, in the same struct.
     let ring = unsafe {
         Ring::new(
@@ -121,7 +122,10 @@ impl Topic {
 
     pub(super) fn try_recv(&self, cursor: &mut Cursor) -> Result<u64, Unread> {
         self.turn();
-        let words = self.ring.try_copy(cursor, |words| [words[0].load(Relaxed), words[1].load(Relaxed)])?;
+        let words = self.ring.try_copy(cursor, |index| {
+            let words = self.ring.words(index);
+            [words[0].load(Relaxed), words[1].load(Relaxed)]
+        })?;
         assert_eq!(words[0], words[1], "a torn message");
         Ok(words[0])
     }

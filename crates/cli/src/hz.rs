@@ -43,7 +43,6 @@ impl Hz {
         let mut subscriber =
             topic.subscribe(From::Latest).map_err(|error| format!("{}: {error}", self.name))?;
         let mut output = Output::open()?;
-        let message_size = topic.schema().size();
         let (mut bytes, mut last) = (Vec::new(), None);
         let (mut begin, mut gaps) = (Instant::now(), Gaps::default());
         loop {
@@ -54,6 +53,7 @@ impl Hz {
             match received {
                 Ok(()) => {
                     gaps.messages += 1;
+                    gaps.bytes += bytes.len() as u64;
                     if let Some(last) = last.replace(now) {
                         gaps.add((now - last).as_secs_f64());
                     }
@@ -72,8 +72,8 @@ impl Hz {
             let time = now - begin;
             if time >= self.every || is_over {
                 let line = match self.json {
-                    true => json_line(&gaps.to_json(time, message_size)),
-                    false => gaps.to_text(time, message_size),
+                    true => json_line(&gaps.to_json(time)),
+                    false => gaps.to_text(time),
                 };
                 if output.write(line.as_bytes())? == Written::BrokenPipe {
                     return Ok(());
@@ -91,6 +91,8 @@ impl Hz {
 #[derive(Debug, Default)]
 struct Gaps {
     messages: u64,
+    /// The bytes of all of them.
+    bytes: u64,
     lost: u64,
     count: u64,
     least: f64,
@@ -119,8 +121,13 @@ impl Gaps {
         (self.messages + self.lost) as f64 / time.as_secs_f64().max(1e-9)
     }
 
-    fn to_text(&self, time: Duration, message_size: u64) -> String {
-        let rate = self.rate(time);
+    /// Returns the mean length of a message in bytes.
+    fn mean_size(&self) -> u64 {
+        (self.bytes as f64 / self.messages.max(1) as f64).round() as u64
+    }
+
+    fn to_text(&self, time: Duration) -> String {
+        let (rate, message_size) = (self.rate(time), self.mean_size());
         let volume = size((rate * message_size as f64) as u64);
         let gaps = match self.count {
             0 => "no gaps".to_string(),
@@ -135,11 +142,11 @@ impl Gaps {
         format!("{rate:.1}/s, {gaps}, {message_size} B each, {volume}/s, {} lost\n", self.lost)
     }
 
-    fn to_json(&self, time: Duration, message_size: u64) -> Value {
+    fn to_json(&self, time: Duration) -> Value {
         let gap = |value: f64| if self.count == 0 { Value::Null } else { json!(value) };
         json!({
             "seconds": time.as_secs_f64(), "messages": self.messages, "lost": self.lost,
-            "per_second": self.rate(time), "size": message_size, "gap_min": gap(self.least),
+            "per_second": self.rate(time), "size": self.mean_size(), "gap_min": gap(self.least),
             "gap_mean": gap(self.mean), "gap_max": gap(self.most), "jitter": gap(self.jitter()),
         })
     }
@@ -161,15 +168,15 @@ mod tests {
 
     #[test]
     fn gaps() {
-        let mut gaps = Gaps { messages: 4, lost: 1, ..Gaps::default() };
+        let mut gaps = Gaps { messages: 4, bytes: 32, lost: 1, ..Gaps::default() };
         [0.002, 0.004, 0.006].into_iter().for_each(|gap| gaps.add(gap));
         assert_eq!((gaps.least, gaps.most), (0.002, 0.006));
         assert!((gaps.mean - 0.004).abs() < 1e-12 && (gaps.jitter() - 0.001_633).abs() < 1e-6);
-        let text = gaps.to_text(Duration::from_secs(2), 8);
+        let text = gaps.to_text(Duration::from_secs(2));
         let expected =
             "2.5/s, gaps 2.00 ms to 6.00 ms, mean 4.00 ms, jitter 1.63 ms, 8 B each, 20 B/s, 1 lost\n";
         assert_eq!(text, expected);
-        assert!(Gaps::default().to_text(Duration::from_secs(1), 8).starts_with("0.0/s, no gaps"));
+        assert!(Gaps::default().to_text(Duration::from_secs(1)).starts_with("0.0/s, no gaps"));
         assert_eq!([2.5, 2.5e-3, 2.5e-6, 2.5e-8].map(span), ["2.50 s", "2.50 ms", "2.50 us", "25 ns"]);
     }
 

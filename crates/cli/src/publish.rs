@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use clap::Args;
+use pagemate::inspect::ItemType;
 use pagemate::queue::topic::Policy;
 use pagemate::untyped::{Publisher, Topic};
-use pagemate::{Schema, Segment};
+use pagemate::Segment;
 
 use crate::location::Location;
 use crate::stdio::{Input, TICK};
@@ -21,7 +22,8 @@ const CHUNK: usize = 64 << 10;
 /// Publish standard input to a topic, as one message
 ///
 /// The message is the text of a value by the topic's schema: a number, `true`, `[1, 2]`, `Point {
-/// x: 1, y: 2 }`, as `pagemate sub` prints it. Waits for lossless subscribers that lag; for one
+/// x: 1, y: 2 }`, as `pagemate sub` prints it. A topic of text takes it as it is, a topic of bytes
+/// as hexadecimal digits. Waits for lossless subscribers that lag; for one
 /// second if the topic's policy is to fail or to evict them.
 #[derive(Debug, Args)]
 pub(crate) struct Pub {
@@ -38,7 +40,7 @@ impl Pub {
     pub(crate) fn run(self) -> Outcome {
         interrupt::install()?;
         let topic = open(&self.name, &self.location)?;
-        let (schema, policy, publisher) = (topic.schema(), topic.policy(), topic.publisher());
+        let (of, policy, publisher) = (topic.item(), topic.policy(), topic.publisher());
         let mut input = Input::open()?;
         let (mut text, mut line) = (Vec::new(), 0);
         loop {
@@ -50,7 +52,7 @@ impl Pub {
                 let mut rest = &text[..];
                 while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
                     line += 1;
-                    send(&publisher, policy, &encode(schema, &rest[..end], Some(line))?)?;
+                    send(&publisher, policy, &encode(of, &rest[..end], Some(line))?)?;
                     rest = &rest[end + 1..];
                 }
                 let done = text.len() - rest.len();
@@ -65,8 +67,8 @@ impl Pub {
         }
         match self.lines {
             true if text.is_empty() => Ok(()),
-            true => send(&publisher, policy, &encode(schema, &text, Some(line + 1))?),
-            false => send(&publisher, policy, &encode(schema, &text, None)?),
+            true => send(&publisher, policy, &encode(of, &text, Some(line + 1))?),
+            false => send(&publisher, policy, &encode(of, &text, None)?),
         }
     }
 }
@@ -78,10 +80,15 @@ pub(crate) fn open(name: &str, location: &Location) -> Result<Topic, Failure> {
     topic.map_err(|error| format!("{name}: {error}").into())
 }
 
-fn encode(schema: &Schema, text: &[u8], line: Option<u64>) -> Result<Vec<u8>, Failure> {
+fn encode(of: &ItemType, text: &[u8], line: Option<u64>) -> Result<Vec<u8>, Failure> {
     let place = line.map_or_else(String::new, |line| format!("line {line} of standard input: "));
     let text = std::str::from_utf8(text).map_err(|error| format!("{place}{error}"))?;
-    schema.encode(text.trim()).map_err(|error| format!("{place}{error}").into())
+    let text = match of {
+        // As it is, but for the end of its line.
+        ItemType::Str => text.strip_suffix('\n').unwrap_or(text),
+        _ => text.trim(),
+    };
+    of.encode(text).map_err(|error| format!("{place}{error}").into())
 }
 
 fn send(publisher: &Publisher, policy: Policy, bytes: &[u8]) -> Outcome {

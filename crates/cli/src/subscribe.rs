@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use clap::Args;
+use pagemate::inspect::ItemType;
 use pagemate::queue::topic::{From, RecvError};
-use serde_json::json;
+use pagemate::untyped::Topic;
+use serde_json::{json, Value};
 
 use crate::location::Location;
 use crate::output::{json_line, message, shown};
@@ -60,9 +62,9 @@ impl Sub {
             let received = subscriber.recv_timeout(&mut bytes, patience);
             match received {
                 Ok(()) => {
-                    let value = topic.schema().render_whole(&bytes)?;
+                    let value = topic.item().render_whole(&bytes)?;
                     text += &match self.json {
-                        true => json_line(&json!({ "position": position, "value": message(value) })),
+                        true => json_line(&json!({ "position": position, "value": typed(&topic, value) })),
                         false => format!("{}\n", shown(&value)),
                     };
                 }
@@ -87,6 +89,14 @@ impl Sub {
                 return output.finish();
             }
         }
+    }
+}
+
+/// Returns a message as JSON: numbers and booleans as such, everything else as text.
+fn typed(topic: &Topic, text: String) -> Value {
+    match topic.item() {
+        ItemType::Message(_) => message(text),
+        _ => Value::from(text),
     }
 }
 

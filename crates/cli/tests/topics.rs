@@ -75,6 +75,47 @@ fn published_by_text_and_printed() {
 }
 
 #[test]
+fn messages_of_any_length() {
+    let dir = directory();
+    let path = dir.path();
+    let text = Topic::<str>::create(Place::in_dir(path, "text"), 8).unwrap();
+    let bytes = Topic::<[u8]>::create(Place::in_dir(path, "bytes"), 8).unwrap();
+    let numbers = Topic::<[u16]>::create(Place::in_dir(path, "numbers"), 8).unwrap();
+    let (mut lines, mut all) =
+        (text.subscribe(From::Latest).unwrap(), bytes.subscribe(From::Latest).unwrap());
+    let long = "long ".repeat(1000);
+    assert_success(&fed(path, &["pub", "--lines", "text"], &format!("one\n 17\n{long}\n\nlast")));
+    assert_success(&fed(path, &["pub", "text"], "two\nlines\n"));
+    for line in ["one", " 17", &long, "", "last", "two\nlines"] {
+        assert_eq!(lines.try_recv().as_deref(), Ok(line));
+    }
+    assert_success(&fed(path, &["pub", "--lines", "bytes"], "00ff\n\n0a\n"));
+    for expected in [&[0, 255][..], &[], &[10]] {
+        assert_eq!(all.try_recv().as_deref(), Ok(expected));
+    }
+    assert_failure(&fed(path, &["pub", "bytes"], "xy"), "hexadecimal");
+    assert_failure(&fed(path, &["pub", "numbers"], "[1, 2]"), "no text is an item");
+    numbers.publisher().publish(&[1, 2]).unwrap();
+    numbers.publisher().publish(&[7; 5000]).unwrap();
+    assert!(text.close() && bytes.close() && numbers.close());
+    assert_eq!(printed(path, &["sub", "bytes", "--from", "earliest"]), "00ff\n\n0a\n");
+    let seen = printed(path, &["sub", "text", "--from", "earliest"]);
+    assert_eq!(seen, format!("one\n 17\n{long}\n\nlast\ntwo\\nlines\n"));
+    assert_eq!(
+        printed(path, &["sub", "text", "--from", "position:1", "--json"]).lines().next(),
+        Some("{\"position\":1,\"value\":\" 17\"}")
+    );
+    let seen = printed(path, &["sub", "numbers", "--from", "earliest"]);
+    assert!(seen.starts_with("[1, 2]\n[7, 7, ") && seen.lines().count() == 2);
+    let all = json(path, &["ls"]);
+    let state = &all[1]["objects"][0]["state"]; // bytes, numbers, text
+    assert_eq!((&state["inline"], &state["quota"]), (&json!(96), &json!(1_048_576)));
+    let shown = printed(path, &["show", "text"]).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(shown.contains("two\\nlines") || shown.contains("two lines"), "{shown}");
+    assert!(shown.contains("quota in use 5112"), "{shown}");
+}
+
+#[test]
 fn losses_are_told() {
     let dir = directory();
     let path = dir.path();

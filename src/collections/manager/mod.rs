@@ -203,7 +203,7 @@ impl Manager {
     /// # Errors
     ///
     /// Those of [`list`](Manager::list).
-    pub fn topic<T: Message>(&self, name: &str, capacity: usize) -> Result<Topic<T>> {
+    pub fn topic<T: Payload + ?Sized>(&self, name: &str, capacity: usize) -> Result<Topic<T>> {
         Topic::open_or_create(self.at(name), capacity).map(|(topic, _)| topic)
     }
 

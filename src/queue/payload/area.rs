@@ -68,6 +68,11 @@ impl Area {
         self.store.as_ref().ok_or(Shortage::Used)?.alloc(class, me)
     }
 
+    /// Allocates a block as [`alloc`](Area::alloc), but only where one of this class was freed.
+    pub(crate) fn alloc_freed(&self, class: Class, me: OwnerId) -> Option<Block> {
+        self.store.as_ref()?.alloc_freed(class, me)
+    }
+
     /// Frees a block that was allocated and for which there is no slot.
     pub(crate) fn free_unused(&self, block: Block, me: OwnerId) {
         if let Some(store) = &self.store {
@@ -153,6 +158,16 @@ impl Area {
         if let Some(store) = &self.store {
             store.free(name.at(), None, |generation| name.is_of(generation));
         }
+    }
+
+    /// Frees the block with this name like [`free`](Area::free). Returns its share of the quota; 0
+    /// if it was not LIVE.
+    pub(crate) fn free_share(&self, name: Name) -> u64 {
+        let Some(store) = &self.store else { return 0 };
+        let is_this = |generation| name.is_of(generation);
+        let class = store.bytes(name.at(), is_this).and_then(|(_, bytes)| Class::for_len(bytes));
+        let is_freed = store.free(name.at(), None, is_this);
+        class.filter(|_| is_freed).map_or(0, Class::share)
     }
 
     /// Frees the blocks that `dead` had allocated and not entered in a header.

@@ -4,9 +4,10 @@
 //! compiler could not tell which is meant where a program does not name the type of the messages.
 //! So a handle has the methods for messages of fixed size, and derefs to the others.
 
-/// A [`Queue`](crate::Queue), [`Producer`](super::super::spsc::Producer) or
-/// [`Consumer`](super::super::spsc::Consumer) whose messages differ in length, seen as what has the
-/// methods for them.
+/// A [`Queue`](crate::Queue), [`Producer`](super::super::spsc::Producer),
+/// [`Consumer`](super::super::spsc::Consumer), or a
+/// [`Publisher`](super::super::topic::Publisher) or [`Subscriber`](super::super::topic::Subscriber)
+/// of a topic, whose messages differ in length, seen as what has the methods for them.
 ///
 /// Each such handle derefs to this, so a program calls `queue.send("text")` and never names it.
 /// Code that is generic over [`Payload`](super::super::Payload) gets it from

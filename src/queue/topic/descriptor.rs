@@ -28,8 +28,7 @@ pub(crate) struct Descriptor {
     pub(super) end: CachePadded<End>,
     /// Subscribers that wait for messages.
     pub(super) sleepers: CachePadded<Waiters>,
-    /// Publishers that wait for lossless subscribers.
-    pub(super) room: CachePadded<Waiters>,
+    pub(super) room: CachePadded<Room>,
     pub(super) publishers: Holders,
 }
 
@@ -47,6 +46,17 @@ pub(super) struct End {
     pub(super) lossless: AtomicU64,
 }
 
+/// The words of publishers that find no room.
+#[derive(Debug)]
+#[repr(C)]
+pub(super) struct Room {
+    /// Publishers that wait for lossless subscribers.
+    pub(super) waiters: Waiters,
+    _reserved: u32,
+    /// See [`Floor`](super::floor::Floor). Only if messages differ in length.
+    pub(super) floor: AtomicU64,
+}
+
 /// The constants of a topic, written by its creator.
 #[derive(Debug)]
 #[repr(C)]
@@ -57,14 +67,17 @@ pub(super) struct Geometry {
     pub(super) stride: AtomicU64,
     /// The offset of a message in its slot.
     pub(super) offset: AtomicU64,
-    /// The size of a message.
+    /// The size of a message, or of an element of one.
     pub(super) size: AtomicU64,
     /// The number of lines.
     pub(super) lines: AtomicU64,
-    /// Bits 0..2: the [`Policy`](super::Policy). Bit 2: the topic ends with its publishers.
+    /// Bits 0..2: the [`Policy`](super::Policy). Bit 2: the topic ends with its publishers. Bits
+    /// 8..16: the alignment of an element, if messages differ in length; else 0.
     pub(super) options: AtomicU64,
     /// Bit `index % 512`: a participant with this index may be named. Never cleared.
     pub(super) users: [AtomicU64; USERS / 64],
+    /// The units of the store behind the slots; 0: none.
+    pub(super) units: AtomicU64,
 }
 
 /// The words of one subscriber. Only its owner changes them, a reaper, and a publisher that evicts
@@ -85,7 +98,8 @@ pub(crate) struct Line {
     pub(super) owes: AtomicU32,
 }
 
-/// The first words of a slot. The message follows.
+/// The first words of a slot. The message follows; if messages differ in length, after a
+/// [`Header`](crate::queue::payload::header::Header).
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Slot {
@@ -130,10 +144,11 @@ impl Descriptor {
                 lines: word(),
                 options: word(),
                 users: [(); USERS / 64].map(|()| word()),
+                units: word(),
             }),
             end: CachePadded::new(End { tail: word(), holes: word(), gate: word(), lossless: word() }),
             sleepers: CachePadded::new(Waiters::new()),
-            room: CachePadded::new(Waiters::new()),
+            room: CachePadded::new(Room { waiters: Waiters::new(), _reserved: 0, floor: word() }),
             publishers: Holders::new(),
         }
     }

@@ -21,6 +21,10 @@
 //! | 4. `tail` gets the bit `GATED`: it was at `t` | who claims `t + 1` or later has scanned |
 //! | 5. if the start was overwritten by `t`, it finds another | wait for the first start |
 //!
+//! If messages differ in length, publishers that need memory discard messages also before they are
+//! overwritten. A subscriber makes them check its line before step 4, and a start below the floor
+//! counts as overwritten in step 5: see [`floor`](super::floor).
+//!
 //! After step 4 one publisher may still claim `t` without a scan, because it had loaded `tail`
 //! before. So a start from `t + 1 - slots` on is safe. An older one may be overwritten. The
 //! subscriber begins anew, at `t + 1 - slots` or later, and this time the ring stands still: the
@@ -52,9 +56,10 @@
 //! it waits for are alive. So a dead one holds it up for 50 ms at most. One that is stopped is not
 //! dead, and is treated by the topic's [`Policy`](super::Policy) like one that is slow.
 
-use super::descriptor::{Line, GATED, NUMBER};
+use super::descriptor::{Line, CLOSED, GATED, NUMBER};
 use super::line::{Gate, LineWord, Mode, AHEAD_MAX};
 use super::locate::Wanted;
+use super::publish::Unsent;
 use super::receive::Cursor;
 use super::ring::{Ring, SWAPS_MAX};
 use super::word::{age, Age, Position, Status, Word};
@@ -66,13 +71,22 @@ use crate::queue::blocked::Blocked;
 use crate::segment::owner::OwnerId;
 use crate::wait::Waiters;
 
+/// What a publisher waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lack {
+    /// The next position.
+    Position,
+    /// Memory that messages have which a lossless subscriber has yet to receive.
+    Memory,
+}
+
 /// Attempts to join of a subscriber that is evicted each time before it has begun.
 const JOINS_MAX: u32 = 64;
 
 impl Ring {
     /// Publishers that wait for lossless subscribers.
     pub(crate) fn room(&self) -> &Waiters {
-        &self.descriptor().room
+        &self.descriptor().room.waiters
     }
 
     fn gate(&self) -> &AtomicU64 {
@@ -85,6 +99,19 @@ impl Ring {
     pub(super) fn is_admitted(&self, next: Position) -> bool {
         // Pairs with raise() and announce().
         Gate(self.gate().load(Acquire)).admits(next.number) || self.raise(next)
+    }
+
+    /// Returns whether a position may be claimed, for a publisher that has work to do before it
+    /// claims one.
+    pub(super) fn check_gate(&self) -> Result<(), Unsent> {
+        let tail = self.tail();
+        if tail & CLOSED != 0 {
+            Err(Blocked::Closed.into())
+        } else if tail & GATED != 0 && !self.is_admitted(self.position(tail & NUMBER)) {
+            Err(Unsent::Gated(Lack::Position))
+        } else {
+            Ok(())
+        }
     }
 
     /// Scans the lines, and raises the gate as far as they permit. Returns whether it admits the
@@ -154,24 +181,40 @@ impl Ring {
         at.number
     }
 
+    /// Returns whether a lossless subscriber has yet to receive the message of this position, or an
+    /// older one.
+    pub(super) fn is_awaited(&self, number: u64) -> bool {
+        self.lossless().any(|(_, line, _)| self.awaits(line, number))
+    }
+
+    /// Returns whether the subscriber has yet to receive the message of this position, or an older
+    /// one.
+    fn awaits(&self, line: &Line, number: u64) -> bool {
+        let cursor = line.cursor.load(Acquire); // pairs with step() and begin_at()
+        cursor <= number && self.first_message(cursor, self.position(number + 1)) <= number
+    }
+
     /// Returns the lossless subscribers for which the next publication has to wait: the index of
     /// the line, and its word.
-    fn laggards(&self) -> impl Iterator<Item = (u32, LineWord)> + '_ {
-        let next = self.position(self.end());
-        let lags = move |line: &Line| self.limit(line, next) <= next.number;
+    fn laggards(&self, lack: Lack) -> impl Iterator<Item = (u32, LineWord)> + '_ {
+        let (next, oldest) = (self.position(self.end()), self.oldest_kept());
+        let lags = move |line: &Line| match lack {
+            Lack::Position => self.limit(line, next) <= next.number,
+            Lack::Memory => self.awaits(line, oldest),
+        };
         self.lossless().filter(move |(_, line, _)| lags(line)).map(|(index, _, word)| (index, word))
     }
 
     /// Returns the participants for which the next publication has to wait.
-    pub(crate) fn hindering(&self) -> impl Iterator<Item = OwnerId> + '_ {
-        self.laggards().filter_map(|(_, word)| word.owner())
+    pub(crate) fn hindering(&self, lack: Lack) -> impl Iterator<Item = OwnerId> + '_ {
+        self.laggards(lack).filter_map(|(_, word)| word.owner())
     }
 
     /// Makes the subscribers for which the next publication has to wait lossy. Returns whether
     /// there were any.
-    pub(crate) fn evict(&self) -> bool {
+    pub(crate) fn evict(&self, lack: Lack) -> bool {
         let mut has_evicted = false;
-        for (index, word) in self.laggards() {
+        for (index, word) in self.laggards(lack) {
             // Pairs with is_evicted(). If it fails, the subscriber has left, or was evicted.
             let state = &self.line(index).state;
             let evicted = word.with(Mode::Evicted);
@@ -188,8 +231,7 @@ impl Ring {
     pub(crate) fn begin_lossless(&self, wanted: Wanted, line: u32) -> Result<Option<Cursor>, Blocked> {
         for _ in 0..JOINS_MAX {
             let Some(mut cursor) = self.begin_at(wanted, line)? else { return Ok(None) };
-            let (end, word) = self.announce(line);
-            let kept = (end + 1).saturating_sub(u64::from(self.shape.slots));
+            let (kept, word) = self.announce(line);
             if cursor.at.number < kept && !is_planted(Fault::JoinUnchecked) {
                 // Publishers were faster. Now they wait.
                 let Some(later) = self.begin_from(kept, wanted, line)? else { return Ok(None) };
@@ -205,7 +247,7 @@ impl Ring {
     }
 
     /// Makes a line that was taken lossless: publishers wait for its cursor. Returns the number of
-    /// the position that one of them may still claim before it knows, and the line's word.
+    /// the oldest position that all of them keep from now on, and the line's word.
     pub(crate) fn announce(&self, index: u32) -> (u64, LineWord) {
         let (line, end) = (self.line(index), &self.descriptor().end);
         let word = LineWord(line.state.load(Relaxed)).with(Mode::Lossless);
@@ -216,8 +258,11 @@ impl Ring {
             let next = self.end();
             let _ = self.gate().fetch_update(AcqRel, Relaxed, |gate| Some(Gate(gate).joined(next).0));
         }
+        let floor = self.join_floor();
         // Pairs with tail(): whoever loads a later position sees all of this.
-        (end.tail.fetch_or(GATED, AcqRel) & NUMBER, word)
+        let next = end.tail.fetch_or(GATED, AcqRel) & NUMBER;
+        // One publisher may still claim the next position before it knows.
+        ((next + 1).saturating_sub(u64::from(self.shape.slots)).max(floor), word)
     }
 
     /// Wakes the next publisher that waits, if the gate admits it too: one receive can admit several

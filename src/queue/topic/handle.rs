@@ -3,13 +3,14 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use super::builder::TopicBuilder;
 use super::layout::{Layout, LINES};
 use super::policy::Policy;
 use super::port::Port;
 use super::publisher::Publisher;
 use super::ring::Ring;
 use super::subscriber::Subscriber;
-use crate::message::Message;
+use crate::message::{Payload, Varied};
 use crate::registry::Kind;
 use crate::segment::object::{Object, ObjectRef};
 use crate::segment::place::{Origin, Place};
@@ -33,11 +34,16 @@ use crate::{Error, ErrorKind, Result};
 /// Any process may be killed or stopped at any moment, and the others go on. A message that it had
 /// not finished publishing is not published, or published later at the end of the order.
 ///
-/// It has room for 64 subscribers. A message has a fixed size. For messages each of which one
-/// receiver is to handle use a [`Queue`](crate::Queue).
+/// Messages have a fixed size, or differ in length: `Topic<[T]>` and `Topic<str>` carry slices and
+/// text. A short one is stored in its slot, and a longer one in memory out of the topic's
+/// [quota](TopicBuilder::quota). When the quota is used up, the oldest messages are overwritten.
+///
+/// It has room for 64 subscribers. For messages each of which one receiver is to handle use a
+/// [`Queue`](crate::Queue).
 ///
 /// Memory: `capacity` and an eighth of it (three at least) slots of the message's size and 16
-/// bytes, rounded up to 128; and 12,928 bytes, 128 of them for each subscriber.
+/// bytes, rounded up to 128; and 12,928 bytes, 128 of them for each subscriber. If messages differ
+/// in length, slots of 128 bytes by default, and the quota.
 ///
 /// # Examples
 ///
@@ -55,6 +61,24 @@ use crate::{Error, ErrorKind, Result};
 /// publisher.publish(2.5)?;
 /// assert_eq!((early.recv()?, early.recv()?), (1.0, 2.5));
 /// assert_eq!(late.recv()?, 2.5);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Messages of any length:
+///
+/// ```
+/// use pagemate::Topic;
+/// use pagemate::queue::topic::From;
+///
+/// # fn main() -> pagemate::Result<()> {
+/// let news = Topic::<str>::new(64)?;
+/// let mut reader = news.subscribe(From::Latest)?;
+/// let publisher = news.publisher();
+/// publisher.publish("short")?;
+/// publisher.publish(&"long ".repeat(1000))?;
+/// assert_eq!(reader.recv()?, "short");
+/// assert_eq!(reader.recv_ref()?.len(), 5000); // in place
 /// # Ok(())
 /// # }
 /// ```
@@ -79,80 +103,9 @@ use crate::{Error, ErrorKind, Result};
 /// # Ok(())
 /// # }
 /// ```
-pub struct Topic<T: Message> {
+pub struct Topic<T: Payload + ?Sized> {
     pub(super) port: Port,
-    _messages: PhantomData<fn(T) -> T>,
-}
-
-/// The options of a new topic: see [`Topic::builder`].
-pub struct TopicBuilder<T: Message> {
-    capacity: usize,
-    policy: Policy,
-    ends_with_publishers: bool,
-    _messages: PhantomData<fn(T) -> T>,
-}
-
-impl<T: Message> TopicBuilder<T> {
-    /// Sets what a publisher does at its deadline about a [lossless](Topic::subscribe_lossless)
-    /// subscriber that lags. The default is [`Policy::Block`].
-    pub fn policy(mut self, policy: Policy) -> TopicBuilder<T> {
-        self.policy = policy;
-        self
-    }
-
-    /// Sets whether the topic is closed when its last publisher has been dropped, or its process
-    /// has died, which is noticed within 100 ms. The default is false.
-    ///
-    /// Subscribers receive everything that was published, and then `Closed`. A topic that never had
-    /// a publisher stays open. One that has ended stays closed, also for later publishers. A
-    /// [`Publisher`] that a `fork` has copied does not count. A process that has had 4,095 of them at
-    /// the same time counts as a publisher until it ends.
-    ///
-    /// ```
-    /// use pagemate::queue::topic::{From, RecvError};
-    ///
-    /// # fn main() -> pagemate::Result<()> {
-    /// let topic = pagemate::Topic::<u32>::builder(8).ends_with_publishers(true).build()?;
-    /// let mut subscriber = topic.subscribe(From::Earliest)?;
-    /// let publisher = topic.publisher();
-    /// publisher.publish(1)?;
-    /// drop(publisher);
-    /// assert_eq!((subscriber.recv(), subscriber.recv()), (Ok(1), Err(RecvError::Closed)));
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn ends_with_publishers(mut self, ends_with_publishers: bool) -> TopicBuilder<T> {
-        self.ends_with_publishers = ends_with_publishers;
-        self
-    }
-
-    /// Creates a topic like [`Topic::new`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Topic::new`].
-    pub fn build(self) -> Result<Topic<T>> {
-        Object::new(self)
-    }
-
-    /// Creates a topic like [`Topic::create`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Topic::create`].
-    pub fn create(self, place: impl Into<Place>) -> Result<Topic<T>> {
-        Object::create(place, self)
-    }
-
-    /// Opens or creates a topic like [`Topic::open_or_create`]. An existing topic keeps its own
-    /// options.
-    ///
-    /// # Errors
-    ///
-    /// As [`Topic::open_or_create`].
-    pub fn open_or_create(self, place: impl Into<Place>) -> Result<(Topic<T>, Origin)> {
-        Object::open_or_create(place, self)
-    }
+    _messages: PhantomData<fn(&T) -> &T>,
 }
 
 /// Where a subscriber begins: see [`Topic::subscribe`].
@@ -171,30 +124,30 @@ pub enum From {
     Position(u64),
 }
 
-impl<T: Message> Object for Topic<T> {
+impl<T: Payload + ?Sized> Object for Topic<T> {
     const KIND: Kind = Kind::Topic;
     const LEN: usize = LINES;
     type Initial = TopicBuilder<T>;
 
     fn schema() -> String {
-        T::schema().to_string()
+        T::layout()
     }
 
     fn len_for(builder: &TopicBuilder<T>) -> Result<usize> {
-        Layout::<T>::len(builder.capacity)
+        Layout::<T>::len(&builder.plan)
     }
 
     unsafe fn init(base: *mut u8, builder: &TopicBuilder<T>) {
         // SAFETY: as the caller promises.
-        unsafe { Layout::<T>::init(base, builder.capacity, builder.policy, builder.ends_with_publishers) }
+        unsafe { Layout::<T>::init(base, &builder.plan) }
     }
 
     fn attach(object: ObjectRef) -> Result<Topic<T>> {
-        let () = T::CHECKED;
+        let () = <T::Element as crate::Message>::CHECKED;
         // SAFETY: the object is aligned to 128, and `object`, which is stored beside the ring,
         // keeps it mapped.
         match unsafe { Layout::<T>::check(object.base(), object.len()) } {
-            Some(ring) => Ok(Topic { port: Port::new(ring, object), _messages: PhantomData }),
+            Some(found) => Ok(Topic { port: Port::new(found, object), _messages: PhantomData }),
             None => Err(Error::new(
                 ErrorKind::Corrupted,
                 "the topic's geometry does not fit its size or its type",
@@ -207,7 +160,7 @@ impl<T: Message> Object for Topic<T> {
     }
 }
 
-impl<T: Message> Topic<T> {
+impl<T: Payload + ?Sized> Topic<T> {
     /// Returns a builder for a topic of this capacity with further options.
     ///
     /// ```
@@ -219,8 +172,7 @@ impl<T: Message> Topic<T> {
     /// # }
     /// ```
     pub fn builder(capacity: usize) -> TopicBuilder<T> {
-        let (policy, ends_with_publishers) = (Policy::Block, false);
-        TopicBuilder { capacity, policy, ends_with_publishers, _messages: PhantomData }
+        TopicBuilder::of(capacity)
     }
 
     /// Creates an anonymous topic that keeps the last `capacity` messages. Clone the handle, or
@@ -353,24 +305,30 @@ impl<T: Message> Topic<T> {
     }
 }
 
-impl<T: Message> Clone for Topic<T> {
+impl<T: Varied + ?Sized> Topic<T> {
+    /// Returns the bytes of memory for messages that do not fit into a slot: see
+    /// [`quota`](TopicBuilder::quota).
+    pub fn quota(&self) -> u64 {
+        self.port.area.as_ref().map_or(0, |area| area.quota())
+    }
+
+    /// Returns the bytes of the quota that messages take. Inspects all blocks of memory. Stale at
+    /// once.
+    pub fn quota_in_use(&self) -> u64 {
+        self.port.area.as_ref().map_or(0, |area| area.in_use())
+    }
+}
+
+impl<T: Payload + ?Sized> Clone for Topic<T> {
     fn clone(&self) -> Topic<T> {
         Topic { port: self.port.clone(), _messages: PhantomData }
     }
 }
 
-impl<T: Message> fmt::Debug for Topic<T> {
+impl<T: Payload + ?Sized> fmt::Debug for Topic<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Topic");
         out.field("capacity", &self.capacity()).field("is_closed", &self.port.ring.is_closed());
         out.field("ring", &self.port.ring).finish()
-    }
-}
-
-impl<T: Message> fmt::Debug for TopicBuilder<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut out = f.debug_struct("TopicBuilder");
-        out.field("capacity", &self.capacity).field("policy", &self.policy);
-        out.field("ends_with_publishers", &self.ends_with_publishers).finish()
     }
 }

@@ -4,13 +4,17 @@
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
+use super::body::{load_bytes, words};
 use super::descriptor::{Descriptor, Geometry, Line, Slot};
 use super::line::Mode;
 use super::policy::Policy;
 use super::ring::{Ring, Shape};
+use crate::heap::{Store, UNITS_MAX};
 use crate::loom::atomic::AtomicU64;
 use crate::loom::atomic::Ordering::{Acquire, Relaxed};
-use crate::message::Message;
+use crate::message::Payload;
+use crate::queue::payload::area::Area;
+use crate::queue::payload::header::Header;
 use crate::segment::owner::OwnerId;
 use crate::{Error, ErrorKind, Result};
 
@@ -27,6 +31,11 @@ const SPARE_SHARE: usize = 8;
 /// The bit of the options that says that the topic ends with its publishers.
 /// Below it is the policy.
 const ENDS: u64 = 1 << 2;
+/// The smallest offset of a message of varying length: after the words and the header.
+const HEADER: usize = size_of::<Slot>() + size_of::<Header>();
+/// The bits of the options that are the alignment of an element; 0: messages have a fixed size.
+const ALIGN_SHIFT: u32 = 8;
+const ALIGN: u64 = 0xff << ALIGN_SHIFT;
 /// Attempts of a peek whose message is overwritten meanwhile.
 const PEEKS: usize = 8;
 
@@ -35,24 +44,48 @@ fn slots_for(capacity: usize) -> usize {
     capacity.saturating_add(SPARE_MIN.max(capacity / SPARE_SHARE))
 }
 
+/// The numbers that a new topic is built with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Plan {
+    pub(super) capacity: usize,
+    pub(super) policy: Policy,
+    pub(super) ends: bool,
+    /// Only of a topic whose messages differ in length: the least bytes of a slot, and the bytes
+    /// for larger messages.
+    pub(super) inline: usize,
+    pub(super) quota: u64,
+}
+
 /// The layout of slots for messages of one type.
 #[derive(Debug)]
-pub(super) struct Layout<T>(PhantomData<T>);
+pub(super) struct Layout<P: ?Sized>(PhantomData<fn(&P)>);
 
-impl<T: Message> Layout<T> {
+impl<P: Payload + ?Sized> Layout<P> {
     /// The offset of the message in its slot.
     const OFFSET: usize = {
-        assert!(align_of::<T>() <= 128, "messages aligned to more than 128 bytes do not fit into objects");
-        if align_of::<T>() > size_of::<Slot>() {
-            align_of::<T>()
-        } else {
-            size_of::<Slot>()
-        }
+        let align = align_of::<P::Element>();
+        assert!(align <= 128, "messages aligned to more than 128 bytes do not fit into objects");
+        let first = if P::IS_FIXED { size_of::<Slot>() } else { HEADER };
+        first.next_multiple_of(align)
     };
-    const STRIDE: usize = (Self::OFFSET + size_of::<T>()).next_multiple_of(128);
 
-    /// Returns the length in bytes of a topic of this capacity.
-    pub(super) fn len(capacity: usize) -> Result<usize> {
+    fn stride(plan: &Plan) -> Option<usize> {
+        let content = if P::IS_FIXED { size_of::<P::Element>() } else { plan.inline };
+        Self::OFFSET.checked_add(content)?.checked_next_multiple_of(128)
+    }
+
+    /// Returns the units of the store; `None`: the quota is too large.
+    fn units(plan: &Plan) -> Option<u64> {
+        if P::IS_FIXED {
+            Some(0)
+        } else {
+            Store::units_for(plan.quota)
+        }
+    }
+
+    /// Returns the length in bytes of a topic.
+    pub(super) fn len(plan: &Plan) -> Result<usize> {
+        let capacity = plan.capacity;
         let slots = slots_for(capacity);
         let is_countable = capacity > 0 && slots < u32::MAX as usize;
         if !is_countable {
@@ -61,14 +94,22 @@ impl<T: Message> Layout<T> {
             return Err(Error::new(ErrorKind::InvalidInput, text));
         }
         let before = LINES + SUBSCRIBERS as usize * size_of::<Line>();
-        let len = Self::STRIDE.checked_mul(slots).and_then(|len| len.checked_add(before));
-        len.filter(|len| *len <= isize::MAX as usize).ok_or_else(|| {
+        let store_at = Self::stride(plan)
+            .and_then(|stride| stride.checked_mul(slots)?.checked_add(before))
+            .filter(|len| *len <= isize::MAX as usize);
+        let store_at = store_at.ok_or_else(|| {
+            let size = if P::IS_FIXED { size_of::<P::Element>() } else { plan.inline };
             let text = format!(
-                "a topic of {capacity} messages of {} bytes each is larger than the address space",
-                Self::STRIDE
+                "a topic of {capacity} messages of {size} bytes each is larger than the address space"
             );
             Error::new(ErrorKind::InvalidInput, text)
-        })
+        })?;
+        let units = Self::units(plan).ok_or_else(|| {
+            let text = format!("the quota of a topic is 128 GiB at most, and not {} bytes", plan.quota);
+            Error::new(ErrorKind::InvalidInput, text)
+        })?;
+        let len = store_at.checked_add(store_len(units)).filter(|len| *len <= isize::MAX as usize);
+        Ok(len.unwrap_or(usize::MAX))
     }
 
     /// Writes the geometry of a topic that no other process can see yet. The rest is fresh if it is
@@ -77,37 +118,55 @@ impl<T: Message> Layout<T> {
     /// # Safety
     ///
     /// `base` is aligned to 128 and points to an object of this [`len`](Layout::len).
-    pub(super) unsafe fn init(base: *mut u8, capacity: usize, policy: Policy, ends: bool) {
+    pub(super) unsafe fn init(base: *mut u8, plan: &Plan) {
         // SAFETY: promised by the caller; any bytes are a Descriptor.
         let geometry: &Geometry = unsafe { &(*base.cast::<Descriptor>()).geometry };
-        geometry.capacity.store(capacity as u64, Relaxed);
-        geometry.slots.store(slots_for(capacity) as u64, Relaxed);
-        geometry.stride.store(Self::STRIDE as u64, Relaxed);
+        geometry.capacity.store(plan.capacity as u64, Relaxed);
+        geometry.slots.store(slots_for(plan.capacity) as u64, Relaxed);
+        // len() has checked it.
+        geometry.stride.store(Self::stride(plan).unwrap_or(0) as u64, Relaxed);
         geometry.offset.store(Self::OFFSET as u64, Relaxed);
-        geometry.size.store(size_of::<T>() as u64, Relaxed);
+        geometry.size.store(size_of::<P::Element>() as u64, Relaxed);
         geometry.lines.store(u64::from(SUBSCRIBERS), Relaxed);
-        geometry.options.store(policy as u64 | if ends { ENDS } else { 0 }, Relaxed);
+        let ends = if plan.ends { ENDS } else { 0 };
+        let align = if P::IS_FIXED { 0 } else { (align_of::<P::Element>() as u64) << ALIGN_SHIFT };
+        geometry.options.store(plan.policy as u64 | ends | align, Relaxed);
+        geometry.units.store(Self::units(plan).unwrap_or(0), Relaxed);
     }
 
-    /// Returns the ring at `base`, if it is one for messages of this type.
+    /// Returns the topic at `base`, if it is one for messages of this type.
     ///
     /// # Safety
     ///
     /// As for [`Any::check`].
-    pub(super) unsafe fn check(base: *mut u8, len: usize) -> Option<Ring> {
+    pub(super) unsafe fn check(base: *mut u8, len: usize) -> Option<Any> {
         // SAFETY: promised by the caller.
         let found = unsafe { Any::check(base, len) }?;
+        let (size, align) = (size_of::<P::Element>(), align_of::<P::Element>());
+        let stride = (Self::OFFSET + size).next_multiple_of(128);
         let shape = found.ring.shape();
-        let fits = (shape.stride, shape.offset, found.size) == (Self::STRIDE, Self::OFFSET, size_of::<T>());
-        fits.then_some(found.ring)
+        let fits = (shape.offset, found.size) == (Self::OFFSET, size)
+            && if P::IS_FIXED { found.align == 0 && shape.stride == stride } else { found.align == align };
+        fits.then_some(found)
+    }
+}
+
+fn store_len(units: u64) -> usize {
+    match units {
+        0 => 0,
+        _ => usize::try_from(Store::len_for(units)).unwrap_or(usize::MAX),
     }
 }
 
 /// A topic of messages of any type.
 pub(crate) struct Any {
     pub(crate) ring: Ring,
-    /// The size of a message.
+    /// The size of a message, or of an element of one.
     pub(crate) size: usize,
+    /// The alignment of an element; 0: messages do not differ in length.
+    align: usize,
+    /// Where messages that do not fit into a slot are, if messages differ in length.
+    pub(crate) area: Option<Area>,
 }
 
 impl Any {
@@ -131,20 +190,29 @@ impl Any {
         let (capacity, slots, lines) =
             (count(&geometry.capacity)?, count(&geometry.slots)?, count(&geometry.lines)?);
         let options = geometry.options.load(Relaxed);
-        let (policy, ends) = (Policy::from_number(options & !ENDS)?, options & ENDS != 0);
+        let (policy, ends) = (Policy::from_number(options & !(ENDS | ALIGN))?, options & ENDS != 0);
+        let align = (options & ALIGN) as usize >> ALIGN_SHIFT;
+        let (is_varied, units) = (align != 0, geometry.units.load(Relaxed));
+        let content_fits = if is_varied {
+            align.is_power_of_two() && offset % align == 0 && offset >= HEADER && offset <= stride
+        } else {
+            let end = offset.checked_add(size);
+            units == 0 && offset >= size_of::<Slot>() && end.is_some_and(|end| end <= stride)
+        };
         let before = LINES + lines as usize * size_of::<Line>();
+        let store_at = stride.checked_mul(slots as usize)?.checked_add(before)?;
         let fits = stride % 128 == 0
             && offset % 8 == 0
-            && offset >= size_of::<Slot>()
-            && offset.checked_add(size).is_some_and(|end| end <= stride)
+            && content_fits
             && capacity < slots
             && slots < u32::MAX
-            && before <= len
-            && stride.checked_mul(slots as usize).is_some_and(|slots| slots <= len - before);
+            && units <= UNITS_MAX
+            && store_at.checked_add(store_len(units))? <= len;
         if !fits {
             return None;
         }
-        let shape = Shape { capacity, slots, lines, stride, offset, words: size.div_ceil(8), policy, ends };
+        let words = if is_varied { (stride - offset) / 8 } else { size.div_ceil(8) };
+        let shape = Shape { capacity, slots, lines, stride, offset, words, is_varied, policy, ends };
         // SAFETY: `len` covers the descriptor, the lines and the slots after them. Each slot begins
         // at a multiple of 128; the words of its message are inside of it, because its length is a
         // multiple of 8.
@@ -152,15 +220,41 @@ impl Any {
             let lines = descriptor.byte_add(LINES).cast::<Line>();
             Ring::new(descriptor, lines, descriptor.byte_add(before).cast::<u8>(), shape)
         };
-        Some(Any { ring, size })
+        // SAFETY: the store follows the slots, at a multiple of 128, and `len` covers it.
+        let store = (units > 0).then(|| unsafe { Store::new(base.add(store_at), units) });
+        let area = is_varied.then(|| Area::new(store, stride - offset, size, align));
+        Some(Any { ring, size, align, area })
+    }
+
+    /// Copies the bytes of the message in this slot, which may be overwritten meanwhile.
+    fn copy(&self, index: u32) -> Vec<u8> {
+        let inline = self.ring.message(index);
+        let (at, bytes) = match &self.area {
+            None => (inline, self.size),
+            Some(area) => match area.find(self.ring.header(index), inline) {
+                Some((at, len)) => (at, len * self.size),
+                None => return Vec::new(),
+            },
+        };
+        let mut copy = vec![0; bytes];
+        // SAFETY: the bytes are in the slot or in a block, both of which begin at multiples of 8,
+        // have such a length, and are mapped.
+        unsafe { load_bytes(words(at, bytes), copy.as_mut_ptr(), bytes) };
+        copy
     }
 }
 
 /// Takes every slot, pin, line and publisher from `dead`.
 pub(crate) fn recover(base: *mut u8, len: usize, dead: OwnerId) {
     // SAFETY: the caller keeps the object mapped during the call; objects are aligned to 128.
-    if let Some(found) = unsafe { Any::check(base, len) } {
-        found.ring.recover(dead);
+    let Some(found) = (unsafe { Any::check(base, len) }) else { return };
+    match &found.area {
+        Some(area) => {
+            // First, because the ring wakes those that wait for room.
+            area.recover(dead);
+            found.ring.recover_with(dead, Some(&|name| area.free_share(name)));
+        }
+        None => found.ring.recover(dead),
     }
 }
 
@@ -210,6 +304,9 @@ pub(crate) fn describe(base: *const u8, len: usize) -> Vec<(&'static str, String
     }
     state.push(("subscribers wait", ring.sleepers().is_waited_on().to_string()));
     state.push(("publishers wait", ring.room().is_waited_on().to_string()));
+    if let Some(area) = &found.area {
+        state.extend(area.describe());
+    }
     state
 }
 
@@ -218,12 +315,10 @@ pub(crate) fn peek(base: *const u8, len: usize) -> Option<Vec<u8>> {
     // SAFETY: as in `describe`.
     let found = unsafe { Any::check(base.cast_mut(), len) }?;
     for _ in 0..PEEKS {
-        let (index, word) = found.ring.newest()?;
-        let words = found.ring.words(index);
-        let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.load(Relaxed).to_le_bytes()).collect();
+        let (at, word) = found.ring.newest()?;
+        let bytes = found.copy(at.index);
         crate::loom::atomic::fence(Acquire); // pairs with the fence in begin()
-        if found.ring.is_still(index, word) {
-            bytes.truncate(found.size);
+        if found.ring.is_still(at, word) {
             return Some(bytes);
         }
     }

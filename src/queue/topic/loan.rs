@@ -5,13 +5,58 @@ use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
+use super::body::store;
+use super::port::{Port, Refused};
 use super::publish::Claim;
-use super::publisher::{store, Publisher};
 use crate::error::Refusal;
-use crate::message::{self, Message};
+use crate::message::{self, Message, Payload};
+use crate::queue::blocked::Blocked;
 use crate::queue::error::SendError;
 use crate::queue::holders::Tenure;
+use crate::segment::owner::OwnerId;
 use crate::sys::clock::Deadline;
+
+/// The hold on a claimed slot. Frees the slot when dropped, in the process that claimed it.
+pub(super) struct Held<'a> {
+    port: &'a Port,
+    claim: Claim,
+    /// The participant that claimed the slot. A fork gives the child a copy of this guard, but not
+    /// the slot.
+    tenure: Tenure,
+}
+
+impl<'a> Held<'a> {
+    pub(super) fn new(port: &'a Port, me: OwnerId, claim: Claim) -> Held<'a> {
+        Held { port, claim, tenure: Tenure::new(me) }
+    }
+
+    /// Returns the address of the slot's bytes.
+    fn slot(&self) -> *mut u8 {
+        self.port.ring.message(self.claim.position.index)
+    }
+
+    /// Publishes the message. On failure returns the slot that is still held.
+    fn publish(self, deadline: Option<Deadline>) -> Result<(), (Refused, Held<'a>)> {
+        if !self.tenure.is_mine() {
+            return Err((Blocked::NotInThisProcess(Refusal::FORKED).into(), self));
+        }
+        let Held { port, claim, tenure } = self;
+        // From here on the slot may belong to another participant.
+        let mut this = ManuallyDrop::new(self);
+        port.publish_claimed(tenure.me, claim, deadline).map_err(|(refused, claim)| {
+            this.claim = claim;
+            (refused, ManuallyDrop::into_inner(this))
+        })
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if self.tenure.is_mine() {
+            self.port.abandon(self.tenure.me, self.claim);
+        }
+    }
+}
 
 /// A slot of a [`Topic`](crate::Topic), to write a message in place.
 ///
@@ -19,42 +64,42 @@ use crate::sys::clock::Deadline;
 ///
 /// The loan keeps the position in the order that it got when it was taken, unless somebody who
 /// would have to wait for it skips it: a subscriber that has a later message to receive or begins
-/// behind it, or a publisher that waits for lossless subscribers. Then `publish` claims a new
-/// position and copies the message there. So a process that stops while it has a loan blocks nobody.
-pub struct Loan<'a, T: Message> {
-    publisher: &'a Publisher<T>,
-    claim: Claim,
-    /// The participant that claimed the slot. A fork gives the child a copy of this guard, but not
-    /// the slot.
-    tenure: Tenure,
+/// behind it, or a publisher that waits for lossless subscribers or needs memory. Then `publish`
+/// claims a new position and moves the message there. So a process that stops while it has a loan
+/// blocks nobody.
+pub struct Loan<'a, T: Payload + ?Sized> {
+    held: Held<'a>,
+    message: *mut T,
 }
 
 impl<'a, T: Message> Loan<'a, T> {
     /// Creates a loan of a claimed slot that holds a valid value. Types whose zeros are not valid
     /// are refused at compile time.
-    pub(super) fn of_any(publisher: &'a Publisher<T>, tenure: Tenure, claim: Claim) -> Loan<'a, T> {
+    pub(super) fn of_any(held: Held<'a>) -> Loan<'a, T> {
         const {
             assert!(T::ZERO_VALID, "zeros are no valid value of this message: use loan_with(value)");
         }
-        let loan = Loan { publisher, claim, tenure };
-        let at = loan.message();
+        let message = held.slot().cast::<T>();
         // SAFETY: the slot is ours, so its message can be read and written.
         unsafe {
-            if !message::is_valid::<T>(at.cast()) {
-                at.write_bytes(0, 1);
+            if !message::is_valid::<T>(message.cast()) {
+                message.write_bytes(0, 1);
             }
         }
-        loan
+        Loan { held, message }
     }
 
     /// Creates a loan of a claimed slot and stores `value` in it.
-    pub(super) fn of(publisher: &'a Publisher<T>, tenure: Tenure, claim: Claim, value: &T) -> Loan<'a, T> {
-        store(publisher.topic.port.ring.words(claim.position.index), value);
-        Loan { publisher, claim, tenure }
+    pub(super) fn of(held: Held<'a>, value: &T) -> Loan<'a, T> {
+        store(held.port.ring.words(held.claim.position.index), value);
+        Loan { message: held.slot().cast(), held }
     }
+}
 
-    fn message(&self) -> *mut T {
-        self.publisher.topic.port.ring.message(self.claim.position.index).cast()
+impl<'a, T: Payload + ?Sized> Loan<'a, T> {
+    /// Creates a loan of a message that was written, and is valid.
+    pub(super) fn written(held: Held<'a>, message: *mut T) -> Loan<'a, T> {
+        Loan { held, message }
     }
 
     /// Publishes the message. Blocks only if its place was lost (see [`Loan`]) and a lossless
@@ -73,7 +118,7 @@ impl<'a, T: Message> Loan<'a, T> {
     /// # Errors
     ///
     /// As [`publish`](Loan::publish). If its place was lost and a lossless subscriber lags, also
-    /// `Full` or `Lagging`, as [`Publisher::try_publish`] says.
+    /// `Full` or `Lagging`, as [`Publisher::try_publish`](super::Publisher::try_publish) says.
     pub fn try_publish(self) -> Result<(), SendError<Loan<'a, T>>> {
         self.publish_until(None)
     }
@@ -97,56 +142,43 @@ impl<'a, T: Message> Loan<'a, T> {
     }
 
     fn publish_until(self, deadline: Option<Deadline>) -> Result<(), SendError<Loan<'a, T>>> {
-        if !self.tenure.is_mine() {
-            return Err(SendError::NotInThisProcess(self, Refusal::FORKED));
-        }
-        let Loan { publisher, claim, tenure } = self;
-        // From here on the slot may belong to another participant.
-        let mut this = ManuallyDrop::new(self);
-        let port = &publisher.topic.port;
-        let copy = |from, to| {
-            let (from, to) = (port.ring.message(from), port.ring.message(to));
-            // SAFETY: both slots are ours, and they are not the same; no loan of the value is left.
-            unsafe { from.copy_to_nonoverlapping(to, size_of::<T>()) }
-        };
-        let find = || port.claim_as(tenure.me, deadline);
-        port.ring.send_claimed(tenure.me, claim, find, copy).map_err(|(refused, claim)| {
-            this.claim = claim;
-            refused.into_send_error(ManuallyDrop::into_inner(this))
+        let Loan { held, message } = self;
+        let from = held.slot();
+        held.publish(deadline).map_err(|(refused, held)| {
+            // The message has moved with the slot, unless it is in a block.
+            let by = if message.cast::<u8>() == from { held.slot() as isize - from as isize } else { 0 };
+            refused.into_send_error(Loan { held, message: message.wrapping_byte_offset(by) })
         })
     }
 }
 
-impl<T: Message> Drop for Loan<'_, T> {
-    fn drop(&mut self) {
-        if self.tenure.is_mine() {
-            self.publisher.topic.port.ring.free(self.tenure.me, self.claim);
-        }
-    }
-}
-
-impl<T: Message> Deref for Loan<'_, T> {
+impl<T: Payload + ?Sized> Deref for Loan<'_, T> {
     type Target = T;
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: the slot is ours until we free it, which needs `self`; it holds a valid T
-        // (of_any, of), aligned.
-        unsafe { &*self.message() }
+        // SAFETY: the message is ours until we free its slot, which needs `self`. It was checked or
+        // written when the loan was made, and it is aligned.
+        unsafe { &*self.message }
     }
 }
 
-impl<T: Message> DerefMut for Loan<'_, T> {
+impl<T: Payload + ?Sized> DerefMut for Loan<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: as in deref, and `self` is borrowed mutably. A subscriber that still copies the
-        // slot's earlier message loads what is written here, and drops it: see `wide_load`.
-        unsafe { &mut *self.message() }
+        // SAFETY: as in deref, and `self` is borrowed mutably. A subscriber that still copies an
+        // earlier message loads what is written here, and drops it: see `wide_load`.
+        unsafe { &mut *self.message }
     }
 }
 
-impl<T: Message + fmt::Debug> fmt::Debug for Loan<'_, T> {
+impl<T: Payload + ?Sized + fmt::Debug> fmt::Debug for Loan<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Loan").field(&**self).finish()
+        f.debug_tuple("Loan").field(&&**self).finish()
     }
 }
+
+// SAFETY: messages are Send and Sync, and the slot belongs to the process, not to a thread.
+unsafe impl<T: Payload + ?Sized> Send for Loan<'_, T> {}
+// SAFETY: as above; through a shared reference the message can only be read.
+unsafe impl<T: Payload + ?Sized> Sync for Loan<'_, T> {}

@@ -141,10 +141,11 @@ impl Ring {
         while steps.take() {
             let Some((next, before)) = self.snapshot() else { continue };
             let first = next.number.saturating_sub(u64::from(self.shape.slots));
+            let kept = self.floor().clamp(first, next.number);
             let start = if is_counted {
-                self.back(first, next.number, count, &mut steps)
+                self.back(kept, next.number, count, &mut steps)
             } else {
-                Some(next.number.saturating_sub(count).max(first))
+                Some(next.number.saturating_sub(count).max(kept))
             };
             let Some(start) = start else { continue };
             if let Some(messages) = self.messages(first, start, &mut steps) {

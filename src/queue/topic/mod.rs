@@ -9,24 +9,31 @@
 //! | then | slots of `stride` bytes: a word, the position, then at `offset` the message |
 //!
 //! The stride is a multiple of 128, so no two slots share a cache line. There are more slots than
-//! the capacity: one for each eight messages, three at least.
+//! the capacity: one for each eight messages, three at least. If messages differ in length, a
+//! `Header` follows the position of a slot, and a `Store` of the heap for larger messages follows
+//! the slots.
 //!
 //! # Files
 //!
 //! | file | what |
 //! |---|---|
-//! | `handle`, `publisher`, `loan`, `subscriber`, `error`, `policy` | handles and errors |
+//! | `handle`, `builder`, `publisher`, `loan`, `subscriber`, `error`, `policy` | handles and errors |
+//! | `varying`, `room`, `placing`, `body` | messages of varying length: their methods, room, copies |
 //! | `port` | what the handles have in common, without the type |
 //! | `descriptor`, `word`, `line`, `layout` | the words in memory, and their geometry |
 //! | `ring` | the algorithm: states, orderings, deaths, and what both sides share |
 //! | `publish` | publishers: claim a position, publish its message |
 //! | `receive`, `locate` | subscribers: receive, skip, end; where they begin and go on |
 //! | `gate` | lossless subscribers, for which publishers wait |
+//! | `floor` | messages of varying length: the oldest are discarded if there is no memory |
 //! | `publishers` | how many there are; a topic that ends with them |
 //! | `recover`, `observe` | after a death; what others see |
 
+pub(crate) mod body;
+mod builder;
 pub(crate) mod descriptor;
 mod error;
+pub(crate) mod floor;
 pub(crate) mod gate;
 mod handle;
 mod layout;
@@ -34,6 +41,7 @@ mod line;
 mod loan;
 pub(crate) mod locate;
 mod observe;
+mod placing;
 pub(crate) mod policy;
 pub(crate) mod port;
 pub(crate) mod publish;
@@ -42,17 +50,19 @@ mod publishers;
 pub(crate) mod receive;
 mod recover;
 pub(crate) mod ring;
+mod room;
 mod subscriber;
+mod varying;
 mod word;
 
+pub use builder::TopicBuilder;
 pub use error::RecvError;
-pub use handle::{From, Topic, TopicBuilder};
+pub use handle::{From, Topic};
 #[cfg(feature = "__internals")]
 pub(crate) use layout::Any;
 pub(crate) use layout::{describe, peek, recover, settle};
 pub use loan::Loan;
 pub use policy::{Laggard, Policy};
-#[cfg(feature = "__internals")]
-pub(crate) use publisher::store_bytes;
 pub use publisher::Publisher;
+pub use room::Room;
 pub use subscriber::{Iter, Received, Subscriber, TryIter};

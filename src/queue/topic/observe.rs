@@ -5,7 +5,7 @@
 
 use super::line::{LineWord, Mode};
 use super::ring::Ring;
-use super::word::{age, Age, Status, Word};
+use super::word::{age, Age, Position, Status, Word};
 use crate::loom::atomic::Ordering::{Acquire, Relaxed};
 
 /// A subscriber, as its line says.
@@ -25,13 +25,13 @@ pub(super) struct Seen {
 impl Ring {
     /// Returns the subscribers.
     pub(super) fn subscribers(&self) -> Vec<Seen> {
-        let end = self.end();
+        let (floor, end) = (self.floor(), self.end());
         let seen = |line: &super::descriptor::Line| {
             let word = LineWord(line.state.load(Relaxed));
             Some(Seen {
                 participant: word.owner()?.index(),
                 mode: word.mode(),
-                lag: end.saturating_sub(line.cursor.load(Relaxed)),
+                lag: end.saturating_sub(line.cursor.load(Relaxed).max(floor)),
                 lost: line.lost.load(Relaxed),
                 is_pinned: line.pin.load(Relaxed) != 0,
             })
@@ -52,19 +52,19 @@ impl Ring {
         before.wrapping_add((first..end).filter(is_full).count() as u64)
     }
 
-    /// Returns the slot and word of the newest message.
-    pub(super) fn newest(&self) -> Option<(u32, Word)> {
+    /// Returns the position and the slot's word of the newest message.
+    pub(super) fn newest(&self) -> Option<(Position, Word)> {
         let end = self.end();
-        let first = end.saturating_sub(u64::from(self.shape.slots));
-        (first..end).rev().find_map(|number| {
+        (self.oldest_kept()..end).rev().find_map(|number| {
             let at = self.position(number);
             let word = Word(self.word(at.index).load(Acquire)); // pairs with publish()
-            (age(word, at) == Age::Here && word.status() == Status::Full).then_some((at.index, word))
+            (age(word, at) == Age::Here && word.status() == Status::Full).then_some((at, word))
         })
     }
 
-    /// Returns whether the message of a slot is unchanged.
-    pub(super) fn is_still(&self, index: u32, word: Word) -> bool {
-        Word(self.word(index).load(Relaxed)).unpinned() == word.unpinned()
+    /// Returns whether the message of a position is unchanged.
+    pub(super) fn is_still(&self, at: Position, word: Word) -> bool {
+        let is_same = Word(self.word(at.index).load(Relaxed)).unpinned() == word.unpinned();
+        is_same && !self.is_discarded(at)
     }
 }

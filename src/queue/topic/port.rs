@@ -1,8 +1,12 @@
 //! The local side of a topic without its type: who this process is, how its publishers wait for
 //! room and its subscribers for messages, and what happens at their deadlines.
 
+use std::cell::Cell;
+use std::sync::Arc;
+
+use super::gate::Lack;
 use super::handle::From as Start;
-use super::layout::SUBSCRIBERS;
+use super::layout::{Any, SUBSCRIBERS};
 use super::locate::Wanted;
 use super::policy::{Laggard, Policy};
 use super::publish::{Claim, Unsent};
@@ -12,6 +16,7 @@ use crate::loom::atomic::{AtomicU32, Ordering::Relaxed};
 use crate::queue::blocked::Blocked;
 use crate::queue::error::SendError;
 use crate::queue::holders::Tenure;
+use crate::queue::payload::area::Area;
 use crate::segment::object::ObjectRef;
 use crate::segment::owner::OwnerId;
 use crate::sys::clock::Deadline;
@@ -27,6 +32,11 @@ pub(crate) struct Port {
     pub(crate) ring: Ring,
     /// Keeps the memory of `ring` mapped.
     pub(crate) object: ObjectRef,
+    /// Where messages that do not fit into a slot are, if messages differ in length.
+    pub(super) area: Option<Arc<Area>>,
+    /// 0: there was memory when a publisher last searched all of it. Else the number of messages
+    /// since then.
+    pub(super) shortage: AtomicU32,
     /// The last user of this handle that was registered as one that the words may name. 0: nobody.
     enlisted: AtomicU32,
 }
@@ -57,8 +67,14 @@ impl Refused {
 }
 
 impl Port {
-    pub(crate) fn new(ring: Ring, object: ObjectRef) -> Port {
-        Port { ring, object, enlisted: AtomicU32::new(0) }
+    pub(crate) fn new(found: Any, object: ObjectRef) -> Port {
+        Port {
+            ring: found.ring,
+            object,
+            area: found.area.map(Arc::new),
+            shortage: AtomicU32::new(0),
+            enlisted: AtomicU32::new(0),
+        }
     }
 
     #[inline]
@@ -116,7 +132,7 @@ impl Port {
 
     /// Calls `attempt` until the lossless subscribers permit it.
     #[inline]
-    fn try_until<R>(
+    pub(super) fn try_until<R>(
         &self,
         deadline: Option<Deadline>,
         mut attempt: impl FnMut() -> Result<R, Unsent>,
@@ -124,7 +140,7 @@ impl Port {
         match attempt() {
             Ok(done) => Ok(done),
             Err(Unsent::Blocked(blocked)) => Err(self.note(blocked).into()),
-            Err(Unsent::Gated) => self.wait_for_room(deadline, attempt),
+            Err(Unsent::Gated(lack)) => self.wait_for_room(deadline, lack, attempt),
         }
     }
 
@@ -132,17 +148,22 @@ impl Port {
     fn wait_for_room<R>(
         &self,
         deadline: Option<Deadline>,
+        lack: Lack,
         mut attempt: impl FnMut() -> Result<R, Unsent>,
     ) -> Result<R, Refused> {
+        let lack = Cell::new(lack);
         let mut attempt = || match attempt() {
-            Err(Unsent::Gated) => None,
+            Err(Unsent::Gated(now)) => {
+                lack.set(now);
+                None
+            }
             Err(Unsent::Blocked(blocked)) => Some(Err(self.note(blocked).into())),
             Ok(done) => Some(Ok(done)),
         };
         if let Some(deadline) = deadline {
             let reap_dead = || {
                 self.object.reap_dead();
-                self.reap_hindering();
+                self.reap_hindering(lack.get());
             };
             if let Some(done) = self.ring.room().wait_heavy(deadline, reap_dead, &mut attempt) {
                 self.ring.pass_on_room();
@@ -154,10 +175,10 @@ impl Port {
         for _ in 0..REFUSALS_MAX {
             match self.ring.shape().policy {
                 Policy::Block => break,
-                _ if self.reap_hindering() => {}
-                Policy::Evict => _ = self.ring.evict(),
+                _ if self.reap_hindering(lack.get()) => {}
+                Policy::Evict => _ = self.ring.evict(lack.get()),
                 Policy::Fail => {
-                    if let Some(id) = self.ring.hindering().next() {
+                    if let Some(id) = self.ring.hindering(lack.get()).next() {
                         let line = self.object.attachment().view();
                         let (pid, _) = line.line(id.index()).label();
                         return Err(Refused::Lagging(Laggard::new(id, pid)));
@@ -173,9 +194,9 @@ impl Port {
 
     /// Reaps the dead among the subscribers for which publishers wait. Returns whether there were
     /// any.
-    fn reap_hindering(&self) -> bool {
+    fn reap_hindering(&self, lack: Lack) -> bool {
         let attachment = self.object.attachment();
-        let dead: Vec<_> = self.ring.hindering().filter(|id| !attachment.is_alive(*id)).collect();
+        let dead: Vec<_> = self.ring.hindering(lack).filter(|id| !attachment.is_alive(*id)).collect();
         dead.iter().for_each(|id| attachment.reap(*id));
         !dead.is_empty()
     }
@@ -251,7 +272,8 @@ impl Port {
 
 impl Clone for Port {
     fn clone(&self) -> Port {
-        Port::new(self.ring, self.object.clone())
+        let (ring, object, area) = (self.ring, self.object.clone(), self.area.clone());
+        Port { ring, object, area, shortage: AtomicU32::new(0), enlisted: AtomicU32::new(0) }
     }
 }
 

@@ -3,6 +3,7 @@
 //! See [`ring`](super::ring) for the states, the orderings and the deaths.
 
 use super::descriptor::{CLOSED, GATED, NUMBER};
+use super::gate::Lack;
 use super::ring::{Ring, SWAPS_MAX};
 use super::word::{age, Age, Position, Status, Word};
 use crate::loom::atomic::fence;
@@ -34,7 +35,7 @@ pub(crate) enum Late {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unsent {
     /// Not before a lossless subscriber has received more.
-    Gated,
+    Gated(Lack),
     /// As for a queue. `Later`: all slots are in use in place, or the position was lost too often.
     Blocked(Blocked),
 }
@@ -62,7 +63,7 @@ impl Ring {
                 // A position that was claimed already is no matter of the gate. But if the gate
                 // does not admit it, nobody needs to move `tail` past it now.
                 if !self.is_admitted(position) {
-                    return Err(Unsent::Gated);
+                    return Err(Unsent::Gated(Lack::Position));
                 }
             }
             let slot = self.word(position.index);

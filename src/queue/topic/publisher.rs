@@ -3,10 +3,10 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use super::body::store;
 use super::handle::Topic;
-use super::loan::Loan;
-use crate::loom::atomic::{AtomicU64, Ordering::Relaxed};
-use crate::message::{self, Message};
+use super::loan::{Held, Loan};
+use crate::message::{self, Message, Payload};
 use crate::queue::error::SendError;
 use crate::queue::holders::Tenure;
 use crate::sys::clock::Deadline;
@@ -32,40 +32,40 @@ use crate::sys::clock::Deadline;
 /// # Ok(())
 /// # }
 /// ```
-pub struct Publisher<T: Message> {
+pub struct Publisher<T: Payload + ?Sized> {
     pub(super) topic: Topic<T>,
     tenure: Option<Tenure>,
 }
 
-/// Copies a message into the words of a slot, which subscribers may copy at the same time.
-#[inline]
-pub(super) fn store<T: Message>(words: &[AtomicU64], value: &T) {
-    let () = T::CHECKED;
-    store_bytes(words, message::bytes_of(value));
-}
-
-/// Copies the bytes of a message into the words of a slot.
-#[inline]
-pub(crate) fn store_bytes(words: &[AtomicU64], bytes: &[u8]) {
-    let (whole, last) = words.split_at(words.len().min(bytes.len() / 8));
-    let (chunks, rest) = bytes.split_at(8 * whole.len());
-    for (word, chunk) in whole.iter().zip(chunks.chunks_exact(8)) {
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(chunk);
-        word.store(u64::from_le_bytes(bytes), Relaxed);
-    }
-    if let (Some(word), false) = (last.first(), rest.is_empty()) {
-        let mut bytes = [0; 8];
-        bytes[..rest.len()].copy_from_slice(rest);
-        word.store(u64::from_le_bytes(bytes), Relaxed);
-    }
-}
-
-impl<T: Message> Publisher<T> {
+impl<T: Payload + ?Sized> Publisher<T> {
     pub(super) fn new(topic: Topic<T>) -> Publisher<T> {
         Publisher { tenure: topic.port.join(), topic }
     }
 
+    /// Publishes a message. Without a deadline it does not block.
+    #[inline]
+    pub(super) fn publish_any<'m>(
+        &self,
+        message: T::Sent<'m>,
+        deadline: Option<Deadline>,
+    ) -> Result<(), SendError<T::Sent<'m>>> {
+        let (port, elements) = (&self.topic.port, T::elements(&message));
+        if T::IS_FIXED {
+            let write =
+                |index| elements.iter().take(1).for_each(|value| store(port.ring.words(index), value));
+            return port.publish(deadline, write).map_err(|refused| refused.into_send_error(message));
+        }
+        let done = port.publish_bytes(elements.len(), message::bytes_of_all(elements), deadline);
+        done.map_err(|error| error.with(message))
+    }
+
+    /// Returns the topic.
+    pub fn topic(&self) -> &Topic<T> {
+        &self.topic
+    }
+}
+
+impl<T: Message> Publisher<T> {
     /// Publishes a message, if no lossless subscriber lags. It overwrites the oldest one if the
     /// topic is full.
     ///
@@ -81,7 +81,7 @@ impl<T: Message> Publisher<T> {
     /// - `Closed`; `Corrupted`.
     #[inline]
     pub fn try_publish(&self, value: T) -> Result<(), SendError<T>> {
-        self.publish_until(value, None)
+        self.publish_any(value, None)
     }
 
     /// Publishes a message. Blocks while a lossless subscriber lags. It overwrites the oldest
@@ -95,7 +95,7 @@ impl<T: Message> Publisher<T> {
     /// As [`try_publish`](Publisher::try_publish), except for a lossless subscriber that lags.
     #[inline]
     pub fn publish(&self, value: T) -> Result<(), SendError<T>> {
-        self.publish_until(value, Some(Deadline::Never))
+        self.publish_any(value, Some(Deadline::Never))
     }
 
     /// Publishes a message. Blocks while a lossless subscriber lags, for at most `timeout`.
@@ -104,7 +104,7 @@ impl<T: Message> Publisher<T> {
     ///
     /// As [`try_publish`](Publisher::try_publish).
     pub fn publish_timeout(&self, value: T, timeout: Duration) -> Result<(), SendError<T>> {
-        self.publish_until(value, Some(Deadline::after(timeout)))
+        self.publish_any(value, Some(Deadline::after(timeout)))
     }
 
     /// Publishes a message. Blocks while a lossless subscriber lags, until `deadline` at the
@@ -114,15 +114,7 @@ impl<T: Message> Publisher<T> {
     ///
     /// As [`try_publish`](Publisher::try_publish).
     pub fn publish_deadline(&self, value: T, deadline: Instant) -> Result<(), SendError<T>> {
-        self.publish_until(value, Some(Deadline::at(deadline)))
-    }
-
-    /// Without a deadline it does not block.
-    #[inline]
-    fn publish_until(&self, value: T, deadline: Option<Deadline>) -> Result<(), SendError<T>> {
-        let port = &self.topic.port;
-        let done = port.publish(deadline, |index| store(port.ring.words(index), &value));
-        done.map_err(|refused| refused.into_send_error(value))
+        self.publish_any(value, Some(Deadline::at(deadline)))
     }
 
     /// Returns a slot to write a message in place, if no lossless subscriber lags.
@@ -167,7 +159,7 @@ impl<T: Message> Publisher<T> {
 
     fn loan_until(&self, deadline: Option<Deadline>) -> Result<Loan<'_, T>, SendError<()>> {
         match self.topic.port.claim(deadline) {
-            Ok((me, claim)) => Ok(Loan::of_any(self, Tenure::new(me), claim)),
+            Ok((me, claim)) => Ok(Loan::of_any(Held::new(&self.topic.port, me, claim))),
             Err(refused) => Err(refused.into_send_error(())),
         }
     }
@@ -193,30 +185,25 @@ impl<T: Message> Publisher<T> {
 
     fn loan_with_until(&self, value: T, deadline: Option<Deadline>) -> Result<Loan<'_, T>, SendError<T>> {
         match self.topic.port.claim(deadline) {
-            Ok((me, claim)) => Ok(Loan::of(self, Tenure::new(me), claim, &value)),
+            Ok((me, claim)) => Ok(Loan::of(Held::new(&self.topic.port, me, claim), &value)),
             Err(refused) => Err(refused.into_send_error(value)),
         }
     }
-
-    /// Returns the topic.
-    pub fn topic(&self) -> &Topic<T> {
-        &self.topic
-    }
 }
 
-impl<T: Message> Clone for Publisher<T> {
+impl<T: Payload + ?Sized> Clone for Publisher<T> {
     fn clone(&self) -> Publisher<T> {
         Publisher::new(self.topic.clone())
     }
 }
 
-impl<T: Message> Drop for Publisher<T> {
+impl<T: Payload + ?Sized> Drop for Publisher<T> {
     fn drop(&mut self) {
         self.topic.port.leave(self.tenure);
     }
 }
 
-impl<T: Message> fmt::Debug for Publisher<T> {
+impl<T: Payload + ?Sized> fmt::Debug for Publisher<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Publisher").field("topic", &self.topic).finish()
     }

@@ -7,8 +7,8 @@ use super::line::LineWord;
 use super::ring::{Ring, Steps};
 use super::word::{age, Age, Position, Status, Word};
 use crate::failpoint::{is_planted, Fault};
+use crate::loom::atomic::fence;
 use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
-use crate::loom::atomic::{fence, AtomicU64};
 use crate::queue::blocked::Blocked;
 use crate::segment::owner::OwnerId;
 
@@ -53,22 +53,23 @@ impl From<Blocked> for Unread {
 }
 
 impl Ring {
-    /// Receives the next message: `read` copies its words. It may be called more than once, and
-    /// only its last result counts.
+    /// Receives the next message: `read` copies that of the slot with the given index. It may be
+    /// called more than once, and only its last result counts.
     #[inline]
     pub(crate) fn try_copy<R>(
         &self,
         cursor: &mut Cursor,
-        mut read: impl FnMut(&[AtomicU64]) -> R,
+        mut read: impl FnMut(u32) -> R,
     ) -> Result<R, Unread> {
         let mut steps = self.steps();
         while steps.take() {
             let word = self.find(cursor, &mut steps)?;
-            let copy = read(self.words(cursor.at.index));
+            let copy = read(cursor.at.index);
             let slot = self.slot(cursor.at.index);
             let number = slot.position.load(Relaxed);
-            fence(Acquire); // pairs with the fence in begin()
-            let is_whole = Word(slot.word.load(Relaxed)).unpinned() == word.unpinned();
+            fence(Acquire); // pairs with the fence in begin(), and with that of a block's claimant
+            let is_same = Word(slot.word.load(Relaxed)).unpinned() == word.unpinned();
+            let is_whole = is_same && !self.is_discarded(cursor.at);
             if is_whole && number == cursor.at.number {
                 self.step(cursor);
                 return Ok(copy);
@@ -93,7 +94,7 @@ impl Ring {
             // Release: a publisher that loads this pin may write to the slot that was read in place
             // before. Pairs with is_pinned().
             self.line(cursor.line).pin.store(pin(me, index), Release);
-            fence(SeqCst); // pairs with the fence in check_pins()
+            fence(SeqCst); // pairs with the fences in check_pins(), pass_oldest() and sweep()
             let mut now = Word(slot.word.load(Acquire)); // pairs with publish()
             if now == word.unpinned() {
                 // Pairs with the swap of try_claim(), which sees the bit and so the pin, or fails
@@ -103,7 +104,7 @@ impl Ring {
                     Err(other) => Word(other),
                 };
             }
-            let is_pinned = now == word.pinned();
+            let is_pinned = now == word.pinned() && !self.is_discarded(cursor.at);
             let is_whole = is_pinned && slot.position.load(Relaxed) == cursor.at.number;
             if is_whole || is_planted(Fault::PinUnchecked) {
                 self.step(cursor);
@@ -124,6 +125,15 @@ impl Ring {
         self.line(line).pin.store(0, Release); // pairs with is_pinned()
     }
 
+    /// Ends the reading in place of a message that a publisher may need the memory of.
+    #[inline]
+    pub(crate) fn release(&self, line: u32) {
+        self.unpin(line);
+        if self.shape.is_varied {
+            self.room().notify_all_light();
+        }
+    }
+
     /// Moves the cursor to the next position that has a message, and returns its word.
     #[inline]
     fn find(&self, cursor: &mut Cursor, steps: &mut Steps) -> Result<Word, Unread> {
@@ -139,6 +149,11 @@ impl Ring {
             let at = cursor.at;
             let word = Word(self.word(at.index).load(Acquire)); // pairs with publish()
             match (age(word, at), word.status()) {
+                (Age::Here, Status::Full) if self.is_discarded(at) => {
+                    if !self.catch_up(cursor)? {
+                        return Err(Blocked::Corrupted.into());
+                    }
+                }
                 (Age::Here, Status::Full) => {
                     let is_granted = cursor.granted == at.number || cursor.is_lossless;
                     if is_granted || !self.is_out_of_reach(at) || !self.catch_up(cursor)? {
@@ -167,7 +182,11 @@ impl Ring {
         // Pairs with limit(): the message was read before.
         self.line(cursor.line).cursor.store(cursor.at.number, Release);
         if cursor.is_lossless {
-            self.room().notify_one_light();
+            // Not every publisher can use the memory of one message.
+            match self.shape.is_varied {
+                true => self.room().notify_all_light(),
+                false => self.room().notify_one_light(),
+            }
         }
     }
 
@@ -215,7 +234,7 @@ impl Ring {
     }
 
     /// Returns whether a message behind this position is published.
-    fn is_followed(&self, mut at: Position) -> bool {
+    pub(super) fn is_followed(&self, mut at: Position) -> bool {
         for _ in 1..self.shape.slots {
             at = self.next(at);
             let word = Word(self.word(at.index).load(Acquire)); // pairs with publish()

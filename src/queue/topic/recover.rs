@@ -4,8 +4,12 @@
 //! Every change is a compare-and-swap from a word that names the dead participant. So any number of
 //! reapers may run at once, and one that wakes up late changes nothing. See [`ring`](super::ring)
 //! for the states.
+//!
+//! If messages differ in length, the block of a message that is not published is freed before its
+//! slot: see [`floor`](super::floor).
 
 use super::descriptor::is_pin_by;
+use super::floor::Free;
 use super::ring::{Ring, SWAPS_MAX};
 use super::word::Word;
 use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed};
@@ -16,6 +20,12 @@ impl Ring {
     /// Takes every slot, line and publisher from `dead`. Idempotent. One step if `dead` has never
     /// used the topic, else one for each slot and line.
     pub(crate) fn recover(&self, dead: OwnerId) {
+        self.recover_with(dead, None);
+    }
+
+    /// Takes everything from `dead`, in a ring whose slots have headers if there is a function that
+    /// frees a block by its name.
+    pub(crate) fn recover_with(&self, dead: OwnerId, free: Option<Free<'_>>) {
         if !self.may_name(dead) {
             return;
         }
@@ -37,6 +47,9 @@ impl Ring {
                 if !word.names(dead) || !word.is_held() {
                     break;
                 }
+                if let Some(free) = free {
+                    self.free_block_of_dead(index, word, free);
+                }
                 // Pairs with the Acquire of try_claim(). A failed swap pairs with skip() and
                 // revoke(), which changed the word.
                 match slot.compare_exchange(word.0, word.freed().0, AcqRel, Acquire) {
@@ -49,5 +62,21 @@ impl Ring {
         let change = Ordered::by_fence();
         self.sleepers().notify_all(change);
         self.room().notify_all(change);
+    }
+
+    /// Frees the block that this slot's header names, if the slot's word is still `word`, which
+    /// names the dead.
+    fn free_block_of_dead(&self, index: u32, word: Word, free: Free<'_>) {
+        // Then it has not checked the pins, so it has not written to the header either. The next
+        // claimant does both.
+        if word.is_pinned() {
+            return;
+        }
+        let Some(name) = self.header(index).block() else { return };
+        // After the name was read. Pairs with Header::set(): if the name is that of a later holder,
+        // the word is too.
+        if Word(self.word(index).load(Relaxed)) == word {
+            free(name);
+        }
     }
 }

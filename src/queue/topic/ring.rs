@@ -4,8 +4,9 @@
 //! for it, in the [`gate`](super::gate). This file
 //! has the shared parts. Publishers are in [`publish`](super::publish), subscribers in
 //! [`receive`](super::receive), the search for a position in [`locate`](super::locate), lossless
-//! subscribers in [`gate`](super::gate), recovery in [`recover`](super::recover), the words in
-//! [`descriptor`](super::descriptor), [`word`](super::word) and [`line`](super::line).
+//! subscribers in [`gate`](super::gate), messages of any length in [`floor`](super::floor),
+//! recovery in [`recover`](super::recover), the words in [`descriptor`](super::descriptor),
+//! [`word`](super::word) and [`line`](super::line).
 //!
 //! # Origin
 //!
@@ -67,6 +68,7 @@ use super::word::{age, Age, Holes, Position, Word};
 use crate::loom::atomic::AtomicU64;
 use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::loom::{spin_loop, OrderedChange};
+use crate::queue::payload::header::Header;
 use crate::segment::owner::OwnerId;
 use crate::wait::Waiters;
 
@@ -80,7 +82,7 @@ const SPINS: u32 = if cfg!(loom) { 0 } else { 64 };
 
 /// The steps that a call has left. Damaged words could keep a loop going for ever.
 #[derive(Debug)]
-pub(super) struct Steps(u64);
+pub(crate) struct Steps(u64);
 
 impl Steps {
     /// Uses one step; returns false if none was left.
@@ -105,8 +107,11 @@ pub(crate) struct Shape {
     pub(crate) stride: usize,
     /// The offset of a message in its slot.
     pub(crate) offset: usize,
-    /// The length of a message in words, the last of which it may fill in part.
+    /// The length of a message in words, the last of which it may fill in part; or of the longest
+    /// one that fits into a slot.
     pub(crate) words: usize,
+    /// Whether messages differ in length: then each slot has a header.
+    pub(crate) is_varied: bool,
     pub(crate) policy: Policy,
     /// Whether the topic ends when its last publisher has left.
     pub(crate) ends: bool,
@@ -134,8 +139,9 @@ impl Ring {
     ///
     /// As long as this value or a copy of it is used, `descriptor` points to a `Descriptor`, and
     /// `lines` to `shape.lines` lines. For each `i` below `shape.slots`, `slots + i * stride`
-    /// points to a `Slot`, and `shape.words` words follow at `offset` in it. Plain accesses overlap
-    /// the words only while the slot is claimed or pinned by their process.
+    /// points to a `Slot`, which a `Header` follows if `shape.is_varied`, and `shape.words` words
+    /// follow at `offset` in it. Plain accesses overlap the words only while the slot is claimed or
+    /// pinned by their process.
     pub(crate) unsafe fn new(
         descriptor: NonNull<Descriptor>,
         lines: NonNull<Line>,
@@ -172,6 +178,15 @@ impl Ring {
         debug_assert!(index < self.shape.slots);
         // SAFETY: promised to Ring::new for every index below the number of slots.
         unsafe { self.slots.add(index as usize * self.shape.stride).cast::<Slot>().as_ref() }
+    }
+
+    /// Returns the header of a slot, if messages differ in length.
+    #[inline(always)]
+    pub(crate) fn header(&self, index: u32) -> &Header {
+        debug_assert!(self.shape.is_varied);
+        let slot = std::ptr::from_ref(self.slot(index));
+        // SAFETY: promised to Ring::new. Any bytes are a Header, which is atomics only.
+        unsafe { &*slot.add(1).cast::<Header>() }
     }
 
     #[inline(always)]
@@ -234,7 +249,7 @@ impl Ring {
 
     /// Returns the steps of one call: enough to pass all slots eight times.
     #[inline]
-    pub(super) fn steps(&self) -> Steps {
+    pub(crate) fn steps(&self) -> Steps {
         Steps(STEPS_MIN + 8 * u64::from(self.shape.slots))
     }
 

@@ -5,13 +5,12 @@ use std::mem::MaybeUninit;
 use std::ops::Deref;
 use std::time::{Duration, Instant};
 
+use super::body::{load_bytes, Copied};
 use super::error::RecvError;
 use super::handle::Topic;
 use super::receive::Cursor;
 use crate::error::Refusal;
-use crate::loom::atomic::{AtomicU64, Ordering::Relaxed};
-use crate::message::wide_load::copy_words;
-use crate::message::{self, Message};
+use crate::message::{self, Message, Payload};
 use crate::queue::holders::Tenure;
 use crate::segment::object::ObjectRef;
 use crate::segment::owner::OwnerId;
@@ -24,14 +23,14 @@ use crate::sys::clock::Deadline;
 ///
 /// A lossless one that is [evicted](super::Policy::Evict) goes on as a lossy one. Its next receive
 /// returns `Lagged`, once a message is published beyond those that the topic keeps.
-pub struct Subscriber<T: Message> {
+pub struct Subscriber<T: Payload + ?Sized> {
     topic: Topic<T>,
     cursor: Cursor,
     /// The participant that took the line. A fork gives the child a copy of this, but not the line.
     tenure: Tenure,
 }
 
-impl<T: Message> Subscriber<T> {
+impl<T: Payload + ?Sized> Subscriber<T> {
     pub(super) fn new(topic: Topic<T>, tenure: Tenure, cursor: Cursor) -> Subscriber<T> {
         Subscriber { topic, cursor, tenure }
     }
@@ -43,6 +42,56 @@ impl<T: Message> Subscriber<T> {
         }
     }
 
+    /// Receives a copy. Without a deadline it does not block.
+    #[inline]
+    pub(super) fn recv_any(&mut self, deadline: Option<Deadline>) -> Result<T::Owned, RecvError> {
+        if !T::IS_FIXED {
+            let mut copied = Vec::new();
+            self.copy_elements(&mut copied, deadline)?;
+            return T::from_copy(copied).ok_or(RecvError::Corrupted);
+        }
+        self.is_mine()?;
+        let (port, cursor) = (&self.topic.port, &mut self.cursor);
+        let mut copy = MaybeUninit::<T::Element>::uninit();
+        let read = |index| {
+            let words = port.ring.words(index);
+            // SAFETY: `copy` is writable for the size of the message, and our own.
+            unsafe { load_bytes(words, copy.as_mut_ptr().cast(), size_of::<T::Element>()) }
+        };
+        port.receive(deadline, read, |read| port.ring.try_copy(cursor, read))?;
+        // SAFETY: a whole message was copied.
+        let message = unsafe { message::read::<T::Element>(copy.as_ptr().cast()) };
+        message.and_then(T::from_one).ok_or(RecvError::Corrupted)
+    }
+
+    /// Receives a copy of the elements of a message that differs in length. Uses the memory of
+    /// `copied`, which is empty if the call fails.
+    pub(super) fn copy_elements(
+        &mut self,
+        copied: &mut Vec<T::Element>,
+        deadline: Option<Deadline>,
+    ) -> Result<(), RecvError> {
+        let mut copy = Copied::new(std::mem::take(copied));
+        let received = self.is_mine().and_then(|()| {
+            let (port, cursor) = (&self.topic.port, &mut self.cursor);
+            // SAFETY: find() returns elements of this type, as the topic's schema says, inside of
+            // the object, which is mapped. They are aligned to 8, as blocks and slots are.
+            let read = |index| unsafe { copy.load(port.find(index)) };
+            Ok(port.receive(deadline, read, |read| port.ring.try_copy(cursor, read))?)
+        });
+        let is_valid;
+        (*copied, is_valid) = match received {
+            Ok(()) => copy.into_elements(),
+            Err(error) => {
+                *copied = copy.into_memory();
+                return Err(error);
+            }
+        };
+        is_valid.then_some(()).ok_or(RecvError::Corrupted)
+    }
+}
+
+impl<T: Message> Subscriber<T> {
     /// Receives a message if there is one now.
     ///
     /// # Errors
@@ -51,8 +100,7 @@ impl<T: Message> Subscriber<T> {
     /// once everything that was published has been received; `Corrupted`.
     #[inline]
     pub fn try_recv(&mut self) -> Result<T, RecvError> {
-        self.is_mine()?;
-        self.copy(None)
+        self.recv_any(None)
     }
 
     /// Receives a message. Blocks while there is none.
@@ -62,7 +110,7 @@ impl<T: Message> Subscriber<T> {
     /// As [`try_recv`](Subscriber::try_recv), without `Empty`.
     #[inline]
     pub fn recv(&mut self) -> Result<T, RecvError> {
-        self.recv_until(Deadline::Never)
+        self.recv_any(Some(Deadline::Never))
     }
 
     /// Receives a message. Blocks while there is none, for at most `timeout`.
@@ -71,7 +119,7 @@ impl<T: Message> Subscriber<T> {
     ///
     /// As [`try_recv`](Subscriber::try_recv).
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, RecvError> {
-        self.recv_until(Deadline::after(timeout))
+        self.recv_any(Some(Deadline::after(timeout)))
     }
 
     /// Receives a message. Blocks while there is none, until `deadline` at the latest.
@@ -80,29 +128,11 @@ impl<T: Message> Subscriber<T> {
     ///
     /// As [`try_recv`](Subscriber::try_recv).
     pub fn recv_deadline(&mut self, deadline: Instant) -> Result<T, RecvError> {
-        self.recv_until(Deadline::at(deadline))
+        self.recv_any(Some(Deadline::at(deadline)))
     }
+}
 
-    #[inline]
-    fn recv_until(&mut self, deadline: Deadline) -> Result<T, RecvError> {
-        self.is_mine()?;
-        self.copy(Some(deadline))
-    }
-
-    /// Receives a copy. Without a deadline it does not block.
-    #[inline]
-    fn copy(&mut self, deadline: Option<Deadline>) -> Result<T, RecvError> {
-        let mut copy = MaybeUninit::<T>::uninit();
-        let read = |words: &[AtomicU64]| {
-            // SAFETY: `copy` is writable for the size of T and our own.
-            unsafe { load::<T>(words, copy.as_mut_ptr().cast()) }
-        };
-        let (port, cursor) = (&self.topic.port, &mut self.cursor);
-        port.receive(deadline, read, |read| port.ring.try_copy(cursor, read))?;
-        // SAFETY: a whole message was copied.
-        unsafe { message::read::<T>(copy.as_ptr().cast()) }.ok_or(RecvError::Corrupted)
-    }
-
+impl<T: Payload + ?Sized> Subscriber<T> {
     /// Receives a message in place, if there is one now. It does not change while it is read, and
     /// publishers do not wait for it.
     ///
@@ -144,16 +174,25 @@ impl<T: Message> Subscriber<T> {
         self.is_mine()?;
         let (port, me, cursor) = (&self.topic.port, self.tenure.me, &mut self.cursor);
         let index = port.receive(deadline, (), |()| port.ring.try_pin(me, cursor))?;
-        // SAFETY: the slot is pinned, so its message can be read.
-        let is_valid = unsafe { message::is_valid::<T>(port.ring.message(index)) };
-        let received = Received { subscriber: self, index };
-        is_valid.then_some(received).ok_or(RecvError::Corrupted)
+        let found = match T::IS_FIXED {
+            true => Some((port.ring.message(index), 1)),
+            false => port.find(index),
+        };
+        // SAFETY: the slot is pinned, so its message can be read. It is in the slot or in a block,
+        // as find() has checked, and aligned there.
+        let message = found.and_then(|(at, len)| unsafe { T::in_place(at.cast(), len) });
+        if message.is_none() {
+            port.ring.release(self.cursor.line);
+        }
+        let message = message.ok_or(RecvError::Corrupted)?;
+        Ok(Received { subscriber: self, message })
     }
 
     /// Returns the number of positions between this subscriber and the end of the topic: at most
     /// this many messages can be received. The answer may be out of date immediately.
     pub fn lag(&self) -> u64 {
-        self.topic.port.ring.end().saturating_sub(self.cursor.at.number)
+        let ring = &self.topic.port.ring;
+        ring.end().saturating_sub(self.cursor.at.number.max(ring.floor()))
     }
 
     /// Returns the number of messages that were overwritten before this subscriber received them:
@@ -206,24 +245,7 @@ impl<T: Message> Subscriber<T> {
     }
 }
 
-/// Copies a message from the words of a slot, which a publisher may write meanwhile.
-///
-/// # Safety
-///
-/// `to` is writable for the size of T, and nobody else uses it.
-#[inline(always)]
-unsafe fn load<T: Message>(words: &[AtomicU64], to: *mut u8) {
-    let (whole, last) = words.split_at(words.len().min(size_of::<T>() / 8));
-    // SAFETY: as many whole words are writable, as the caller promises.
-    unsafe { copy_words(whole, to.cast()) };
-    if let (Some(last), 1..) = (last.first(), size_of::<T>() % 8) {
-        let bytes = last.load(Relaxed).to_le_bytes();
-        // SAFETY: the rest of T is writable behind the whole words, as the caller promises.
-        unsafe { to.add(8 * whole.len()).copy_from_nonoverlapping(bytes.as_ptr(), size_of::<T>() % 8) };
-    }
-}
-
-impl<T: Message> Drop for Subscriber<T> {
+impl<T: Payload + ?Sized> Drop for Subscriber<T> {
     fn drop(&mut self) {
         if self.tenure.is_mine() {
             self.topic.port.ring.leave(self.tenure.me, self.cursor.line);
@@ -231,7 +253,7 @@ impl<T: Message> Drop for Subscriber<T> {
     }
 }
 
-impl<T: Message> fmt::Debug for Subscriber<T> {
+impl<T: Payload + ?Sized> fmt::Debug for Subscriber<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Subscriber");
         out.field("position", &self.position()).field("lag", &self.lag()).field("lost", &self.lost());
@@ -241,41 +263,48 @@ impl<T: Message> fmt::Debug for Subscriber<T> {
 
 /// A message of a [`Topic`], received in place.
 ///
-/// May be kept for any time: publishers skip its slot meanwhile. A process that breaks the rules
-/// and writes into the slot changes what is read here; [`Subscriber::recv`] returns a copy.
-pub struct Received<'a, T: Message> {
+/// May be kept for any time: publishers skip its slot meanwhile, and do not use its memory. A
+/// process that breaks the rules and writes there changes what is read here; [`Subscriber::recv`]
+/// returns a copy.
+pub struct Received<'a, T: Payload + ?Sized> {
     subscriber: &'a mut Subscriber<T>,
-    index: u32,
+    message: *const T,
 }
 
-impl<T: Message> Deref for Received<'_, T> {
+impl<T: Payload + ?Sized> Deref for Received<'_, T> {
     type Target = T;
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: the slot is pinned until this is dropped; it holds a valid T (see pin), aligned.
-        unsafe { &*self.subscriber.topic.port.ring.message(self.index).cast() }
+        // SAFETY: the slot is pinned until this is dropped; the message is valid (see pin) and
+        // aligned.
+        unsafe { &*self.message }
     }
 }
 
-impl<T: Message> Drop for Received<'_, T> {
+impl<T: Payload + ?Sized> Drop for Received<'_, T> {
     fn drop(&mut self) {
         if self.subscriber.tenure.is_mine() {
-            self.subscriber.topic.port.ring.unpin(self.subscriber.cursor.line);
+            self.subscriber.topic.port.ring.release(self.subscriber.cursor.line);
         }
     }
 }
 
-impl<T: Message + fmt::Debug> fmt::Debug for Received<'_, T> {
+impl<T: Payload + ?Sized + fmt::Debug> fmt::Debug for Received<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Received").field(&**self).finish()
+        f.debug_tuple("Received").field(&&**self).finish()
     }
 }
+
+// SAFETY: messages are Send and Sync, and the pin belongs to the process, not to a thread.
+unsafe impl<T: Payload + ?Sized> Send for Received<'_, T> {}
+// SAFETY: as above; through a shared reference the message can only be read.
+unsafe impl<T: Payload + ?Sized> Sync for Received<'_, T> {}
 
 /// A blocking iterator over messages, which ends when the topic is closed and everything was
 /// received: see [`Subscriber::iter`].
 #[derive(Debug)]
-pub struct Iter<'a, T: Message> {
+pub struct Iter<'a, T: Payload + ?Sized> {
     subscriber: &'a mut Subscriber<T>,
     has_failed: bool,
 }
@@ -283,7 +312,7 @@ pub struct Iter<'a, T: Message> {
 /// A non-blocking iterator over messages, which ends when there is none: see
 /// [`Subscriber::try_iter`].
 #[derive(Debug)]
-pub struct TryIter<'a, T: Message> {
+pub struct TryIter<'a, T: Payload + ?Sized> {
     subscriber: &'a mut Subscriber<T>,
     has_failed: bool,
 }
@@ -304,18 +333,18 @@ fn item<T>(
     }
 }
 
-impl<T: Message> Iterator for Iter<'_, T> {
-    type Item = Result<T, RecvError>;
+impl<T: Payload + ?Sized> Iterator for Iter<'_, T> {
+    type Item = Result<T::Owned, RecvError>;
 
-    fn next(&mut self) -> Option<Result<T, RecvError>> {
-        item(&mut self.has_failed, || self.subscriber.recv())
+    fn next(&mut self) -> Option<Result<T::Owned, RecvError>> {
+        item(&mut self.has_failed, || self.subscriber.recv_any(Some(Deadline::Never)))
     }
 }
 
-impl<T: Message> Iterator for TryIter<'_, T> {
-    type Item = Result<T, RecvError>;
+impl<T: Payload + ?Sized> Iterator for TryIter<'_, T> {
+    type Item = Result<T::Owned, RecvError>;
 
-    fn next(&mut self) -> Option<Result<T, RecvError>> {
-        item(&mut self.has_failed, || self.subscriber.try_recv())
+    fn next(&mut self) -> Option<Result<T::Owned, RecvError>> {
+        item(&mut self.has_failed, || self.subscriber.recv_any(None))
     }
 }
