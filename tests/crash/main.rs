@@ -140,6 +140,7 @@ mod spawn;
 mod spsc;
 #[cfg(target_arch = "x86_64")]
 mod topic;
+mod topic_varied;
 #[cfg(target_arch = "x86_64")]
 mod trace;
 #[cfg(target_arch = "x86_64")]
@@ -183,6 +184,7 @@ fn main() {
         spsc::scenes(),
         topic::scenes(),
         lossless::scenes(),
+        topic_varied::scenes(),
         segment::scenes(),
         participant::scenes(),
         spawn::scenes(),
