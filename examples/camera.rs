@@ -1,10 +1,11 @@
-//! A camera, a recorder of every frame, and two viewers: `cargo run --example camera`.
+//! A camera, a recorder of every frame, and two viewers: `cargo run --example camera`. The frames
+//! are compressed, so each has another size.
 
 use pagemate::queue::topic::From;
 use pagemate::{Event, Process, Topic};
 
 /// The camera waits for a recorder, so it loses nothing. Returns the number of frames.
-fn record((frames, ready): (Topic<[u8; 1 << 16]>, Event)) -> u64 {
+fn record((frames, ready): (Topic<[u8]>, Event)) -> u64 {
     let mut recorder = frames.subscribe_lossless(From::Latest).expect("the topic is intact");
     ready.set();
     while let Ok(frame) = recorder.recv_ref() {
@@ -14,7 +15,7 @@ fn record((frames, ready): (Topic<[u8; 1 << 16]>, Event)) -> u64 {
 }
 
 /// Nobody waits for a viewer. Returns the number of frames that it has seen or knows to have lost.
-fn view((frames, ready): (Topic<[u8; 1 << 16]>, Event)) -> u64 {
+fn view((frames, ready): (Topic<[u8]>, Event)) -> u64 {
     let mut viewer = frames.subscribe(From::Latest).expect("the topic is intact");
     ready.set();
     viewer.iter().filter(Result::is_ok).count() as u64 + viewer.lost()
@@ -22,15 +23,14 @@ fn view((frames, ready): (Topic<[u8; 1 << 16]>, Event)) -> u64 {
 
 fn main() -> pagemate::Result<()> {
     pagemate::init();
-    let (frames, ready) = (Topic::new(4)?, [Event::new()?, Event::new()?, Event::new()?]);
+    let (frames, ready) = (Topic::<[u8]>::new(16)?, [Event::new()?, Event::new()?, Event::new()?]);
     let start = |f, n: usize| Process::spawn(f, (frames.clone(), ready[n].clone()));
     let (recorder, viewer, victim) = (start(record, 0)?, start(view, 1)?, start(view, 2)?);
     ready.iter().for_each(|ready| _ = ready.wait());
     let camera = frames.publisher();
-    for number in 0..100 {
-        let mut frame = camera.loan()?;
-        frame.fill(number);
-        frame.publish()?;
+    for number in 0..100u8 {
+        let size = 50_000 + 400 * (37 * usize::from(number) % 100);
+        camera.loan(size)?.fill_with(|_| number).publish()?;
         (number == 50).then(|| victim.kill()).transpose()?;
     }
     frames.close();

@@ -10,6 +10,7 @@ mod sets;
 mod signals;
 mod topics;
 mod values;
+mod varied_topics;
 
 use crate::member::Recipe;
 
@@ -17,6 +18,7 @@ pub fn recipes() -> impl Iterator<Item = &'static Recipe> {
     let all = [
         queue::RECIPES,
         topics::RECIPES,
+        varied_topics::RECIPES,
         locks::RECIPES,
         signals::RECIPES,
         meetings::RECIPES,

@@ -21,17 +21,17 @@ use crate::desk::{mix, Desk};
 use crate::member::{Member, Recipe, Site};
 use crate::PATIENCE;
 
-const NEXT: usize = 0;
-const LEDGER: usize = 64;
-const ORDER: usize = MEMBER_WORDS / 2;
+pub(super) const NEXT: usize = 0;
+pub(super) const LEDGER: usize = 64;
+pub(super) const ORDER: usize = MEMBER_WORDS / 2;
 
-const BEGUN: u64 = 1;
-const REFUSED: u64 = 2;
+pub(super) const BEGUN: u64 = 1;
+pub(super) const REFUSED: u64 = 2;
 
 /// Ticket, publisher, and words that both determine.
-type Letter = [u64; 8];
+pub(super) type Letter = [u64; 8];
 
-fn letter(ticket: u64, from: u64) -> Letter {
+pub(super) fn letter(ticket: u64, from: u64) -> Letter {
     std::array::from_fn(|word| match word {
         0 => ticket,
         1 => from,
@@ -149,7 +149,7 @@ impl Feed {
 }
 
 /// Checks a received message, and enters it into the order.
-fn enter(desk: &Desk, last: &mut [u64; WORKERS], position: u64, message: &Letter) {
+pub(super) fn enter(desk: &Desk, last: &mut [u64; WORKERS], position: u64, message: &Letter) {
     let [ticket, from, ..] = *message;
     if *message != letter(ticket, from) || from >= WORKERS as u64 {
         return desk.fault(Fault::Torn, format!("message {ticket} from {from}: {message:x?}"));
@@ -176,7 +176,7 @@ fn enter(desk: &Desk, last: &mut [u64; WORKERS], position: u64, message: &Letter
     }
 }
 
-fn unit<T>(error: SendError<T>) -> SendError<()> {
+pub(super) fn unit<T>(error: SendError<T>) -> SendError<()> {
     match error {
         SendError::Full(_) | SendError::Lagging(..) => SendError::Full(()),
         SendError::Closed(_) => SendError::Closed(()),
