@@ -34,6 +34,11 @@ fn topic_ops() {
 }
 
 #[test]
+fn topic_bytes() {
+    replay("topic_bytes", bodies::topic_bytes::run);
+}
+
+#[test]
 fn dict_ops() {
     replay("dict_ops", bodies::dict_ops::run);
 }

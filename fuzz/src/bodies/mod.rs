@@ -11,6 +11,7 @@ pub mod queue_ops;
 pub mod schema_text;
 pub mod segment_open;
 pub mod spsc_ops;
+pub mod topic_bytes;
 pub mod topic_ops;
 
 /// Bytes as a supply of small numbers; zeros when the bytes run out.
