@@ -189,10 +189,18 @@ impl Ring {
     /// Raises the floor past one position, and frees the block of its message.
     fn pass_oldest(&self, free: Free<'_>) -> Step {
         let floor = Floor(self.floor_word().load(Acquire)); // pairs with this function and join_floor()
-        let end = self.tail() & TAIL_NUMBER;
+        let tail = self.tail();
+        let end = tail & TAIL_NUMBER;
         let number = floor.number().max(end.saturating_sub(u64::from(self.shape.slots)));
         if number >= end {
-            return Step::Stuck(Blocked::Later.into());
+            // The last position may be claimed while `tail` has yet to move past it.
+            let last = self.position(end);
+            let word = Word(self.word(last.index).load(Acquire)); // pairs with try_claim()
+            if age(word, last) != Age::Here {
+                return Step::Stuck(Blocked::Later.into());
+            }
+            self.advance(tail, word);
+            return Step::Again;
         }
         let at = self.position(number);
         let word = Word(self.word(at.index).load(Acquire)); // pairs with publish()
