@@ -33,7 +33,8 @@ const ONE_UNIT_MAX: u64 = 1024;
 /// The most units of a chunk that several blocks share.
 pub(crate) const SHARED_UNITS_MAX: usize = 8;
 /// The classes of middle size, up to four units: the size of a block, including its word, and the
-/// units of a chunk. Larger chunks would make smaller steps, but a small arena has no room for them.
+/// units of a chunk. Larger chunks would make smaller steps, but a small arena has no room for
+/// them.
 const MIDDLE: [(u64, u64); 12] = [
     (9_360, 4),
     (10_912, 4),

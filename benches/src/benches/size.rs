@@ -1,8 +1,8 @@
 //! The cost of size: a ping-pong of messages of 8 bytes and of 1 MiB, written and read in place;
 //! and what it costs that messages may differ in length.
 //!
-//! In all of them, eight bytes are written and read: the number by which the bench checks that the right
-//! message came. Nobody touches the rest of the megabyte, and nobody may copy it.
+//! In all of them, eight bytes are written and read: the number by which the bench checks that the
+//! right message came. Nobody touches the rest of the megabyte, and nobody may copy it.
 
 use super::latency::processes;
 use crate::contender::Between::Processes;

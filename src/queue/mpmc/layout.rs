@@ -240,7 +240,8 @@ pub(crate) fn recover(base: *mut u8, len: usize, dead: OwnerId) {
     found.halves(base).recover(&found.ring, dead);
 }
 
-/// Closes the queue if all halves of one side have left, and the last one was stopped before it did.
+/// Closes the queue if all halves of one side have left, and the last one was stopped before it
+/// did.
 pub(crate) fn settle(base: *mut u8, len: usize) {
     // SAFETY: as in `recover`.
     if let Some(found) = unsafe { Any::check(base, len) } {

@@ -265,8 +265,8 @@ impl Ring {
         ((next + 1).saturating_sub(u64::from(self.shape.slots)).max(floor), word)
     }
 
-    /// Wakes the next publisher that waits, if the gate admits it too: one receive can admit several
-    /// positions, and it wakes one publisher.
+    /// Wakes the next publisher that waits, if the gate admits it too: one receive can admit
+    /// several positions, and it wakes one publisher.
     pub(crate) fn pass_on_room(&self) {
         let change = Ordered::by_fence(); // before the check of the waiters
         let next = self.position(self.end());
