@@ -22,6 +22,8 @@ pub(crate) enum Fault {
     PinUnchecked,
     /// A lossless subscriber does not check that its start is still there once publishers know it.
     JoinUnchecked,
+    /// The block of a long message becomes LIVE before the header of its slot names it.
+    BlockUnnamed,
     /// Publishers that have scanned the lossless cursors do not scan again when one joins.
     JoinUngated,
     /// The memory of a topic's message is freed although it may be read in place.
@@ -52,6 +54,7 @@ mod planted {
                 "return-unheard" => Some(Fault::ReturnUnheard),
                 "clear-before-wake" => Some(Fault::ClearBeforeWake),
                 "pin-unchecked" => Some(Fault::PinUnchecked),
+                "block-unnamed" => Some(Fault::BlockUnnamed),
                 "join-unchecked" => Some(Fault::JoinUnchecked),
                 "join-ungated" => Some(Fault::JoinUngated),
                 "free-unscanned" => Some(Fault::FreeUnscanned),

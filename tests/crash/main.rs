@@ -41,7 +41,7 @@
 //!
 //! # Runs
 //!
-//! `cargo test --test crash` is brief: it kills each scene 12 times and stops it 12 times, directly
+//! `cargo test --test crash` is brief: it kills each scene 8 times and stops it 8 times, directly
 //! after an atomic instruction, a system call, or an instruction that has changed a word in a
 //! segment. Nowhere else do others see a change.
 //!

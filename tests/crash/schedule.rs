@@ -12,7 +12,7 @@ use super::refusal::{Note, Report};
 use super::trace::{Leg, Route};
 
 /// The number of kills of a scene in a brief run, and of stops at other moments.
-const BRIEF: usize = 12;
+const BRIEF: usize = 8;
 /// All other runs try every instruction that is this close to a visible one. Nothing visible
 /// changes elsewhere, and what the operation reads of it decides what it changes next.
 const NEAR: usize = 2;

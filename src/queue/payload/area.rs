@@ -5,6 +5,7 @@
 //! becomes `Corrupted`, and nothing beyond the object is read.
 
 use super::header::{Header, Name};
+use crate::failpoint::{is_planted, Fault};
 use crate::heap::{Block, Class, Shortage, Store};
 use crate::queue::error::Excess;
 use crate::segment::owner::OwnerId;
@@ -84,9 +85,15 @@ impl Area {
     /// its block belongs to the slot.
     #[inline]
     pub(crate) fn enter(&self, header: &Header, len: usize, block: Option<Block>, me: OwnerId) {
-        header.set(len, block.map(Name::of));
+        let is_late = is_planted(Fault::BlockUnnamed);
+        if !is_late {
+            header.set(len, block.map(Name::of));
+        }
         if let (Some(store), Some(block)) = (&self.store, block) {
             store.publish(block, me); // if it fails, the block is damaged, and is not found
+        }
+        if is_late {
+            header.set(len, block.map(Name::of));
         }
     }
 
