@@ -13,6 +13,9 @@ use super::trace::{Leg, Route};
 
 /// The number of kills of a scene in a brief run, and of stops at other moments.
 const BRIEF: usize = 8;
+/// A brief run tries a part of the moments of an operation of more instructions than this.
+const LONG: usize = 60_000;
+const PART_OF_LONG: usize = 4;
 /// All other runs try every instruction that is this close to a visible one. Nothing visible
 /// changes elsewhere, and what the operation reads of it decides what it changes next.
 const NEAR: usize = 2;
@@ -282,7 +285,11 @@ fn many(route: &Route, every: usize, is_costly: bool) -> Vec<Moment> {
 /// the operation. Passes through a loop beyond the second are left out. So is the end, because
 /// nothing is left there to be cut off.
 fn brief(route: &Route, is_costly: bool) -> Vec<Moment> {
-    let count = if is_costly { BRIEF / COSTLY } else { BRIEF };
+    let count = match is_costly {
+        true => BRIEF / COSTLY,
+        false if route.len() > LONG => BRIEF / PART_OF_LONG,
+        false => BRIEF,
+    };
     let behind = route.visible().filter(|k| route.passes(*k) <= 2).map(|k| k + 1);
     let windows: Vec<usize> = [0].into_iter().chain(behind).filter(|k| *k < route.len()).collect();
     if windows.is_empty() {
