@@ -41,8 +41,8 @@
 //!
 //! # Runs
 //!
-//! `cargo test --test crash` is brief: it kills each scene 8 times and stops it 8 times (2 of each if
-//! it is long), directly after an atomic instruction, a system call, or an instruction that has
+//! `cargo test --test crash` is brief: it kills each scene 8 times and stops it 8 times (2 of each
+//! if it is long), directly after an atomic instruction, a system call, or an instruction that has
 //! changed a word in a segment. Nowhere else do others see a change.
 //!
 //! `EVERY=11 cargo test --release --test crash` is the full run, about ten minutes. It tries all
