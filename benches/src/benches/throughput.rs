@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use crate::contender::Between::Threads;
+use crate::contender::Between::{Processes, Threads};
 use crate::contender::{Bench, Call, Contender, Plan, Unit};
 use crate::desk::Desk;
 use crate::link::{Batched, Blocking, Pair, Polled, Result, Wire};
