@@ -45,10 +45,10 @@
 //! | you want | use | example |
 //! |---|---|---|
 //! | messages from many producers to many consumers | [`Queue`] | `examples/queue.rs` |
-//! | the same, but slices or text of any length | `Queue<[T]>`, `Queue<str>` | `examples/log.rs` |
+//! | the same, slices or text of any length | `Queue<[T]>`, `Queue<str>` | `examples/log.rs` |
 //! | messages from one producer to one consumer, fastest | [`spsc()`] | `examples/spsc.rs` |
 //! | messages from many publishers, each to all subscribers | [`Topic`] | `examples/topic.rs` |
-//! | the same, but slices or text of any length | `Topic<[T]>`, `Topic<str>` | `examples/camera.rs` |
+//! | the same, slices or text of any length | `Topic<[T]>`, `Topic<str>` | `examples/camera.rs` |
 //! | the latest value, with notification | [`Topic`] of capacity 1 | `examples/latest.rs` |
 //! | requests and answers, or bytes of any length | [`pipe()`] | `examples/pipe.rs` |
 //! | data that one process at a time changes | [`Mutex`], [`Array`] | `examples/{mutex,array}.rs` |

@@ -173,7 +173,7 @@ pub(crate) fn recover(kind: u32, base: *mut u8, len: usize, dead: OwnerId) {
 }
 
 /// Ends the object if that is what a participant has begun, and is stopped: its last holder has
-/// left. Called by those who wait, once a slice.
+/// left. Waiters call it once a slice.
 pub(crate) fn settle(kind: u32, base: *mut u8, len: usize) {
     match Kind::from_number(kind) {
         Some(Kind::Queue) => mpmc::settle(base, len),

@@ -12,7 +12,7 @@
 //! | `table` | where the buckets are ([`super::word`]); 0: none yet | the writer |
 //! | `owner` | the writer ([`crate::sync::robust_word`]) | writers, reapers |
 //! | `count`, `used` | entries; buckets that are not empty | the writer |
-//! | `change.location` | 0: idle; else which word changes, and all of `change` is valid | the writer |
+//! | `change.location` | 0: idle; else which word changes, and `change` is valid | the writer |
 //!
 //! Zero is the fresh state.
 //!

@@ -315,14 +315,14 @@ impl<T: Payload + ?Sized> Queue<T> {
     }
 
     /// Returns whether there is nothing to receive. The answer may be out of date immediately: true
-    /// can turn false when somebody sends, false can turn true when somebody receives.
+    /// can turn false at a send, false can turn true at a receive.
     pub fn is_empty(&self) -> bool {
         self.object.is_hindered(self.ring.is_empty())
     }
 
     /// Returns whether there is no room. Messages, loans and messages being read occupy slots. The
     /// answer may be out of date immediately: true can turn false when a slot is freed, false can
-    /// turn true when somebody sends.
+    /// turn true at a send.
     pub fn is_full(&self) -> bool {
         self.object.is_hindered(!self.ring.has_room())
     }

@@ -253,8 +253,8 @@ impl<T: Payload + ?Sized> Producer<T> {
         self.endpoint.len()
     }
 
-    /// Returns the number of messages that there is room for now. The consumer may make it larger
-    /// at any moment, nobody can make it smaller. Messages that differ in length also need memory.
+    /// Returns the number of free slots. It can grow at any moment, and shrinks only when this
+    /// producer sends. Messages that differ in length also need memory.
     pub fn slots(&self) -> usize {
         self.capacity() - self.len()
     }

@@ -31,8 +31,8 @@
 //! | block named by the header of a slot that is | it belongs to | freed by |
 //! |---|---|---|
 //! | FULL, at the floor or later | the message | the publisher that claims or passes it |
-//! | FULL, below the floor | nobody | the same, or a sweep: see below |
-//! | HOLE | nobody: it was pinned when publishers came round | the next claimant, or a sweep |
+//! | FULL, below the floor | the slot | the same, or a sweep: see below |
+//! | HOLE | the slot: it was pinned when publishers came round | the next claimant, or a sweep |
 //! | WRITING or HELD, with `pinned` | as before the claim | the next claimant; not `recover` |
 //! | WRITING or HELD | the publisher in the slot | that publisher, or `recover` |
 //!
@@ -67,8 +67,8 @@
 //! | floor raised, block not freed | the next claimant, a sweep | it frees the block | nothing |
 //! | slot claimed, its old block not freed | reapers | `recover` frees it | nothing |
 //! | block of a message that is not published | reapers | see [`header`] | nothing |
-//! | subscriber: pinned, floor not checked | publishers, reapers | the block stays; `recover` | nothing |
-//! | subscriber: LOSSLESS, joins not counted | a publisher that waits for it | it reaps it | nothing |
+//! | subscriber: pinned, floor not checked | publishers, reapers | `recover`; a sweep | nothing |
+//! | subscriber: LOSSLESS, not in the joins | publishers that wait for it | it reaps it | nothing |
 //!
 //! [`header`]: crate::queue::payload::header
 
@@ -188,7 +188,8 @@ impl Ring {
 
     /// Raises the floor past one position, and frees the block of its message.
     fn pass_oldest(&self, free: Free<'_>) -> Step {
-        let floor = Floor(self.floor_word().load(Acquire)); // pairs with this function and join_floor()
+        // Pairs with this function and join_floor().
+        let floor = Floor(self.floor_word().load(Acquire));
         let tail = self.tail();
         let end = tail & TAIL_NUMBER;
         let number = floor.number().max(end.saturating_sub(u64::from(self.shape.slots)));

@@ -62,8 +62,8 @@ impl Drop for Held<'_> {
 ///
 /// [`publish`](Loan::publish) publishes it. Dropping the loan publishes nothing and frees the slot.
 ///
-/// The loan keeps the position in the order that it got when it was taken, unless somebody who
-/// would have to wait for it skips it: a subscriber that has a later message to receive or begins
+/// The loan keeps the position in the order that it got when it was taken, unless one that would
+/// have to wait for it skips it: a subscriber that has a later message to receive or begins
 /// behind it, or a publisher that waits for lossless subscribers or needs memory. Then `publish`
 /// claims a new position and moves the message there. So a process that stops while it has a loan
 /// blocks nobody.

@@ -17,8 +17,8 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `handle`, `builder`, `publisher`, `loan`, `subscriber`, `error`, `policy` | handles and errors |
-//! | `varying`, `room`, `placing`, `body` | messages of varying length: their methods, room, copies |
+//! | `handle`, `builder`, `publisher`, `loan`, `subscriber`, `error`, `policy` | handles |
+//! | `varying`, `room`, `placing`, `body` | messages of varying length: methods, room, copies |
 //! | `port` | what the handles have in common, without the type |
 //! | `descriptor`, `word`, `line`, `layout` | the words in memory, and their geometry |
 //! | `ring` | the algorithm: states, orderings, deaths, and what both sides share |

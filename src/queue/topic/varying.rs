@@ -55,8 +55,8 @@ impl<T: Payload + ?Sized> Subscriber<T> {
     /// use pagemate::queue::Payload;
     /// use pagemate::queue::topic::{From, RecvError, Subscriber};
     ///
-    /// fn next<T: Payload + ?Sized>(subscriber: &mut Subscriber<T>) -> Result<T::Owned, RecvError> {
-    ///     subscriber.varying().try_recv()
+    /// fn next<T: Payload + ?Sized>(from: &mut Subscriber<T>) -> Result<T::Owned, RecvError> {
+    ///     from.varying().try_recv()
     /// }
     /// # let topic = Topic::<str>::new(1).unwrap();
     /// # assert!(next(&mut topic.subscribe(From::Latest).unwrap()).is_err());
