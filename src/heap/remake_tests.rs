@@ -1,5 +1,7 @@
 //! Remaking: memory that was freed serves other sizes, and nothing that is in use is changed.
 
+use std::collections::HashSet;
+
 use crate::loom::atomic::Ordering::Relaxed;
 
 use super::arena::Arena;
@@ -70,13 +72,18 @@ fn what_is_in_use_stays_where_it_is_while_others_are_remade() {
 #[test]
 fn a_block_that_stood_there_before_is_told_from_the_one_that_does() {
     let heap = Heap::of(&segment(1 << 20));
-    let mut before: Vec<Block> = Vec::new();
+    let mut before = HashSet::new();
+    let name = |block: &Block| (block.at, block.generation);
     // The first block of a chunk has the same position in each class.
     for len in [100, 10_000].repeat(10) {
         let blocks = fill_up(&heap, len);
-        assert!(before.iter().all(|old| !blocks.contains(old) && heap.identify(old.at) != Some(*old)));
+        assert!(!blocks.iter().any(|block| before.contains(&name(block))));
+        let is_past = |(at, generation): &(u64, u32)| {
+            heap.identify(*at).is_none_or(|block| block.generation != *generation)
+        };
+        assert!(before.iter().all(is_past));
         blocks.iter().for_each(|block| heap.free(*block).unwrap());
-        before.extend(blocks);
+        before.extend(blocks.iter().map(name));
     }
 }
 

@@ -72,9 +72,13 @@ impl Arena<'_> {
     /// Carves everything that is left, so that it can be remade together with what is before it.
     /// Returns whether something was left.
     pub(super) fn carve_rest(&self) -> bool {
+        let (end, units) = self.carved();
+        if end == units {
+            return false;
+        }
         let classes = (0..CLASSES as u64).rev().filter_map(Class::from_number);
         let single = classes.filter(|class| class.blocks() == 1);
-        let most = self.carved().1 as usize; // each takes a unit at least
+        let most = units as usize; // each takes a unit at least
         let carve = |class| std::iter::from_fn(move || self.table().carve(class));
         single.flat_map(carve).take(most).count() > 0
     }

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use super::errors;
 use super::helper::{children, Atomics};
+use super::instruction::may_store;
 use super::refusal::{self, Note};
 use super::trace::{die_with_parent, place_of, Leg, Route, State, Tracee};
 use super::words::Words;
@@ -223,7 +224,10 @@ fn try_one(
     };
     let afterwards = || refusal::count(note);
     let Some(tracee) = Tracee::start(prepare, act, afterwards) else { return NOT_PERMITTED };
-    let (state, steps) = if moment.how == How::Learn { learn(&tracee, board) } else { tracee.go(moment.leg) };
+    let (state, steps) = match moment.how {
+        How::Learn => tracee.on_one_processor(|| learn(&tracee, board)),
+        _ => tracee.go(moment.leg),
+    };
     let words_then = Words::now();
     let begin = Instant::now();
     let mut is_over = state == State::Over;
@@ -312,7 +316,7 @@ fn learn(tracee: &Tracee, board: &Board) -> (State, usize) {
         address.store(word, Relaxed);
         board.len.store(k as u64 + 1, Relaxed);
         state = tracee.step(counter);
-        if words.have_changed() {
+        if may_store(counter) && words.have_changed() {
             address.store(word | CHANGES, Relaxed);
         }
     }

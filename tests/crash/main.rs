@@ -41,7 +41,7 @@
 //!
 //! # Runs
 //!
-//! `cargo test --test crash` is brief: it kills each scene 8 times and stops it 8 times (2 of each
+//! `cargo test --test crash` is brief: it kills each scene 6 times and stops it 6 times (2 of each
 //! if it is long), directly after an atomic instruction, a system call, or an instruction that has
 //! changed a word in a segment. Nowhere else do others see a change.
 //!
@@ -102,6 +102,8 @@ mod harness;
 mod heap;
 #[cfg(target_arch = "x86_64")]
 mod helper;
+#[cfg(target_arch = "x86_64")]
+mod instruction;
 #[cfg(target_arch = "x86_64")]
 mod list;
 #[cfg(target_arch = "x86_64")]

@@ -12,10 +12,10 @@ use super::refusal::{Note, Report};
 use super::trace::{Leg, Route};
 
 /// The number of kills of a scene in a brief run, and of stops at other moments.
-const BRIEF: usize = 8;
+const BRIEF: usize = 6;
 /// A brief run tries a part of the moments of an operation of more instructions than this.
 const LONG: usize = 60_000;
-const PART_OF_LONG: usize = 4;
+const PART_OF_LONG: usize = 3;
 /// All other runs try every instruction that is this close to a visible one. Nothing visible
 /// changes elsewhere, and what the operation reads of it decides what it changes next.
 const NEAR: usize = 2;

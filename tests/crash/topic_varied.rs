@@ -17,9 +17,16 @@ use crate::{End, Recipe, Scene};
 
 /// The child's message.
 const MINE: u64 = 1 << 40;
-/// Elements of a message; seven of them take four units of the quota.
-const LEN: usize = 1023;
-const UNIT: u64 = 16 << 10;
+/// Elements of a message. Of these, 25 take the quota, which is one chunk.
+const LEN: usize = 319;
+/// Elements of a message of which two take the quota, so that few have to be discarded before their
+/// chunk is free.
+const LONG: usize = 4090;
+/// Elements of a message that needs a chunk of another size class than either.
+const OTHER: usize = 40;
+const QUOTA: u64 = 64 << 10;
+/// More messages than the quota has memory for.
+const MANY: usize = 27;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 const EVICTS: With = With::Laggard(Policy::Evict);
@@ -36,20 +43,20 @@ pub fn scenes() -> Vec<Recipe> {
         "varied topic: publish, empty": Publishing::new(Publish, 4, 0, With::Nobody);
         "varied topic: publish, overwriting": Publishing::new(Overwrite, 1, 9, With::Nobody);
         "varied topic: publish of a short message": Publishing::new(Short, 1, 9, With::Nobody);
-        "varied topic: publish, discarding": Publishing::new(Publish, 8, 9, With::Nobody);
-        "varied topic: publish, discarding a pinned one": Publishing::new(Publish, 8, 9, With::Reader);
-        "varied topic: publish of a long message, discarding": Publishing::new(Long, 8, 9, With::Nobody);
-        "varied topic: loan and publish, discarding": Publishing::new(Place, 8, 9, With::Nobody);
-        "varied topic: loan dropped": Publishing::new(Drop, 8, 9, With::Nobody);
-        "varied topic: publish of a revoked loan": Publishing::new(Revoked, 8, 1, With::Nobody);
-        "varied topic: publish, evicting for memory": Publishing::new(Publish, 8, 7, EVICTS);
-        "varied topic: publish, refused for memory": Publishing::new(Publish, 8, 7, FAILS);
+        "varied topic: publish, discarding": Publishing::new(Publish, MANY, 27, With::Nobody);
+        "varied topic: publish, discarding a pinned one": Publishing::new(Publish, MANY, 27, With::Reader);
+        "varied topic: publish of another length, discarding": Publishing::new(Other, 8, 3, With::Nobody);
+        "varied topic: loan and publish, discarding": Publishing::new(Place, MANY, 27, With::Nobody);
+        "varied topic: loan dropped": Publishing::new(Drop, MANY, 27, With::Nobody);
+        "varied topic: publish of a revoked loan": Publishing::new(Revoked, MANY, 1, With::Nobody);
+        "varied topic: publish, evicting for memory": Publishing::new(Publish, MANY, 25, EVICTS);
+        "varied topic: publish, refused for memory": Publishing::new(Publish, MANY, 25, FAILS);
         "varied topic: recv": Receiving::new(Recv, 4);
-        "varied topic: recv of a subscriber that lags": Receiving::new(Recv, 9);
+        "varied topic: recv of a subscriber that lags": Receiving::new(Recv, 29);
         "varied topic: recv_into": Receiving::new(RecvInto, 4);
         "varied topic: recv_ref while it is discarded": Receiving::new(RecvRef, 4);
         "varied topic: recv_ref of a lossless subscriber": Receiving::new(LosslessRecvRef, 2);
-        "varied topic: subscribe_lossless to the oldest": Receiving::new(Join, 9);
+        "varied topic: subscribe_lossless to the oldest": Receiving::new(Join, 29);
     }
 }
 
@@ -81,10 +88,22 @@ enum Op {
     Publish,
     Overwrite,
     Short,
-    Long,
+    /// The message is of another size class than all that there are.
+    Other,
     Place,
     Drop,
     Revoked,
+}
+
+impl Op {
+    /// Returns the number of elements of the survivors' messages.
+    fn survivors_len(self) -> usize {
+        if self == Op::Other {
+            LONG
+        } else {
+            LEN
+        }
+    }
 }
 
 /// The third party.
@@ -112,14 +131,15 @@ struct Publishing {
 
 impl Publishing {
     fn new(op: Op, capacity: usize, before: u64, with: With) -> Publishing {
-        let quota = if matches!(op, Op::Overwrite | Op::Short) { 8 * UNIT } else { 4 * UNIT };
+        let quota = if matches!(op, Op::Overwrite | Op::Short) { 2 * QUOTA } else { QUOTA };
         let policy = if let With::Laggard(policy) = with { policy } else { Policy::Block };
         let topic = Topic::<[u64]>::builder(capacity).quota(quota).policy(policy).build().unwrap();
         let topic = leaked(topic);
         let publisher = leaked(topic.publisher());
         let lossless =
             matches!(with, With::Laggard(_)).then(|| topic.subscribe_lossless(From::Latest).unwrap());
-        (0..before).for_each(|value| publisher.publish(&[value; LEN]).unwrap());
+        let len = op.survivors_len();
+        (0..before).for_each(|value| publisher.publish(&vec![value; len]).unwrap());
         let held = (with == With::Reader).then(|| {
             let reader = Box::leak(Box::new(topic.subscribe(From::Earliest).unwrap()));
             reader.recv_ref().unwrap()
@@ -178,7 +198,7 @@ impl Scene for Publishing {
         match self.op {
             Op::Publish | Op::Overwrite => _ = publisher.try_publish(&[MINE; LEN]),
             Op::Short => _ = publisher.try_publish(&[MINE]),
-            Op::Long => _ = publisher.try_publish(&[MINE; 3 * LEN]),
+            Op::Other => _ = publisher.try_publish(&[MINE; OTHER]),
             Op::Place => {
                 if let Ok(room) = publisher.try_loan(LEN) {
                     let _ = room.fill_with(|_| MINE).try_publish();
@@ -205,12 +225,12 @@ impl Scene for Publishing {
             return Err("received a message that was not published".into());
         }
         // Nobody is blocked, and everybody agrees on what comes next.
-        for _ in 0..12 {
+        for _ in 0..MANY + 4 {
             let value = self.next;
             self.next += 1;
-            let message = [value; LEN];
+            let message = vec![value; self.op.survivors_len()];
             let sent = self.publisher.publish_timeout(&message, PATIENCE);
-            if self.op == Op::Long && end == End::Stopped && sent.is_err_and(|error| error.is_full()) {
+            if self.op == Op::Other && end == End::Stopped && sent.is_err_and(|error| error.is_full()) {
                 return Ok(()); // it was stopped while it makes a chunk for messages of another size
             }
             sent.map_err(|error| format!("publish: {error}"))?;
@@ -281,7 +301,7 @@ struct Receiving {
 
 impl Receiving {
     fn new(deed: Deed, before: u64) -> Receiving {
-        let topic = leaked(Topic::<[u64]>::builder(8).quota(4 * UNIT).build().unwrap());
+        let topic = leaked(Topic::<[u64]>::builder(MANY).quota(QUOTA).build().unwrap());
         let publisher = topic.publisher();
         if deed != Deed::LosslessRecvRef {
             (0..before).for_each(|value| publisher.publish(&[value; LEN]).unwrap());
@@ -335,7 +355,7 @@ impl Scene for Receiving {
             self.own = self.topic.subscribe_lossless(From::Earliest).ok();
         }
         let Some(own) = &mut self.own else { return };
-        for _ in 0..if deed == Deed::Join { 100 } else { 2 } {
+        for _ in 0..2 {
             let position = own.position();
             let received = match deed {
                 Deed::Recv | Deed::Join => own.try_recv().map(|message| number(&message)),
@@ -354,7 +374,7 @@ impl Scene for Receiving {
             while self.subscriber.try_recv().is_ok() {}
         }
         let patience = if end == End::Stopped { Duration::ZERO } else { PATIENCE };
-        for count in 0..12 {
+        for count in 0..MANY + 4 {
             if !self.publish(patience)? {
                 match end {
                     End::Stopped if self.is_lossless() => break,

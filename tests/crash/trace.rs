@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::errors;
 use super::helper::note_sleep;
+use super::instruction::{self, is_system_call};
 
 /// The position of the tracee.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,11 +58,11 @@ pub fn mark_exits() {
     unsafe { libc::atexit(at_exit) };
 }
 
-/// The bytes of `syscall`.
-const SYSTEM_CALL: [u8; 2] = [0x0f, 0x05];
-
 /// The byte of `int3`.
 const BREAKPOINT: u8 = 0xcc;
+
+// SAFETY: plain data, and all zeros are the empty set.
+const NO_PROCESSORS: libc::cpu_set_t = unsafe { std::mem::zeroed() };
 
 /// Exit code of a child that must not be traced.
 const REFUSED: i32 = 77;
@@ -160,7 +161,7 @@ impl Tracee {
     pub fn refuse(&self, error: i32) -> Option<usize> {
         let call = self.call(self.counter())?;
         let mut registers = self.registers();
-        registers.rip += SYSTEM_CALL.len() as u64;
+        registers.rip += instruction::SYSTEM_CALL.len() as u64;
         registers.rax = -i64::from(error) as u64;
         // The kernel destroys these two.
         (registers.rcx, registers.r11) = (registers.rip, registers.eflags);
@@ -194,6 +195,27 @@ impl Tracee {
             libc::SYS_futex_waitv => registers.r10 != 0,
             call => call == libc::SYS_clock_nanosleep,
         }
+    }
+
+    /// Keeps the child and this process, its tracer, on one processor as long as `body` runs. Only
+    /// one of the two runs at a time, and to wake another processor takes longer than a step.
+    pub fn on_one_processor<R>(&self, body: impl FnOnce() -> R) -> R {
+        let [mut all, mut one] = [NO_PROCESSORS; 2];
+        // SAFETY: both sets are ours, to read and to write.
+        unsafe {
+            libc::sched_getaffinity(0, size_of_val(&all), &mut all);
+            libc::CPU_SET(libc::sched_getcpu().max(0) as usize, &mut one);
+        }
+        let bind = |set: &libc::cpu_set_t| {
+            for pid in [0, self.pid] {
+                // SAFETY: reads a set.
+                unsafe { libc::sched_setaffinity(pid, size_of_val(set), set) };
+            }
+        };
+        bind(&one);
+        let result = body();
+        bind(&all);
+        result
     }
 
     /// Runs to the begin of the operation.
@@ -402,7 +424,7 @@ impl Route {
     /// Returns the instructions at which other processes may see a change: atomic ones, system
     /// calls, and those that have changed a word.
     pub fn visible(&self) -> impl Iterator<Item = usize> + '_ {
-        let is_visible = |k: &usize| self.changes.contains(k) || is_visible(self.addresses[*k]);
+        let is_visible = |k: &usize| self.changes.contains(k) || instruction::is_visible(self.addresses[*k]);
         (0..self.len()).filter(is_visible)
     }
 }
@@ -412,34 +434,6 @@ impl Leg {
     pub fn steps(k: usize) -> Leg {
         Leg { address: 0, times: 0, at: 0, k }
     }
-}
-
-/// Returns whether the instruction at `address` is a system call, has a `lock` prefix, or is an
-/// `xchg` with memory, which needs none.
-fn is_visible(address: u64) -> bool {
-    // SAFETY: the text of the child is ours, and is read only as far as the instruction goes.
-    let byte = |offset: u64| unsafe { *((address + offset) as *const u8) };
-    let mut at = 0;
-    while matches!(byte(at), 0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf2 | 0xf3) {
-        at += 1;
-    }
-    if byte(at) == 0xf0 {
-        return true;
-    }
-    if matches!(byte(at), 0x40..=0x4f) {
-        at += 1;
-    }
-    match byte(at) {
-        0x0f => byte(at + 1) == 0x05,
-        0x86 | 0x87 => byte(at + 1) >> 6 != 3,
-        _ => false,
-    }
-}
-
-/// Returns whether the instruction at `address` is a system call.
-fn is_system_call(address: u64) -> bool {
-    // SAFETY: the text of the child is ours.
-    (0..2).all(|offset| unsafe { *((address + offset) as *const u8) } == SYSTEM_CALL[offset as usize])
 }
 
 /// Returns whether this address is in a function of the library, also an inlined one.

@@ -94,14 +94,13 @@ pub(crate) fn alone(body: impl Fn() + Sync + Send + 'static) {
     body();
 }
 
-/// Runs `body` 2,000 times, or until a tenth of a second has passed, so that a busy machine runs
-/// fewer.
+/// Runs `body` 2,000 times, or until 40 ms have passed, so that a busy machine runs fewer.
 #[cfg(not(loom))]
 fn stress(body: impl Fn()) {
     let begin = std::time::Instant::now();
     for _ in 0..2_000 {
         body();
-        if begin.elapsed() > std::time::Duration::from_millis(100) {
+        if begin.elapsed() > std::time::Duration::from_millis(40) {
             break;
         }
     }
