@@ -166,8 +166,9 @@ impl Subscriber {
             // SAFETY: the bytes are inside of the object, which is mapped, at a multiple of 8.
             unsafe { copy.load(found) }
         };
-        let received =
-            port.receive(Some(Deadline::after(timeout)), read, |read| port.ring.try_copy(cursor, read));
+        let received = port.receive(Some(Deadline::after(timeout)), cursor, read, |cursor, read| {
+            port.ring.try_copy(cursor, read)
+        });
         let (bytes, is_whole) = copy.into_elements();
         *to = bytes;
         received?;

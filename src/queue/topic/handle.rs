@@ -301,7 +301,11 @@ impl<T: Payload + ?Sized> Topic<T> {
 
     /// Returns whether the topic was closed. Once true, always true. There may still be messages.
     pub fn is_closed(&self) -> bool {
-        !self.port.object.is_hindered(!self.port.ring.is_closed())
+        let is_closed = self.port.ring.is_closed();
+        if is_closed {
+            self.port.ring.seal(); // the caller expects that subscribers get `Closed` from now on
+        }
+        !self.port.object.is_hindered(!is_closed)
     }
 }
 

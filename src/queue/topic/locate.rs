@@ -13,7 +13,7 @@
 
 use super::descriptor::Line;
 use super::line::LineWord;
-use super::receive::Cursor;
+use super::receive::{Cursor, Polls};
 use super::ring::{Ring, Steps, SWAPS_MAX};
 use super::word::{age, Age, Position, Status, Word};
 use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
@@ -125,7 +125,8 @@ impl Ring {
         words.owes.store(u32::from(owed != 0), Relaxed);
         words.cursor.store(start.at.number, Release); // pairs with limit()
         let Start { at, ordinal } = start;
-        Cursor { at, ordinal, lost: 0, owed, granted: u64::MAX, line, is_lossless: false }
+        let polls = Polls::default();
+        Cursor { at, ordinal, lost: 0, owed, granted: u64::MAX, line, is_lossless: false, polls }
     }
 
     /// Returns where a subscriber that lags goes on.

@@ -21,6 +21,7 @@ use crate::segment::object::ObjectRef;
 use crate::segment::owner::OwnerId;
 use crate::sys::clock::Deadline;
 use crate::sys::membarrier;
+use crate::wait::wait;
 use crate::{Error, ErrorKind, Result};
 
 /// Attempts at a deadline, each after an eviction or a death.
@@ -250,10 +251,11 @@ impl Port {
     pub(crate) fn receive<S, R>(
         &self,
         deadline: Option<Deadline>,
+        cursor: &mut Cursor,
         mut state: S,
-        mut attempt: impl FnMut(&mut S) -> Result<R, Unread>,
+        mut attempt: impl FnMut(&mut Cursor, &mut S) -> Result<R, Unread>,
     ) -> Result<R, Unread> {
-        match attempt(&mut state) {
+        match attempt(cursor, &mut state) {
             Err(Unread::Blocked(Blocked::Later)) => {}
             done => return done,
         }
@@ -261,11 +263,22 @@ impl Port {
             self.object.note_failed_try();
             return Err(Blocked::Later.into());
         };
-        let attempt = || match attempt(&mut state) {
-            Err(Unread::Blocked(Blocked::Later)) => None,
-            done => Some(done),
+        let sleepers = self.ring.sleepers();
+        let may_sleep = Cell::new(false);
+        let attempt = || {
+            if may_sleep.get() {
+                cursor.polls.reset(); // a topic may have been closed, but not sealed
+            }
+            match attempt(cursor, &mut state) {
+                Err(Unread::Blocked(Blocked::Later)) => None,
+                done => Some(done),
+            }
         };
-        let done = self.ring.sleepers().wait(deadline, || self.object.reap_dead(), attempt);
+        let announce = || {
+            may_sleep.set(true);
+            sleepers.announce()
+        };
+        let done = wait(sleepers.futex(), deadline, || self.object.reap_dead(), attempt, announce);
         done.unwrap_or(Err(Blocked::Later.into()))
     }
 }

@@ -16,6 +16,40 @@ use crate::segment::owner::OwnerId;
 /// larger topic keeps some messages more, and a subscriber may receive them.
 const STRICT_MAX: u32 = 16;
 
+/// One poll in this number reads `tail`. Publishers write `tail`, so reading it at each poll would
+/// make each publication wait for its cache line.
+const TAIL_EVERY: u32 = if cfg!(loom) { 2 } else { 16 };
+
+/// The polls of the position at `tail`, while it is not claimed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Polls {
+    /// The number of the position.
+    number: u64,
+    /// The polls left that need not read `tail`.
+    left: u32,
+}
+
+impl Polls {
+    /// Begins with the position of this number, which is that of `tail` in a topic that is open.
+    fn begin(&mut self, number: u64) {
+        *self = Polls { number, left: TAIL_EVERY - 1 };
+    }
+
+    /// Counts a poll of the position with this number. Returns whether it need not read `tail`,
+    /// because close() would seal this position.
+    #[inline]
+    fn skips(&mut self, number: u64) -> bool {
+        let skips = self.left > 0 && self.number == number;
+        self.left = self.left.saturating_sub(1);
+        skips
+    }
+
+    /// Makes the next poll read `tail`.
+    pub(super) fn reset(&mut self) {
+        self.left = 0;
+    }
+}
+
 /// Where a subscriber is in the order. It belongs to one subscriber; the line has a copy of parts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cursor {
@@ -35,6 +69,7 @@ pub(crate) struct Cursor {
     pub(crate) line: u32,
     /// Whether publishers wait for it. It may have been evicted since.
     pub(crate) is_lossless: bool,
+    pub(super) polls: Polls,
 }
 
 /// The reason why nothing was received.
@@ -249,8 +284,16 @@ impl Ring {
 
     /// Handles a position that was not claimed when `word` was read: there is nothing to receive,
     /// or never will be.
-    #[cold]
+    #[inline]
     fn wait_or_end(&self, cursor: &mut Cursor, word: Word) -> Result<(), Unread> {
+        match cursor.polls.skips(cursor.at.number) {
+            true => Err(Blocked::Later.into()),
+            false => self.check_end(cursor, word),
+        }
+    }
+
+    #[cold]
+    fn check_end(&self, cursor: &mut Cursor, word: Word) -> Result<(), Unread> {
         let (tail, at) = (self.tail(), cursor.at);
         let end = tail & NUMBER;
         let is_closed = tail & CLOSED != 0;
@@ -266,8 +309,12 @@ impl Ring {
                 };
             }
             Some(1) if is_closed => return Err(Blocked::Closed.into()),
+            Some(0) => {
+                cursor.polls.begin(at.number);
+                return Err(Blocked::Later.into());
+            }
             // One position can be a hole already while `tail` has yet to move past it.
-            Some(0 | 1) => return Err(Blocked::Later.into()),
+            Some(1) => return Err(Blocked::Later.into()),
             Some(_) => return Err(Blocked::Corrupted.into()),
         }
         // Claimed meanwhile. Or the word is of another turn with the same lowest bits.

@@ -58,7 +58,7 @@
 //! | lossless subscriber | publishers that wait for it | see [`gate`](super::gate) | nothing |
 //! | publisher made | subscribers, reapers | see [`publishers`](super::publishers) | nothing |
 //! | reaper between two swaps | the next reaper | it starts over | nothing |
-//! | closed, position not sealed | the next subscriber | it seals it | nothing |
+//! | closed, position not sealed | a subscriber that reads `tail` | it seals it | nothing |
 
 use std::ptr::NonNull;
 
@@ -331,9 +331,26 @@ impl Ring {
     pub(crate) fn close(&self) -> bool {
         // Pairs with tail().
         let (before, change) = self.descriptor().end.tail.set_ordered(CLOSED);
+        self.seal();
         self.sleepers().notify_all(change);
         self.room().notify_all(change);
         before & CLOSED == 0
+    }
+
+    /// Skips the next position, in a closed topic, unless it is claimed. So a subscriber that polls
+    /// its slot need not read `tail`.
+    pub(crate) fn seal(&self) {
+        let at = self.position(self.end());
+        let slot = self.word(at.index);
+        for _ in 0..SWAPS_MAX {
+            let word = Word(slot.load(Acquire)); // pairs with try_claim()
+            let next = self.skipped(word, at);
+            let is_over = age(word, at) != Age::Behind
+                || slot.compare_exchange(word.0, next.0, AcqRel, Relaxed).is_ok(); // pairs with find()
+            if is_over {
+                return;
+            }
+        }
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -58,7 +58,7 @@ impl<T: Payload + ?Sized> Subscriber<T> {
             // SAFETY: `copy` is writable for the size of the message, and our own.
             unsafe { load_bytes(words, copy.as_mut_ptr().cast(), size_of::<T::Element>()) }
         };
-        port.receive(deadline, read, |read| port.ring.try_copy(cursor, read))?;
+        port.receive(deadline, cursor, read, |cursor, read| port.ring.try_copy(cursor, read))?;
         // SAFETY: a whole message was copied.
         let message = unsafe { message::read::<T::Element>(copy.as_ptr().cast()) };
         message.and_then(T::from_one).ok_or(RecvError::Corrupted)
@@ -77,7 +77,7 @@ impl<T: Payload + ?Sized> Subscriber<T> {
             // SAFETY: find() returns elements of this type, as the topic's schema says, inside of
             // the object, which is mapped. They are aligned to 8, as blocks and slots are.
             let read = |index| unsafe { copy.load(port.find(index)) };
-            Ok(port.receive(deadline, read, |read| port.ring.try_copy(cursor, read))?)
+            Ok(port.receive(deadline, cursor, read, |cursor, read| port.ring.try_copy(cursor, read))?)
         });
         let is_valid;
         (*copied, is_valid) = match received {
@@ -173,7 +173,7 @@ impl<T: Payload + ?Sized> Subscriber<T> {
     fn pin(&mut self, deadline: Option<Deadline>) -> Result<Received<'_, T>, RecvError> {
         self.is_mine()?;
         let (port, me, cursor) = (&self.topic.port, self.tenure.me, &mut self.cursor);
-        let index = port.receive(deadline, (), |()| port.ring.try_pin(me, cursor))?;
+        let index = port.receive(deadline, cursor, (), |cursor, ()| port.ring.try_pin(me, cursor))?;
         let found = match T::IS_FIXED {
             true => Some((port.ring.message(index), 1)),
             false => port.find(index),
