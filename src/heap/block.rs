@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_is_freed_once_and_by_who_may() {
+    fn a_block_is_freed_once_and_by_its_owner() {
         let [me, other] = [1, 2].map(|generation| OwnerId::new(3, generation).unwrap());
         let (word, bits) = (AtomicU64::new(0), AtomicU64::new(0));
         let slot = Slot { word: &word, bits: &bits, mask: 4 };

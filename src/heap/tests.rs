@@ -38,7 +38,7 @@ pub(super) fn holds(heap: &Heap, block: Block, len: usize, value: u64) -> bool {
 }
 
 #[test]
-fn blocks_stand_apart_and_keep_their_bytes() {
+fn blocks_do_not_overlap_and_keep_their_bytes() {
     let attachment = segment(1 << 30);
     let (heap, other) = (Heap::of(&attachment), another(&attachment));
     let mut blocks = HashMap::new();
@@ -168,7 +168,7 @@ fn carved(attachment: &Attachment) -> u64 {
 }
 
 #[test]
-fn an_arena_may_stand_below_those_that_are_known() {
+fn an_arena_may_lie_below_the_known_ones() {
     let attachment = segment(1 << 30);
     let (one, two) = (Heap::of(&attachment), another(&attachment));
     let len = len_for(16) as usize;
@@ -189,7 +189,7 @@ fn an_arena_may_stand_below_those_that_are_known() {
 }
 
 #[test]
-fn a_forked_child_waits_for_no_thread_that_looks_for_arenas() {
+fn a_forked_child_waits_for_no_thread_that_searches_arenas() {
     let attachment = segment(1 << 26);
     for _ in 0..if cfg!(debug_assertions) { 2_000 } else { 10_000 } {
         attachment.insert_reserved(NAMELESS, Kind::Event as u32, "", 8, |_| {}).unwrap();
@@ -251,7 +251,7 @@ fn a_handle_goes_on_where_another_one_was() {
 }
 
 #[test]
-fn who_runs_out_at_the_same_time_adds_one_arena() {
+fn threads_that_run_out_at_once_add_one_arena() {
     let attachment = segment(1 << 26);
     let (heap, other) = (Heap::of(&attachment), another(&attachment));
     let class = Class::for_len(40).unwrap();
@@ -265,7 +265,7 @@ fn who_runs_out_at_the_same_time_adds_one_arena() {
 }
 
 #[test]
-fn a_hint_that_somebody_took_and_died_is_set_again() {
+fn a_hint_that_a_dead_process_took_is_set_again() {
     let attachment = segment(1 << 26);
     let heap = Heap::of(&attachment);
     let class = Class::for_len(40).unwrap();

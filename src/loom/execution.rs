@@ -24,7 +24,7 @@
 //!
 //! # Time
 //!
-//! The clock stands still, except that every death and every recovery ends the slices of all
+//! The clock does not move, except that every death and every recovery ends the slices of all
 //! sleepers, see [`end_slices`](Execution::end_slices), and that a deadline which ends a sleep has
 //! passed.
 

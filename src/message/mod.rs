@@ -203,9 +203,9 @@ pub(crate) unsafe fn is_valid<T: Message>(src: *const u8) -> bool {
     }
 }
 
-/// [`is_valid`] for bytes at any address, by means of an aligned copy. The copy is on the heap,
-/// because a message may be larger than a thread's stack. The function is separate, because a stack
-/// frame has room for all branches of a function.
+/// Like [`is_valid`], for bytes at any address, by means of an aligned copy. The copy is on the
+/// heap, because a message may be larger than a thread's stack. The function is separate, because a
+/// stack frame has room for all branches of a function.
 ///
 /// # Safety
 ///

@@ -239,7 +239,7 @@ impl Engine {
         scheduler.table.over.is_some()
     }
 
-    /// The number of slots out of use.
+    /// Returns the number of slots out of use.
     pub(crate) fn lost(&self) -> usize {
         self.lock().table.lost
     }

@@ -160,12 +160,12 @@ impl Supervisor {
         self.workers.iter().filter_map(|worker| worker.process.as_ref())
     }
 
-    /// The workers that are not known to have ended.
+    /// Returns the workers that are not known to have ended.
     pub(crate) fn children(&self) -> Vec<Arc<Child>> {
         self.processes().map(|process| process.child().clone()).collect()
     }
 
-    /// The pids of the running workers.
+    /// Returns the pids of the running workers.
     pub(crate) fn pids(&self) -> Vec<u32> {
         self.processes().filter(|process| process.is_alive()).map(Process::pid).collect()
     }
@@ -344,7 +344,7 @@ fn start(shared: &Shared, index: usize) -> Result<Process<()>> {
     (plan.start)(format!("{}-{index}", plan.name), config)
 }
 
-/// The processor of worker number `index`, plus 1; 0: any.
+/// Returns the processor of worker number `index`, plus 1; 0: any.
 fn processor_of(processors: &[usize], index: usize) -> usize {
     match processors.len() {
         0 => 0,

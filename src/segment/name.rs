@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names() {
+    fn good_and_bad_names() {
         for good in ["a", "a b", "ünï", "..a", &"x".repeat(200)] {
             assert!(check(good).is_ok(), "{good:?}");
             assert_eq!(of_file(&path(Path::new("/d"), good).unwrap()), Some(good));

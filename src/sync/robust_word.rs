@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn one_holder_at_a_time_who_alone_frees_it() {
+    fn only_the_one_holder_frees_it() {
         let (me, other) = ids();
         let word = OwnerWord::new();
         assert!(!word.release(me) && !word.release_any());

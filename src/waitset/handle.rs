@@ -174,7 +174,8 @@ impl WaitSet {
         self.wait_until(Deadline::At(0))
     }
 
-    /// [`wait`](WaitSet::wait) for at most `timeout`. Returns no tokens if none was ready in time.
+    /// Like [`wait`](WaitSet::wait), but blocks for at most `timeout`. Returns no tokens if none
+    /// was ready in time.
     ///
     /// # Errors
     ///
@@ -183,7 +184,8 @@ impl WaitSet {
         self.wait_until(Deadline::after(timeout))
     }
 
-    /// [`wait`](WaitSet::wait) until `deadline`. Returns no tokens if none was ready in time.
+    /// Like [`wait`](WaitSet::wait), but blocks until `deadline` at the latest. Returns no tokens
+    /// if none was ready in time.
     ///
     /// # Errors
     ///

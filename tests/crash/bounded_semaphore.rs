@@ -83,7 +83,8 @@ impl Permits {
         Box::new(Permits { semaphore: semaphore.clone(), op, kept, helpers })
     }
 
-    /// The only permit belongs to a dead process, whose death nobody has noticed yet.
+    /// Builds the scene in which the only permit belongs to a dead process, whose death is not
+    /// noticed yet.
     fn after_death() -> Box<dyn Scene> {
         let semaphore = BoundedSemaphore::new(1).unwrap();
         Helper::die_after(|| semaphore.acquire().unwrap().keep());

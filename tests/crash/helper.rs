@@ -133,7 +133,7 @@ impl Helper {
         // Only the sleeper sets the flag again. So if the flag is clear both before and after, it
         // sleeps without one.
         let is_lost = !is_announced() && is_asleep(self.pid) && !is_announced();
-        (!is_lost).then_some(()).ok_or("somebody sleeps, and the flag that says so is gone".into())
+        (!is_lost).then_some(()).ok_or("a waiter sleeps, and the flag that says so is gone".into())
     }
 
     /// Returns whether it has ended and was waited for.
@@ -248,7 +248,7 @@ impl Waker {
         self.child.store(std::process::id().into(), SeqCst);
     }
 
-    /// Called when the child is gone. Returns whether it was woken.
+    /// Returns whether the child, which is gone, was woken.
     pub fn finish(&mut self) -> Result<bool, String> {
         self.child.store(OVER, SeqCst);
         self.helper.take().map_or(Ok(false), |helper| Ok(helper.outcome()? == 2))

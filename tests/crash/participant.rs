@@ -85,7 +85,7 @@ impl Watched {
         }
     }
 
-    /// The holder is gone: checks that all slots come back and each message arrives once.
+    /// Checks, after the holder is gone, that all slots come back and each message arrives once.
     fn check(&mut self) -> Result<(), String> {
         let (queue, seen) = (&self.queue, &mut self.seen);
         until("all slots come back", || {

@@ -203,7 +203,8 @@ impl Mixed {
         Box::new(Mixed { lock, op, before, inside, is_held, readers, writers, helpers, waker })
     }
 
-    /// The child is stopped: it holds the lock, or waits for it, or neither.
+    /// Checks the survivors while the child is stopped. It holds the lock, or waits for it, or
+    /// neither.
     fn tempt(&mut self) -> Result<(), String> {
         let lock = self.lock;
         let is_in = || self.inside.load(SeqCst) == 1;

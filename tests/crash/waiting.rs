@@ -176,7 +176,7 @@ impl Waited {
     }
 
     /// Checks that the helper's wait ends, whether the child is dead, stopped or done.
-    fn helped(&mut self) -> Result<(), String> {
+    fn join_helper(&mut self) -> Result<(), String> {
         let Some(mut helper) = self.helper.take() else { return Ok(()) };
         if self.helper_receives {
             self.queue.send_timeout(MINE, PATIENCE).map_err(|error| format!("no room: {error:?}"))?;
@@ -213,7 +213,7 @@ impl Scene for Waited {
             let flag = if self.helper_receives { "receivers_wait: true" } else { "senders_wait: true" };
             helper.sleeps_announced(|| format!("{:?}", self.queue).contains(flag))?;
         }
-        self.helped()?;
+        self.join_helper()?;
         self.seen.extend(drain(self.queue));
         if end == End::Stopped {
             return Ok(());

@@ -110,7 +110,7 @@ fn abort_stays_until_reset() {
 }
 
 #[test]
-fn reset_sends_away_who_waits_and_leaves_it_usable() {
+fn reset_sends_waiters_away_and_leaves_the_barrier_usable() {
     let barrier = Barrier::new(3).unwrap();
     std::thread::scope(|scope| {
         let waiters = [(); 2].map(|_| scope.spawn(|| barrier.wait()));
@@ -231,7 +231,7 @@ fn a_party_that_arrived_and_died_does_not_count() {
 }
 
 #[test]
-fn a_death_long_ago_is_noticed_by_who_completes_the_round() {
+fn an_old_death_is_noticed_by_the_party_that_completes_the_round() {
     let barrier = Barrier::new(2).unwrap();
     let dead = Forked::run(|| i32::from(barrier.wait().is_ok()));
     until("it has arrived", || barrier.waiting() == 1);

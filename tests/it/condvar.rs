@@ -121,7 +121,7 @@ fn things_are_taken_once_each() {
 }
 
 #[test]
-fn wait_while_looks_before_and_after() {
+fn wait_while_checks_before_and_after() {
     let (things, more) = shop();
     // The condition is false at once, so this does not wait.
     let guard = more.wait_while(things.lock().unwrap(), |_| false).unwrap();
@@ -153,7 +153,7 @@ fn wait_while_looks_before_and_after() {
 }
 
 #[test]
-fn timed_waits_end_in_time_whoever_is_stopped_or_dies() {
+fn timed_waits_end_in_time_beside_stops_and_deaths() {
     let shop = shop();
     let mut children = waiting(2, &shop, wait_once);
     let stopped = children.pop().unwrap();
@@ -222,7 +222,7 @@ fn with_a_lock_without_data() {
 }
 
 #[test]
-fn who_waits_is_told_of_the_lock_s_dead_owner() {
+fn a_waiter_is_told_of_the_dead_owner_of_the_lock() {
     let shop = shop();
     let inside = Event::new().unwrap();
     std::thread::scope(|scope| {
@@ -289,7 +289,7 @@ fn a_dead_waiter_is_in_nobodys_way() {
 /// There are more waiters than the table has entries. One process with a thousand waits takes all
 /// entries.
 #[test]
-fn who_finds_no_place_among_the_waiters_still_ends_in_time() {
+fn a_waiter_without_an_entry_still_ends_in_time() {
     let name = format!("test-condvar-crowd-{}", std::process::id());
     let more = Condvar::create(&name).unwrap();
     let things = Mutex::new(0_u64).unwrap();

@@ -147,7 +147,7 @@ fn waits_for_a_while((mutex, begun): (Mutex<u64>, Event)) -> u64 {
 }
 
 #[test]
-fn timed_waits_end_in_time_whoever_dies_beside_them() {
+fn timed_waits_end_in_time_beside_deaths() {
     let mutex = Mutex::new(0_u64).unwrap();
     let guard = mutex.lock().unwrap();
     let begun = [(); 6].map(|_| Event::new().unwrap());

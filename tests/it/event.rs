@@ -35,7 +35,7 @@ fn flag() {
 }
 
 #[test]
-fn set_then_clear_wakes_everybody_who_waited() {
+fn set_then_clear_wakes_all_waiters() {
     for _ in 0..200 {
         let (event, begun) = (Event::new().unwrap(), std::sync::Barrier::new(4));
         std::thread::scope(|scope| {
@@ -167,7 +167,7 @@ proptest! {
 }
 
 #[test]
-fn a_name_lives_as_long_as_somebody_is_attached() {
+fn a_name_lives_as_long_as_a_process_is_attached() {
     let name = name("life");
     let first = Event::create(&name).unwrap();
     assert!(file(&name).exists());
@@ -254,7 +254,7 @@ fn bad_names_and_places() {
     }
     let nowhere = Place::in_dir("/nonexistent", "x");
     let error = Event::create(nowhere).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidInput, "a directory that is missing is no name that may come");
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "a missing directory is not a missing name");
     assert!(error.to_string().contains("/nonexistent"), "{error}");
     assert_eq!(Segment::new(1 << 50).unwrap_err().kind(), ErrorKind::InvalidInput);
 }

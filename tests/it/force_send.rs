@@ -35,7 +35,7 @@ fn the_oldest_gives_way() {
 }
 
 #[test]
-fn past_what_is_held() {
+fn held_messages_are_skipped() {
     let queue = Queue::<u64>::new(4).unwrap();
     (0..4).for_each(|value| queue.send(value).unwrap());
     let (first, second) = (queue.recv_ref().unwrap(), queue.recv_ref().unwrap());

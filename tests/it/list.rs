@@ -238,7 +238,7 @@ fn never_ends((list, holds): (List<Wide>, Event)) {
 }
 
 #[test]
-fn who_does_not_wait_is_told_who_holds_the_list_and_gets_it_from_the_dead() {
+fn a_write_with_a_timeout_names_the_holder_and_takes_over_from_the_dead() {
     let list = List::<Wide>::new().unwrap();
     list.push(wide(1)).unwrap();
     let holds = Event::new().unwrap();

@@ -116,7 +116,7 @@ fn blind((mutex, once, ready, go): (Mutex<u64>, Once, Event, Event)) {
 }
 
 #[test]
-fn whoever_cannot_tell_calls_nobody_dead_and_closes_nothing_that_is_not_its_own() {
+fn a_process_that_cannot_ask_calls_nobody_dead_and_closes_only_its_own() {
     let segment = Segment::new(1 << 20).unwrap();
     let mutex = Mutex::create(segment.at("mutex"), 0).unwrap();
     let once = Once::create(segment.at("once")).unwrap();

@@ -14,7 +14,7 @@ use pagemate::{inspect, ErrorKind, Event, Manager, Mutex, Place, Process, Queue,
 
 use crate::support::forked::Forked;
 
-/// A new directory.
+/// Creates a directory.
 fn dir(what: &str) -> PathBuf {
     let dir = std::env::temp_dir().join(format!("test-names-{what}-{}", std::process::id()));
     fs::create_dir_all(&dir).unwrap();
@@ -194,7 +194,7 @@ fn a_sweep_takes_other_layout_versions_and_what_removers_left() {
     fs::remove_dir(&dir).unwrap();
 }
 
-/// A new directory with these permissions.
+/// Creates a directory with these permissions.
 fn make_dir(dir: &Path, mode: u32) {
     fs::create_dir(dir).unwrap();
     set_mode(dir, mode);
@@ -388,7 +388,7 @@ fn mount_tmpfs(dir: &Path, options: &CStr) -> bool {
 }
 
 #[test]
-fn a_file_of_another_user_is_opened_only_by_who_trusts_it() {
+fn a_file_of_another_user_is_opened_only_by_a_process_that_trusts_it() {
     if !is_root() {
         println!("SKIPPED: only root can become another user");
         return;
@@ -488,7 +488,7 @@ fn a_lock_that_is_held_at_exit() {
 }
 
 #[test]
-fn whoever_exits_keeps_what_it_holds_until_it_has_ended() {
+fn an_exiting_process_keeps_what_it_holds_until_it_has_ended() {
     let dir = dir("held");
     let create = |name: &str| Event::create(Place::in_dir(&dir, name)).unwrap();
     let (ends, go) = (create("ends"), create("go"));

@@ -37,7 +37,7 @@ fn called_once() {
 }
 
 #[test]
-fn while_somebody_initialises() {
+fn calls_while_the_initialiser_runs() {
     let once = Once::new().unwrap();
     let initialiser = once.begin().unwrap().unwrap();
     assert!(!initialiser.is_after_failure());
@@ -118,7 +118,7 @@ fn a_value_is_written_once() {
 }
 
 #[test]
-fn while_somebody_makes_the_value() {
+fn calls_while_the_value_is_made() {
     let value = OnceValue::<u64>::new().unwrap();
     value
         .get_or_init(|| {
@@ -152,7 +152,7 @@ fn processes_agree() {
     assert!(children.into_iter().all(|child| child.join().unwrap() == mine));
 }
 
-/// Begins, reports that, and never completes.
+/// Becomes the initialiser, reports that, and never completes.
 fn begins((once, value, here): (Once, OnceValue<u64>, Semaphore)) {
     let initialiser = once.begin().unwrap();
     here.release().unwrap();
@@ -189,7 +189,7 @@ fn the_next_one_initialises_if_one_dies() {
 }
 
 #[test]
-fn who_only_tries_notices_the_death_too() {
+fn polling_notices_a_death_too() {
     let all = (Once::new().unwrap(), OnceValue::<u64>::new().unwrap(), Semaphore::new(0).unwrap());
     let (once, value, here) = all.clone();
     let child = Process::spawn(begins, all).unwrap();

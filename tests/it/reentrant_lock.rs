@@ -49,7 +49,7 @@ fn excludes_other_threads_and_times_out() {
 }
 
 #[test]
-fn who_does_not_hold_it_cannot_release_it() {
+fn only_the_holder_can_release() {
     let lock = ReentrantLock::new().unwrap();
     assert_eq!(lock.release(), Err(ReleaseError::NotHeld));
     let guard = lock.lock().unwrap();

@@ -210,7 +210,7 @@ fn a_writer_that_dies_asking_is_in_nobodys_way_and_has_broken_nothing() {
 }
 
 #[test]
-fn who_only_tries_notices_deaths_too() {
+fn try_write_notices_a_death_too() {
     let lock = RwLock::new(0_u64).unwrap();
     let child = held_elsewhere(&lock, false);
     child.kill().unwrap();

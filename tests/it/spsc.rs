@@ -498,7 +498,7 @@ fn seen_from_outside() {
 }
 
 #[test]
-fn a_death_is_seen_by_who_only_tries() {
+fn polling_notices_a_death() {
     let name = name("tries");
     let mut consumer = Consumer::<u64>::create(&name, 4).unwrap();
     let ready = Event::new().unwrap();

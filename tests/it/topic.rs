@@ -312,7 +312,7 @@ fn the_table_of_subscribers_is_bounded() {
 }
 
 #[test]
-fn names_managers_and_what_is_shown() {
+fn names_managers_and_the_shown_state() {
     let manager_name = name("manager");
     let manager = Manager::create(&manager_name).unwrap();
     let topic = manager.topic::<u64>("prices", 8).unwrap();

@@ -235,7 +235,7 @@ fn lossless_from_the_past() {
 }
 
 #[test]
-fn what_is_shown() {
+fn the_policy_and_lossless_subscribers_are_shown() {
     let name = format!("test-topic-shown-{}", std::process::id());
     let topic = Topic::<u64>::builder(2).policy(Policy::Evict).create(&name).unwrap();
     assert_eq!(topic.policy(), Policy::Evict);

@@ -18,7 +18,7 @@ const LONG: Duration = Duration::from_secs(60);
 /// Long enough to tell a wait that was woken from one that was not.
 const SHORT: Duration = Duration::from_millis(5);
 
-/// A set of one member.
+/// Creates a set of one member.
 fn alone<W: Waitable>(member: &W) -> WaitSet {
     let mut set = WaitSet::new();
     set.add(7, member).unwrap();
@@ -247,8 +247,8 @@ impl Crowd {
         }
     }
 
-    /// Another thread makes each member ready while the set sleeps, or is about to. The set must
-    /// report it.
+    /// Makes each member ready, in another thread, while the set sleeps, or is about to. The set
+    /// must report it.
     fn each_is_told(mut self, tokens: impl Iterator<Item = usize>) {
         let (near, far): (Vec<_>, Vec<_>) = self.sockets.into_iter().unzip();
         let (queues, events, semaphores) =

@@ -102,7 +102,7 @@ fn scene(capacity: u32, slots: u32, blocks: usize) -> Arc<Scene> {
     })
 }
 
-/// A place to stop at, which stands for a death there. Steps count from 0.
+/// A place to stop at, which represents a death there. Steps count from 0.
 struct Steps(usize);
 
 impl Steps {
@@ -140,7 +140,7 @@ impl Scene {
         })
     }
 
-    /// As `Area::free_share`.
+    /// Frees a share, as `Area::free_share` does.
     fn free(&self, name: Name) -> u64 {
         let slot = self.block(name.at());
         let seen = slot.word.load(Relaxed);

@@ -38,7 +38,8 @@ impl Chunk {
         Slot { word: &self.words[block], bits: &self.bits, mask: 1 << block }
     }
 
-    /// As Arena::claim: claims the first free block, after it has written the claim into the log.
+    /// Claims, as `Arena::claim` does, the first free block, after it has written the claim into
+    /// the log.
     fn alloc(&self, me: OwnerId) -> Option<(usize, u32)> {
         for block in 0..2 {
             if self.bits.load(Relaxed) & 1 << block != 0 {
@@ -266,7 +267,7 @@ impl Remade {
         Table { end: &self.end, units: &self.units }
     }
 
-    /// As Arena::claim. The claimant has the bytes to itself.
+    /// Claims as `Arena::claim` does. The claimant has the bytes to itself.
     fn claim(&self, me: OwnerId) -> Option<u32> {
         let log = &self.chunk.logs[me.index()];
         let _: Ordered = log.record(16, me);
@@ -278,7 +279,8 @@ impl Remade {
         claimed
     }
 
-    /// As Arena::close and build: the word becomes plain data that looks like a free block's.
+    /// Remakes as `Arena::close` and `build` do: the word becomes plain data that equals a free
+    /// block's word.
     fn remake(&self, me: OwnerId) -> bool {
         if !self.table().close(0, me) {
             return false;
@@ -352,7 +354,7 @@ fn one_frees_while_another_remakes() {
         let other = scene.clone();
         let other = thread::spawn(move || {
             let seen = other.chunk.bytes[0].load(Relaxed);
-            assert_eq!(seen, 1, "somebody writes what is not free yet");
+            assert_eq!(seen, 1, "written before it is free");
             assert!(other.chunk.slot(0).free(generation, id(1)));
             other.table().set_freed(0);
         });
@@ -402,7 +404,8 @@ impl Pinnable {
         self.chunk.slot(0).free_retired(|| self.pins.is_pinned(AT));
     }
 
-    /// As Heap::retire. If the block is free then, writes into it, as its next owner would.
+    /// Retires the block as `Heap::retire` does. If it is free then, writes into it, as its next
+    /// owner would.
     fn retire(&self) {
         assert!(self.chunk.slot(0).retire(self.generation));
         self.free();
@@ -415,12 +418,12 @@ impl Pinnable {
         }
     }
 
-    /// As Heap::pin, then reads the byte. Returns the pin.
+    /// Pins as `Heap::pin` does, then reads the byte. Returns the pin.
     fn read(&self, me: OwnerId) -> usize {
         let pin = self.pins.pin(AT, me).unwrap();
         let word = self.chunk.words[0].load(Acquire);
         if (state(word), generation(word)) == (State::Live, self.generation) {
-            assert_eq!(self.chunk.bytes[0].load(Relaxed), 1, "somebody writes what is read in place");
+            assert_eq!(self.chunk.bytes[0].load(Relaxed), 1, "written while it is read in place");
         }
         pin
     }

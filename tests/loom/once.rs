@@ -62,7 +62,7 @@ fn three_call_it() {
 }
 
 #[test]
-fn readers_look_and_wait() {
+fn readers_check_and_wait() {
     model("once: one initialises, one looks without waiting, one waits", || {
         let scene = Scene::new();
         let looks = spawn(&scene, |scene| {

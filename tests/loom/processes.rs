@@ -55,7 +55,7 @@ fn the_setter_of_an_event_dies() {
     assert!(summary.deaths > 1);
 }
 
-/// Two numbers whose sum is 100 unless their holder has died.
+/// Moves ten between two numbers, whose sum is 100 unless their holder has died.
 fn move_ten(account: &Mutex<[u64; 2]>) {
     let mut account = account.lock().unwrap();
     account[0] -= 10;

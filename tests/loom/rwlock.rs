@@ -109,7 +109,7 @@ fn attempts_that_come_to_nothing_leave_nothing() {
             scene.shared.release(id(0));
         }
         reader.join().unwrap();
-        assert!(scene.shared.try_write(id(1)).is_some(), "the lock counts somebody that has left");
+        assert!(scene.shared.try_write(id(1)).is_some(), "the lock counts a reader that has left");
     });
 }
 
@@ -210,7 +210,7 @@ fn a_writer_dies_before_its_wake() {
 }
 
 #[test]
-fn who_comes_after_a_dead_writer_is_told() {
+fn a_dead_writer_is_reported_until_marked_consistent() {
     model("rwlock: a dead writer, then a reader and a writer", || {
         let scene = scene();
         assert!(scene.shared.try_write(id(3)).is_some());

@@ -59,7 +59,7 @@ impl<'a> Desk<'a> {
         self.member
     }
 
-    /// The member's words on the board.
+    /// Returns the member's words on the board.
     pub fn words(&self) -> &'a [AtomicU64] {
         self.board.member(self.member)
     }

@@ -163,7 +163,7 @@ fn a_sender_joins_while_the_last_one_leaves() {
 
 /// Other programs' names of objects do not disturb a stream.
 #[test]
-fn names_like_that_of_the_stream_are_of_others() {
+fn names_that_resemble_the_stream_are_left_alone() {
     let dir = directory();
     let place = |name: &str| Place::in_dir(dir.path(), name);
     let queue = Queue::<u32>::create(place("x.senders"), 4).unwrap();

@@ -62,7 +62,7 @@ fn depths_rates_and_holders() {
 }
 
 #[test]
-fn what_a_pool_is_doing() {
+fn shows_the_workers_and_tasks_of_a_pool() {
     static GATE: OnceLock<Event> = OnceLock::new();
     let gate = Event::new().unwrap();
     let name = format!("test-top-pool-{}", std::process::id());
@@ -130,7 +130,7 @@ fn a_signal_ends_it_at_once() {
 }
 
 #[test]
-fn what_is_refused() {
+fn wrong_usage_is_refused() {
     let dir = directory();
     assert!(refused(dir.path(), &["top"]).contains("--once"), "standard output is no terminal");
     for wrong in [&["top", "--json"][..], &["top", "--once", "--interval", "0"], &["top", "--interval", "x"]]

@@ -59,6 +59,7 @@ pub struct Value<T: Message> {
     object: ObjectRef,
     _value: PhantomData<fn(T) -> T>,
 }
+
 /// The right of a writer. Frees the owner word when it is dropped, also if the closure of an update
 /// panics.
 struct Writing<'a> {

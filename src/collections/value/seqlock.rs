@@ -144,6 +144,7 @@ mod tests {
         copies.write([1; 2].into_iter());
         assert_eq!((value(), sequence.load(Relaxed)), ([1, 1], 0));
     }
+
     #[test]
     fn any_length_is_copied_and_no_more() {
         for len in 0..200 {

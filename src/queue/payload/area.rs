@@ -185,7 +185,7 @@ impl Area {
     }
 }
 
-/// [`Area::find`] with what a handle knows of the size of an element and of its slots.
+/// Calls [`Area::find`] with the size of an element and of the slots, which a handle knows.
 #[inline(always)]
 pub(crate) fn find(
     area: Option<&Area>,

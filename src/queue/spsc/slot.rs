@@ -49,7 +49,7 @@ pub(crate) struct Plan {
     quota: u64,
 }
 
-/// The offset of a short message in its slot.
+/// Returns the offset of a short message in its slot.
 const fn offset(align: usize) -> usize {
     size_of::<Header>().next_multiple_of(align)
 }

@@ -27,7 +27,7 @@
 //!
 //! After step 4 one publisher may still claim `t` without a scan, because it had loaded `tail`
 //! before. So a start from `t + 1 - slots` on is safe. An older one may be overwritten. The
-//! subscriber begins anew, at `t + 1 - slots` or later, and this time the ring stands still: the
+//! subscriber begins anew, at `t + 1 - slots` or later, and this time the ring does not move: the
 //! publishers wait for its first start.
 //!
 //! # Memory ordering
@@ -259,7 +259,7 @@ impl Ring {
             let _ = self.gate().fetch_update(AcqRel, Relaxed, |gate| Some(Gate(gate).joined(next).0));
         }
         let floor = self.join_floor();
-        // Pairs with tail(): whoever loads a later position sees all of this.
+        // Pairs with tail(): a process that loads a later position sees all of this.
         let next = end.tail.fetch_or(GATED, AcqRel) & NUMBER;
         // One publisher may still claim the next position before it knows.
         ((next + 1).saturating_sub(u64::from(self.shape.slots)).max(floor), word)

@@ -54,7 +54,7 @@ impl Attachment {
                     continue; // the descriptor was closed, so the answer may be another file's
                 }
                 // The dead occupant is reaped before its byte is locked. While any process holds
-                // the byte, even a stopped one, the dead one looks alive.
+                // the byte, even a stopped one, the dead one seems alive.
                 occupant.into_iter().for_each(|dead| self.reap(dead));
                 // The window is opened before the description, because a child that is forked in
                 // between would share the lock that is taken later.

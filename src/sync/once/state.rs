@@ -109,7 +109,8 @@ impl State {
         is_complete(self.futex.word.load(Acquire)) // pairs with complete()
     }
 
-    /// Begins, unless it is complete. `None` if another participant initialises.
+    /// Makes the caller the initialiser, unless the state is complete. `None` if another
+    /// participant initialises.
     pub(crate) fn try_begin(&self, me: OwnerId) -> Option<Begun> {
         let mut seen = self.futex.word.load(Acquire); // pairs with complete()
         while let Some(next) = begun(seen, me) {
@@ -122,9 +123,9 @@ impl State {
         is_complete(seen).then_some(Begun::Complete)
     }
 
-    /// Begins, or blocks until it is complete; `None` at the deadline. At the end of each slice,
-    /// calls `reap_dead` with the initialiser, so that it can check whether the initialiser is
-    /// alive.
+    /// Makes the caller the initialiser, or blocks until the state is complete; `None` at the
+    /// deadline. At the end of each slice, calls `reap_dead` with the initialiser, so that it can
+    /// check whether the initialiser is alive.
     #[cold]
     pub(crate) fn begin(
         &self,

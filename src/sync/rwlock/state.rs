@@ -400,6 +400,7 @@ mod tests {
     fn id(index: usize) -> OwnerId {
         OwnerId::new(index, 1).unwrap()
     }
+
     #[test]
     fn alone() {
         let shared = Shared::new();

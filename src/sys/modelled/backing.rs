@@ -103,7 +103,7 @@ impl Drop for Description {
 #[derive(Debug)]
 pub(crate) struct OwnedFd(Arc<Description>);
 
-/// A descriptor of somebody else's.
+/// A descriptor that another owner closes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BorrowedFd<'a>(&'a Arc<Description>);
 

@@ -265,7 +265,7 @@ fn a_queue_of_one_and_tasks_that_nobody_gets() {
     pool.join().unwrap();
 }
 
-/// A task that takes some microseconds.
+/// Takes some microseconds: a task.
 fn churn(n: u64) -> u64 {
     (0..2000).fold(n, |hash, round| (hash ^ round).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(7))
 }
@@ -300,7 +300,8 @@ fn kill_storm_without_retries() {
     });
 }
 
-/// The kills of each worker, and the tasks of a round: `POOL_KILLS` and `POOL_TASKS`.
+/// Runs rounds of `POOL_TASKS` tasks while the two workers are killed at random moments, until there
+/// were twice `POOL_KILLS` kills.
 fn storm(retries: u32, round: impl Fn(&Pool, u64) -> u64) {
     let number = |name, or| std::env::var(name).ok().map_or(or, |text| text.parse().unwrap());
     let (kills, tasks) = (number("POOL_KILLS", 20), number("POOL_TASKS", 5_000));

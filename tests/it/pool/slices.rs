@@ -10,7 +10,7 @@ const LONG: Duration = Duration::from_secs(30);
 
 /// Nobody waits for a process that only reads the pool's segment.
 #[test]
-fn a_slice_does_not_wait_for_who_looks_at_the_segment() {
+fn a_slice_does_not_wait_for_other_participants() {
     let name = format!("pool-slices-{}", std::process::id());
     let pool = Pool::builder().workers(2).name(&name).build().unwrap();
     let looks = Segment::open(&name).unwrap();

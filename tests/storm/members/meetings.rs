@@ -59,7 +59,7 @@ impl Member for Permits {
 
     fn verdict(&mut self, desk: &mut Desk) {
         if self.held(desk) != 0 {
-            desk.fault(Fault::Broken, "somebody holds a permit, and nobody is there");
+            desk.fault(Fault::Broken, "a permit is still noted as held");
         }
         let all: Vec<_> =
             (0..PERMITS).map_while(|_| self.taken(desk, self.0.acquire_timeout(PATIENCE))).collect();

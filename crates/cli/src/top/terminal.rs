@@ -65,9 +65,9 @@ struct Loan {
 /// The terminal that [`Screen`] has. Kept for good.
 static LOAN: OnceLock<Loan> = OnceLock::new();
 
-/// The input.
+/// The result of [`Screen::wait`].
 pub(super) enum Input {
-    /// Nothing until the timeout.
+    /// No input before the timeout.
     Nothing,
     /// Everything must be drawn again.
     Redraw,
