@@ -265,8 +265,8 @@ impl ClaimLog {
             let seen = place.load(SeqCst); // pairs with record() and erase()
             seen & PARTICIPANT != 0 && range.contains(&((seen >> 20).saturating_mul(16)))
         };
-        // After the places, because a thread that clears the name of another thread leaves it its
-        // own count.
+        // After the places, because a thread that clears the name of another thread leaves its own
+        // count for that thread.
         self.places.iter().any(is_in_range) || self.more.load(SeqCst) & UNNAMED_ALL != 0
     }
 
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hand_that_is_too_small_says_so() {
+    fn a_log_without_room_says_so() {
         let me = OwnerId::new(3, 9).unwrap();
         let log = ClaimLog::new();
         (1..=PLACES as u64).for_each(|block| _ = log.record(block * 16, me));

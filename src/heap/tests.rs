@@ -49,7 +49,7 @@ fn blocks_do_not_overlap_and_keep_their_bytes() {
         assert!(heap.len(block.at).unwrap() >= len as u64 && block.at % 16 == 0);
         fill(heap, block, len, round);
         heap.publish(block).unwrap();
-        assert!(blocks.insert(block.at, (block, len, round)).is_none(), "given twice");
+        assert!(blocks.insert(block.at, (block, len, round)).is_none(), "allocated twice");
         if round % 3 == 0 {
             let at = *blocks.keys().next().unwrap();
             let (block, len, value) = blocks.remove(&at).unwrap();
@@ -197,18 +197,18 @@ fn a_forked_child_waits_for_no_thread_that_searches_arenas() {
     let heap = Heap::of(&attachment);
     let is_over = AtomicBool::new(false);
     // There is nothing, so both search for arenas: the thread nearly all the time.
-    let look = || assert!(heap.words(1 << 36, 1).is_none());
+    let search = || assert!(heap.words(1 << 36, 1).is_none());
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !is_over.load(Relaxed) {
-                look();
+                search();
             }
         });
         let codes = (0..20).map(|_| {
             let child = Forked::run(|| {
                 // SAFETY: ends the process by a signal if it hangs; no pointers.
                 unsafe { libc::alarm(20) };
-                look();
+                search();
                 7
             });
             child.wait()

@@ -85,10 +85,10 @@ pub struct Connection {
 macro_rules! delegate {
     (
         $half:ident,
-        $($(#[$doc:meta])* fn $name:ident $(<$type:ident>)? ($($arg:ident: $of:ty),*) -> $gives:ty;)*
+        $($(#[$doc:meta])* fn $name:ident $(<$type:ident>)? ($($arg:ident: $of:ty),*) -> $result:ty;)*
     ) => {$(
         $(#[$doc])*
-        pub fn $name $(<$type: Message>)? (&mut self, $($arg: $of),*) -> Result<$gives, PipeError> {
+        pub fn $name $(<$type: Message>)? (&mut self, $($arg: $of),*) -> Result<$result, PipeError> {
             self.$half.$name $(::<$type>)? ($($arg),*)
         }
     )*};

@@ -317,7 +317,7 @@ impl<L: Waited> Tokens<L> {
         let guard = match locked(self.lock, &self.condvar, How::For(TEMPTATION)) {
             None if self.lock.is_locked() => return Ok(()),
             None => locked(self.lock, &self.condvar, How::For(PATIENCE))
-                .ok_or("a stopped one blocks the others")?,
+                .ok_or("a stopped process blocks the others")?,
             Some(guard) => guard,
         };
         drop(guard);
@@ -388,7 +388,7 @@ impl Scene for Notify {
         let guard = self.lock.lock_timeout(PATIENCE).map_err(|error| error.to_string())?;
         match self.condvar.wait_timeout(guard, Duration::from_millis(1)) {
             Ok((_, false)) => Ok(()),
-            other => Err(format!("after all notifications, a wait gives {other:?}")),
+            other => Err(format!("after all notifications, a wait returns {other:?}")),
         }
     }
 

@@ -125,12 +125,12 @@ struct Mixed {
     waker: Option<Waker>,
 }
 
-fn look(halves: &[u64; 2]) {
+fn check_halves(halves: &[u64; 2]) {
     assert_eq!(halves[0], halves[1], "a reader and a writer are in, or a death was hidden");
 }
 
 fn change(halves: &mut [u64; 2]) {
-    look(halves);
+    check_halves(halves);
     halves[0] += 1;
     compiler_fence(SeqCst);
     halves[1] += 1;
@@ -159,7 +159,7 @@ fn write(
 fn read(acquired: Result<RwLockReadGuard<[u64; 2]>, LockError<RwLockReadGuard<[u64; 2]>>>) -> Option<bool> {
     match acquired {
         Ok(guard) => {
-            look(&guard);
+            check_halves(&guard);
             Some(false)
         }
         Err(error) => error.into_guard().map(|_| true),
@@ -262,7 +262,7 @@ impl Scene for Mixed {
                 // The guard releases the lock at the end.
                 match acquired {
                     Ok(guard) => {
-                        look(&guard);
+                        check_halves(&guard);
                         self.inside.store(0, SeqCst);
                     }
                     Err(error) => {
@@ -294,7 +294,7 @@ impl Scene for Mixed {
                 let mut writer = self.writers.remove(0);
                 change(&mut writer);
                 self.inside.store(0, SeqCst);
-                look(&RwLockWriteGuard::downgrade(writer));
+                check_halves(&RwLockWriteGuard::downgrade(writer));
             }
         }
     }

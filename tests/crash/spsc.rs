@@ -149,7 +149,7 @@ impl Scene for Sending {
             return match self.consumer.recv_timeout(Duration::from_millis(1)) {
                 Err(RecvError::Empty) => Ok(()),
                 Err(RecvError::Closed) if self.sends.is_empty() => Ok(()),
-                other => Err(format!("the stopped one is not dead, but recv gives {other:?}")),
+                other => Err(format!("the stopped process is not dead, but recv returns {other:?}")),
             };
         }
         // Receives everything that was sent, then the end, because the producer is gone.
@@ -206,7 +206,7 @@ impl Scene for Receiving {
                 Ok(()) | Err(SendError::Full(9)) => Ok(()),
                 // The child may have been about to close the ring. Then it has closed it itself.
                 Err(SendError::Closed(9)) if self.closes => Ok(()),
-                other => Err(format!("the stopped one is not dead, but send gives {other:?}")),
+                other => Err(format!("the stopped process is not dead, but send returns {other:?}")),
             };
         }
         loop {
@@ -272,7 +272,7 @@ impl Scene for Piping {
             return match self.receive(Duration::from_millis(1)) {
                 Err(PipeError::TimedOut) | Ok(()) => Ok(()),
                 Err(PipeError::Closed) if self.sends == 0 => Ok(()),
-                Err(error) => Err(format!("the stopped one is not dead, but recv gives {error:?}")),
+                Err(error) => Err(format!("the stopped process is not dead, but recv returns {error:?}")),
             };
         }
         loop {

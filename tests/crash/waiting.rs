@@ -380,14 +380,17 @@ impl Scene for Sleeping {
                         self.queue
                             .send_timeout(value, PATIENCE)
                             .map_err(|error| format!("send: {error:?}"))?;
-                        let got =
-                            self.queue.recv_timeout(PATIENCE).map_err(fail("a stopped one blocks recv"))?;
+                        let got = self
+                            .queue
+                            .recv_timeout(PATIENCE)
+                            .map_err(fail("a stopped process blocks recv"))?;
                         self.seen.push(got);
                     }
                     Ok(())
                 }
                 Op::Send | Op::Loan => {
-                    let got = self.queue.recv_timeout(PATIENCE).map_err(fail("a stopped one blocks recv"))?;
+                    let got =
+                        self.queue.recv_timeout(PATIENCE).map_err(fail("a stopped process blocks recv"))?;
                     self.seen.push(got);
                     Ok(())
                 }

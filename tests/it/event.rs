@@ -133,7 +133,7 @@ fn signals_in_the_middle_of_anything((): ()) {
 enum Step {
     Set,
     Clear,
-    Look,
+    Check,
     WaitInVain,
 }
 
@@ -144,7 +144,7 @@ proptest! {
     fn sequences_follow_the_model(
         steps in prop::collection::vec(
             (
-                prop::sample::select(vec![Step::Set, Step::Clear, Step::Look, Step::WaitInVain]),
+                prop::sample::select(vec![Step::Set, Step::Clear, Step::Check, Step::WaitInVain]),
                 any::<bool>(),
             ),
             0..80,
@@ -158,7 +158,7 @@ proptest! {
             match step {
                 Step::Set => { handle.set(); is_set = true }
                 Step::Clear => { handle.clear(); is_set = false }
-                Step::Look => prop_assert_eq!(handle.wait_timeout(Duration::ZERO), is_set),
+                Step::Check => prop_assert_eq!(handle.wait_timeout(Duration::ZERO), is_set),
                 Step::WaitInVain => prop_assert_eq!(handle.wait_timeout(Duration::from_nanos(1)), is_set),
             }
             prop_assert!(handles.iter().all(|handle| handle.is_set() == is_set));

@@ -476,13 +476,13 @@ fn a_stopped_side_is_not_dead() {
 fn seen_from_outside() {
     let name = name("outside");
     let mut producer = Producer::<[u8; 3]>::create(&name, 2).unwrap();
-    let look = || pagemate::inspect::segment(&*name).unwrap().objects.remove(0);
-    assert_eq!(look().head, None);
+    let object_seen = || pagemate::inspect::segment(&*name).unwrap().objects.remove(0);
+    assert_eq!(object_seen().head, None);
     producer.send_batch(&[[1, 2, 3], [4, 5, 6]]).unwrap();
     let mut consumer = Consumer::<[u8; 3]>::open(&name).unwrap();
-    assert_eq!(look().head, Some(vec![1, 2, 3]));
+    assert_eq!(object_seen().head, Some(vec![1, 2, 3]));
     consumer.recv().unwrap();
-    let object = look();
+    let object = object_seen();
     assert_eq!(object.head, Some(vec![4, 5, 6]));
     for fact in
         [("capacity", "2"), ("depth", "1"), ("sent", "2"), ("received", "1"), ("producer", "participant 0")]
@@ -494,7 +494,7 @@ fn seen_from_outside() {
         );
     }
     drop(producer);
-    assert!(look().state.contains(&("producer", "gone".to_owned())));
+    assert!(object_seen().state.contains(&("producer", "gone".to_owned())));
 }
 
 #[test]

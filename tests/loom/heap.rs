@@ -191,15 +191,15 @@ fn two_threads_learn_of_an_arena() {
     model("heap: two threads learn of an arena", || {
         let known = Arc::new(Known::new());
         // As Heap::find_arenas: does not read known arenas again.
-        let look = |known: &Known| {
+        let learn = |known: &Known| {
             if known.count() == 0 {
                 known.add(0, 1280, 1, 12_800);
             }
             assert_eq!((known.arena(0), known.reach()), (Some((1280, 1)), 12_800));
         };
         let other = known.clone();
-        let thread = thread::spawn(move || look(&other));
-        look(&known);
+        let thread = thread::spawn(move || learn(&other));
+        learn(&known);
         thread.join().unwrap();
     });
 }

@@ -63,9 +63,9 @@ fn three_call_it() {
 
 #[test]
 fn readers_check_and_wait() {
-    model("once: one initialises, one looks without waiting, one waits", || {
+    model("once: one initialises, one checks without waiting, one waits", || {
         let scene = Scene::new();
-        let looks = spawn(&scene, |scene| {
+        let checker = spawn(&scene, |scene| {
             assert!(!scene.state.is_complete() || scene.value.load(Relaxed) == 7);
         });
         let waits = spawn(&scene, |scene| {
@@ -73,7 +73,7 @@ fn readers_check_and_wait() {
             assert_eq!(scene.value.load(Relaxed), 7);
         });
         scene.call(1);
-        looks.join().unwrap();
+        checker.join().unwrap();
         waits.join().unwrap();
     });
 }

@@ -245,7 +245,7 @@ fn hand_over(heeds_deaths: bool) {
     kill_somewhere(&clerk);
     office.work(heeds_deaths);
     clerk.join();
-    // Somebody looks after what a dead clerk has left.
+    // Another clerk repairs what a dead one has left.
     office.work(heeds_deaths);
     assert_eq!(office.total.get().unwrap(), 5, "a payment was lost or doubled");
 }

@@ -300,8 +300,8 @@ fn kill_storm_without_retries() {
     });
 }
 
-/// Runs rounds of `POOL_TASKS` tasks while the two workers are killed at random moments, until there
-/// were twice `POOL_KILLS` kills.
+/// Runs rounds of `POOL_TASKS` tasks while the two workers are killed at random moments, until
+/// there were twice `POOL_KILLS` kills.
 fn storm(retries: u32, round: impl Fn(&Pool, u64) -> u64) {
     let number = |name, or| std::env::var(name).ok().map_or(or, |text| text.parse().unwrap());
     let (kills, tasks) = (number("POOL_KILLS", 20), number("POOL_TASKS", 5_000));

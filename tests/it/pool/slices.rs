@@ -13,7 +13,7 @@ const LONG: Duration = Duration::from_secs(30);
 fn a_slice_does_not_wait_for_other_participants() {
     let name = format!("pool-slices-{}", std::process::id());
     let pool = Pool::builder().workers(2).name(&name).build().unwrap();
-    let looks = Segment::open(&name).unwrap();
+    let participant = Segment::open(&name).unwrap();
     let (input, output) = (Array::new(100, 0_u8).unwrap(), Array::new(100, 0_u8).unwrap());
     pool.map_slice(|_: &[u8], to: &mut [u8]| to.fill(1), &input, &output).unwrap();
     pool.terminate();
@@ -23,7 +23,7 @@ fn a_slice_does_not_wait_for_other_participants() {
         sender.send(result.is_err()).unwrap();
     });
     assert_eq!(results.recv_timeout(LONG), Ok(true));
-    drop(looks);
+    drop(participant);
     thread.join().unwrap(); // it drops the pool
 }
 

@@ -73,7 +73,7 @@ fn done<T>(desk: &Desk, result: pagemate::Result<T>) -> Option<T> {
 }
 
 impl Entries {
-    fn look(&mut self, desk: &Desk, key: usize, value: Option<Whole>) {
+    fn inspect(&mut self, desk: &Desk, key: usize, value: Option<Whole>) {
         let number = value.map_or(0, |value| value[0]);
         if value.is_some_and(|value| value != whole(key as u64, number)) {
             desk.fault(Fault::Torn, format!("{key}: {value:x?}"));
@@ -95,7 +95,7 @@ impl Entries {
         };
         if let Some(value) = done(desk, made) {
             words[DONE + key].fetch_add(1, SeqCst);
-            self.look(desk, key, value);
+            self.inspect(desk, key, value);
         }
         at.store(0, SeqCst);
     }
@@ -183,7 +183,7 @@ impl Member for Entries {
             3..5 => {
                 let found = desk.act("get", || self.counts.get(&(key as u64)));
                 if let Some(value) = done(desk, found) {
-                    self.look(desk, key, value);
+                    self.inspect(desk, key, value);
                 }
             }
             5 => self.walk(desk),
@@ -217,7 +217,7 @@ impl Member for Entries {
             let done = words[DONE + key].load(SeqCst);
             let most = done + words[DOUBTFUL + key].load(SeqCst);
             match self.counts.get(&(key as u64)) {
-                Ok(value) => self.look(desk, key, value),
+                Ok(value) => self.inspect(desk, key, value),
                 Err(error) => desk.fault(Fault::Broken, format!("{error}")),
             }
             let number = self.last[key];

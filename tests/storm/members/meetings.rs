@@ -173,7 +173,7 @@ impl Works {
     }
 
     /// Checks a job that is complete, as the library says.
-    fn look(&self, desk: &Desk) {
+    fn inspect(&self, desk: &Desk) {
         if desk.words()[DONE + self.number].load(SeqCst) == 0 {
             desk.fault(Fault::Broken, format!("{} is complete, and nobody has done it", self.number));
         }
@@ -186,7 +186,7 @@ impl Member for Works {
         let begun = match desk.random.below(4) {
             0 => {
                 if desk.timed("once: wait_timeout", |time| once.wait_timeout(time)) {
-                    self.look(desk);
+                    self.inspect(desk);
                 }
                 return;
             }
@@ -210,7 +210,7 @@ impl Member for Works {
                 desk.act("complete", || initialiser.complete());
             }
             Ok(None) => {
-                self.look(desk);
+                self.inspect(desk);
                 // Some workers stay at the old job for a while, and check it again.
                 if desk.random.one_in(256) && self.number + 1 < WORKS {
                     self.turn_to(desk, self.number + 1);
@@ -228,7 +228,7 @@ impl Member for Works {
             }
             self.turn_to(desk, number);
             match self.once.begin_timeout(PATIENCE) {
-                Ok(None) => self.look(desk),
+                Ok(None) => self.inspect(desk),
                 // The last worker died after it had recorded the job as done and before it
                 // completed it.
                 Ok(Some(initialiser)) if initialiser.is_after_failure() => initialiser.complete(),
