@@ -8,7 +8,7 @@
 //! blocks are all free can be turned into one of another class ([`super::remake`]).
 //!
 //! ```text
-//! chunk    ┌──────────────────────────┐
+//! chunk    ┌───────────────────────────┐
 //!  8       │ word of block 0           │
 //!  16      │ bytes of block 0          │ a multiple of 16
 //!  ...     │ word of block 1 ...       │
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_no_long_run_of_units_is_content_with_shorter_ones() {
+    fn a_length_can_fall_back_to_chunks_of_fewer_units() {
         for (len, other) in
             [(8000, Some(1)), (9000, Some(1)), (20_000, None), (30_000, Some(3)), (60_000, None)]
         {

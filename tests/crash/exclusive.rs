@@ -276,10 +276,10 @@ impl<L: Exclusive> Scene for Turns<L> {
         let acquired = self.lock.lock(How::For(PATIENCE)).ok_or("the lock is stuck")?;
         self.works += 1;
         drop(self.board.turn::<L>(acquired));
-        let (guard, again) = self.lock.lock(How::Try).ok_or("the lock cannot be had again")?;
+        let (guard, again) = self.lock.lock(How::Try).ok_or("the lock cannot be acquired again")?;
         drop(guard);
         if again || self.lock.is_locked() {
-            return Err("made consistent and released, it is not as new".into());
+            return Err("after mark_consistent and release, the lock is not fresh".into());
         }
         let [count, half, child, told] =
             [&self.board.halves[0], &self.board.halves[1], &self.board.child, &self.board.told]
@@ -294,7 +294,7 @@ impl<L: Exclusive> Scene for Turns<L> {
         }
         let deaths = self.deaths..=self.deaths + u64::from(end == End::Killed);
         if !deaths.contains(&told) {
-            return Err(format!("told of {told} deaths, there were {deaths:?}"));
+            return Err(format!("{told} deaths reported, there were {deaths:?}"));
         }
         Ok(())
     }

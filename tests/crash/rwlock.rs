@@ -214,14 +214,14 @@ impl Mixed {
                 read(lock.read_timeout(PATIENCE)).ok_or("a stopped reader blocks readers")?;
             }
             match write(lock.write_timeout(TEMPTATION)) {
-                Some(_) if is_in() => return Err("a stopped reader was robbed".into()),
+                Some(_) if is_in() => return Err("a stopped reader lost the lock".into()),
                 Some(_) => {}
                 None if lock.reader_count() > 0 || lock.is_write_locked() => return Ok(()),
                 None => _ = write(lock.write_timeout(PATIENCE)).ok_or("stuck")?,
             }
         } else {
             match read(lock.read_timeout(TEMPTATION)) {
-                Some(_) if is_in() => return Err("a stopped writer was robbed".into()),
+                Some(_) if is_in() => return Err("a stopped writer lost the lock".into()),
                 Some(_) => {}
                 None if lock.is_write_locked() => return Ok(()),
                 None => _ = read(lock.read_timeout(PATIENCE)).ok_or("stuck")?,
@@ -313,15 +313,15 @@ impl Scene for Mixed {
         read(lock.read_timeout(PATIENCE)).ok_or("no reader gets in any more")?;
         let is_after_death = write(lock.write_timeout(PATIENCE)).ok_or("no writer gets in any more")?;
         if is_after_death && !may_be_told {
-            return Err("told of a death that broke nothing".into());
+            return Err("a death that broke nothing was reported".into());
         }
         let must_be_told = end == End::Killed && !self.op.reads() && self.inside.load(SeqCst) == 1;
         if must_be_told && has_helped && !is_after_death {
-            return Err("nobody was told of the writer's death".into());
+            return Err("the writer's death was not reported".into());
         }
         let as_new = write(lock.try_write()) == Some(false) && read(lock.try_read()) == Some(false);
         let is_empty = lock.reader_count() == 0 && !lock.is_write_locked();
-        (as_new && is_empty).then_some(()).ok_or("made consistent, it is not as new".into())
+        (as_new && is_empty).then_some(()).ok_or("after mark_consistent, the lock is not fresh".into())
     }
 
     fn words(&self) -> String {

@@ -221,10 +221,10 @@ fn a_party_that_arrived_and_died_does_not_count() {
             dead.kill();
             dead.wait();
             let begin = Instant::now();
-            until("the dead one is not counted", || barrier.waiting() == 1);
+            until("the dead party is not counted", || barrier.waiting() == 1);
             println!("a party's death was noticed after {:?}", begin.elapsed());
             let other = scope.spawn(|| barrier.wait_timeout(LONG));
-            assert!(barrier.wait_timeout(LONG).is_ok(), "in the dead one's place");
+            assert!(barrier.wait_timeout(LONG).is_ok(), "in the place of the dead party");
             assert!(waiter.join().unwrap().is_ok() && other.join().unwrap().is_ok());
         });
     }

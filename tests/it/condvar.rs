@@ -280,7 +280,7 @@ fn a_dead_waiter_is_in_nobodys_way() {
     *shop.0.lock().unwrap() = 1;
     shop.1.notify_one();
     joined(alive);
-    until("the dead one is forgotten", || {
+    until("the dead waiter is forgotten", || {
         drop(shop.1.wait_timeout(shop.0.lock().unwrap(), Duration::from_millis(1)));
         shop.1.waiting() == 0
     });

@@ -94,7 +94,7 @@ fn a_killed_holder_is_noticed_within_100_ms() {
             child.kill().unwrap();
             for ((_, answered), times) in waiters.iter().zip(&mut times) {
                 let (when, is_after_death) = answered.recv_timeout(LONG).unwrap();
-                assert_eq!(is_after_death, Some(true), "not told, or never noticed");
+                assert_eq!(is_after_death, Some(true), "not reported, or never noticed");
                 times.push(when - death);
             }
             assert!(child.join().is_err());
@@ -132,7 +132,7 @@ fn a_stopped_holder_is_not_robbed() {
                 .map(|t| t.join().unwrap())
         })
     };
-    assert_eq!(wait(TEMPTATION), [None; 4], "robbed");
+    assert_eq!(wait(TEMPTATION), [None; 4], "a stopped holder lost a lock");
     signal(libc::SIGCONT);
     assert_eq!(wait(LONG), [Some(false); 4], "it has released all of them, and nobody died");
     child.join().unwrap();

@@ -125,10 +125,10 @@ fn a_process_that_cannot_ask_calls_nobody_dead_and_closes_only_its_own() {
     let guard = mutex.lock().unwrap();
     let process = Process::spawn(blind, (mutex.clone(), once.clone(), ready.clone(), go.clone())).unwrap();
     assert!(ready.wait_timeout(LONG));
-    assert!(mutex.is_locked(), "the holder was robbed");
+    assert!(mutex.is_locked(), "the holder lost the lock");
     drop(guard);
     begun.unwrap().complete();
-    assert!(once.is_completed(), "the initialiser was robbed");
+    assert!(once.is_completed(), "the initialiser lost its role");
     go.set();
     let error = process.join().unwrap_err();
     assert_eq!(error.exit_code(), Some(7), "{error}");

@@ -501,7 +501,7 @@ fn an_exiting_process_keeps_what_it_holds_until_it_has_ended() {
     // under the lock.
     let error =
         mutex.lock_timeout(Duration::from_millis(400)).map(drop).map_err(|error| error.is_not_acquired());
-    assert_eq!(error, Err(true), "robbed while it ends");
+    assert_eq!(error, Err(true), "it lost the lock while it ends");
     go.set();
     assert!(child.wait().unwrap().success());
     assert!(matches!(mutex.lock(), Err(LockError::OwnerDied(_))));

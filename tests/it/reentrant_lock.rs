@@ -97,7 +97,7 @@ fn a_process_that_dies_deep_inside_leaves_it_at_depth_one() {
     let guard = lock.lock_timeout(LONG).unwrap();
     assert!(guard.owner_died() && !lock.lock().unwrap().owner_died());
     drop(guard);
-    assert!(!lock.is_locked() && !lock.lock().unwrap().owner_died(), "it is told once");
+    assert!(!lock.is_locked() && !lock.lock().unwrap().owner_died(), "it is reported once");
 }
 
 #[test]

@@ -182,7 +182,7 @@ fn all_are_told_of_a_dead_writer_until_one_has_repaired() {
     });
     assert!(child.join().is_err());
     assert!(lock.read().unwrap_err().is_owner_died());
-    assert!(lock.try_write().unwrap_err().is_owner_died(), "and again, as long as nobody says so");
+    assert!(lock.try_write().unwrap_err().is_owner_died(), "and again, until a holder marks it consistent");
     let mut guard = lock.write().unwrap_err().into_guard().unwrap();
     *guard = 2;
     RwLockWriteGuard::mark_consistent(&mut guard);

@@ -47,7 +47,7 @@ fn each_line_to_exactly_one() {
     let receivers = [receiver(dir.path(), 0), receiver(dir.path(), 1)];
     let mut senders = [sender(dir.path()), sender(dir.path())];
     wait_for(dir.path(), "senders", 2);
-    let text = |who: usize| (0..200_000).map(|line| format!("{who} {line}\n")).collect::<String>();
+    let text = |sender: usize| (0..200_000).map(|line| format!("{sender} {line}\n")).collect::<String>();
     let inputs = [0, 1].map(|at| senders[at].child().stdin.take().unwrap());
     let outputs = std::thread::scope(|scope| {
         for (who, mut input) in inputs.into_iter().enumerate() {

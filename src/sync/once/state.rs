@@ -239,7 +239,7 @@ mod tests {
         assert!(!state.give_up(b) && !state.complete(b) && state.give_up(a));
         assert_eq!(state.try_begin(b), Some(Begun::Mine { after_failure: true }));
         state.recover(a);
-        assert_eq!(state.initialiser(), Some(b), "an initialiser that is not dead is not robbed");
+        assert_eq!(state.initialiser(), Some(b), "an initialiser that is not dead keeps its role");
         state.recover(b);
         state.recover(b);
         assert_eq!(state.try_begin(a), Some(Begun::Mine { after_failure: true }));
