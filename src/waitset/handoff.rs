@@ -1,9 +1,9 @@
-//! The handoff between a set and one helper thread: who owns the list of words, and when the helper
-//! sleeps on them.
+//! The handoff between a set and one helper thread: which of them owns the list of words, and when
+//! the helper sleeps on them.
 //!
 //! # State
 //!
-//! | word | owner of the list | who changes it |
+//! | word | owner of the list | changed by |
 //! |---|---|---|
 //! | IDLE | the set | the set: arms it, or ends it |
 //! | ARMED | the helper, which sleeps on its words and on this one | helper or set, see below |
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_and_back() {
+    fn the_list_goes_to_the_helper_and_back() {
         let orders = Orders::new();
         orders.arm();
         assert!(orders.next() && orders.is_armed());

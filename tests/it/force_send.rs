@@ -1,4 +1,4 @@
-//! Sending to a full queue: what is replaced, by whom, and what a death leaves.
+//! Sending to a full queue: which message is replaced, by which sender, and what a death leaves.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 

@@ -60,8 +60,8 @@ fn each_line_to_exactly_one() {
     outputs.iter().for_each(assert_success);
     let outputs = outputs.each_ref().map(lines);
     for output in &outputs {
-        for who in ["0 ", "1 "] {
-            let numbers = output.iter().filter_map(|line| line.strip_prefix(who)?.parse::<u32>().ok());
+        for sender in ["0 ", "1 "] {
+            let numbers = output.iter().filter_map(|line| line.strip_prefix(sender)?.parse::<u32>().ok());
             assert!(numbers.is_sorted(), "the lines of one sender stay in order");
         }
     }

@@ -1,10 +1,10 @@
 //! The held-slot ring: many producers, many consumers, one order, messages in place.
 //!
 //! Holds up to 2^32 - 1 slots. Lock-free: a participant that stops or dies between any two
-//! instructions blocks only those who need the slot that it holds. This file has what both sides
-//! share. Producers are in [`claim`](super::claim), consumers in [`take`](super::take), recovery in
-//! [`recover`](super::recover), the shared words in [`descriptor`](super::descriptor) and
-//! [`slot`](super::slot).
+//! instructions blocks only processes that need the slot that it holds. This file has what both
+//! sides share. Producers are in [`claim`](super::claim), consumers in [`take`](super::take),
+//! recovery in [`recover`](super::recover), the shared words in [`descriptor`](super::descriptor)
+//! and [`slot`](super::slot).
 //!
 //! # Origin
 //!
@@ -14,8 +14,8 @@
 //! word is the reservation, the word names the owner, and anybody may then move `tail` or `head`. A
 //! slot that is still held when its next lap comes is skipped, and the owner's id lets a reaper
 //! free the slots of the dead. SCQ (Nikolaev, 2019) also skips slots, by a flag in the entry, but
-//! its two rings of indices do not say who holds an index, so an index held by a dead process would
-//! be lost.
+//! its two rings of indices do not name the holder of an index, so an index held by a dead process
+//! would be lost.
 //!
 //! # State
 //!

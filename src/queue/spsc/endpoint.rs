@@ -211,7 +211,7 @@ pub(crate) fn take_role(object: &ObjectRef, role: &Role, me: OwnerId, what: &str
                     continue;
                 }
                 // Damage: no participant has had this id, or reaping would have ended the role.
-                (ErrorKind::Corrupted, format!("the word that says who is the {what} makes no sense"))
+                (ErrorKind::Corrupted, format!("the word that names the {what} is not valid"))
             }
             Err(Refused::Taken(_)) => (
                 ErrorKind::RoleTaken,
@@ -221,7 +221,7 @@ pub(crate) fn take_role(object: &ObjectRef, role: &Role, me: OwnerId, what: &str
                 (ErrorKind::Closed, format!("the {what} has closed or died, and there will be no other"))
             }
             Err(Refused::Damaged) => {
-                (ErrorKind::Corrupted, format!("the word that says who is the {what} makes no sense"))
+                (ErrorKind::Corrupted, format!("the word that names the {what} is not valid"))
             }
         };
         return Err(Error::new(kind, text));

@@ -157,7 +157,7 @@ impl Attachment {
         self.file.get().ok_or_else(|| {
             Error::system(
                 "this program has closed a descriptor that belongs to pagemate (close_range, closefrom, a \
-                 loop of close), so it can neither see who is alive in the segment nor enlarge it: close \
+                 loop of close), so it can neither find the dead in the segment nor enlarge it: close \
                  only descriptors that are the program's own",
                 rustix::io::Errno::BADF,
             )

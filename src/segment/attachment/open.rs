@@ -201,7 +201,7 @@ fn lock_index(own: BorrowedFd<'_>, view: View<'_>, facts: &Facts) -> Result<Entr
     // A lock over all bytes belongs to a process that makes a segment of a region; locks of single
     // bytes are participants'.
     let width = ofd_lock::held_by_others(own, 0, MAX_PARTICIPANTS)
-        .map_err(|cause| Error::system("cannot see who holds the segment", cause))?;
+        .map_err(|cause| Error::system("cannot ask which processes are attached to the segment", cause))?;
     Ok(if width == 1 { EntryLock::Full } else { EntryLock::Crowded })
 }
 

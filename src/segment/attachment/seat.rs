@@ -45,8 +45,9 @@ impl Attachment {
                 // The occupant is read before the lock is checked: see the module doc of
                 // `participant`.
                 let occupant = self.view().line(index).occupant(index);
-                let held = ofd_lock::held_by_others(file, index, 1)
-                    .map_err(|cause| Error::system("cannot see who holds the segment", cause))?;
+                let held = ofd_lock::held_by_others(file, index, 1).map_err(|cause| {
+                    Error::system("cannot ask which processes are attached to the segment", cause)
+                })?;
                 if held > 0 {
                     break;
                 }

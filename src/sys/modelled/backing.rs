@@ -1,8 +1,9 @@
 //! The files of a model: zeroed memory from the heap, and locks that a death releases. The twin of
 //! `sys/backing.rs`.
 //!
-//! The locks of a file are the bits of a word behind its memory, so that loom sees who locks and
-//! who asks. Names are in a table of the execution. A process of a model cannot lose a descriptor.
+//! The locks of a file are the bits of a word behind its memory, so that loom sees which process
+//! locks and who asks. Names are in a table of the execution. A process of a model cannot lose a
+//! descriptor.
 
 use std::alloc::{alloc_zeroed, dealloc, handle_alloc_error, Layout};
 use std::cell::RefCell;

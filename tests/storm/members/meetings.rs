@@ -102,7 +102,7 @@ impl Member for Door {
         });
         let both = [one, other.unwrap_or(Err(BarrierError::Broken))];
         if both != [Ok(0), Ok(1)] && both != [Ok(1), Ok(0)] {
-            desk.fault(Fault::Stuck, format!("reset, and two who meet there get {both:?}"));
+            desk.fault(Fault::Stuck, format!("reset, and two parties that meet there get {both:?}"));
         }
     }
 }
