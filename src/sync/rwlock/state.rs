@@ -71,6 +71,7 @@ use crate::message::CachePadded;
 use crate::segment::owner::OwnerId;
 use crate::sys::clock::Deadline;
 use crate::wait::Waiters;
+
 /// The caller holds the lock, for reading or writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Admitted {
