@@ -300,7 +300,7 @@ impl Bytes {
 }
 
 #[test]
-fn a_value_that_is_none_can_be_reset() {
+fn an_invalid_value_can_be_reset() {
     let name = name("reset");
     let lock = RwLock::create(&name, ['x'; 4]).unwrap();
     let bytes = Bytes::of(&name, &['x' as u32; 4].map(u32::to_le_bytes).concat());

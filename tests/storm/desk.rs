@@ -1,4 +1,4 @@
-//! A desk: the tools of one process of the storm: its dice, its line on the board, and its clock.
+//! A desk: the random numbers of one process of the storm, its line on the board, and its clock.
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};

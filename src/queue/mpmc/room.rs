@@ -142,7 +142,7 @@ impl<T: Varied + ?Sized> Queue<T> {
         self.loan_copy(T::elements(&message), Deadline::Never)
     }
 
-    /// Calls [`loan_from`](Queue::loan_from), if there is room now.
+    /// Like [`loan_from`](Queue::loan_from), but only if there is room now.
     ///
     /// # Errors
     ///

@@ -120,7 +120,7 @@ impl<T: Message> Queue<T> {
         self.loan_until(Deadline::Never)
     }
 
-    /// Calls [`loan`](Queue::loan), but blocks for at most `timeout`.
+    /// Like [`loan`](Queue::loan), but blocks for at most `timeout`.
     ///
     /// # Errors
     ///
@@ -129,7 +129,7 @@ impl<T: Message> Queue<T> {
         self.loan_until(Deadline::after(timeout))
     }
 
-    /// Calls [`loan`](Queue::loan), but blocks until `deadline` at the latest.
+    /// Like [`loan`](Queue::loan), but blocks until `deadline` at the latest.
     ///
     /// # Errors
     ///
@@ -156,7 +156,7 @@ impl<T: Message> Queue<T> {
         }
     }
 
-    /// Calls [`loan_with`](Queue::loan_with), if there is room now.
+    /// Like [`loan_with`](Queue::loan_with), but only if there is room now.
     ///
     /// # Errors
     ///

@@ -155,7 +155,7 @@ fn what_was_put_aside_by_the_dead_is_told_by_its_name() {
 }
 
 #[test]
-fn a_forged_permit_is_none() {
+fn a_forged_permit_is_not_accepted() {
     let (dir, path) = dir("forged");
     std::fs::write(&path, "a newer segment").unwrap();
     let file = std::fs::File::open(&path).unwrap();
