@@ -109,7 +109,7 @@ fn meeting() -> (Segment, String) {
     (Segment::create(name.as_str(), 1 << 20).unwrap(), name)
 }
 
-/// The child sends, we receive.
+/// The child sends, and the survivor receives.
 struct Sending {
     _segment: Segment,
     name: String,
@@ -170,7 +170,7 @@ impl Scene for Sending {
     }
 }
 
-/// The child receives, we send.
+/// The child receives, and the survivor sends.
 struct Receiving {
     _segment: Segment,
     name: String,
@@ -213,7 +213,7 @@ impl Scene for Receiving {
             match self.producer.send_timeout(9, PATIENCE) {
                 Ok(()) => {}
                 Err(SendError::Closed(9)) => return Ok(()),
-                Err(error) => return Err(format!("the receiver is dead, but send gives {error:?}")),
+                Err(error) => return Err(format!("the receiver is dead, but send returns {error:?}")),
             }
         }
     }
@@ -362,7 +362,7 @@ impl Scene for Large {
     fn check(&mut self, end: End) -> Result<(), String> {
         if end == End::Stopped {
             let is_over = self.child_sends && self.helper.as_mut().is_some_and(Helper::has_ended);
-            return (!is_over).then_some(()).ok_or("end of file, and the stopped one is not dead".into());
+            return (!is_over).then_some(()).ok_or("end of file, but the stopped process is not dead".into());
         }
         let Some(helper) = self.helper.take() else { return Ok(()) };
         let outcome = helper.outcome()?;

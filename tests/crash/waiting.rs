@@ -292,7 +292,7 @@ impl Scene for Closing {
         }
         match self.queue.recv_timeout(PATIENCE) {
             Err(RecvError::Closed) => Ok(()),
-            other => Err(format!("closed and empty, but recv gives {other:?}")),
+            other => Err(format!("closed and empty, but recv returns {other:?}")),
         }
     }
 
@@ -406,7 +406,7 @@ impl Scene for Sleeping {
                 self.queue.close();
                 return match self.queue.recv_timeout(PATIENCE) {
                     Err(RecvError::Closed) => Ok(()),
-                    other => Err(format!("closed, but recv gives {other:?}")),
+                    other => Err(format!("closed, but recv returns {other:?}")),
                 };
             }
             Op::Recv | Op::RecvRef | Op::Send | Op::Loan => self.seen.extend(drain(self.queue)),

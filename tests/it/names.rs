@@ -367,7 +367,9 @@ fn without_room_for_a_permit_the_last_one_still_removes_the_name() {
         0
     });
     match child.wait() {
-        77 => println!("not tried: this machine lets nobody mount a small tmpfs in a namespace of its own"),
+        77 => {
+            println!("not tried: this machine lets no process mount a small tmpfs in a namespace of its own")
+        }
         code => assert_eq!(code, 0),
     }
     fs::remove_dir(&dir).unwrap();
@@ -683,7 +685,7 @@ fn a_damaged_directory_and_a_sparse_copy_are_no_signals_on_a_full_file_system() 
         7
     });
     match child.wait() {
-        77 => println!("SKIPPED: this machine lets nobody mount a small tmpfs in a namespace of its own"),
+        77 => println!("SKIPPED: this machine lets no process mount a small tmpfs in a namespace of its own"),
         code => assert_eq!(code, 7),
     }
     fs::remove_dir(&dir).unwrap();

@@ -85,8 +85,8 @@ impl Plan {
             _ => Err(Error::new(
                 ErrorKind::InvalidInput,
                 format!(
-                    "a ring of {capacity} messages is not possible: 1 to {CAPACITY_MAX} bytes and \
-                     messages are"
+                    "a ring of {capacity} messages is not possible: it has 1 to {CAPACITY_MAX} messages, \
+                     and at most {CAPACITY_MAX} bytes"
                 ),
             )),
         }

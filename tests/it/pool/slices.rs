@@ -8,7 +8,7 @@ use pagemate::{Array, Event, Pool, Segment};
 
 const LONG: Duration = Duration::from_secs(30);
 
-/// Nobody waits for a process that only reads the pool's segment.
+/// No call waits for a process that only has the pool's segment open.
 #[test]
 fn a_slice_does_not_wait_for_other_participants() {
     let name = format!("pool-slices-{}", std::process::id());
@@ -73,7 +73,7 @@ fn a_slice_does_not_wait_for_ever_for_a_worker_that_stays() {
             traced.iter().for_each(|&file| _ = libc::close(file));
         }
         if seized == [0] {
-            println!("SKIPPED: nobody may trace a process here");
+            println!("SKIPPED: no process may be traced here");
         } else {
             assert!(took < LONG && error.to_string().contains("has not ended"), "after {took:?}: {error}");
             assert!(output.is_poisoned());
