@@ -43,7 +43,7 @@ fn write((manager, stop): (Manager, Event)) -> Result<(), String> {
 }
 
 #[test]
-fn whole_items_while_another_process_writes() {
+fn no_item_is_half_written_while_another_process_writes() {
     let name = name("busy");
     let manager = Manager::create(&name).unwrap();
     let (dict, list) =
@@ -76,7 +76,7 @@ fn whole_items_while_another_process_writes() {
 }
 
 #[test]
-fn an_answer_whatever_the_bytes_are() {
+fn damaged_bytes_give_contents_or_an_error() {
     let name = name("damage");
     let manager = Manager::create(Place::from(&name).reserve(1 << 20)).unwrap();
     let dict = manager.dict::<str, [u64; 3]>("dict").unwrap();

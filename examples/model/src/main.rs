@@ -75,7 +75,7 @@ impl Office {
         }
     }
 
-    /// The second phase. Doing it twice changes nothing.
+    /// Performs the second phase. Doing it twice changes nothing.
     fn book(&self, ledger: &mut Ledger) {
         self.total.set(ledger.before + ledger.amount).unwrap();
         ledger.booked = ledger.under_way;
