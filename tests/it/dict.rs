@@ -79,7 +79,7 @@ fn a_full_segment_is_an_error_and_changes_nothing() {
 }
 
 #[test]
-fn two_processes_write_and_read_each_others() {
+fn two_processes_read_each_others_keys() {
     const KEYS: u64 = if cfg!(debug_assertions) { 20_000 } else { 500_000 };
     let dict = Dict::<u64, u64>::new().unwrap();
     let body = |(dict, first): (Dict<u64, u64>, u64)| {
@@ -241,7 +241,7 @@ fn any_number_of_guards() {
 }
 
 #[test]
-fn a_guard_of_the_dead_is_given_back() {
+fn a_guard_of_the_dead_is_released() {
     let place = Place::from(name("dead-guard"));
     let manager = Manager::create(place.clone()).unwrap();
     let dict = manager.dict::<u64, [u8]>("d").unwrap();
