@@ -141,7 +141,7 @@ impl<R: Argument> Process<R> {
         self.finish(Deadline::after(timeout))
     }
 
-    /// Like [`join_timeout`](Process::join_timeout), until `deadline`.
+    /// Like [`join_timeout`](Process::join_timeout), but blocks until `deadline` at the latest.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! The barrier: nobody passes before all have arrived, nobody sleeps through it, and the dead do
-//! not count.
+//! The barrier: no party passes before all have arrived, or sleeps through the end of the round,
+//! and the dead do not count.
 
 use super::{model, model_within, thread, Arc};
 use crate::loom::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -208,7 +208,7 @@ fn a_party_in_the_place_of_a_dead_one_is_counted() {
         let counts = others.map(|other| other.join().unwrap());
         reaper.join().unwrap();
         match counts {
-            [None, None] => panic!("nobody has passed"),
+            [None, None] => panic!("no party has passed"),
             [Some(one), Some(other)] => assert_eq!([one, other], [2, 2], "they have passed together"),
             _ => {}
         }
