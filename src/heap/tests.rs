@@ -66,7 +66,7 @@ fn blocks_do_not_overlap_and_keep_their_bytes() {
 }
 
 #[test]
-fn what_is_freed_is_used_again() {
+fn freed_blocks_are_used_again() {
     let heap = Heap::of(&segment(1 << 30));
     let round = |len: usize, count: usize| {
         // Published at once, because nobody remakes chunks while a participant has claimed
@@ -139,7 +139,7 @@ fn a_full_segment_is_an_error_and_stays_usable() {
 }
 
 #[test]
-fn what_a_dead_one_had_claimed_comes_back() {
+fn claims_of_a_dead_participant_come_back() {
     let attachment = segment(1 << 26);
     for count in [1, 7, 30] {
         let seat = attachment.seat().unwrap();
@@ -235,7 +235,7 @@ fn handles_and_newcomers_share_chunks() {
 }
 
 #[test]
-fn a_handle_goes_on_where_another_one_was() {
+fn a_new_handle_claims_in_the_newest_chunk() {
     let attachment = segment(1 << 26);
     let (one, other) = (Heap::of(&attachment), another(&attachment));
     let chunk = Class::for_len(40).unwrap().blocks();
@@ -309,8 +309,8 @@ proptest::proptest! {
         let attachment = segment(1 << 26);
         let mut others = [Other::new(&attachment), Other::new(&attachment)];
         let mut live: Vec<Block> = Vec::new();
-        for (op, who, number) in ops {
-            let other = &mut others[who];
+        for (op, index, number) in ops {
+            let other = &mut others[index];
             match op {
                 0..=2 => other.claimed.push(other.heap.alloc(number).unwrap()),
                 3 if !other.claimed.is_empty() => {

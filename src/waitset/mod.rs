@@ -75,7 +75,7 @@
 //! |---|---|---|---|
 //! | it dies announced or asleep | a notifier that wakes nobody | it clears the bit | nothing |
 //! | it dies woken, before passing on | a sleeper, after its slice | its attempt | up to 50 ms |
-//! | it is stopped woken | as above | as above | up to 50 ms |
+//! | it is woken, then stopped | as above | as above | up to 50 ms |
 //! | a notifier dies before its wake | the set, after its slice | its check | up to 50 ms |
 //! | a ring's peer or a slot's holder dies | the set, after its slice | it reaps | nothing |
 //!

@@ -223,7 +223,7 @@ fn a_stopped_initialiser_is_waited_for() {
 }
 
 #[test]
-fn killed_waiters_are_in_nobodys_way() {
+fn killed_waiters_block_no_other() {
     let (once, here) = (Once::new().unwrap(), Semaphore::new(0).unwrap());
     let waiters = [(); 2].map(|_| {
         Forked::run(|| {

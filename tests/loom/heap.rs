@@ -66,7 +66,10 @@ impl Chunk {
     fn check(&self) {
         for block in 0..2 {
             let is_free = state(self.words[block].load(Relaxed)) == State::Free;
-            assert!(!is_free || self.bits.load(Relaxed) & 1 << block == 0, "a free block that nobody finds");
+            assert!(
+                !is_free || self.bits.load(Relaxed) & 1 << block == 0,
+                "a free block that no search finds"
+            );
         }
     }
 }
@@ -81,7 +84,7 @@ fn two_allocate_and_free() {
             chunk.bytes[block].store(me.bits().into(), Relaxed);
             assert!(publish(chunk.slot(block).word, generation, me));
             chunk.logs[me.index()].erase(16 * (block as u64 + 1), me);
-            assert_eq!(chunk.bytes[block].load(Relaxed), u64::from(me.bits()), "given twice");
+            assert_eq!(chunk.bytes[block].load(Relaxed), u64::from(me.bits()), "allocated twice");
             assert!(chunk.slot(block).free(generation, me));
         };
         let other = chunk.clone();
@@ -127,7 +130,11 @@ fn two_reap_while_a_third_allocates() {
         let word = chunk.words[block].load(Relaxed);
         match claimed {
             Some(claimed) => {
-                assert_eq!((generation(word), state(word)), (claimed, State::Claimed(id(0))), "robbed");
+                assert_eq!(
+                    (generation(word), state(word)),
+                    (claimed, State::Claimed(id(0))),
+                    "a living claimant lost it"
+                );
             }
             None => assert_eq!(state(word), State::Free),
         }
@@ -227,7 +234,7 @@ fn two_carve() {
 /// One thread carves a chunk and remakes it, while another one, which has loaded the end before,
 /// continues late.
 #[test]
-fn carving_late() {
+fn a_late_carver_takes_nothing_that_was_remade() {
     model("heap: one carves beside one that carves and remakes", || {
         let shared = Arc::new((AtomicU64::new(0), [(); 3].map(|()| AtomicU64::new(0))));
         let one = Class::for_len(40).unwrap();
@@ -314,7 +321,7 @@ fn one_claims_while_another_remakes() {
         });
         let is_remade = scene.remake(id(0));
         let is_claimed = other.join().unwrap();
-        assert!(!(is_remade && is_claimed), "a block in what is no chunk any more");
+        assert!(!(is_remade && is_claimed), "a block of a chunk that was remade");
         assert!(is_remade || scene.table().is_open(0, Class::for_len(40).unwrap()), "it stays closed");
     });
 }
@@ -338,8 +345,8 @@ fn a_thread_without_a_name_clears_that_of_another() {
         let third = thread::spawn(move || work(&third));
         let is_remade = scene.remake(id(0));
         let claimed = usize::from(other.join().unwrap()) + usize::from(third.join().unwrap());
-        assert!(claimed <= usize::from(!is_remade), "a block in what is no chunk any more");
-        assert!(!log.may_name(&RANGE), "it counts for ever");
+        assert!(claimed <= usize::from(!is_remade), "a block of a chunk that was remade");
+        assert!(!log.may_name(&RANGE), "the count was not decremented");
     });
 }
 
