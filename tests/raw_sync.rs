@@ -213,9 +213,9 @@ fn two_processes_count_and_a_death_frees() {
         std::thread::yield_now();
     }
     stops.signal(libc::SIGSTOP);
-    let robbed = lock.try_lock(Timeout::Val(Duration::from_millis(300))).is_ok();
+    let is_taken = lock.try_lock(Timeout::Val(Duration::from_millis(300))).is_ok();
     stops.kill();
     stops.wait();
-    assert!(!robbed, "a stopped holder keeps it");
+    assert!(!is_taken, "a stopped holder keeps it");
     assert!(lock.try_lock(Timeout::Val(LONG)).is_ok());
 }

@@ -129,7 +129,7 @@ fn polling_gets_the_permits_of_the_dead_too() {
 }
 
 #[test]
-fn a_stopped_holder_is_not_robbed() {
+fn a_stopped_holder_keeps_its_permit() {
     let semaphore = BoundedSemaphore::new(1).unwrap();
     let (here, on) = (Event::new().unwrap(), Event::new().unwrap());
     let holder = Forked::run(|| {

@@ -116,7 +116,7 @@ fn a_killed_holder_is_noticed_within_100_ms() {
 }
 
 #[test]
-fn a_stopped_holder_is_not_robbed() {
+fn a_stopped_holder_keeps_its_locks() {
     let (locks, inside, go) = (locks(), Event::new().unwrap(), Event::new().unwrap());
     let child = Process::spawn(holds, (locks.clone(), inside.clone(), go.clone())).unwrap();
     assert!(inside.wait_timeout(LONG));

@@ -58,11 +58,11 @@ fn end_copy((_, _, _, copy): &Stage) {
 }
 
 #[test]
-fn a_living_holder_is_not_robbed_whatever_it_does_to_its_descriptors() {
+fn a_living_holder_keeps_the_lock_whatever_it_does_to_its_descriptors() {
     for (index, (what, _)) in deeds::ALL.iter().enumerate() {
         let (stage, process) = start(index);
-        let robbed = stage.0.lock_timeout(TEMPTATION).map(drop).map_err(|error| error.is_not_acquired());
-        assert_eq!(robbed, Err(true), "{what}");
+        let outcome = stage.0.lock_timeout(TEMPTATION).map(drop).map_err(|error| error.is_not_acquired());
+        assert_eq!(outcome, Err(true), "{what}");
         stage.2.set();
         // An error of any other kind would mean a death.
         let value = stage.0.lock_timeout(LONG).map(|guard| *guard).map_err(|error| format!("{error:?}"));
