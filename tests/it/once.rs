@@ -21,7 +21,7 @@ fn name(what: &str) -> String {
 }
 
 #[test]
-fn called_once() {
+fn a_completed_once_is_not_called_again() {
     let once = Once::new().unwrap();
     assert!(!once.is_completed() && !once.wait_timeout(SHORT) && !once.wait_deadline(Instant::now()));
     let mut calls = 0;
@@ -37,7 +37,7 @@ fn called_once() {
 }
 
 #[test]
-fn calls_while_the_initialiser_runs() {
+fn calls_while_an_initialiser_runs_wait_for_it() {
     let once = Once::new().unwrap();
     let initialiser = once.begin().unwrap().unwrap();
     assert!(!initialiser.is_after_failure());
@@ -74,7 +74,7 @@ fn a_failure_lets_the_next_one_try() {
 }
 
 #[test]
-fn placement() {
+fn onces_and_their_values_by_name() {
     let name = name("place");
     let segment = Segment::create(&name, 1 << 20).unwrap();
     let once = Once::create(segment.at("once")).unwrap();
@@ -118,7 +118,7 @@ fn a_value_is_written_once() {
 }
 
 #[test]
-fn calls_while_the_value_is_made() {
+fn calls_while_the_value_is_made_find_it_busy() {
     let value = OnceValue::<u64>::new().unwrap();
     value
         .get_or_init(|| {
