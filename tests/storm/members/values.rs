@@ -14,6 +14,7 @@ use crate::PATIENCE;
 /// A number, and words that it determines.
 type Whole = [u64; 6];
 
+/// Returns the value that belongs to `number`.
 fn whole(number: u64) -> Whole {
     std::array::from_fn(|word| if word == 0 { number } else { mix(number ^ (word as u64) << 56) })
 }
@@ -30,9 +31,12 @@ struct Counter {
     last: u64,
 }
 
-/// Changes in which a worker died, so that they may have been made or not.
+/// Index of the word that counts the changes in which a worker died: they may have been made or
+/// not.
 const DOUBTFUL: usize = 0;
+/// Index of the first of the words that count the changes of each worker.
 const DONE: usize = 64;
+/// Index of the first of the words that are 1 while a worker changes the value.
 const AT_IT: usize = DONE + WORKERS;
 
 impl Counter {
@@ -189,7 +193,7 @@ impl Member for Series {
         }
         let emptied = self.0.clear().and_then(|()| self.0.push(whole(1))).and_then(|()| self.0.pop());
         if !emptied.is_ok_and(|last| last == Some(whole(1))) {
-            desk.fault(Fault::Broken, "cleared, and what is pushed does not come back");
+            desk.fault(Fault::Broken, "an element that is pushed after a clear does not come back");
         }
     }
 }
