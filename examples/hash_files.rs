@@ -16,8 +16,8 @@ use indicatif::ProgressBar;
 use pagemate::Pool;
 use sha2::{Digest, Sha256};
 
-/// The result for one file: its path, because results arrive in any order, and the sum or the
-/// error.
+/// Returns the result for one file: its path, because results arrive in any order, and the sum or
+/// the error.
 fn sum(path: PathBuf) -> (PathBuf, Result<[u8; 32], String>) {
     let hash = || {
         let (mut file, mut hasher) = (File::open(&path)?, Sha256::new());

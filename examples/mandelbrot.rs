@@ -14,7 +14,7 @@ use pagemate::Pool;
 
 const STEPS: u32 = 1000;
 
-/// A row of `width` pixels, at `y` of the set's plane below the real axis.
+/// Returns a row of `width` pixels, at `y` of the set's plane below the real axis.
 fn row((y, width): (f64, u32)) -> Vec<u8> {
     let at = |x| {
         let (re, im) = (3.0 * f64::from(x) / f64::from(width) - 2.25, y);
@@ -30,7 +30,8 @@ fn row((y, width): (f64, u32)) -> Vec<u8> {
     (0..width).map(at).collect()
 }
 
-/// Brighter for points that take longer to leave; never black, because points that stay are black.
+/// Returns a brighter shade for points that take longer to leave. Never black, because points that
+/// stay are black.
 fn shade(step: u32) -> u8 {
     (255.0 * f64::from(step + 2).ln() / f64::from(STEPS + 1).ln()) as u8
 }

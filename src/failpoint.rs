@@ -16,7 +16,7 @@ pub(crate) enum Fault {
     KeepReading,
     /// The return of a message is announced after the message has returned, not before.
     ReturnUnheard,
-    /// The flag "somebody sleeps" is cleared before the wake-up.
+    /// The flag "a waiter sleeps" is cleared before the wake-up.
     ClearBeforeWake,
     /// A message of a topic is read in place without a check that it is still there.
     PinUnchecked,

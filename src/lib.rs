@@ -96,7 +96,7 @@
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(
-    "pagemate runs on Linux only: it stands on futexes, memfds and open-file-description locks. \
+    "pagemate runs on Linux only: it needs futexes, memfds and open-file-description locks. \
      Build for a *-linux-* target, or make the dependency conditional on cfg(target_os = \"linux\")."
 );
 #[cfg(not(all(target_endian = "little", target_pointer_width = "64", target_has_atomic = "64")))]

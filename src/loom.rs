@@ -114,9 +114,9 @@ macro_rules! ordered_change {
 ordered_change!(AtomicU32, u32);
 ordered_change!(AtomicU64, u64);
 
-/// The cheap side of an asymmetric barrier: orders this thread's earlier stores before its later
-/// loads as seen by a caller of [`crate::sys::membarrier::heavy`]. Only the compiler is restrained;
-/// the other side pays.
+/// Passes the cheap side of an asymmetric barrier: orders this thread's earlier stores before its
+/// later loads as seen by a caller of [`crate::sys::membarrier::heavy`]. Only the compiler is
+/// restrained; the other side pays.
 #[inline(always)]
 pub(crate) fn light_fence() {
     #[cfg(loom)]
@@ -125,7 +125,7 @@ pub(crate) fn light_fence() {
     atomic::compiler_fence(atomic::Ordering::SeqCst);
 }
 
-/// Notes that a dead participant was reaped. In a model, whose clock stands still, this is a time
+/// Notes that a dead participant was reaped. In a model, whose clock does not move, this is a time
 /// at which waiters check for themselves.
 #[inline(always)]
 pub(crate) fn note_reaping() {

@@ -105,7 +105,7 @@ pub fn model(body: impl Fn() + Send + Sync + 'static) -> Summary {
     model_within(PREEMPTIONS, body)
 }
 
-/// As [`model`], with at most this number of preemptions of a process by another one. The default
+/// Like [`model`], with at most this number of preemptions of a process by another one. The default
 /// is 3.
 pub fn model_within(preemptions: usize, body: impl Fn() + Send + Sync + 'static) -> Summary {
     let executions = Arc::new(AtomicUsize::new(0));

@@ -12,7 +12,7 @@ fn example(name: &str) -> Command {
     Command::new(path.join("examples").join(name))
 }
 
-/// Standard output and standard error of a run that must succeed.
+/// Returns the standard output and standard error of a run that must succeed.
 fn run(command: &mut Command) -> (String, String) {
     let output = command.output().unwrap();
     let [out, error] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());

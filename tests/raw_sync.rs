@@ -16,7 +16,7 @@ use raw_sync::Timeout;
 /// Longer than anything takes on a busy machine.
 const LONG: Duration = Duration::from_secs(60);
 
-/// The example's second half: both threads count to a limit, reading under `rlock` and writing
+/// Runs the example's second half: both threads count to a limit, reading under `rlock` and writing
 /// under `lock`.
 fn increment(lock: &dyn LockImpl, limit: usize) -> usize {
     let mut own = 0;
@@ -35,8 +35,7 @@ fn increment(lock: &dyn LockImpl, limit: usize) -> usize {
     }
 }
 
-/// The flow of the example: one thread holds the lock while the other's time runs out, then both
-/// count.
+/// Follows the example: one thread holds the lock while the other's time runs out, then both count.
 fn example<L: LockInit>() {
     const LIMIT: usize = 20_000;
     let (mut memory, mut data) = ([0_u64; 8], 0_usize);
@@ -77,8 +76,8 @@ fn the_example_runs_on_pagemates_mutex() {
     example::<pagemate::raw_sync::Mutex>();
 }
 
-/// The flow of the event example: one thread sets, the other one sees it (once, if it is
-/// automatic), sets twice and clears.
+/// Follows the event example: one thread sets, the other one sees it (once, if it is automatic),
+/// sets twice and clears.
 fn event_example<E: EventInit>(auto_reset: bool) {
     const BRIEFLY: Timeout = Timeout::Val(Duration::from_millis(20));
     let mut memory = [0_u64; 16];
@@ -153,7 +152,7 @@ fn only_the_holder_releases() {
     assert!(unsafe { pagemate::raw_sync::Mutex::from_existing(at, data) }.is_err(), "another namespace");
 }
 
-/// Two pages that a forked child shares.
+/// Maps two pages that a forked child shares.
 fn shared() -> memmap2::MmapRaw {
     // SAFETY: the name ends with a zero; the call returns a new descriptor, or -1.
     let file = unsafe { libc::memfd_create(c"pagemate-test".as_ptr(), libc::MFD_CLOEXEC) };
@@ -214,9 +213,9 @@ fn two_processes_count_and_a_death_frees() {
         std::thread::yield_now();
     }
     stops.signal(libc::SIGSTOP);
-    let robbed = lock.try_lock(Timeout::Val(Duration::from_millis(300))).is_ok();
+    let is_taken = lock.try_lock(Timeout::Val(Duration::from_millis(300))).is_ok();
     stops.kill();
     stops.wait();
-    assert!(!robbed, "a stopped holder keeps it");
+    assert!(!is_taken, "a stopped holder keeps it");
     assert!(lock.try_lock(Timeout::Val(LONG)).is_ok());
 }

@@ -14,7 +14,7 @@ use rustix::thread::futex;
 pub struct Gate(AtomicU32);
 
 impl Gate {
-    /// Adds one, and wakes everybody who waits for it.
+    /// Adds one, and wakes all threads that wait for it.
     pub fn raise(&self) {
         self.0.fetch_add(1, Release); // pairs with the loads of has_reached()
         let woken = futex::wake(&self.0, futex::Flags::empty(), i32::MAX as u32);

@@ -78,7 +78,7 @@ pub fn serve(desk: &Desk, mut run: impl FnMut(u64) -> u64) {
     }
 }
 
-/// A session of one side with nobody else.
+/// Runs a session of one side alone.
 pub fn alone<E>(
     setup: &Setup,
     end: E,
@@ -88,7 +88,7 @@ pub fn alone<E>(
     near(&mut Near { desk: &setup.desk, end, runs: 0 })
 }
 
-/// A session between two threads of this process.
+/// Runs a session between two threads of this process.
 pub fn between_threads<P: Pair>(
     cpus: Cpus,
     far: impl FnOnce(&Desk, P::End) + Send,
@@ -106,7 +106,7 @@ pub fn between_threads<P: Pair>(
     })
 }
 
-/// A session with another process, which finds its part under `role`.
+/// Runs a session with another process, which finds its part under `role`.
 pub fn between_processes<W: Wire>(
     cpus: Cpus,
     role: &str,

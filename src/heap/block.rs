@@ -265,8 +265,8 @@ impl ClaimLog {
             let seen = place.load(SeqCst); // pairs with record() and erase()
             seen & PARTICIPANT != 0 && range.contains(&((seen >> 20).saturating_mul(16)))
         };
-        // After the places, because a thread that clears the name of another thread leaves it its
-        // own count.
+        // After the places, because a thread that clears the name of another thread leaves its own
+        // count for that thread.
         self.places.iter().any(is_in_range) || self.more.load(SeqCst) & UNNAMED_ALL != 0
     }
 
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_is_freed_once_and_by_who_may() {
+    fn a_block_is_freed_once_and_by_its_owner() {
         let [me, other] = [1, 2].map(|generation| OwnerId::new(3, generation).unwrap());
         let (word, bits) = (AtomicU64::new(0), AtomicU64::new(0));
         let slot = Slot { word: &word, bits: &bits, mask: 4 };
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hand_that_is_too_small_says_so() {
+    fn a_log_without_room_says_so() {
         let me = OwnerId::new(3, 9).unwrap();
         let log = ClaimLog::new();
         (1..=PLACES as u64).for_each(|block| _ = log.record(block * 16, me));

@@ -311,7 +311,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn chunks_stand_one_behind_the_other() {
+    fn chunks_follow_one_another() {
         let [one, four] = [40, 2000].map(|len| Class::for_len(len).unwrap());
         let end = AtomicU64::new(0);
         let units: Vec<AtomicU64> = (0..6).map(|_| AtomicU64::new(0)).collect();
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_remade_is_carved_by_nobody_who_comes_late() {
+    fn a_process_with_an_old_end_carves_nothing_that_was_remade() {
         let one = Class::for_len(40).unwrap();
         let end = AtomicU64::new(0);
         let units: Vec<AtomicU64> = (0..4).map(|_| AtomicU64::new(0)).collect();

@@ -3,12 +3,12 @@
 //!
 //! A small class divides a chunk of one or four units into blocks. A class of middle size divides
 //! one of up to eight units, or has it to itself. A large class is one block in a chunk of its own.
-//! Sizes go in steps of 16 bytes up to 128, then in steps of at most a fourth. So a block has at
-//! most a fourth more than was asked for, or 16 bytes; and 8 bytes are its word. A chunk whose
+//! Sizes go in steps of 16 bytes up to 128, then in steps of at most a quarter. So a block has at
+//! most a quarter more than was asked for, or 16 bytes; and 8 bytes are its word. A chunk whose
 //! blocks are all free can be turned into one of another class ([`super::remake`]).
 //!
 //! ```text
-//! chunk    ┌──────────────────────────┐
+//! chunk    ┌───────────────────────────┐
 //!  8       │ word of block 0           │
 //!  16      │ bytes of block 0          │ a multiple of 16
 //!  ...     │ word of block 1 ...       │
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn at_most_a_fourth_of_a_length_is_wasted() {
+    fn at_most_a_quarter_of_a_length_is_wasted() {
         for len in (0..100_000).chain((100_000..1 << 22).step_by(7)) {
             let waste = Class::for_len(len).unwrap().len() - len;
             assert!(waste <= (len / 4).max(8) + 8, "{waste} bytes more than {len}");
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_no_long_run_of_units_is_content_with_shorter_ones() {
+    fn a_length_can_fall_back_to_chunks_of_fewer_units() {
         for (len, other) in
             [(8000, Some(1)), (9000, Some(1)), (20_000, None), (30_000, Some(3)), (60_000, None)]
         {

@@ -95,8 +95,8 @@ impl Pins {
     /// Pins the block at `at`; returns the index of the pin. Then the caller must check whether the
     /// block is LIVE, and release the pin if it is not. `None` if all pins are in use.
     pub(crate) fn pin(&self, at: u64, me: OwnerId) -> Option<usize> {
-        // Each participant begins at a line of its own, so that they do not write into the same
-        // line.
+        // Participants with adjacent indices begin at different lines, so that they seldom write
+        // into the same line.
         let first = me.index() * 8 % PINS;
         let index = (0..PINS).map(|step| (first + step) % PINS).find(|&index| {
             let pin = &self.pins[index];

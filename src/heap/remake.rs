@@ -123,8 +123,8 @@ impl Arena<'_> {
         state(self.slot(pos).word.load(Acquire)) == State::Free // pairs with Slot::free()
     }
 
-    /// Closes the chunks of the run. Returns false if one of them is not empty, or if somebody may
-    /// be about to claim in it; then they are open as before.
+    /// Closes the chunks of the run. Returns false if one of them is not empty, or if another
+    /// process may be about to claim in it; then they are open as before.
     fn close(&self, run: Run, me: OwnerId) -> bool {
         let table = self.table();
         let pieces = || self.pieces_of(run);

@@ -70,7 +70,7 @@ fn what_is_in_use_stays_where_it_is_while_others_are_remade() {
 }
 
 #[test]
-fn a_block_that_stood_there_before_is_told_from_the_one_that_does() {
+fn an_earlier_block_is_told_from_the_present_one() {
     let heap = Heap::of(&segment(1 << 20));
     let mut before = HashSet::new();
     let name = |block: &Block| (block.at, block.generation);
@@ -88,7 +88,7 @@ fn a_block_that_stood_there_before_is_told_from_the_one_that_does() {
 }
 
 #[test]
-fn who_dies_remaking_leaves_everything_usable() {
+fn a_death_while_remaking_leaves_everything_usable() {
     let attachment = segment(1 << 20);
     let heap = Heap::of(&attachment);
     let seat = attachment.seat().unwrap();
@@ -122,7 +122,7 @@ fn threads_of_two_participants_change_sizes_at_once() {
                 held.push((block, len, value));
             }
             for (block, len, value) in held.drain(..) {
-                assert!(holds(heap, block, len, value), "somebody else has written there");
+                assert!(holds(heap, block, len, value), "another owner has written there");
                 heap.free(block).unwrap();
             }
         }

@@ -38,7 +38,7 @@ pub(super) fn holds(heap: &Heap, block: Block, len: usize, value: u64) -> bool {
 }
 
 #[test]
-fn blocks_stand_apart_and_keep_their_bytes() {
+fn blocks_do_not_overlap_and_keep_their_bytes() {
     let attachment = segment(1 << 30);
     let (heap, other) = (Heap::of(&attachment), another(&attachment));
     let mut blocks = HashMap::new();
@@ -49,7 +49,7 @@ fn blocks_stand_apart_and_keep_their_bytes() {
         assert!(heap.len(block.at).unwrap() >= len as u64 && block.at % 16 == 0);
         fill(heap, block, len, round);
         heap.publish(block).unwrap();
-        assert!(blocks.insert(block.at, (block, len, round)).is_none(), "given twice");
+        assert!(blocks.insert(block.at, (block, len, round)).is_none(), "allocated twice");
         if round % 3 == 0 {
             let at = *blocks.keys().next().unwrap();
             let (block, len, value) = blocks.remove(&at).unwrap();
@@ -66,7 +66,7 @@ fn blocks_stand_apart_and_keep_their_bytes() {
 }
 
 #[test]
-fn what_is_freed_is_used_again() {
+fn freed_blocks_are_used_again() {
     let heap = Heap::of(&segment(1 << 30));
     let round = |len: usize, count: usize| {
         // Published at once, because nobody remakes chunks while a participant has claimed
@@ -139,7 +139,7 @@ fn a_full_segment_is_an_error_and_stays_usable() {
 }
 
 #[test]
-fn what_a_dead_one_had_claimed_comes_back() {
+fn claims_of_a_dead_participant_come_back() {
     let attachment = segment(1 << 26);
     for count in [1, 7, 30] {
         let seat = attachment.seat().unwrap();
@@ -168,7 +168,7 @@ fn carved(attachment: &Attachment) -> u64 {
 }
 
 #[test]
-fn an_arena_may_stand_below_those_that_are_known() {
+fn an_arena_may_lie_below_the_known_ones() {
     let attachment = segment(1 << 30);
     let (one, two) = (Heap::of(&attachment), another(&attachment));
     let len = len_for(16) as usize;
@@ -189,7 +189,7 @@ fn an_arena_may_stand_below_those_that_are_known() {
 }
 
 #[test]
-fn a_forked_child_waits_for_no_thread_that_looks_for_arenas() {
+fn a_forked_child_waits_for_no_thread_that_searches_arenas() {
     let attachment = segment(1 << 26);
     for _ in 0..if cfg!(debug_assertions) { 2_000 } else { 10_000 } {
         attachment.insert_reserved(NAMELESS, Kind::Event as u32, "", 8, |_| {}).unwrap();
@@ -197,18 +197,18 @@ fn a_forked_child_waits_for_no_thread_that_looks_for_arenas() {
     let heap = Heap::of(&attachment);
     let is_over = AtomicBool::new(false);
     // There is nothing, so both search for arenas: the thread nearly all the time.
-    let look = || assert!(heap.words(1 << 36, 1).is_none());
+    let search = || assert!(heap.words(1 << 36, 1).is_none());
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !is_over.load(Relaxed) {
-                look();
+                search();
             }
         });
         let codes = (0..20).map(|_| {
             let child = Forked::run(|| {
                 // SAFETY: ends the process by a signal if it hangs; no pointers.
                 unsafe { libc::alarm(20) };
-                look();
+                search();
                 7
             });
             child.wait()
@@ -235,7 +235,7 @@ fn handles_and_newcomers_share_chunks() {
 }
 
 #[test]
-fn a_handle_goes_on_where_another_one_was() {
+fn a_new_handle_claims_in_the_newest_chunk() {
     let attachment = segment(1 << 26);
     let (one, other) = (Heap::of(&attachment), another(&attachment));
     let chunk = Class::for_len(40).unwrap().blocks();
@@ -251,7 +251,7 @@ fn a_handle_goes_on_where_another_one_was() {
 }
 
 #[test]
-fn who_runs_out_at_the_same_time_adds_one_arena() {
+fn threads_that_run_out_at_once_add_one_arena() {
     let attachment = segment(1 << 26);
     let (heap, other) = (Heap::of(&attachment), another(&attachment));
     let class = Class::for_len(40).unwrap();
@@ -265,7 +265,7 @@ fn who_runs_out_at_the_same_time_adds_one_arena() {
 }
 
 #[test]
-fn a_hint_that_somebody_took_and_died_is_set_again() {
+fn a_hint_that_a_dead_process_took_is_set_again() {
     let attachment = segment(1 << 26);
     let heap = Heap::of(&attachment);
     let class = Class::for_len(40).unwrap();
@@ -309,8 +309,8 @@ proptest::proptest! {
         let attachment = segment(1 << 26);
         let mut others = [Other::new(&attachment), Other::new(&attachment)];
         let mut live: Vec<Block> = Vec::new();
-        for (op, who, number) in ops {
-            let other = &mut others[who];
+        for (op, index, number) in ops {
+            let other = &mut others[index];
             match op {
                 0..=2 => other.claimed.push(other.heap.alloc(number).unwrap()),
                 3 if !other.claimed.is_empty() => {

@@ -1,7 +1,7 @@
 //! A dict as an observer sees it: bytes of keys and values, from a mapping for reading only.
 //!
-//! It reads as any reader does ([`crate::collections::dict::read`]), which writes nothing. The text
-//! beside the object says of which types the bytes are.
+//! It reads as any reader does ([`crate::collections::dict::read`]), which writes nothing. The
+//! schema in the object's record names the types of the bytes.
 
 use super::heap::HeapView;
 use crate::collections::dict::handle::{shards, Head};

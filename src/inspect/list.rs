@@ -90,7 +90,7 @@ fn element(
             return Ok((length, Some(element)));
         }
     }
-    Err(Error::new(ErrorKind::Corrupted, "the list is damaged, or others change it too fast to be read"))
+    Err(Error::new(ErrorKind::Corrupted, "the list is damaged, or other processes change it too fast"))
 }
 
 /// Returns whether the block that `link` leads to was still there after its words were read.

@@ -12,7 +12,7 @@ use super::twin::Change;
 pub(crate) use ::loom::sync::atomic::AtomicBool;
 pub(crate) use std::sync::atomic::Ordering;
 
-/// loom's fence, except where loom has nothing to order.
+/// Passes loom's fence, except where loom has nothing to order.
 pub(crate) fn fence(order: Ordering) {
     match current() {
         Some(execution) if !execution.is_quiet() => ::loom::sync::atomic::fence(order),

@@ -24,7 +24,7 @@
 //!
 //! # Time
 //!
-//! The clock stands still, except that every death and every recovery ends the slices of all
+//! The clock does not move, except that every death and every recovery ends the slices of all
 //! sleepers, see [`end_slices`](Execution::end_slices), and that a deadline which ends a sleep has
 //! passed.
 
@@ -58,7 +58,7 @@ thread_local! {
     static NEEDED: Cell<usize> = const { Cell::new(FIRST) };
 }
 
-/// What an operation on a word acts on.
+/// The target of an operation on a word.
 pub(crate) enum Place {
     /// The bytes: no model runs, or it has one thread.
     Bytes,
@@ -93,14 +93,14 @@ pub(crate) struct Execution {
     clock: Cell<u64>,
     slices: Cell<u64>,
     /// Words on which a thread has slept, in the order of their first use.
-    beds: RefCell<Vec<Rc<Sleepers>>>,
+    slept_on: RefCell<Vec<Rc<Sleepers>>>,
     processes: Cell<u32>,
     main: Rc<Process>,
     forks: RefCell<Vec<Rc<dyn Fn(Fork)>>>,
     steps: RefCell<Vec<Step>>,
 }
 
-/// What becomes of a process: the argument of those whom [`Execution::follow_forks`] notes.
+/// A change of a process: the argument of the functions that [`Execution::follow_forks`] registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fork {
     /// The current process was copied from the process of this epoch.
@@ -137,7 +137,7 @@ pub(crate) fn begin() {
         sections: Cell::new(0),
         clock: Cell::new(BEGIN),
         slices: Cell::new(0),
-        beds: RefCell::default(),
+        slept_on: RefCell::default(),
         processes: Cell::new(MAIN),
         main: Process::new(MAIN),
         forks: RefCell::default(),
@@ -184,7 +184,7 @@ pub(crate) fn section<R>(body: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Ends the slices of all sleepers, for whom a dead process was reaped. See
+/// Ends the slices of all sleepers, because a dead process was reaped. See
 /// [`end_slices`](Execution::end_slices).
 pub(crate) fn note_reaping() {
     if let Some(execution) = current().filter(|execution| execution.is_modelled()) {
@@ -204,7 +204,7 @@ pub(crate) fn construct(value: u64, width: usize) -> u64 {
     constructed.len() as u64 - 1
 }
 
-/// Returns what an operation acts on, for the word of `width` bytes at this address, whose bytes
+/// Returns the target of an operation, for the word of `width` bytes at this address, whose bytes
 /// are `bytes`. Counts a step of the process, and kills it there if it is to die.
 #[track_caller]
 pub(crate) fn place(address: usize, width: usize, bytes: u64) -> Place {
@@ -234,7 +234,7 @@ pub(crate) fn place(address: usize, width: usize, bytes: u64) -> Place {
 }
 
 impl Execution {
-    /// Returns what an operation acts on, unless it is a word in mapped memory that has a twin.
+    /// Returns the target of an operation, unless it is a word in mapped memory that has a twin.
     fn place(&self, address: usize, bytes: u64) -> Option<Place> {
         let (is_mapped, is_panicking) = (self.is_mapped(address), std::thread::panicking());
         Some(match (is_mapped, is_panicking) {
@@ -335,7 +335,8 @@ impl Execution {
         self.processes.get()
     }
 
-    /// Has `note` called in each process that is copied from another one or ends normally.
+    /// Registers `note`, which is called in each process that is copied from another one or ends
+    /// normally.
     pub(crate) fn follow_forks(&self, note: Rc<dyn Fn(Fork)>) {
         self.forks.borrow_mut().push(note);
     }
@@ -349,24 +350,24 @@ impl Execution {
     pub(crate) fn sleepers(&self, word: &Word) -> Rc<Sleepers> {
         let (sleepers, is_first) = word.sleepers();
         if is_first {
-            self.beds.borrow_mut().push(sleepers.clone());
+            self.slept_on.borrow_mut().push(sleepers.clone());
         }
         sleepers
     }
 
-    /// Returns how often the slices of all sleepers have ended.
+    /// Returns the number of times that the slices of all sleepers have ended.
     pub(crate) fn slices(&self) -> u64 {
         self.slices.get()
     }
 
-    /// Ends the slices of all sleepers, because there is something new for them to notice. In the
-    /// real world a slice ends every 50 ms, so a model need not end one at any other time. A
+    /// Ends the slices of all sleepers, because there is something new for them to notice. In a
+    /// real process a slice ends every 50 ms, so a model need not end one at any other time. A
     /// wake-up that is lost without a death is a deadlock in the model.
     pub(crate) fn end_slices(&self) {
         self.clock.set(self.clock.get() + SLICE);
         self.slices.set(self.slices.get() + 1);
-        let beds = self.beds.borrow().clone();
-        beds.iter().for_each(|sleepers| sleepers.wake_all());
+        let slept_on = self.slept_on.borrow().clone();
+        slept_on.iter().for_each(|sleepers| sleepers.wake_all());
     }
 
     /// Lets the time pass until `moment`.

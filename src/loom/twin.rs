@@ -36,7 +36,7 @@ impl Change {
     }
 }
 
-/// A loom object that stands for a word.
+/// A loom object that represents a word.
 #[derive(Debug)]
 pub(crate) struct Twin {
     /// The difference between the word and `base`, shifted.

@@ -100,8 +100,8 @@ pub(crate) mod sealed {
         #[allow(private_interfaces)]
         fn take(bytes: Bytes<'_>) -> Option<Self::Out>;
 
-        /// [`take`](Sealed::take) into a box. The copy is never on the stack, which may be too
-        /// small for it.
+        /// Like [`take`](Sealed::take), into a box. The copy is never on the stack, which may be
+        /// too small for it.
         #[allow(private_interfaces)]
         fn take_boxed(bytes: Bytes<'_>) -> Option<Box<Self::Out>>;
 

@@ -125,7 +125,7 @@ pub use schema::Schema;
     label = "not a message",
     note = "for your own type: `#[derive(Clone, Copy, pagemate::Message)]` and \
             `#[repr(C)]`, or `#[repr(u8)]` on an enum",
-    note = "for `usize` and `isize`: its size differs between platforms: use `u64` or `i64`",
+    note = "for `usize` and `isize`: their size differs between platforms: use `u64` or `i64`",
     note = "for references, pointers, `String`, `Vec`: they mean nothing in another process: \
             use an array such as `[u8; 64]`"
 )]
@@ -203,9 +203,9 @@ pub(crate) unsafe fn is_valid<T: Message>(src: *const u8) -> bool {
     }
 }
 
-/// [`is_valid`] for bytes at any address, by means of an aligned copy. The copy is on the heap,
-/// because a message may be larger than a thread's stack. The function is separate, because a stack
-/// frame has room for all branches of a function.
+/// Like [`is_valid`], for bytes at any address, by means of an aligned copy. The copy is on the
+/// heap, because a message may be larger than a thread's stack. The function is separate, because a
+/// stack frame has room for all branches of a function.
 ///
 /// # Safety
 ///

@@ -2,8 +2,8 @@
 //! schema or an error, quickly.
 //!
 //! Only the canonical text is accepted, so that a schema and its text determine each other.
-//! Accepted layouts are safe to print by: fields lie in order inside of their struct, and no size
-//! overflows.
+//! A message can be printed safely by any accepted layout, because fields lie in order inside of
+//! their struct, and no size overflows.
 
 use std::str::FromStr;
 

@@ -22,7 +22,7 @@ pub const fn confirm(is_so: bool) {
     );
 }
 
-/// [`confirm`], for the sizes and alignments of two types.
+/// Like [`confirm`], for the sizes and alignments of two types.
 pub const fn confirm_layout<T, Bits>() {
     confirm(size_of::<T>() == size_of::<Bits>() && align_of::<T>() == align_of::<Bits>());
 }

@@ -85,10 +85,10 @@ pub struct Connection {
 macro_rules! delegate {
     (
         $half:ident,
-        $($(#[$doc:meta])* fn $name:ident $(<$type:ident>)? ($($arg:ident: $of:ty),*) -> $gives:ty;)*
+        $($(#[$doc:meta])* fn $name:ident $(<$type:ident>)? ($($arg:ident: $of:ty),*) -> $result:ty;)*
     ) => {$(
         $(#[$doc])*
-        pub fn $name $(<$type: Message>)? (&mut self, $($arg: $of),*) -> Result<$gives, PipeError> {
+        pub fn $name $(<$type: Message>)? (&mut self, $($arg: $of),*) -> Result<$result, PipeError> {
             self.$half.$name $(::<$type>)? ($($arg),*)
         }
     )*};
@@ -154,23 +154,23 @@ impl Connection {
         ///
         /// # Errors
         ///
-        /// `Closed`: nobody will receive it.
+        /// `Closed`: nobody will receive it. `Corrupted`, `NotInThisProcess`.
         fn send<T>(message: &T) -> ();
 
         /// Sends a message if there is room now.
         ///
         /// # Errors
         ///
-        /// `TimedOut`: there is no room. `TooLarge`: there never is. `Closed`: nobody will receive
-        /// it.
+        /// Those of [`send`](Connection::send); `TimedOut`: there is no room; `TooLarge`: there
+        /// never is.
         fn try_send<T>(message: &T) -> ();
 
         /// Sends a message. Blocks while there is no room, for at most `timeout`.
         ///
         /// # Errors
         ///
-        /// `TimedOut`: there was no room. The receiver will not see a part of the message.
-        /// `Closed`: nobody will receive it.
+        /// Those of [`send`](Connection::send), and `TimedOut`: there was no room. The receiver
+        /// will not see a part of the message.
         fn send_timeout<T>(message: &T, timeout: Duration) -> ();
 
         /// Sends a message. Blocks while there is no room, until `deadline` at the latest.
@@ -185,7 +185,7 @@ impl Connection {
         ///
         /// # Errors
         ///
-        /// `Closed`: nobody will receive them.
+        /// `Closed`: nobody will receive them. `Corrupted`, `NotInThisProcess`.
         fn send_bytes(bytes: &[u8]) -> ();
 
         /// Sends bytes if there is room now.
@@ -216,7 +216,7 @@ impl Connection {
         /// # Errors
         ///
         /// `Closed`: end of file. `TypeMismatch`: the next message has another layout. It stays and
-        /// can be received as the type that it has.
+        /// can be received as the type that it has. `Corrupted`, `NotInThisProcess`.
         fn recv<T>() -> T;
 
         /// Receives a message of type `T` if one is there now.
@@ -245,14 +245,14 @@ impl Connection {
         ///
         /// # Errors
         ///
-        /// `Closed`: end of file.
+        /// `Closed`: end of file. `Corrupted`, `NotInThisProcess`.
         fn recv_bytes() -> Vec<u8>;
 
         /// Receives the bytes of the next message if one is there now.
         ///
         /// # Errors
         ///
-        /// `Closed`: end of file. `TimedOut`: there is no message.
+        /// Those of [`recv_bytes`](Connection::recv_bytes), and `TimedOut`: there is no message.
         fn try_recv_bytes() -> Vec<u8>;
 
         /// Receives the bytes of the next message. Blocks until there is one, for at most
@@ -271,13 +271,14 @@ impl Connection {
         /// As [`try_recv_bytes`](Connection::try_recv_bytes).
         fn recv_bytes_deadline(deadline: Instant) -> Vec<u8>;
 
-        /// Receives the bytes of the next message into `buffer`, without allocating. Blocks until
-        /// there is one. Returns the number of bytes.
+        /// Receives the bytes of the next message into `buffer`. Blocks until there is one. Returns
+        /// the number of bytes. Allocates nothing if the buffer is long enough, even for a message
+        /// that arrives in parts.
         ///
         /// # Errors
         ///
-        /// `Closed`: end of file. `BufferTooShort`: the message is longer than the buffer. It has
-        /// been received, and the error contains it.
+        /// Those of [`recv_bytes`](Connection::recv_bytes), and `BufferTooShort`: the message is
+        /// longer than the buffer. It has been received, and the error contains it.
         fn recv_bytes_into(buffer: &mut [u8]) -> usize;
 
         /// Blocks until a receive would not block, for at most `timeout`, and returns whether that

@@ -12,7 +12,8 @@ use crate::{Error, ErrorKind};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum PipeError {
-    /// Receiving: no message. Sending: no room. Not now, or not before the deadline.
+    /// Receiving: there is no message. Sending: there is no room. For a call with a deadline: not
+    /// before the deadline.
     TimedOut,
     /// Receiving: end of file. The other end has closed or died, and everything that it sent was
     /// received. Sending: nobody will receive the message.
@@ -32,12 +33,12 @@ pub enum PipeError {
 }
 
 impl PipeError {
-    /// Returns whether it is the end of file, or nobody will receive.
+    /// Returns true if the other end has closed or died: no later attempt can succeed.
     pub fn is_closed(&self) -> bool {
         matches!(self, PipeError::Closed)
     }
 
-    /// Returns whether a later attempt can succeed.
+    /// Returns true if there was no message or no room in time: a later attempt can succeed.
     pub fn is_timed_out(&self) -> bool {
         matches!(self, PipeError::TimedOut)
     }

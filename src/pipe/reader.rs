@@ -100,7 +100,7 @@ impl PipeReader {
     /// # Errors
     ///
     /// `Closed`: end of file. `TypeMismatch`: the next message has another layout. It stays and can
-    /// be received as the type that it has.
+    /// be received as the type that it has. `Corrupted`, `NotInThisProcess`.
     pub fn recv<T: Message>(&mut self) -> Result<T, PipeError> {
         self.recv_until(Deadline::Never)
     }
@@ -136,7 +136,7 @@ impl PipeReader {
     ///
     /// # Errors
     ///
-    /// `Closed`: end of file.
+    /// `Closed`: end of file. `Corrupted`, `NotInThisProcess`.
     pub fn recv_bytes(&mut self) -> Result<Vec<u8>, PipeError> {
         self.recv_bytes_until(Deadline::Never)
     }
@@ -145,7 +145,7 @@ impl PipeReader {
     ///
     /// # Errors
     ///
-    /// `Closed`: end of file. `TimedOut`: there is no message.
+    /// Those of [`recv_bytes`](PipeReader::recv_bytes), and `TimedOut`: there is no message.
     pub fn try_recv_bytes(&mut self) -> Result<Vec<u8>, PipeError> {
         self.recv_bytes_until(NOW)
     }
@@ -177,8 +177,8 @@ impl PipeReader {
     ///
     /// # Errors
     ///
-    /// `Closed`: end of file. `BufferTooShort`: the message is longer than the buffer. It has been
-    /// received, and the error contains it.
+    /// Those of [`recv_bytes`](PipeReader::recv_bytes), and `BufferTooShort`: the message is longer
+    /// than the buffer. It has been received, and the error contains it.
     pub fn recv_bytes_into(&mut self, buffer: &mut [u8]) -> Result<usize, PipeError> {
         if !self.rings.is_mine() {
             return Err(PipeError::NotInThisProcess);
@@ -285,8 +285,8 @@ impl PipeReader {
             );
             return Error::new(ErrorKind::TypeMismatch, text);
         }
-        let told = self.layouts.iter().find(|(tag, _)| *tag == arrived.tag);
-        let found = told.map_or("(a layout that this end was not told)", |(_, text)| text);
+        let known = self.layouts.iter().find(|(tag, _)| *tag == arrived.tag);
+        let found = known.map_or("(a layout that this end does not know)", |(_, text)| text);
         message::mismatch("the pipe", &T::schema().to_string(), found)
     }
 

@@ -125,10 +125,10 @@ pub(crate) struct Rings {
     epoch: u32,
 }
 
-/// What a named pipe in one direction is created as.
+/// The arguments of a named pipe in one direction.
 pub(super) const ONE_WAY: Directions = Directions { capacity: CAPACITY, is_duplex: false };
 
-/// What a new pipe is to be.
+/// The arguments of a new pipe.
 pub(crate) struct Directions {
     /// In bytes, of each direction.
     pub(super) capacity: usize,

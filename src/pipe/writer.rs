@@ -83,7 +83,7 @@ impl PipeWriter {
     ///
     /// # Errors
     ///
-    /// `Closed`: nobody will receive it.
+    /// `Closed`: nobody will receive it. `Corrupted`, `NotInThisProcess`.
     pub fn send<T: Message>(&mut self, message: &T) -> Result<(), PipeError> {
         self.send_until(message, Deadline::Never)
     }
@@ -92,7 +92,8 @@ impl PipeWriter {
     ///
     /// # Errors
     ///
-    /// `TimedOut`: there is no room. `TooLarge`: there never is. `Closed`: nobody will receive it.
+    /// Those of [`send`](PipeWriter::send); `TimedOut`: there is no room; `TooLarge`: there never
+    /// is.
     pub fn try_send<T: Message>(&mut self, message: &T) -> Result<(), PipeError> {
         let tag = self.send_layout::<T>(None)?;
         self.put_now(Sort::Typed, tag, bytes_of(message))
@@ -102,8 +103,8 @@ impl PipeWriter {
     ///
     /// # Errors
     ///
-    /// `TimedOut`: there was no room. The receiver will not see a part of the message. `Closed`:
-    /// nobody will receive it.
+    /// Those of [`send`](PipeWriter::send), and `TimedOut`: there was no room. The receiver will
+    /// not see a part of the message.
     pub fn send_timeout<T: Message>(&mut self, message: &T, timeout: Duration) -> Result<(), PipeError> {
         self.send_until(message, Deadline::after(timeout))
     }
@@ -122,7 +123,7 @@ impl PipeWriter {
     ///
     /// # Errors
     ///
-    /// `Closed`: nobody will receive them.
+    /// `Closed`: nobody will receive them. `Corrupted`, `NotInThisProcess`.
     pub fn send_bytes(&mut self, bytes: &[u8]) -> Result<(), PipeError> {
         self.put(Sort::Bytes, 0, bytes, Deadline::Never)
     }

@@ -119,9 +119,9 @@ impl PoolBuilder {
         self
     }
 
-    /// Sets how often a task is run again after its worker died, or was killed because the task
-    /// took too long. The default is 0, because the task may have done half of its work. A task
-    /// that panics is not run again. See also
+    /// Sets how many times a task is run again after its worker died, or was killed because the
+    /// task took too long. The default is 0, because the task may have done half of its work. A
+    /// task that panics is not run again. See also
     /// [`TaskOptions::retries`](crate::pool::TaskOptions::retries).
     pub fn retries(mut self, retries: u32) -> PoolBuilder {
         self.retries = retries;
@@ -129,8 +129,8 @@ impl PoolBuilder {
     }
 
     /// Sets the time limit of a task. A worker that is in one task for longer is killed, and the
-    /// task returns [`TaskError::TimedOut`](crate::pool::TaskError::TimedOut). It takes up to a
-    /// quarter of the limit, or 50 ms, to be noticed.
+    /// task returns [`TaskError::TimedOut`](crate::pool::TaskError::TimedOut). The pool checks
+    /// this at intervals of a quarter of the limit, but of at least 5 ms and at most 50 ms.
     pub fn task_timeout(mut self, timeout: Duration) -> PoolBuilder {
         self.timeout = Some(timeout);
         self

@@ -72,7 +72,7 @@ pub(crate) struct ChunkRun<'a> {
     pub(crate) limit: u64,
 }
 
-/// The runner of the functions of type `F`.
+/// Runs a chunk of a function of type `F`.
 fn run_chunk<F, A, R>(run: &ChunkRun<'_>, address: usize) -> ChunkEnd
 where
     F: Function<A, R>,

@@ -239,7 +239,7 @@ impl Engine {
         scheduler.table.over.is_some()
     }
 
-    /// The number of slots out of use.
+    /// Returns the number of slots out of use.
     pub(crate) fn lost(&self) -> usize {
         self.lock().table.lost
     }
@@ -250,7 +250,7 @@ impl Engine {
     /// Asks the kernel about the processes, because shared memory may be what is damaged.
     pub(crate) fn wait_until_alone(&self) -> bool {
         let deadline = Deadline::after(KILL_WAIT);
-        while self.lock().supervisor.is_anybody_left() {
+        while self.lock().supervisor.is_any_left() {
             if deadline.has_passed() {
                 return false;
             }

@@ -13,7 +13,7 @@ pub(crate) trait AnyBatch: Send + Sync {
     fn id(&self) -> u64;
     /// Returns the call of its function in a worker.
     fn function_call(&self) -> Call;
-    /// Returns how often a task is run again after its worker died.
+    /// Returns how many times a task is run again after its worker died.
     fn retries(&self) -> u32;
     /// Returns whether the monitor must collect its results, also if no thread waits.
     fn needs_monitor(&self) -> bool;

@@ -43,7 +43,7 @@ impl Scheduler {
         }
     }
 
-    /// The number of unfinished chunks, and of calls that may submit more.
+    /// Returns the number of unfinished chunks, and of calls that may submit more.
     pub(crate) fn outstanding(&self) -> usize {
         self.table.len() + self.backlog.len() + self.submitting
     }
@@ -160,7 +160,8 @@ impl Scheduler {
         }
     }
 
-    /// The longest time that the monitor may sleep; `None` if it may sleep until it is woken.
+    /// Returns the longest time that the monitor may sleep; `None` if it may sleep until it is
+    /// woken.
     pub(crate) fn recheck_after(&self, plan: &Plan) -> Option<Duration> {
         if self.supervisor.is_short() {
             return Some(START_AGAIN);

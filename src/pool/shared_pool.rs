@@ -116,8 +116,8 @@ impl SharedPool {
         (at - self.object.attachment().base().addr()) as u64
     }
 
-    /// Returns the `len` bytes at `at` of the segment, if they are mapped. The slot's word says who
-    /// owns them.
+    /// Returns the `len` bytes at `at` of the segment, if they are mapped. The slot's word says
+    /// which process owns them.
     pub(crate) fn bytes(&self, at: u64, len: u64) -> Option<*mut u8> {
         let end = at.checked_add(len)?;
         (end <= self.size).then(|| self.object.attachment().base().wrapping_add(at as usize))

@@ -1,4 +1,4 @@
-//! The word of a task slot: it says who may access the slot's other fields.
+//! The word of a task slot: it says which process may access the slot's other fields.
 //!
 //! # State
 //!

@@ -27,13 +27,14 @@ pub(crate) const CHUNKS_A_WORKER: usize = 4;
 const AT_ONCE: usize = 64;
 
 impl<'a> TaskOptions<'a> {
+    /// Returns an error if an option would let nothing be submitted.
     fn check(&self) -> Result<(), TaskError> {
-        let what = match (self.chunk_size, self.look_ahead) {
+        let reason = match (self.chunk_size, self.look_ahead) {
             (Some(0), _) => "a chunk size of 0 would submit nothing: it must be at least 1",
             (_, Some(0)) => "a look-ahead of 0 would submit nothing: it must be at least 1",
             _ => return Ok(()),
         };
-        Err(Error::new(ErrorKind::InvalidInput, what).into())
+        Err(Error::new(ErrorKind::InvalidInput, reason).into())
     }
 
     /// Registers the call as submitting. Until the guard is dropped, closing the pool does not turn
@@ -67,6 +68,7 @@ impl<'a> TaskOptions<'a> {
         Ok(Arc::new(Batch { outcome, call, retries, needs_monitor, arguments: PhantomData::<fn(A)> }))
     }
 
+    /// Submits a task. Blocks while no slot is free.
     pub(super) fn submit_one<A: Argument, R>(
         self,
         batch: Arc<dyn AnyBatch>,
@@ -83,6 +85,7 @@ impl<'a> TaskOptions<'a> {
         Ok(Task::new(engine.clone(), outcome))
     }
 
+    /// Submits a task for each item, and returns the results when all are there.
     pub(crate) fn map_by<F, A, R>(
         mut self,
         function: F,
@@ -101,7 +104,7 @@ impl<'a> TaskOptions<'a> {
         let mut chunker = Chunker::new(items, batch, size);
         let engine = self.engine;
         loop {
-            // Packs some chunks, and submits what fits.
+            // Packs some chunks, and submits those that find a slot.
             chunker.pack::<R>(AT_ONCE);
             outcome.lock().total = chunker.total();
             let before = outcome.lock().done;
@@ -126,6 +129,7 @@ impl<'a> TaskOptions<'a> {
         }
     }
 
+    /// Submits a task for each item, and does not wait for them.
     pub(super) fn map_async_by<F, A, R>(
         self,
         function: F,
@@ -144,6 +148,7 @@ impl<'a> TaskOptions<'a> {
         self.submit_all(batch, outcome, items)
     }
 
+    /// Submits the chunks that find a slot, and leaves the others to the monitor.
     pub(super) fn submit_all<A: Argument, R>(
         self,
         batch: Arc<dyn AnyBatch>,

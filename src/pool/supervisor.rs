@@ -160,12 +160,12 @@ impl Supervisor {
         self.workers.iter().filter_map(|worker| worker.process.as_ref())
     }
 
-    /// The workers that are not known to have ended.
+    /// Returns the workers that are not known to have ended.
     pub(crate) fn children(&self) -> Vec<Arc<Child>> {
         self.processes().map(|process| process.child().clone()).collect()
     }
 
-    /// The pids of the running workers.
+    /// Returns the pids of the running workers.
     pub(crate) fn pids(&self) -> Vec<u32> {
         self.processes().filter(|process| process.is_alive()).map(Process::pid).collect()
     }
@@ -182,11 +182,11 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Starts a worker in each empty place, and puts up with a shortage that may pass.
+    /// Starts a worker in each empty place, and tolerates a shortage that may end.
     ///
     /// # Errors
     ///
-    /// The shortage cannot pass, or has lasted for too long.
+    /// The shortage cannot end, or has lasted for too long.
     pub(crate) fn refill(&mut self, shared: &Shared) -> Result<()> {
         match self.fill(shared) {
             Ok(()) => self.lacking = None,
@@ -197,8 +197,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Returns whether this failure to start a worker cannot pass, or has lasted too long without
-    /// any worker.
+    /// Returns whether the cause of this failure to start a worker cannot end, or has lasted too
+    /// long without any worker.
     fn is_hopeless(&mut self, error: &Error) -> bool {
         use ErrorKind::{InvalidInput, NotInitialised, PermissionDenied, Unsupported};
         if matches!(error.kind(), InvalidInput | NotInitialised | PermissionDenied | Unsupported) {
@@ -217,7 +217,7 @@ impl Supervisor {
     }
 
     /// Returns whether any worker's process runs.
-    pub(crate) fn is_anybody_left(&self) -> bool {
+    pub(crate) fn is_any_left(&self) -> bool {
         self.processes().chain(&self.leaving).any(Process::is_alive)
     }
 
@@ -344,7 +344,7 @@ fn start(shared: &Shared, index: usize) -> Result<Process<()>> {
     (plan.start)(format!("{}-{index}", plan.name), config)
 }
 
-/// The processor of worker number `index`, plus 1; 0: any.
+/// Returns the processor of worker number `index`, plus 1; 0: any.
 fn processor_of(processors: &[usize], index: usize) -> usize {
     match processors.len() {
         0 => 0,
@@ -358,10 +358,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_waits_for_ever_for_workers_that_cannot_be_started() {
+    fn a_pool_that_cannot_start_workers_is_broken_in_time() {
         let mut supervisor = Supervisor::new(1);
         let shortage = Error::new(ErrorKind::System, "too many open files");
-        assert!(!supervisor.is_hopeless(&shortage), "it may pass");
+        assert!(!supervisor.is_hopeless(&shortage), "it may end");
         supervisor.lacking = Instant::now().checked_sub(START_WAIT);
         assert!(supervisor.is_hopeless(&shortage));
         assert!(Supervisor::new(1).is_hopeless(&Error::new(ErrorKind::Unsupported, "no /proc")));

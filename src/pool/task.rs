@@ -89,7 +89,7 @@ impl<R> Task<R> {
         self.pending.wait(Deadline::after(timeout)).unwrap_or(false)
     }
 
-    /// Like [`wait_timeout`](Task::wait_timeout), until `deadline`.
+    /// Like [`wait_timeout`](Task::wait_timeout), but blocks until `deadline` at the latest.
     pub fn wait_deadline(&self, deadline: Instant) -> bool {
         self.pending.wait(Deadline::at(deadline)).unwrap_or(false)
     }
@@ -139,7 +139,7 @@ impl<R> Task<R> {
         self.get_until(Deadline::after(timeout))
     }
 
-    /// Like [`get_timeout`](Task::get_timeout), until `deadline`.
+    /// Like [`get_timeout`](Task::get_timeout), but blocks until `deadline` at the latest.
     ///
     /// # Errors
     ///
@@ -205,7 +205,7 @@ impl<R> MapTask<R> {
         self.pending.wait(Deadline::after(timeout)).unwrap_or(false)
     }
 
-    /// Like [`wait_timeout`](MapTask::wait_timeout), until `deadline`.
+    /// Like [`wait_timeout`](MapTask::wait_timeout), but blocks until `deadline` at the latest.
     pub fn wait_deadline(&self, deadline: Instant) -> bool {
         self.pending.wait(Deadline::at(deadline)).unwrap_or(false)
     }
@@ -252,7 +252,7 @@ impl<R> MapTask<R> {
         self.get_until(Deadline::after(timeout))
     }
 
-    /// Like [`get_timeout`](MapTask::get_timeout), until `deadline`.
+    /// Like [`get_timeout`](MapTask::get_timeout), but blocks until `deadline` at the latest.
     ///
     /// # Errors
     ///

@@ -46,7 +46,8 @@ impl<'a> TaskOptions<'a> {
         self
     }
 
-    /// Sets how often a task is run again after its worker died, instead of the pool's setting.
+    /// Sets how many times a task is run again after its worker died, instead of the pool's
+    /// setting.
     pub fn retries(mut self, retries: u32) -> TaskOptions<'a> {
         self.retries = retries;
         self

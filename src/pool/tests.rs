@@ -22,7 +22,7 @@ fn texts(n: u64) -> Vec<u8> {
     vec![n as u8; 60]
 }
 
-/// A pool whose tasks are 0, 1, 2 .., with these numbers of tasks in its chunks.
+/// Creates a pool whose tasks are 0, 1, 2 .., with these numbers of tasks in its chunks.
 fn pool(chunks: &[usize], retries: u32) -> Rehearsal<Vec<u8>> {
     let mut next = 0..;
     let chunks = chunks.iter().map(|count| next.by_ref().take(*count).collect()).collect();
@@ -38,7 +38,7 @@ impl<R: crate::process::Argument + Send + 'static> Rehearsal<R> {
         self.engine.shared.memory.slot(index).unwrap()
     }
 
-    /// Worker number 0 is dead, because the pool has killed it for this task.
+    /// Reaps worker number 0, which the pool has killed for this task.
     fn reap_overdue(&self, task: RunningTask) {
         let ended = Ended { index: 0, pid: 0, exit: None, overdue: Some(task), text: None };
         self.engine.lock().reap_worker(&self.engine.shared, ended);
@@ -154,7 +154,7 @@ fn a_result_without_a_hint_is_seen() {
 
 /// Every waiter checks at the end of its slice, so that alone is no reason to wake the others.
 #[test]
-fn a_look_that_finds_nothing_wakes_nobody() {
+fn a_check_that_finds_nothing_wakes_nobody() {
     let pool = pool(&[1], 0);
     let results = &pool.engine.shared.memory.header().results;
     let seen = results.announce();

@@ -64,7 +64,7 @@ pub struct Worker {
     this: &'static This,
 }
 
-/// Returns the worker that this process is; `None` if it is none.
+/// Returns this process as a worker; `None` if it is not one.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -99,8 +99,8 @@ impl Worker {
     }
 }
 
-/// The function of a worker's process. Calls the initialiser at this offset in the image, which
-/// takes an `A`, then runs tasks until the pool is closed.
+/// Runs a worker's process: calls the initialiser at this offset in the image, which takes an `A`,
+/// and then runs tasks until the pool is closed.
 pub(crate) fn work<A: Argument>((config, initializer, arguments): (WorkerConfig, u64, A)) {
     let Some(worker_slot) = config.memory.worker_slot(config.index) else { return };
     worker_slot.pid.store(std::process::id(), Relaxed);

@@ -96,7 +96,7 @@ impl Child {
         }
     }
 
-    /// Returns its exit status, if it has ended and nobody else took the status.
+    /// Returns its exit status, if it has ended and no other code took the status.
     pub(crate) fn status(&self) -> Option<ExitStatus> {
         match self.reap()? {
             Ended::Status(status) => Some(status),
@@ -147,7 +147,7 @@ fn state() -> MutexGuard<'static, State> {
     registry().state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Counts the children of this process, for their names.
+/// Returns the number of the next child of this process, for its name.
 pub(crate) fn next_number() -> u32 {
     registry().count.fetch_add(1, Ordering::Relaxed) + 1
 }

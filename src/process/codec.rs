@@ -114,6 +114,7 @@ impl Packer {
         &self.bytes
     }
 
+    /// Packs bytes without their length.
     #[inline]
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         if bytes.len() > self.room {
@@ -141,6 +142,7 @@ impl Packer {
         Ok(())
     }
 
+    /// Packs a number.
     pub(crate) fn number(&mut self, number: u64) {
         self.bytes(&number.to_le_bytes());
     }
@@ -190,6 +192,8 @@ impl Packer {
         Ok(owner)
     }
 
+    /// Returns everything that was packed, except for the bytes that fitted into the room of
+    /// [`over`](Packer::over).
     pub(crate) fn finish(self) -> Packed {
         let Packer { bytes, participants, files, windows, .. } = self;
         Packed { bytes, participants, files, _windows: windows }
@@ -242,6 +246,7 @@ impl<'a> Unpacker<'a> {
         self.bytes.len()
     }
 
+    /// Unpacks `len` bytes.
     #[inline]
     pub(crate) fn bytes(&mut self, len: usize) -> Result<&'a [u8]> {
         let (taken, rest) = self.bytes.split_at_checked(len).ok_or_else(|| damaged("is too short"))?;
@@ -249,6 +254,7 @@ impl<'a> Unpacker<'a> {
         Ok(taken)
     }
 
+    /// Unpacks a number.
     pub(crate) fn number(&mut self) -> Result<u64> {
         let bytes = self.bytes(8)?;
         Ok(bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte)))
@@ -259,6 +265,7 @@ impl<'a> Unpacker<'a> {
         usize::try_from(self.number()?).map_err(|_| damaged("has an impossible length"))
     }
 
+    /// Unpacks bytes with their length before them.
     pub(crate) fn block(&mut self) -> Result<&'a [u8]> {
         let len = self.count()?;
         self.bytes(len)
@@ -318,11 +325,11 @@ mod tests {
     use crate::process::Argument;
     use crate::Event;
 
-    /// A child that cannot be started leaves its place at once, although a thread that starts
+    /// The id of a child that cannot be started is given up at once, although a thread that starts
     /// another program may still have a copy of its descriptor.
     #[test]
-    fn a_place_without_a_child_keeps_no_name() {
-        let name = format!("place-without-child-{}", std::process::id());
+    fn an_id_reserved_for_a_child_that_never_starts_keeps_no_name() {
+        let name = format!("id-without-child-{}", std::process::id());
         for is_given in [false, true] {
             let event = Event::create(name.as_str()).unwrap();
             let mut packer = Packer::for_child();

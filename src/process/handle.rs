@@ -141,7 +141,7 @@ impl<R: Argument> Process<R> {
         self.finish(Deadline::after(timeout))
     }
 
-    /// Like [`join_timeout`](Process::join_timeout), until `deadline`.
+    /// Like [`join_timeout`](Process::join_timeout), but blocks until `deadline` at the latest.
     ///
     /// # Errors
     ///
@@ -192,7 +192,7 @@ fn result<R: Argument>(memfd: &SpawnMemfd, ended: Ended) -> Result<R, Cause> {
     }
 }
 
-/// With `panic = "abort"` a panic ends in SIGABRT.
+/// Returns whether this may be the end of a panic: with `panic = "abort"` it is SIGABRT.
 fn may_have_panicked(status: ExitStatus) -> bool {
     use std::os::unix::process::ExitStatusExt;
     status.code() == Some(PANICKED) || status.signal() == Some(libc::SIGABRT)

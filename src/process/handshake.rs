@@ -60,7 +60,7 @@ pub(crate) enum Answer {
     /// The message of a panic. It is written when a panic begins, so the panic may also have been
     /// caught.
     Panic = 2,
-    /// The reason why arguments could not be read, or the result not be sent.
+    /// The reason why the arguments could not be read, or the result could not be sent.
     Failure = 3,
 }
 
@@ -235,7 +235,7 @@ pub(crate) struct Arguments {
     files: Vec<OwnedFd>,
     participants: Vec<ReceivedId>,
     body: Vec<u8>,
-    /// Where the arguments begin in the body.
+    /// The offset of the arguments in the body.
     start: usize,
 }
 
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_comes_as_it_was_written() {
+    fn a_request_arrives_as_it_was_written() {
         let opened = SpawnMemfd::open(&address(sealed(9), 9)).unwrap();
         let request = &opened.request;
         assert_eq!((request.entry, request.mark, request.function, request.daemon), (1, 2, 3, true));

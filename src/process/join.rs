@@ -19,13 +19,14 @@ struct Inner {
     cause: Cause,
 }
 
-/// The causes.
+/// The reasons why joining has no result.
 #[derive(Debug)]
 pub(crate) enum Cause {
     /// The child had not ended when the time was over.
     Running,
+    /// The child panicked, with this message.
     Panicked(String, ExitStatus),
-    /// The child ended without a result, or not as one that has written a result does.
+    /// The child ended without a result, or in another way than its answer says.
     Ended(ExitStatus),
     /// The child could not read its arguments or send its result, or the result is invalid.
     Failed(String, Option<ExitStatus>),

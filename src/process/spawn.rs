@@ -167,7 +167,7 @@ fn check_program() -> Result<()> {
         return Err(Error::new(
             ErrorKind::Unsupported,
             "this program ignores SIGCHLD, so the kernel forgets how its children end: set it to SIG_DFL \
-             before starting processes (it may be inherited from whoever started this program)",
+             before starting processes (it may be inherited from the parent of this program)",
         ));
     }
     Ok(())

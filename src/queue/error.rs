@@ -45,7 +45,7 @@ impl Excess {
         Excess { needed, quota }
     }
 
-    /// Returns the bytes that the message would take: up to a fourth more than its length, and a
+    /// Returns the bytes that the message would take: up to a quarter more than its length, and a
     /// multiple of 16 KiB.
     pub fn needed(&self) -> u64 {
         self.needed

@@ -19,10 +19,11 @@
 //!
 //! Zero is the fresh state of both.
 //!
-//! A handle joins by its count first, and then by the joins. Whoever finds that a handle has left
-//! loads the joins, scans the counts, and swaps the bit `ended` in if the joins are still the same.
-//! So this one word decides between a handle that joins and the end: either the swap fails because
-//! of the join, or the join finds that it has ended. The queue or topic is closed after the swap.
+//! A handle joins by its count first, and then by the joins. A process that finds that a handle has
+//! left loads the joins, scans the counts, and swaps the bit `ended` in if the joins are still the
+//! same. So this one word decides between a handle that joins and the end: either the swap fails
+//! because of the join, or the join finds that it has ended. The queue or topic is closed after the
+//! swap.
 //!
 //! # Memory ordering
 //!

@@ -2,17 +2,17 @@
 //!
 //! Three kinds of handles are not dropped: those in statics, those in threads that are still
 //! running, and all of a program that calls `process::exit`. Without this module the name would
-//! stay until somebody finds the segment stale. So a handler that runs at exit removes the names of
-//! the segments that nobody else is in.
+//! stay until another process finds the segment stale. So a handler that runs at exit removes the
+//! names of the segments that nobody else is in.
 //!
 //! Other threads of the process still run then, and may use the segment until the very end. So the
 //! handler does not leave the segment. The lock stays, and with it everything that this process
-//! holds. The handler marks the process's line as leaving, and others that check whether anybody is
-//! in the segment do not count such a line. Of two processes that exit at once, each marks its line
-//! before it checks, so at least one finds nobody.
+//! holds. The handler marks the process's line as leaving. A process that checks whether others are
+//! in the segment does not count such a line. Of two processes that exit at once, each marks its
+//! line before it checks, so at least one finds no other.
 //!
-//! The handler cannot take over from a thread that is just leaving a segment, and may be half way
-//! through the removal of the name. So it waits for such threads first, some milliseconds at most.
+//! A thread that is just leaving a segment may be half way through the removal of the name. The
+//! handler cannot take over from it. So it waits for such threads first, some milliseconds at most.
 //!
 //! The handler does not run after `_exit`, an abort, an `exec` or a signal, so to others these are
 //! crashes. A copy made by `fork` that has not used the segment is not in it, and removes nothing.

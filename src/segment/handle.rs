@@ -113,12 +113,12 @@ impl Segment {
         self.attachment.facts().size
     }
 
-    /// Returns the path of its file, if it has a name.
+    /// Returns the path of the segment's file, if the segment has a name.
     pub fn path(&self) -> Option<PathBuf> {
         self.attachment.path()
     }
 
-    /// Returns the objects that users have created in it, newest first.
+    /// Returns the objects that users have created in the segment, newest first.
     ///
     /// # Errors
     ///

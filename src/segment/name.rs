@@ -14,7 +14,7 @@ pub(crate) const RESERVED: char = '/';
 /// Longest name in bytes: the file system's 255 less the prefix, rounded down.
 const LEN_MAX: usize = 200;
 
-/// Refuses names that can never work, with the reason.
+/// Returns an error, with the reason, if the name is not valid.
 pub(crate) fn check(name: &str) -> Result<()> {
     let fault = if name.is_empty() {
         "is empty"
@@ -23,7 +23,7 @@ pub(crate) fn check(name: &str) -> Result<()> {
     } else if name == "." || name == ".." {
         "means a directory"
     } else if name.contains('/') {
-        "contains a '/': names are not paths; another directory is given apart \
+        "contains a '/': names are not paths; another directory is given separately \
          (Place::in_dir, or --dir of the program)"
     } else if name.chars().any(char::is_control) {
         "contains a control character"
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names() {
+    fn good_and_bad_names() {
         for good in ["a", "a b", "ünï", "..a", &"x".repeat(200)] {
             assert!(check(good).is_ok(), "{good:?}");
             assert_eq!(of_file(&path(Path::new("/d"), good).unwrap()), Some(good));

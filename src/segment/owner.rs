@@ -6,7 +6,7 @@
 //! | 0..10 | index of the participant in its segment's table |
 //! | 10..30 | generation of that index, never 0 |
 //!
-//! So an id is never 0, and 0 in a word means nobody. A generation returns after 1,048,575 others
+//! So an id is never 0, and 0 in a word means nobody. A generation returns after 1,048,574 others
 //! at the same index. By then no word can name its earlier participant, because a participant's
 //! words are cleared before its index is used again.
 
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn packing() {
+    fn ids_have_30_bits_and_generations_wrap_past_0() {
         let id = OwnerId::new(1023, MAX_GENERATION).unwrap();
         assert_eq!((id.index(), id.generation(), id.bits()), (1023, MAX_GENERATION, (1 << 30) - 1));
         assert_eq!(OwnerId::from_bits(id.bits()), Some(id));

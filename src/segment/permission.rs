@@ -20,23 +20,23 @@ pub(crate) fn is_own(stat: &Stat) -> bool {
 
 /// Refuses a file that users other than those named by `mode` may have written.
 pub(crate) fn check(stat: &Stat, path: &Path, mode: u32) -> Result<()> {
-    let given = stat.st_mode & 0o777;
+    let found = stat.st_mode & 0o777;
     let in_group = || {
         getegid().as_raw() == stat.st_gid
             || getgroups().is_ok_and(|groups| groups.iter().any(|group| group.as_raw() == stat.st_gid))
     };
     let trusts_owner = is_own(stat) || mode & 0o006 == 0o006 || (mode & 0o060 == 0o060 && in_group());
-    if trusts_owner && given & 0o022 & !mode == 0 {
+    if trusts_owner && found & 0o022 & !mode == 0 {
         return Ok(());
     }
     let (path, owner, me) = (path.display(), stat.st_uid, geteuid().as_raw());
     Err(Error::new(
         ErrorKind::PermissionDenied,
         format!(
-            "{path} belongs to user {owner} and has mode {given:04o}, so others than user {me} may write to \
+            "{path} belongs to user {owner} and has mode {found:04o}, so others than user {me} may write to \
              it: to trust them, open it with Place::mode(0o{:o}), or --mode of the program; else use another \
              name, or have user {owner} or root remove it",
-            given
+            found
                 | 0o600
                 | if is_own(stat) {
                     0

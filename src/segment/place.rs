@@ -230,7 +230,7 @@ impl Place {
     /// let event = Event::create(segment.at("go"))?;
     /// segment.at("go").remove()?;
     /// assert!(Event::open(segment.at("go")).is_err());
-    /// event.set(); // for those who have it
+    /// event.set(); // for all that have it open
     /// # Ok(())
     /// # }
     /// ```

@@ -248,7 +248,7 @@ pub(crate) fn recover(record: &Record, dead: OwnerId, is_listed: impl FnOnce() -
 
 #[cfg(test)]
 impl Record {
-    /// An end of space outside of a mapping.
+    /// Creates an end of space outside of a mapping.
     pub(crate) fn new() -> Record {
         Record {
             word: AtomicU64::new(0),

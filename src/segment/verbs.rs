@@ -3,7 +3,7 @@
 
 /// Defines `new`, `create`, `open` and `open_or_create` in the `impl` of a handle. Each calls the
 /// function of the same name of [`Object`](crate::segment::object::Object). First come the handle's
-/// type, its article and its noun, and the arguments of `new`. They form `Initial`: nothing is
+/// type, its article and its noun, and the arguments of `new`. They form `Initial`: no argument is
 /// `()`, one argument is its value, several are a tuple. Then optional texts follow: `with` says
 /// what the arguments mean, `refuses` which of them are invalid, `mismatch` which other contents
 /// `open` rejects, `keeps` what an existing object does not change.

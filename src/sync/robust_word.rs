@@ -324,14 +324,14 @@ mod tests {
         let (me, _) = ids();
         assert!(is_free(0) && is_free(DIED) && is_free(WAITING) && !is_free(me.bits() | DIED));
         assert!(is_free(1023), "an impossible id holds nothing");
-        assert_eq!(taken(1023 | WAITING, me), me.bits() | WAITING | DIED, "and the next holder is told");
+        assert_eq!(taken(1023 | WAITING, me), me.bits() | WAITING | DIED, "and the death is reported");
         assert_eq!(taken(0, me), me.bits());
         assert_eq!(freed(taken(DIED | WAITING, me)), DIED);
         assert_eq!(freed_after_death(me.bits() | WAITING), WAITING | DIED);
     }
 
     #[test]
-    fn one_holder_at_a_time_who_alone_frees_it() {
+    fn only_the_one_holder_frees_it() {
         let (me, other) = ids();
         let word = OwnerWord::new();
         assert!(!word.release(me) && !word.release_any());
@@ -348,7 +348,7 @@ mod tests {
         let word = OwnerWord::new();
         word.try_acquire(other).unwrap();
         word.recover(me);
-        assert_eq!(word.holder(), Some(other), "a holder that is not dead is not robbed");
+        assert_eq!(word.holder(), Some(other), "a holder that is not dead keeps the lock");
         word.recover(other);
         word.recover(other);
         for _ in 0..2 {

@@ -70,7 +70,7 @@ pub(crate) fn static_tls() -> usize {
     total
 }
 
-/// Called with each object that is loaded.
+/// Adds the thread-local storage of one loaded object: the callback of [`static_tls`].
 unsafe extern "C" fn add_tls(
     info: *mut libc::dl_phdr_info,
     _size: libc::size_t,
@@ -88,7 +88,8 @@ unsafe extern "C" fn add_tls(
     0
 }
 
-/// Called with the main program first, and stops there.
+/// Inspects the main program, which is the first loaded object, and stops there: the callback of
+/// [`Image::of_this_program`].
 unsafe extern "C" fn visit(
     info: *mut libc::dl_phdr_info,
     _size: libc::size_t,
@@ -132,11 +133,7 @@ mod tests {
         let offset = image.offset_of(address).unwrap();
         assert!(image.is_of_proc_self_exe().unwrap());
         assert_eq!(image.address_of(offset), Some(address));
-        assert_eq!(
-            image.offset_of(libc::getpid as *const () as usize),
-            None,
-            "in a shared library, or a stub of it in no list"
-        );
+        assert_eq!(image.offset_of(libc::getpid as *const () as usize), None, "it is in a shared library");
         assert_eq!(image.offset_of(&raw const image as usize), None, "on the stack");
         assert_eq!(image.address_of(u64::MAX / 2), None);
         assert_eq!(image.offset_of(0), None);

@@ -19,8 +19,8 @@ pub(crate) fn sealed_memfd(name: &str, size: u64) -> Result<OwnedFd> {
     Ok(memfd)
 }
 
-/// Creates an anonymous file of length 0 that nobody can execute, because some kernels refuse
-/// others.
+/// Creates an anonymous file of length 0 that cannot be executed, because some kernels refuse
+/// executable ones.
 pub(crate) fn memfd(name: &str, flags: MemfdFlags) -> Result<OwnedFd> {
     let flags = flags | MemfdFlags::CLOEXEC;
     let memfd = match fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
@@ -60,8 +60,8 @@ pub(crate) fn canonical(dir: &Path) -> Result<PathBuf> {
     })
 }
 
-/// Creates a file in `dir` without a name. A crash leaves nothing of it; It has no name until
-/// [`link`].
+/// Creates a file in `dir` without a name, which it gets by [`link`]. A crash before that leaves
+/// nothing.
 pub(crate) fn unnamed_file(dir: &Path, size: u64, mode: u32) -> Result<OwnedFd> {
     let file = open_file(dir, OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::from_raw_mode(mode));
     let file = file.and_then(above_standard);
@@ -109,7 +109,8 @@ pub(crate) fn link(file: BorrowedFd<'_>, path: &Path) -> Result<bool> {
     }
 }
 
-/// Opens a file, again after a signal, which can interrupt network and user-space file systems.
+/// Opens a file. Tries again after a signal, which can interrupt network and user-space file
+/// systems.
 fn open_file(path: impl AsRef<Path>, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
     retry_on_intr(|| fs::open(path.as_ref(), flags, mode))
 }
@@ -268,7 +269,7 @@ pub(crate) fn without_size_signal<R>(
     }
 }
 
-/// Returns a random number, never 0: a part of a name that nobody else chooses.
+/// Returns a random number, never 0: a part of a name that no other process chooses.
 pub(crate) fn random() -> u64 {
     let mut bytes = [0u8; 8];
     // SAFETY: the kernel writes at most 8 bytes, which are ours.

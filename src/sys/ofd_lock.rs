@@ -36,8 +36,8 @@ fn fcntl(file: BorrowedFd<'_>, command: i32, lock: &mut libc::flock) -> io::Resu
     }
 }
 
-/// Locks the bytes `index..index + count` if nobody else holds any of them. Returns false if
-/// somebody does.
+/// Locks the bytes `index..index + count` if no other description holds any of them. Returns
+/// false if one does.
 pub(crate) fn try_lock(file: BorrowedFd<'_>, index: usize, count: usize) -> io::Result<bool> {
     match fcntl(file, libc::F_OFD_SETLK, &mut request(libc::F_WRLCK, index, count)) {
         Ok(()) => Ok(true),
@@ -52,8 +52,8 @@ pub(crate) fn unlock(file: BorrowedFd<'_>, index: usize, count: usize) -> io::Re
     fcntl(file, libc::F_OFD_SETLK, &mut request(libc::F_UNLCK, index, count))
 }
 
-/// Returns the width in bytes of the first lock that somebody *else* holds among `index..index +
-/// count`; 0 if there is none.
+/// Returns the width in bytes of the first lock that *another* description holds among
+/// `index..index + count`; 0 if there is none.
 pub(crate) fn held_by_others(file: BorrowedFd<'_>, index: usize, count: usize) -> io::Result<usize> {
     let mut lock = request(libc::F_WRLCK, index, count);
     fcntl(file, libc::F_OFD_GETLK, &mut lock)?;

@@ -181,8 +181,8 @@ pub(crate) const KEPT: Duration = Duration::from_millis(5);
 
 /// Waits for the child if it has ended, so that nothing of it is left; `None` while it runs.
 ///
-/// `pidfd` is `None` if the program has closed it. Until somebody has waited for a child its pid is
-/// not reused.
+/// `pidfd` is `None` if the program has closed it. Until its parent has waited for a child, its pid
+/// is not reused.
 pub(crate) fn reap(pidfd: Option<BorrowedFd<'_>>, pid: u32) -> Option<Ended> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
     loop {
@@ -353,7 +353,7 @@ pub(crate) fn background(name: &str, body: impl FnOnce() + Send + 'static) -> io
     start_deaf(std::thread::Builder::new().name(name.to_owned()).stack_size(small_stack()), body)
 }
 
-/// [`background`], on a stack like that of any thread: for threads that handle the program's
+/// Like [`background`], on a stack like that of any thread: for threads that handle the program's
 /// values, which may be large.
 pub(crate) fn background_with_room(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
     start_deaf(std::thread::Builder::new().name(name.to_owned()), body)

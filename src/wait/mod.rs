@@ -9,7 +9,7 @@
 //!
 //! | bits | meaning |
 //! |---|---|
-//! | 0 | somebody may be asleep, or about to be |
+//! | 0 | a waiter may be asleep, or about to be |
 //! | 1 | bit 0 has been set ever since the last heavy barrier |
 //! | 2..32 | number of notifications while bit 0 was set, wrapping |
 //!
@@ -44,7 +44,7 @@ use crate::sys::membarrier;
 pub(crate) use crate::wait::spin::Pace;
 use crate::wait::spin::{answered_after, spin};
 
-/// Somebody may be asleep.
+/// A waiter may be asleep.
 const WAITING: u32 = 1;
 /// A heavy barrier has run since `WAITING` was set, so `WAITING` is visible after all later changes
 /// by plain stores.
@@ -71,13 +71,13 @@ impl Waiters {
         Waiters { futex: Futex::new(0) }
     }
 
-    /// Returns whether somebody may be asleep. May be true long after the last sleeper has gone,
+    /// Returns whether a waiter may be asleep. May be true long after the last sleeper has gone,
     /// never false while one sleeps.
     pub(crate) fn is_waited_on(&self) -> bool {
         self.futex.word.load(Relaxed) & WAITING != 0
     }
 
-    /// Returns whether somebody may be asleep, after a change that somebody may sleep for.
+    /// Returns whether a waiter may be asleep, after a change that it may sleep for.
     #[inline]
     pub(crate) fn is_waited_on_after(&self, _change: Ordered) -> bool {
         self.futex.word.load(SeqCst) & WAITING != 0 // pairs with announce()
@@ -156,7 +156,7 @@ impl Waiters {
         seen
     }
 
-    /// [`announce`](Waiters::announce) for conditions that are made true by a plain store.
+    /// Like [`announce`](Waiters::announce), for conditions that are made true by a plain store.
     pub(crate) fn announce_heavy(&self) -> u32 {
         let seen = self.announce();
         if Waiters::is_fenced(seen) {
@@ -200,7 +200,7 @@ impl Waiters {
         wait(&self.futex, deadline, reap_dead, attempt, || self.announce())
     }
 
-    /// [`wait`](Waiters::wait) for conditions that are made true by a plain store.
+    /// Like [`wait`](Waiters::wait), for conditions that are made true by a plain store.
     pub(crate) fn wait_heavy<T>(
         &self,
         deadline: Deadline,
@@ -211,9 +211,9 @@ impl Waiters {
     }
 }
 
-/// The shape on one word. `announce` marks a waiter and returns the value of `futex` that is safe
-/// to sleep on. `attempt` takes what is waited for. `reap_dead` (reaping the dead) runs at the end
-/// of each slice, and at the deadline. `None` means that the deadline has passed.
+/// Waits in this shape on one word. `announce` marks a waiter and returns the value of `futex` that
+/// is safe to sleep on. `attempt` takes what is waited for. `reap_dead` (reaping the dead) runs at
+/// the end of each slice, and at the deadline. `None` means that the deadline has passed.
 pub(crate) fn wait<T>(
     futex: &Futex,
     deadline: Deadline,
@@ -224,7 +224,7 @@ pub(crate) fn wait<T>(
     wait_by(deadline, Pace::EAGER, reap_dead, attempt, announce, |seen, end| futex.wait(seen, end))
 }
 
-/// [`wait`] for a word that several threads want and that one after the other gets.
+/// Like [`wait`], for a word that several threads want and that one after the other gets.
 pub(crate) fn wait_in_contention<T>(
     futex: &Futex,
     deadline: Deadline,
@@ -235,7 +235,7 @@ pub(crate) fn wait_in_contention<T>(
     wait_by(deadline, Pace::CONTENDED, reap_dead, attempt, announce, |seen, end| futex.wait(seen, end))
 }
 
-/// The shape itself, for callers with their own way to sleep. `sleep` takes the result of
+/// Waits in this shape, for callers with their own way to sleep. `sleep` takes the result of
 /// `announce` and the end of the sleep; it returns false if that has passed.
 pub(crate) fn wait_by<T, S>(
     deadline: Deadline,

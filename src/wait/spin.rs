@@ -115,7 +115,7 @@ impl Habit {
         self.nanos = if self.is_on_trial { LONGEST } else { (4 * self.nanos).clamp(LONGEST / 4, LONGEST) };
     }
 
-    /// A wait without a spin had its answer before it could fall asleep.
+    /// Notes that a wait without a spin had its answer before it could fall asleep.
     fn answered_at_once(&mut self) {
         if self.nanos == 0 {
             self.nanos = LONGEST / 4;

@@ -30,12 +30,12 @@ const SPIN_WORDS: usize = 16;
 ///
 /// A wait makes no system call if a member is ready already, unless file descriptors are members.
 /// It sleeps in `futex_waitv` or, with descriptors, in `poll`. A set with both, or with more than
-/// 128 members that are no descriptors, has helper threads: one for each 127 of the latter.
+/// 128 members that are not descriptors, has helper threads: one for each 127 of these members.
 ///
 /// # Polling
 ///
 /// A set of one member, or of descriptors alone, always sleeps. Any other set polls its members
-/// while it cannot sleep on all of them, every 0.25 ms at first and every 5 ms at last:
+/// while it cannot sleep on all of them, every 0.25 ms at first and every 5 ms in the end:
 ///
 /// - before Linux 5.16, and in a sandbox that refuses the system call `futex_waitv`
 /// - as long as the kernel has no memory for that call
@@ -99,7 +99,7 @@ pub struct WaitSet {
     words: Vec<(usize, Word)>,
     files: Files,
     helpers: Helpers,
-    /// A buffer, so that waiting allocates nothing.
+    /// These two are buffers, so that waiting allocates nothing.
     ready: Vec<usize>,
     targets: Vec<WaitTarget>,
 }
@@ -174,7 +174,8 @@ impl WaitSet {
         self.wait_until(Deadline::At(0))
     }
 
-    /// [`wait`](WaitSet::wait) for at most `timeout`. Returns no tokens if none was ready in time.
+    /// Like [`wait`](WaitSet::wait), but blocks for at most `timeout`. Returns no tokens if none
+    /// was ready in time.
     ///
     /// # Errors
     ///
@@ -183,7 +184,8 @@ impl WaitSet {
         self.wait_until(Deadline::after(timeout))
     }
 
-    /// [`wait`](WaitSet::wait) until `deadline`. Returns no tokens if none was ready in time.
+    /// Like [`wait`](WaitSet::wait), but blocks until `deadline` at the latest. Returns no tokens
+    /// if none was ready in time.
     ///
     /// # Errors
     ///

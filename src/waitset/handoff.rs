@@ -1,9 +1,9 @@
-//! The handoff between a set and one helper thread: who owns the list of words, and when the helper
-//! sleeps on them.
+//! The handoff between a set and one helper thread: which of them owns the list of words, and when
+//! the helper sleeps on them.
 //!
 //! # State
 //!
-//! | word | owner of the list | who changes it |
+//! | word | owner of the list | changed by |
 //! |---|---|---|
 //! | IDLE | the set | the set: arms it, or ends it |
 //! | ARMED | the helper, which sleeps on its words and on this one | helper or set, see below |
@@ -46,21 +46,20 @@ impl Orders {
         Orders { futex: Futex::new(IDLE) }
     }
 
-    /// Called by the set: hands over the list, which is complete. Only when idle.
+    /// Hands over the list, which is complete. Only the set calls this, when idle.
     pub(crate) fn arm(&self) {
         self.futex.word.store(ARMED, Release); // pairs with next()
         self.futex.wake(u32::MAX);
     }
 
-    /// Called by the set: ends the helper's sleep. The helper may have been woken already.
+    /// Ends the helper's sleep. Only the set calls this. The helper may have been woken already.
     pub(crate) fn dismiss(&self) {
         if self.futex.word.compare_exchange(ARMED, DISMISSED, Relaxed, Relaxed).is_ok() {
             self.futex.wake(u32::MAX);
         }
     }
 
-    /// Called by the set, after [`dismiss`](Orders::dismiss): blocks until the list belongs to the
-    /// set again and the helper does not sleep on its words.
+    /// Blocks until the list belongs to the set again and the helper does not sleep on its words.
     pub(crate) fn wait_idle(&self) {
         // Pairs with done().
         while self.futex.word.load(Acquire) == DISMISSED {
@@ -68,13 +67,13 @@ impl Orders {
         }
     }
 
-    /// Called by the set: ends the helper. Only when idle.
+    /// Ends the helper. Only the set calls this, when idle.
     pub(crate) fn end(&self) {
         self.futex.word.store(OVER, Release);
         self.futex.wake(u32::MAX);
     }
 
-    /// Called by the helper: blocks until it gets a list. Returns false if the helper is to end.
+    /// Blocks until the helper, which calls this, gets a list. Returns false if it is to end.
     pub(crate) fn next(&self) -> bool {
         loop {
             match self.futex.word.load(Acquire) {
@@ -90,13 +89,14 @@ impl Orders {
         WaitTarget::new(&self.futex, ARMED)
     }
 
-    /// Called by the helper: returns whether the set still sleeps. The answer may be stale. Then
-    /// the helper rings once needlessly before `done`, and the set silences the bell after that.
+    /// Returns whether the set still sleeps. Only the helper calls this. The answer may be stale.
+    /// Then the helper rings once needlessly before `done`, and the set silences the bell after
+    /// that.
     pub(crate) fn is_armed(&self) -> bool {
         self.futex.word.load(Relaxed) == ARMED
     }
 
-    /// Called by the helper: returns the list. It does not sleep on it any more.
+    /// Returns the list. Only the helper calls this. It does not sleep on it any more.
     pub(crate) fn done(&self) {
         // AcqRel: a dismissal that this overwrites happened before it. Pairs with wait_idle().
         if self.futex.word.swap(IDLE, AcqRel) == DISMISSED {
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_and_back() {
+    fn the_list_goes_to_the_helper_and_back() {
         let orders = Orders::new();
         orders.arm();
         assert!(orders.next() && orders.is_armed());

@@ -36,7 +36,7 @@ pub(super) struct Helpers {
 #[derive(Debug)]
 struct Helper {
     orders: Orders,
-    /// This lock is never contended, because the orders say who owns the list.
+    /// This lock is never contended, because the orders name the owner of the list.
     list: Mutex<Vec<WaitTarget>>,
     bell: Arc<Own>,
 }

@@ -1,4 +1,4 @@
-//! What a set can wait for: some kinds of handles, and everything that has a file descriptor.
+//! The members of a set: some kinds of handles, and everything that has a file descriptor.
 
 use std::os::fd::{AsFd, OwnedFd};
 

@@ -60,7 +60,7 @@
 //! member, or its user may leave the message in the queue, while a plain receiver sleeps on. So a
 //! set whose wait was not over at once wakes another sleeper of each member that it returns as
 //! ready. That sleeper checks, and sleeps again if the message is gone. A set that finds a member
-//! not ready has nothing to pass on, because somebody has taken the message. No wake-up is
+//! not ready has nothing to pass on, because another consumer has taken the message. No wake-up is
 //! swallowed after the last check of a set, because by then nothing of it sleeps any more.
 //!
 //! # Memory ordering
@@ -75,7 +75,7 @@
 //! |---|---|---|---|
 //! | it dies announced or asleep | a notifier that wakes nobody | it clears the bit | nothing |
 //! | it dies woken, before passing on | a sleeper, after its slice | its attempt | up to 50 ms |
-//! | it is stopped woken | as above | as above | up to 50 ms |
+//! | it is woken, then stopped | as above | as above | up to 50 ms |
 //! | a notifier dies before its wake | the set, after its slice | its check | up to 50 ms |
 //! | a ring's peer or a slot's holder dies | the set, after its slice | it reaps | nothing |
 //!

@@ -61,7 +61,7 @@ impl Scene for Changing {
             return Err(format!("{guard:?}"));
         }
         if !has_died && changed != all && (changed != 0 || end == End::Finished) {
-            return Err(format!("half a change, of which nobody is told: {guard:?}"));
+            return Err(format!("half a change, and no error that reports it: {guard:?}"));
         }
         if has_died && end == End::Finished {
             return Err("it has returned, and died holding the lock".into());

@@ -97,7 +97,9 @@ impl Scene for Meeting {
         if let Some(mut helper) = self.helper.take() {
             // The helper passes with the child or gets an error, or the child does not count (any
             // more).
-            until("the other one is told, or alone", || helper.has_ended() || barrier.waiting() == 1)?;
+            until("the other party has left, or waits alone", || {
+                helper.has_ended() || barrier.waiting() == 1
+            })?;
             let mine = (!helper.has_ended()).then(|| match self.op {
                 Op::Wait | Op::Act => outcome(barrier),
                 _ => {

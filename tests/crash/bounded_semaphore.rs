@@ -83,7 +83,8 @@ impl Permits {
         Box::new(Permits { semaphore: semaphore.clone(), op, kept, helpers })
     }
 
-    /// The only permit belongs to a dead process, whose death nobody has noticed yet.
+    /// Builds the scene in which the only permit belongs to a dead process, whose death is not
+    /// noticed yet.
     fn after_death() -> Box<dyn Scene> {
         let semaphore = BoundedSemaphore::new(1).unwrap();
         Helper::die_after(|| semaphore.acquire().unwrap().keep());
@@ -106,7 +107,7 @@ impl Scene for Permits {
         if end == End::Stopped {
             // The child has one permit at most, which nobody needs if there are others.
             if free > 1 && self.semaphore.acquire_timeout(PATIENCE).is_err() {
-                return Err("a stopped one has all permits".into());
+                return Err("a stopped process has all permits".into());
             }
             return Ok(());
         }
@@ -118,7 +119,7 @@ impl Scene for Permits {
                 false => end == End::Finished,
             };
             if end == End::Finished && !is_given {
-                return Err("release has returned, and nothing is given back".into());
+                return Err("release has returned, but the permit has not".into());
             }
             if self.helpers.is_empty() {
                 self.kept -= u32::from(is_given);

@@ -44,7 +44,7 @@ impl Scene for Closing {
         if end == End::Stopped {
             return match self.mutex.try_lock() {
                 Ok(guard) if *guard == MEANWHILE => {
-                    Err("robbed of its lock in the middle of a change".into())
+                    Err("another process got its lock in the middle of a change".into())
                 }
                 Err(LockError::OwnerDied(_)) => Err("stopped, and taken for dead".into()),
                 Ok(_) | Err(LockError::NotAcquired) => Ok(()),

@@ -212,8 +212,8 @@ impl<L: Waited> Tokens<L> {
         Ok(self.tokens.load(Relaxed))
     }
 
-    /// The child is stopped. It may have the lock, or may have been notified. Then its token waits
-    /// for it.
+    /// Checks the survivors while the child is stopped. It may have the lock, or may have been
+    /// notified. Then its token waits for it.
     fn tempt(&mut self) -> Result<(), String> {
         let putter = self.put_one();
         match locked(self.lock, &self.condvar, How::For(TEMPTATION)) {
@@ -226,10 +226,10 @@ impl<L: Waited> Tokens<L> {
         }
         putter.outcome()?;
         // The child was notified before, so this notification was for the process behind it.
-        self.helped()
+        self.join_helper()
     }
 
-    fn helped(&mut self) -> Result<(), String> {
+    fn join_helper(&mut self) -> Result<(), String> {
         self.taken += u64::from(self.is_crowded && self.late.is_some());
         self.late.take().map_or(Ok(DONE), Helper::outcome).map(drop)
     }
@@ -280,7 +280,7 @@ impl<L: Waited> Scene for Tokens<L> {
             until("the token is taken", || self.left() == Ok(0))?;
             self.put_one().outcome()?;
         }
-        self.helped()?;
+        self.join_helper()?;
         // The token for the process behind is left if that one has inherited the child's.
         let mut left = self.left()?;
         let child = self.has_taken.load(SeqCst);
@@ -311,13 +311,13 @@ impl<L: Waited> Scene for Tokens<L> {
 }
 
 impl<L: Waited> Tokens<L> {
-    /// The child waits in vain, and is stopped meanwhile. It may consume one notification, and no
-    /// more.
+    /// Checks the survivors while the child, which waits in vain, is stopped. It may consume one
+    /// notification, and no more.
     fn works_for_stopped(&mut self) -> Result<(), String> {
         let guard = match locked(self.lock, &self.condvar, How::For(TEMPTATION)) {
             None if self.lock.is_locked() => return Ok(()),
             None => locked(self.lock, &self.condvar, How::For(PATIENCE))
-                .ok_or("a stopped one blocks the others")?,
+                .ok_or("a stopped process blocks the others")?,
             Some(guard) => guard,
         };
         drop(guard);
@@ -388,7 +388,7 @@ impl Scene for Notify {
         let guard = self.lock.lock_timeout(PATIENCE).map_err(|error| error.to_string())?;
         match self.condvar.wait_timeout(guard, Duration::from_millis(1)) {
             Ok((_, false)) => Ok(()),
-            other => Err(format!("after all notifications, a wait gives {other:?}")),
+            other => Err(format!("after all notifications, a wait returns {other:?}")),
         }
     }
 

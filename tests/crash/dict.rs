@@ -84,8 +84,8 @@ impl Scene for Change {
     }
 
     fn check(&mut self, end: End) -> Result<(), String> {
-        let look = || self.dict.get(&KEY).map_err(|error| error.to_string());
-        let now = look()?;
+        let value_now = || self.dict.get(&KEY).map_err(|error| error.to_string());
+        let now = value_now()?;
         if now != self.after && (end == End::Finished || now != self.before) {
             return Err(format!("{now:?} is neither the old nor the new"));
         }
@@ -118,14 +118,14 @@ impl Scene for Change {
         }
         // A value that was read stays, even if the next writer must finish or undo a change.
         let more: Vec<u64> = (2000..).filter(|key| self.dict.shares_part(&KEY, key)).take(8).collect();
-        // A writer that does not wait gets the lock of a dead one too, although nobody has noticed
-        // the death.
+        // A writer that does not wait gets the lock of a dead one too, although no process has
+        // noticed the death.
         let writes = self.dict.with_write_timeout(Duration::ZERO);
         for key in &more {
             writes.insert(key, NEW).map_err(|error| error.to_string())?;
         }
-        if look()? != now {
-            return Err(format!("{now:?} has become {:?}", look()?));
+        if value_now()? != now {
+            return Err(format!("{now:?} has become {:?}", value_now()?));
         }
         let count = self.dict.len().map_err(|error| error.to_string())?;
         let expected = self.others.len() + more.len() + usize::from(now.is_some());

@@ -31,7 +31,7 @@ impl Scene for Set {
             return Err("set has returned and the event is not set".into());
         }
         if end != End::Finished {
-            // Whatever the dead or stopped child has done, the others can use both events.
+            // The others can use another event, and after a death this one too.
             self.go.set();
             if !self.go.wait_timeout(Duration::from_secs(5)) {
                 return Err("another event is stuck".into());

@@ -204,16 +204,16 @@ impl<L: Exclusive> Turns<L> {
     fn tempt(&mut self) -> Result<(), String> {
         let acquired = match self.lock.lock(How::For(TEMPTATION)) {
             None if self.may_hold() && self.lock.is_locked() => None,
-            None => Some(self.lock.lock(How::For(PATIENCE)).ok_or("a stopped one blocks the others")?),
+            None => Some(self.lock.lock(How::For(PATIENCE)).ok_or("a stopped process blocks the others")?),
             acquired => acquired,
         };
         if let Some(acquired) = acquired {
             self.works += 1;
             drop(self.board.turn::<L>(acquired));
-            self.helped()?;
+            self.join_helper()?;
         }
         match self.board.told.load(SeqCst) > self.deaths {
-            true => Err("a stopped one was taken for dead".into()),
+            true => Err("a stopped process was taken for dead".into()),
             false => Ok(()),
         }
     }
@@ -223,7 +223,8 @@ impl<L: Exclusive> Turns<L> {
         matches!(self.op, Op::Round | Op::Unlock) || self.op == Op::TryInVain && self.deaths > 0
     }
 
-    fn helped(&mut self) -> Result<(), String> {
+    /// Waits until the helper, if there is one, has had its turn.
+    fn join_helper(&mut self) -> Result<(), String> {
         self.helper.take().map_or(Ok(DONE), Helper::outcome).map(drop)
     }
 }
@@ -271,14 +272,14 @@ impl<L: Exclusive> Scene for Turns<L> {
         if end == End::Stopped {
             return self.tempt();
         }
-        self.helped()?;
+        self.join_helper()?;
         let acquired = self.lock.lock(How::For(PATIENCE)).ok_or("the lock is stuck")?;
         self.works += 1;
         drop(self.board.turn::<L>(acquired));
-        let (guard, again) = self.lock.lock(How::Try).ok_or("the lock cannot be had again")?;
+        let (guard, again) = self.lock.lock(How::Try).ok_or("the lock cannot be acquired again")?;
         drop(guard);
         if again || self.lock.is_locked() {
-            return Err("made consistent and released, it is not as new".into());
+            return Err("after mark_consistent and release, the lock is not fresh".into());
         }
         let [count, half, child, told] =
             [&self.board.halves[0], &self.board.halves[1], &self.board.child, &self.board.told]
@@ -293,7 +294,7 @@ impl<L: Exclusive> Scene for Turns<L> {
         }
         let deaths = self.deaths..=self.deaths + u64::from(end == End::Killed);
         if !deaths.contains(&told) {
-            return Err(format!("told of {told} deaths, there were {deaths:?}"));
+            return Err(format!("{told} deaths reported, there were {deaths:?}"));
         }
         Ok(())
     }

@@ -38,8 +38,8 @@ pub trait Scene {
     fn check(&mut self, end: End) -> Result<(), String>;
     /// Returns the words of the object, for a report.
     fn words(&self) -> String;
-    /// Returns whether the operation starts programs. Then a moment takes long, so unless all are
-    /// wanted only few are tried besides those next to a visible change. Such a child is not
+    /// Returns whether the operation starts programs. Then a moment takes long. So only a few are
+    /// tried besides those next to a visible change, unless all are wanted. Such a child is not
     /// stopped either. The C library starts a program with all signals blocked, and a step with
     /// SIGTRAP blocked removes the handler that the end marker of a continued child needs.
     fn is_costly(&self) -> bool {
@@ -61,6 +61,7 @@ pub const PATIENCE_SECONDS: u32 = 60;
 
 /// The exit code of a process that tried a moment, if all was well.
 pub const WELL: i32 = 0;
+/// The script found a fault.
 pub const FAILED: i32 = 1;
 /// The operation was over before the instruction.
 pub const OVER: i32 = 2;
@@ -68,6 +69,7 @@ pub const OVER: i32 = 2;
 pub const TOLD: i32 = 4;
 /// The process was ended by a signal.
 pub const STUCK: i32 = 3;
+/// The system does not let a process trace its child.
 pub const NOT_PERMITTED: i32 = 77;
 
 /// The shared memory in which the processes of a moment report to the one that starts them.
@@ -304,7 +306,7 @@ fn try_one(
     }
 }
 
-/// The first run, which steps to the end of the operation.
+/// Performs the first run: steps to the end of the operation, and notes each instruction.
 fn learn(tracee: &Tracee, board: &Board) -> (State, usize) {
     let mut state = tracee.begin();
     let mut words = Words::now();

@@ -58,7 +58,8 @@ impl Change {
         Box::new(Change { heap, other, op, len, live, old })
     }
 
-    /// All memory is in chunks of small free blocks, and the child needs a large one.
+    /// Builds the scene in which all memory is in chunks of small free blocks, and the child needs
+    /// a large one.
     fn remaking() -> Box<dyn Scene> {
         let heap = HeapRehearsal::new(SIZE).unwrap();
         let other = heap.another().unwrap();
@@ -105,7 +106,7 @@ impl Change {
                 Err(error) => return Err(error),
             };
             if all.iter().any(|(at, _)| at.abs_diff(block.0) < self.len as u64) {
-                return Ok(Some(format!("{block:?} was given, which is somebody's already: {all:?}")));
+                return Ok(Some(format!("{block:?} was allocated, which has an owner already: {all:?}")));
             }
             self.heap.publish(block)?;
             all.insert(block);

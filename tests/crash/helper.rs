@@ -103,7 +103,7 @@ impl Helper {
             .unwrap();
     }
 
-    /// Returns whether it has ended. Other processes than its parent may ask too.
+    /// Returns whether its closure has ended. Processes other than its parent may ask too.
     pub fn is_done(&self) -> bool {
         self.outcome.load(SeqCst) != RUNNING
     }
@@ -133,7 +133,7 @@ impl Helper {
         // Only the sleeper sets the flag again. So if the flag is clear both before and after, it
         // sleeps without one.
         let is_lost = !is_announced() && is_asleep(self.pid) && !is_announced();
-        (!is_lost).then_some(()).ok_or("somebody sleeps, and the flag that says so is gone".into())
+        (!is_lost).then_some(()).ok_or("a waiter sleeps, and the flag that says so is gone".into())
     }
 
     /// Returns whether it has ended and was waited for.
@@ -192,8 +192,8 @@ pub fn children() -> Vec<libc::pid_t> {
 }
 
 /// Whether the child of this process has come to a sleep, as its tracer saw it. On a busy machine a
-/// child that is single-stepped sleeps for a small part of its time, and whoever watches it may
-/// always find it awake.
+/// child that is single-stepped sleeps for a small part of its time, and a process that watches
+/// it may always find it awake.
 fn sleeps() -> &'static AtomicU64 {
     static SLEEPS: OnceLock<&'static AtomicU64> = OnceLock::new();
     SLEEPS.get_or_init(shared)
@@ -212,6 +212,7 @@ pub struct Waker {
     helper: Option<Helper>,
 }
 
+/// The value of [`Waker::child`] when the scene is over.
 const OVER: u64 = u64::MAX;
 
 impl Waker {
@@ -219,7 +220,7 @@ impl Waker {
         Waker::holding(|| (), |()| wake())
     }
 
-    /// Starts a process that holds what the child waits for.
+    /// Starts a process that calls `hold`, and passes the result to `wake` once the child sleeps.
     pub fn holding<H>(hold: impl FnOnce() -> H, wake: impl FnOnce(H)) -> Waker {
         let child = shared::<AtomicU64>();
         let has_it = shared::<AtomicU64>();
@@ -239,7 +240,7 @@ impl Waker {
             wake(held);
             2
         });
-        until("the waker has it", || has_it.load(SeqCst) == 1).unwrap();
+        until("the waker holds it", || has_it.load(SeqCst) == 1).unwrap();
         Waker { child, helper: Some(helper) }
     }
 
@@ -248,7 +249,7 @@ impl Waker {
         self.child.store(std::process::id().into(), SeqCst);
     }
 
-    /// Called when the child is gone. Returns whether it was woken.
+    /// Returns whether the child, which is gone, was woken.
     pub fn finish(&mut self) -> Result<bool, String> {
         self.child.store(OVER, SeqCst);
         self.helper.take().map_or(Ok(false), |helper| Ok(helper.outcome()? == 2))

@@ -1,4 +1,4 @@
-//! What an instruction of this program does, as far as it can be told from its first bytes.
+//! The effect of an instruction of this program, as far as its first bytes show it.
 
 /// The bytes of `syscall`.
 pub const SYSTEM_CALL: [u8; 2] = [0x0f, 0x05];

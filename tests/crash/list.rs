@@ -113,8 +113,8 @@ where
 
     /// Checks what others can do with the list.
     fn script(&self, now: &[T::Owned]) -> pagemate::Result<bool> {
-        // A writer that does not wait gets the lock of a dead one too, although nobody has noticed
-        // the death.
+        // A writer that does not wait gets the lock of a dead one too, although no process has
+        // noticed the death.
         let (list, value) = (&self.list.with_write_timeout(Duration::ZERO), self.value);
         let mut twin = now.to_vec();
         list.push(value(70))?;

@@ -183,7 +183,7 @@ impl Scene for Handover {
         let guard = self.lock.lock_timeout(PATIENCE).map_err(|error| error.to_string())?;
         let is_well = !guard.owner_died() && self.lock.try_lock().is_err();
         drop(guard);
-        (is_well && self.lock.release().is_err()).then_some(()).ok_or("not as new".into())
+        (is_well && self.lock.release().is_err()).then_some(()).ok_or("the lock is not fresh".into())
     }
 
     fn words(&self) -> String {

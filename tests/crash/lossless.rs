@@ -14,7 +14,7 @@ use crate::helper::{shared, until, Atomics, Helper, Waker};
 use crate::{End, Recipe, Scene};
 
 /// The child's message.
-const MINE: u64 = 1 << 40;
+const SENT: u64 = 1 << 40;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub fn scenes() -> Vec<Recipe> {
@@ -43,13 +43,13 @@ fn leaked<T>(value: T) -> &'static T {
     Box::leak(Box::new(value))
 }
 
-/// What the child has seen.
+/// The child's counts, and the process that its error named.
 struct Report {
     received: AtomicU64,
     lost: AtomicU64,
     /// Messages that did not belong to their position.
     wrong: AtomicU64,
-    /// A process id.
+    /// The id of the process that its error names; 0 for none.
     pid: AtomicU64,
 }
 
@@ -57,7 +57,7 @@ struct Report {
 unsafe impl Atomics for Report {}
 
 impl Report {
-    /// Receives what is there, a message or all.
+    /// Receives the messages that have arrived, at most `most`, and counts them.
     fn receive(&self, own: &mut Subscriber<u64>, is_in_place: bool, most: usize) {
         for _ in 0..most {
             let received = match is_in_place {
@@ -91,11 +91,11 @@ struct Receiving {
     op: Op,
     subscriber: Subscriber<u64>,
     report: &'static Report,
-    /// The child's.
+    /// The child's subscriber.
     own: Option<Subscriber<u64>>,
 }
 
-/// The number of messages that the child publishes until it is evicted, and after that.
+/// The number of messages by which the child has its own subscriber evicted.
 const EVICTING: u64 = 3;
 
 impl Receiving {
@@ -103,7 +103,7 @@ impl Receiving {
         let policy = if op == Op::Evicted { Policy::Evict } else { Policy::Block };
         let topic = leaked(Topic::<u64>::builder(capacity).policy(policy).build().unwrap());
         let publisher = topic.publisher();
-        // There was a lossless subscriber, so publishers have raised the gate far.
+        // Since there was a lossless subscriber once, publishers have moved the gate far ahead.
         drop(topic.subscribe_lossless(From::Latest).unwrap());
         (0..before).for_each(|value| publisher.publish(value).unwrap());
         let subscriber = topic.subscribe(From::Latest).unwrap();
@@ -114,7 +114,7 @@ impl Receiving {
         !matches!(self.op, Op::LossyRecvRef | Op::Evicted)
     }
 
-    /// Publishes a message if there is room until then.
+    /// Publishes a message. Returns false if there was no room within `patience`.
     fn publish(&mut self, patience: Duration) -> Result<bool, String> {
         let value = self.subscriber.position();
         match self.publisher.publish_timeout(value, patience) {
@@ -160,7 +160,7 @@ impl Scene for Receiving {
 
     fn check(&mut self, end: End) -> Result<(), String> {
         if self.op == Op::Evicted {
-            // What the child has published before its operation.
+            // The messages that the child has published in `prepare`.
             while self.subscriber.position() < 2 + EVICTING {
                 _ = self.subscriber.try_recv();
             }
@@ -170,7 +170,7 @@ impl Scene for Receiving {
             if !self.publish(patience)? {
                 match end {
                     End::Stopped if self.is_lossless() => break,
-                    _ => return Err(format!("held up after {count} messages")),
+                    _ => return Err(format!("the publisher was held up after {count} messages")),
                 }
             }
         }
@@ -179,8 +179,8 @@ impl Scene for Receiving {
         if wrong > 0 || self.is_lossless() && lost > 0 {
             return Err(format!("the child received {wrong} wrong messages, and lost {lost}"));
         }
-        let is_told = received > 0 && (lost > 0 || self.op != Op::Evicted);
-        if end == End::Finished && !matches!(self.op, Op::Unsubscribe | Op::LossyRecvRef) && !is_told {
+        let is_as_expected = received > 0 && (lost > 0 || self.op != Op::Evicted);
+        if end == End::Finished && !matches!(self.op, Op::Unsubscribe | Op::LossyRecvRef) && !is_as_expected {
             return Err(format!("the child received {received} messages, and lost {lost}"));
         }
         if end == End::Stopped {
@@ -207,14 +207,15 @@ struct Publishing {
     laggard: Subscriber<u64>,
     waker: Option<Waker>,
     report: &'static Report,
-    has_mine: bool,
+    /// Whether the laggard has received the child's message.
+    has_childs: bool,
     /// The number of messages that the laggard has received.
     received: u64,
     /// The survivor's next message.
     next: u64,
 }
 
-/// The capacity, and the messages that the laggard has not received.
+/// The capacity, and the number of messages that the laggard has not received.
 const UNREAD: u64 = 2;
 
 impl Publishing {
@@ -234,19 +235,19 @@ impl Publishing {
         });
         (0..UNREAD).for_each(|value| publisher.publish(value).unwrap());
         let report = shared();
-        let (has_mine, received, next) = (false, 0, UNREAD);
-        Publishing { topic, publisher, policy, laggard, waker, report, has_mine, received, next }
+        let (has_childs, received, next) = (false, 0, UNREAD);
+        Publishing { topic, publisher, policy, laggard, waker, report, has_childs, received, next }
     }
 
-    /// Receives what is there, and checks it.
+    /// Receives the messages that have arrived, and checks them.
     fn drain(&mut self) -> Result<Vec<u64>, String> {
         let mut all = Vec::new();
         loop {
             let was_lossless = self.laggard.is_lossless();
             match self.laggard.try_recv() {
-                Ok(MINE) if self.has_mine => return Err("received the child's message twice".into()),
+                Ok(SENT) if self.has_childs => return Err("received the child's message twice".into()),
                 Ok(value) => {
-                    self.has_mine |= value == MINE;
+                    self.has_childs |= value == SENT;
                     all.push(value);
                 }
                 Err(RecvError::Empty) => return Ok(all),
@@ -266,10 +267,10 @@ impl Scene for Publishing {
 
     fn act(&mut self) {
         match self.policy {
-            Policy::Block => _ = self.publisher.publish(MINE),
+            Policy::Block => _ = self.publisher.publish(SENT),
             _ => {
-                if let Err(SendError::Lagging(_, who)) = self.publisher.try_publish(MINE) {
-                    self.report.pid.store(who.pid().into(), SeqCst);
+                if let Err(SendError::Lagging(_, laggard)) = self.publisher.try_publish(SENT) {
+                    self.report.pid.store(laggard.pid().into(), SeqCst);
                 }
             }
         }
@@ -280,7 +281,7 @@ impl Scene for Publishing {
             self.waker.take().map_or(Ok(false), |mut waker| waker.finish())?;
         }
         let seen = self.drain()?;
-        let is_ordered = seen.iter().filter(|value| **value != MINE).is_sorted();
+        let is_ordered = seen.iter().filter(|value| **value != SENT).is_sorted();
         self.received += seen.len() as u64;
         if !is_ordered || self.received + self.laggard.lost() < UNREAD {
             return Err(format!("received {seen:?}, lost {}", self.laggard.lost()));
@@ -293,7 +294,7 @@ impl Scene for Publishing {
                     return Err(format!("process {pid} was blamed, {} lost", self.laggard.lost()));
                 }
             }
-            (End::Finished, _) if !self.has_mine => {
+            (End::Finished, _) if !self.has_childs => {
                 return Err("publish has returned, and its message was not received".into());
             }
             _ => {}
@@ -322,6 +323,7 @@ impl Scene for Publishing {
 /// The topic ends with the child's publishers.
 struct Ending {
     topic: &'static Topic<u64>,
+    /// Whether the child adds a publisher before its first one leaves.
     joins: bool,
     subscriber: Subscriber<u64>,
     publisher: Option<Publisher<u64>>,
@@ -333,7 +335,7 @@ impl Ending {
     fn new(joins: bool) -> Ending {
         let topic = leaked(Topic::<u64>::builder(4).ends_with_publishers(true).build().unwrap());
         let subscriber = topic.subscribe(From::Latest).unwrap();
-        // It finds the end without a message.
+        // It counts the messages until the topic ends, and adds 1.
         let sleeper = Helper::start_blocked(|| {
             let mut subscriber = topic.subscribe(From::Latest).unwrap();
             1 + subscriber.iter().count() as u64

@@ -173,7 +173,7 @@ fn main() {
     let filter =
         args.iter().find(|arg| !arg.starts_with('-') && !has("--exact")).cloned().unwrap_or_default();
     if filter.is_empty() {
-        if let Err(fault) = refused::is_said_loudly(|| event::scenes().remove(0)) {
+        if let Err(fault) = refused::check_without_ptrace(|| event::scenes().remove(0)) {
             println!("FAILED: where ptrace is not permitted, the harness must say so: {fault}");
             std::process::exit(1);
         }

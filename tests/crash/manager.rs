@@ -30,7 +30,7 @@ impl Removal {
         Box::new(Removal { reference: Ref::to(&list), manager, list, by_reference })
     }
 
-    fn look(&self, end: End) -> pagemate::Result<Result<(), &'static str>> {
+    fn check_objects(&self, end: End) -> pagemate::Result<Result<(), &'static str>> {
         // A process that has the list open goes on, whatever became of its name.
         self.list.push(4)?;
         if self.list.to_vec()? != [1, 2, 3, 4] {
@@ -78,7 +78,7 @@ impl Scene for Removal {
     }
 
     fn check(&mut self, end: End) -> Result<(), String> {
-        self.look(end).map_err(|error| error.to_string())?.map_err(str::to_owned)
+        self.check_objects(end).map_err(|error| error.to_string())?.map_err(str::to_owned)
     }
 
     fn words(&self) -> String {

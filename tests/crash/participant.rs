@@ -85,7 +85,7 @@ impl Watched {
         }
     }
 
-    /// The holder is gone: checks that all slots come back and each message arrives once.
+    /// Checks, after the holder is gone, that all slots come back and each message arrives once.
     fn check(&mut self) -> Result<(), String> {
         let (queue, seen) = (&self.queue, &mut self.seen);
         until("all slots come back", || {
@@ -125,7 +125,7 @@ struct Reaping {
     consumer: Option<Consumer<u64>>,
     producer: Option<Producer<u64>>,
     here: Option<Connection>,
-    /// Whether the messages of the dead one have been received.
+    /// Whether the messages of the dead process have been received.
     has_received: bool,
 }
 
@@ -188,11 +188,11 @@ impl Reaping {
     fn check_ring(&mut self) -> Result<(), String> {
         if let Some(consumer) = &mut self.consumer {
             if !std::mem::replace(&mut self.has_received, true) && consumer.recv_timeout(PATIENCE) != Ok(1) {
-                return Err("what the dead one had sent is gone".into());
+                return Err("a message of the dead process is gone".into());
             }
             match consumer.recv_timeout(PATIENCE) {
                 Err(RecvError::Closed) => {}
-                other => return Err(format!("the producer is dead, but recv gives {other:?}")),
+                other => return Err(format!("the producer is dead, but recv returns {other:?}")),
             }
         }
         if let Some(producer) = &mut self.producer {
@@ -200,7 +200,7 @@ impl Reaping {
                 match producer.send_timeout(9, PATIENCE) {
                     Ok(()) => {}
                     Err(SendError::Closed(9)) => break,
-                    other => return Err(format!("the consumer is dead, but send gives {other:?}")),
+                    other => return Err(format!("the consumer is dead, but send returns {other:?}")),
                 }
             }
         }
@@ -208,7 +208,7 @@ impl Reaping {
             if !std::mem::replace(&mut self.has_received, true)
                 && !here.recv_bytes_timeout(PATIENCE).is_ok_and(|bytes| bytes == b"bye")
             {
-                return Err("what the dead one had sent is gone".into());
+                return Err("a message of the dead process is gone".into());
             }
             match here.recv_bytes_timeout(PATIENCE) {
                 Err(PipeError::Closed) => {}
@@ -239,7 +239,7 @@ impl Scene for Reaping {
     }
 
     fn check(&mut self, end: End) -> Result<(), String> {
-        // A stopped reaper blocks nobody from what the dead one held.
+        // A stopped reaper keeps no other from what the dead process held.
         self.check_ring()?;
         self.watched.check()?;
         if end == End::Stopped {
@@ -249,7 +249,7 @@ impl Scene for Reaping {
     }
 
     fn words(&self) -> String {
-        format!("{:?} of the dead one; {:?}", self.held, self.watched.queue)
+        format!("{:?} of the dead process; {:?}", self.held, self.watched.queue)
     }
 }
 

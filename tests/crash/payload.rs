@@ -113,7 +113,7 @@ impl Exchange {
     }
 
     /// Checks that every block and every slot comes back.
-    fn is_whole(&mut self) -> Result<(), String> {
+    fn check_whole(&mut self) -> Result<(), String> {
         let begin = Instant::now();
         loop {
             self.drain()?;
@@ -198,7 +198,7 @@ impl Scene for Exchange {
             for value in OTHERS {
                 self.queue
                     .send_timeout(&long(value), PATIENCE)
-                    .map_err(|error| format!("a stopped one blocks send: {error:?}"))?;
+                    .map_err(|error| format!("a stopped process blocks send: {error:?}"))?;
                 while {
                     let message = self.queue.recv_timeout(PATIENCE);
                     self.see(message)? != value
@@ -206,9 +206,9 @@ impl Scene for Exchange {
             }
             return Ok(());
         }
-        self.is_whole()?;
+        self.check_whole()?;
         if self.seen.iter().any(|value| OTHERS.contains(value)) {
-            return Ok(()); // others have received while it was stopped
+            return Ok(()); // others have received while the child was stopped
         }
         self.verdict(end)
     }
@@ -255,7 +255,7 @@ impl Scene for Revoked {
     }
 }
 
-/// The child sends through a ring of one producer and one consumer, we receive.
+/// The child sends through a ring of one producer and one consumer, and the survivor receives.
 struct Ring {
     _segment: Segment,
     name: String,

@@ -120,7 +120,7 @@ impl Scene for Work {
                 Ok(_) if self.panics && n as u64 == PANICS => return Err("it has not panicked".into()),
                 Ok(bytes) if *bytes == (self.function)(n as u64) => {}
                 Err(TaskError::WorkerDied { .. }) if n < 3 => {}
-                other => return Err(format!("task {n} gave {other:?}")),
+                other => return Err(format!("task {n} returned {other:?}")),
             }
         }
         match self.pool.blocks() {

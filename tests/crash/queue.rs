@@ -63,7 +63,7 @@ pub fn scenes() -> Vec<Recipe> {
     });
     all.push(Recipe {
         name: "queue: recv past a revoked send, 3 slots",
-        build: || Box::new(PastARevoked::new()),
+        build: || Box::new(PastRevoked::new()),
     });
     all.push(Recipe {
         name: "queue: send of a revoked loan, 3 slots",
@@ -222,12 +222,12 @@ impl Scene for Exchange {
             for value in OTHERS {
                 self.queue
                     .send_timeout(value, PATIENCE)
-                    .map_err(|error| format!("a stopped one blocks send: {error:?}"))?;
+                    .map_err(|error| format!("a stopped process blocks send: {error:?}"))?;
                 loop {
                     let got = self
                         .queue
                         .recv_timeout(PATIENCE)
-                        .map_err(|e| format!("a stopped one blocks recv: {e:?}"))?;
+                        .map_err(|e| format!("a stopped process blocks recv: {e:?}"))?;
                     self.seen.push(got);
                     if got == value {
                         break;
@@ -257,7 +257,7 @@ impl Exchange {
         self.queue.close();
         match self.queue.try_send(SENT) {
             Err(error) if error.is_closed() => {}
-            other => return Err(format!("closed, but try_send gives {other:?}")),
+            other => return Err(format!("closed, but try_send returns {other:?}")),
         }
         while let Ok(value) = self.queue.recv_timeout(PATIENCE) {
             self.seen.push(value);
@@ -315,22 +315,22 @@ impl Scene for PastHeld {
 }
 
 /// A sender in another process has claimed a position and not filled it, and a message follows.
-struct PastARevoked {
+struct PastRevoked {
     inner: Exchange,
 }
 
-impl PastARevoked {
-    fn new() -> PastARevoked {
+impl PastRevoked {
+    fn new() -> PastRevoked {
         let inner = Exchange::new(Op::Recv, 3, 0, false);
         let loan = inner.queue.try_loan().unwrap();
         inner.queue.try_send(0).unwrap();
         // The holder stays alive and never fills it.
         std::mem::forget(loan);
-        PastARevoked { inner: Exchange { before: 1, lent: 1, ..inner } }
+        PastRevoked { inner: Exchange { before: 1, lent: 1, ..inner } }
     }
 }
 
-impl Scene for PastARevoked {
+impl Scene for PastRevoked {
     fn prepare(&mut self) {
         self.inner.prepare();
     }
@@ -415,7 +415,7 @@ impl Scene for Revoked {
             let rest = queue.recv_timeout(Duration::from_millis(1));
             self.inner.seen.extend(rest);
             let mine = self.inner.seen.iter().position(|value| *value == MINE);
-            self.inner.seen.remove(mine.ok_or("what the survivor has sent is gone")?);
+            self.inner.seen.remove(mine.ok_or("the survivor's message is gone")?);
         }
         self.inner.check(end)
     }

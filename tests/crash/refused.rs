@@ -6,8 +6,9 @@ use std::os::fd::FromRawFd;
 use super::schedule;
 use super::Recipe;
 
-/// Checks that a run fails there with a message, and passes when it is told to expect that.
-pub fn is_said_loudly(recipe: fn() -> Recipe) -> Result<(), String> {
+/// Checks that a run without `ptrace` fails with a message, and passes if `PTRACE_MAY_BE_MISSING`
+/// is set.
+pub fn check_without_ptrace(recipe: fn() -> Recipe) -> Result<(), String> {
     for is_expected in [false, true] {
         let (code, text) = run_without_ptrace(recipe, is_expected);
         if (code == 0) != is_expected || !text.contains("SKIPPED LOUDLY") {

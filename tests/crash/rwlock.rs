@@ -125,12 +125,12 @@ struct Mixed {
     waker: Option<Waker>,
 }
 
-fn look(halves: &[u64; 2]) {
+fn check_halves(halves: &[u64; 2]) {
     assert_eq!(halves[0], halves[1], "a reader and a writer are in, or a death was hidden");
 }
 
 fn change(halves: &mut [u64; 2]) {
-    look(halves);
+    check_halves(halves);
     halves[0] += 1;
     compiler_fence(SeqCst);
     halves[1] += 1;
@@ -159,7 +159,7 @@ fn write(
 fn read(acquired: Result<RwLockReadGuard<[u64; 2]>, LockError<RwLockReadGuard<[u64; 2]>>>) -> Option<bool> {
     match acquired {
         Ok(guard) => {
-            look(&guard);
+            check_halves(&guard);
             Some(false)
         }
         Err(error) => error.into_guard().map(|_| true),
@@ -203,7 +203,8 @@ impl Mixed {
         Box::new(Mixed { lock, op, before, inside, is_held, readers, writers, helpers, waker })
     }
 
-    /// The child is stopped: it holds the lock, or waits for it, or neither.
+    /// Checks the survivors while the child is stopped. It holds the lock, or waits for it, or
+    /// neither.
     fn tempt(&mut self) -> Result<(), String> {
         let lock = self.lock;
         let is_in = || self.inside.load(SeqCst) == 1;
@@ -213,14 +214,14 @@ impl Mixed {
                 read(lock.read_timeout(PATIENCE)).ok_or("a stopped reader blocks readers")?;
             }
             match write(lock.write_timeout(TEMPTATION)) {
-                Some(_) if is_in() => return Err("a stopped reader was robbed".into()),
+                Some(_) if is_in() => return Err("a stopped reader lost the lock".into()),
                 Some(_) => {}
                 None if lock.reader_count() > 0 || lock.is_write_locked() => return Ok(()),
                 None => _ = write(lock.write_timeout(PATIENCE)).ok_or("stuck")?,
             }
         } else {
             match read(lock.read_timeout(TEMPTATION)) {
-                Some(_) if is_in() => return Err("a stopped writer was robbed".into()),
+                Some(_) if is_in() => return Err("a stopped writer lost the lock".into()),
                 Some(_) => {}
                 None if lock.is_write_locked() => return Ok(()),
                 None => _ = read(lock.read_timeout(PATIENCE)).ok_or("stuck")?,
@@ -261,7 +262,7 @@ impl Scene for Mixed {
                 // The guard releases the lock at the end.
                 match acquired {
                     Ok(guard) => {
-                        look(&guard);
+                        check_halves(&guard);
                         self.inside.store(0, SeqCst);
                     }
                     Err(error) => {
@@ -293,7 +294,7 @@ impl Scene for Mixed {
                 let mut writer = self.writers.remove(0);
                 change(&mut writer);
                 self.inside.store(0, SeqCst);
-                look(&RwLockWriteGuard::downgrade(writer));
+                check_halves(&RwLockWriteGuard::downgrade(writer));
             }
         }
     }
@@ -312,15 +313,15 @@ impl Scene for Mixed {
         read(lock.read_timeout(PATIENCE)).ok_or("no reader gets in any more")?;
         let is_after_death = write(lock.write_timeout(PATIENCE)).ok_or("no writer gets in any more")?;
         if is_after_death && !may_be_told {
-            return Err("told of a death that broke nothing".into());
+            return Err("a death that broke nothing was reported".into());
         }
         let must_be_told = end == End::Killed && !self.op.reads() && self.inside.load(SeqCst) == 1;
         if must_be_told && has_helped && !is_after_death {
-            return Err("nobody was told of the writer's death".into());
+            return Err("the writer's death was not reported".into());
         }
         let as_new = write(lock.try_write()) == Some(false) && read(lock.try_read()) == Some(false);
         let is_empty = lock.reader_count() == 0 && !lock.is_write_locked();
-        (as_new && is_empty).then_some(()).ok_or("made consistent, it is not as new".into())
+        (as_new && is_empty).then_some(()).ok_or("after mark_consistent, the lock is not fresh".into())
     }
 
     fn words(&self) -> String {

@@ -281,9 +281,9 @@ fn many(route: &Route, every: usize, is_costly: bool) -> Vec<Moment> {
     tried.flat_map(|k| hows.iter().map(move |how| moment(route, k, *how))).collect()
 }
 
-/// [`BRIEF`] kills, and stops between them, each directly after a visible instruction, spread over
-/// the operation. Passes through a loop beyond the second are left out. So is the end, because
-/// nothing is left there to be cut off.
+/// Returns [`BRIEF`] kills, and stops between them, each directly after a visible instruction,
+/// spread over the operation. Passes through a loop beyond the second are left out. So is the end,
+/// because nothing is left there to be cut off.
 fn brief(route: &Route, is_costly: bool) -> Vec<Moment> {
     let count = match is_costly {
         true => BRIEF / COSTLY,

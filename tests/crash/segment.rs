@@ -11,33 +11,34 @@ use crate::refusal::noted;
 use crate::{is_one_of, End, Recipe, Scene};
 
 const SIZE: u64 = 1 << 16;
-/// The name of an object that a process creates in the segment.
+/// The name of an object that a process creates before it dies.
 const BY_THE_DEAD: &str = "by the dead";
+/// The name of an object that the child creates.
 const BY_THE_CHILD: &str = "by the child";
 
 pub fn scenes() -> Vec<Recipe> {
     vec![
-        Recipe { name: "segment: create", build: || Box::new(Named::new(What::Create)) },
-        Recipe { name: "segment: open", build: || Box::new(Named::new(What::Open)) },
-        Recipe { name: "segment: open, the last one leaves", build: || Box::new(Named::new(What::OpenLeft)) },
-        Recipe { name: "segment: last leave", build: || Box::new(Named::new(What::LastLeave)) },
-        Recipe { name: "segment: leave, another stays", build: || Box::new(Named::new(What::Leave)) },
-        Recipe { name: "segment: the last one exits", build: || Box::new(Named::new(What::LastExit)) },
-        Recipe { name: "segment: exit, another stays", build: || Box::new(Named::new(What::Exit)) },
-        Recipe { name: "segment: take over a stale one", build: || Box::new(Named::new(What::TakeOver)) },
-        Recipe { name: "segment: reap the dead while opening", build: || Box::new(Named::new(What::Reap)) },
-        Recipe { name: "segment: remove", build: || Box::new(Named::new(What::Remove)) },
-        Recipe { name: "segment: remove a stale one", build: || Box::new(Named::new(What::RemoveStale)) },
+        Recipe { name: "segment: create", build: || Box::new(Named::new(Op::Create)) },
+        Recipe { name: "segment: open", build: || Box::new(Named::new(Op::Open)) },
+        Recipe { name: "segment: open, the last one leaves", build: || Box::new(Named::new(Op::OpenLeft)) },
+        Recipe { name: "segment: last leave", build: || Box::new(Named::new(Op::LastLeave)) },
+        Recipe { name: "segment: leave, another stays", build: || Box::new(Named::new(Op::Leave)) },
+        Recipe { name: "segment: the last one exits", build: || Box::new(Named::new(Op::LastExit)) },
+        Recipe { name: "segment: exit, another stays", build: || Box::new(Named::new(Op::Exit)) },
+        Recipe { name: "segment: take over a stale one", build: || Box::new(Named::new(Op::TakeOver)) },
+        Recipe { name: "segment: reap the dead while opening", build: || Box::new(Named::new(Op::Reap)) },
+        Recipe { name: "segment: remove", build: || Box::new(Named::new(Op::Remove)) },
+        Recipe { name: "segment: remove a stale one", build: || Box::new(Named::new(Op::RemoveStale)) },
         Recipe {
-            name: "segment: remove what is no segment",
-            build: || Box::new(Named::new(What::RemoveOther)),
+            name: "segment: remove a file that is no segment",
+            build: || Box::new(Named::new(Op::RemoveOther)),
         },
-        Recipe { name: "directory: insert", build: || Box::new(Named::new(What::Insert)) },
+        Recipe { name: "directory: insert", build: || Box::new(Named::new(Op::Insert)) },
     ]
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum What {
+enum Op {
     Create,
     Open,
     OpenLeft,
@@ -55,7 +56,7 @@ enum What {
 
 struct Named {
     dir: PathBuf,
-    what: What,
+    op: Op,
     /// The parent's attachment, where it has one.
     own: Option<Segment>,
     /// The child's attachment.
@@ -74,7 +75,7 @@ fn die_attached(place: Place, more: impl FnOnce(&Segment)) {
 }
 
 impl Named {
-    fn new(what: What) -> Named {
+    fn new(op: Op) -> Named {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         // A directory of its own shows what is left. A run that was ended from outside may have
         // left one of the same process id.
@@ -86,24 +87,18 @@ impl Named {
                 created => break created.map(|()| dir).unwrap(),
             }
         };
-        let mut named = Named { dir: dir.into(), what, own: None, childs: None, anew: None };
-        match what {
-            What::Open
-            | What::OpenLeft
-            | What::Leave
-            | What::Exit
-            | What::Insert
-            | What::Remove
-            | What::Reap => {
+        let mut named = Named { dir: dir.into(), op, own: None, childs: None, anew: None };
+        match op {
+            Op::Open | Op::OpenLeft | Op::Leave | Op::Exit | Op::Insert | Op::Remove | Op::Reap => {
                 named.own = Some(Segment::create(named.place(), SIZE).unwrap());
             }
-            What::TakeOver | What::RemoveStale => {
+            Op::TakeOver | Op::RemoveStale => {
                 die_attached(named.place(), |segment| drop(Event::create(segment.at(BY_THE_DEAD))));
             }
-            What::RemoveOther => std::fs::write(named.file(), "no segment").unwrap(),
-            What::Create | What::LastLeave | What::LastExit => {}
+            Op::RemoveOther => std::fs::write(named.file(), "no segment").unwrap(),
+            Op::Create | Op::LastLeave | Op::LastExit => {}
         }
-        if what == What::Reap {
+        if op == Op::Reap {
             die_attached(named.place(), |segment| drop(Event::create(segment.at(BY_THE_DEAD))));
         }
         named
@@ -118,18 +113,18 @@ impl Named {
     }
 
     /// Returns whether only the child is in the segment, so that it removes the name.
-    fn is_going(&self) -> bool {
-        matches!(self.what, What::LastLeave | What::LastExit | What::TakeOver | What::RemoveStale)
+    fn is_last(&self) -> bool {
+        matches!(self.op, Op::LastLeave | Op::LastExit | Op::TakeOver | Op::RemoveStale)
     }
 }
 
 impl Scene for Named {
     fn prepare(&mut self) {
-        match self.what {
-            What::LastLeave | What::Leave | What::LastExit | What::Exit => {
+        match self.op {
+            Op::LastLeave | Op::Leave | Op::LastExit | Op::Exit => {
                 self.childs = Some(Segment::open_or_create(self.place(), SIZE).unwrap().0);
             }
-            What::Insert => {
+            Op::Insert => {
                 self.childs = Some(Segment::open(self.place()).unwrap());
             }
             _ => {}
@@ -137,31 +132,31 @@ impl Scene for Named {
     }
 
     fn act(&mut self) {
-        match self.what {
-            What::Create => self.childs = noted(Segment::create(self.place(), SIZE)),
-            What::Open | What::Reap => self.childs = noted(Segment::open(self.place())),
-            What::OpenLeft => {
+        match self.op {
+            Op::Create => self.childs = noted(Segment::create(self.place(), SIZE)),
+            Op::Open | Op::Reap => self.childs = noted(Segment::open(self.place())),
+            Op::OpenLeft => {
                 self.childs = noted(Segment::open(self.place()));
                 if let Some(segment) = &self.childs {
                     noted(Event::create(segment.at(BY_THE_CHILD)));
                 }
             }
-            What::LastLeave | What::Leave => self.childs = None,
-            What::LastExit | What::Exit => {
+            Op::LastLeave | Op::Leave => self.childs = None,
+            Op::LastExit | Op::Exit => {
                 // As a static would.
                 std::mem::forget(self.childs.take());
                 std::process::exit(0);
             }
-            What::TakeOver => {
+            Op::TakeOver => {
                 self.childs = noted(Segment::open_or_create(self.place(), SIZE)).map(|(segment, _)| segment);
             }
-            What::Remove | What::RemoveOther => {
+            Op::Remove | Op::RemoveOther => {
                 noted(self.place().remove());
             }
-            What::RemoveStale => {
+            Op::RemoveStale => {
                 noted(self.place().remove_unused());
             }
-            What::Insert => {
+            Op::Insert => {
                 if let Some(segment) = &self.childs {
                     noted(Event::create(segment.at("x")));
                 }
@@ -173,35 +168,35 @@ impl Scene for Named {
 
     fn check(&mut self, end: End) -> Result<(), String> {
         let is_other =
-            self.what == What::RemoveOther && std::fs::read(self.file()).is_ok_and(|text| text.len() < 100);
+            self.op == Op::RemoveOther && std::fs::read(self.file()).is_ok_and(|text| text.len() < 100);
         // Another process may remove the segment that the child is about to remove, and a new one
         // may get the name.
-        let is_anew = end == End::Stopped && (self.what == What::Remove || (self.is_going() && is_one_of(2)));
+        let is_anew = end == End::Stopped && (self.op == Op::Remove || (self.is_last() && is_one_of(2)));
         if is_anew || is_other {
             let _ = self.place().remove();
         }
-        if end == End::Stopped && self.what == What::OpenLeft {
+        if end == End::Stopped && self.op == Op::OpenLeft {
             // The last participant that the child may have seen leaves, and a new segment gets the
             // name.
             self.own = None;
         }
-        let is_gone = matches!(self.what, What::LastLeave | What::LastExit) && end == End::Finished;
+        let is_gone = matches!(self.op, Op::LastLeave | Op::LastExit) && end == End::Finished;
         if is_gone && self.anew.is_none() && self.file().exists() {
-            return Err("the last one has gone, and the name has stayed".into());
+            return Err("the last participant has left, but the name is still there".into());
         }
         let (segment, origin) = Segment::open_or_create(self.place(), SIZE)
-            .map_err(|error| format!("the name cannot be had: {error}"))?;
+            .map_err(|error| format!("the segment cannot be opened or created: {error}"))?;
         if let Some(anew) = self.anew.take() {
             // A process that removes whatever has the name may have been stopped before it read
             // which file that is.
-            let may_be_removed = matches!(self.what, What::Remove | What::RemoveOther);
+            let may_be_removed = matches!(self.op, Op::Remove | Op::RemoveOther);
             let is_same =
                 origin == Origin::Opened && segment.objects().is_ok_and(|objects| objects.len() >= 2);
             if !is_same && !may_be_removed {
-                return Err(format!("{:?} has lost its name to one who went on", anew.path()));
+                return Err(format!("{:?} has lost its name to a process that went on", anew.path()));
             }
-        } else if self.what == What::Remove && end == End::Finished && origin == Origin::Opened {
-            return Err("what was removed is still there".into());
+        } else if self.op == Op::Remove && end == End::Finished && origin == Origin::Opened {
+            return Err("the removed segment is still there".into());
         }
         for name in ["x", "y"] {
             let place = segment.at(name);
@@ -212,16 +207,13 @@ impl Scene for Named {
                 return Err("an object does not work".into());
             }
         }
-        if self.what == What::Reap && Event::open(segment.at(BY_THE_DEAD)).is_err() {
-            return Err("what the dead had published is gone".into());
+        if self.op == Op::Reap && Event::open(segment.at(BY_THE_DEAD)).is_err() {
+            return Err("an object of the dead process is gone".into());
         }
-        if self.what == What::TakeOver && Event::open(segment.at(BY_THE_DEAD)).is_ok() {
-            return Err("what nobody alive is in was taken for what it was".into());
+        if self.op == Op::TakeOver && Event::open(segment.at(BY_THE_DEAD)).is_ok() {
+            return Err("a stale segment was opened, not replaced".into());
         }
-        if self.what == What::OpenLeft
-            && end == End::Finished
-            && Event::open(segment.at(BY_THE_CHILD)).is_err()
-        {
+        if self.op == Op::OpenLeft && end == End::Finished && Event::open(segment.at(BY_THE_CHILD)).is_err() {
             return Err("the child is in a segment that has lost its name".into());
         }
         if end == End::Stopped {
@@ -239,7 +231,7 @@ impl Scene for Named {
             let stale = inspect::segment(self.place()).is_ok_and(|segment| segment.stale);
             let _ = Segment::open(self.place());
             if !stale || self.file().exists() {
-                return Err("the name has stayed".into());
+                return Err("the name is still there".into());
             }
         }
         // Sweeps what a dead remover left.

@@ -55,7 +55,7 @@ struct Count {
     op: Op,
     before: u32,
     helpers: Vec<Helper>,
-    /// Permits that helpers have acquired, and permits that the survivors have added.
+    /// Permits that the helpers acquire in the end, and permits that the survivors add.
     taken: u32,
     added: u32,
 }
@@ -78,7 +78,7 @@ impl Count {
         })
     }
 
-    /// A waiter has given up and left the bit set.
+    /// Builds the scene after a waiter has timed out and left its bit set.
     fn stale(op: Op) -> Box<dyn Scene> {
         let semaphore = Semaphore::new(0).unwrap();
         assert!(!semaphore.acquire_timeout(Duration::from_millis(5)));
@@ -165,13 +165,13 @@ impl Scene for Asleep {
                 .semaphore
                 .acquire_timeout(PATIENCE)
                 .then_some(())
-                .ok_or("a stopped one blocks".into());
+                .ok_or("a stopped process blocks".into());
         }
         let given = u32::from(self.waker.finish()?) + self.added;
         let is = self.semaphore.available();
-        let taken = given.checked_sub(is).ok_or("a permit out of nothing")?;
+        let taken = given.checked_sub(is).ok_or("there are more permits than were released")?;
         if taken > 1 || end == End::Finished && taken != 1 {
-            return Err(format!("{given} given, {is} left"));
+            return Err(format!("{given} released, {is} left"));
         }
         holds_exactly(&self.semaphore, is)
     }

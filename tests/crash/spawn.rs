@@ -20,9 +20,9 @@ pub fn scenes() -> Vec<Recipe> {
     ]
 }
 
-/// The child starts a process and gives it handles, for which it reserves an index in the segment.
-/// A process that is no daemon sends a message and ends. A daemon waits for ever, and ends with its
-/// parent.
+/// The child starts a process and gives it handles, for which it reserves a participant's index in
+/// the segment. A process that is no daemon sends a message and ends. A daemon waits for ever, and
+/// ends with its parent.
 struct Spawning {
     name: String,
     _segment: Segment,
@@ -81,11 +81,11 @@ impl Scene for Spawning {
         })?;
         self.seen.extend(self.queue.try_iter().flatten());
         // A daemon may have ended before it sent.
-        let must = end == End::Finished && !self.is_daemon;
+        let must_send = end == End::Finished && !self.is_daemon;
         let most = if is_repeated() { 2 } else { 1 };
         let is_well = self.seen.iter().all(|n| *n == SENT)
             && self.seen.len() <= most
-            && !(must && self.seen.is_empty());
+            && !(must_send && self.seen.is_empty());
         is_well.then_some(()).ok_or(format!("received {:?}", self.seen))
     }
 

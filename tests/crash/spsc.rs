@@ -109,7 +109,7 @@ fn meeting() -> (Segment, String) {
     (Segment::create(name.as_str(), 1 << 20).unwrap(), name)
 }
 
-/// The child sends, we receive.
+/// The child sends, and the survivor receives.
 struct Sending {
     _segment: Segment,
     name: String,
@@ -149,7 +149,7 @@ impl Scene for Sending {
             return match self.consumer.recv_timeout(Duration::from_millis(1)) {
                 Err(RecvError::Empty) => Ok(()),
                 Err(RecvError::Closed) if self.sends.is_empty() => Ok(()),
-                other => Err(format!("the stopped one is not dead, but recv gives {other:?}")),
+                other => Err(format!("the stopped process is not dead, but recv returns {other:?}")),
             };
         }
         // Receives everything that was sent, then the end, because the producer is gone.
@@ -170,7 +170,7 @@ impl Scene for Sending {
     }
 }
 
-/// The child receives, we send.
+/// The child receives, and the survivor sends.
 struct Receiving {
     _segment: Segment,
     name: String,
@@ -206,14 +206,14 @@ impl Scene for Receiving {
                 Ok(()) | Err(SendError::Full(9)) => Ok(()),
                 // The child may have been about to close the ring. Then it has closed it itself.
                 Err(SendError::Closed(9)) if self.closes => Ok(()),
-                other => Err(format!("the stopped one is not dead, but send gives {other:?}")),
+                other => Err(format!("the stopped process is not dead, but send returns {other:?}")),
             };
         }
         loop {
             match self.producer.send_timeout(9, PATIENCE) {
                 Ok(()) => {}
                 Err(SendError::Closed(9)) => return Ok(()),
-                Err(error) => return Err(format!("the receiver is dead, but send gives {error:?}")),
+                Err(error) => return Err(format!("the receiver is dead, but send returns {error:?}")),
             }
         }
     }
@@ -272,7 +272,7 @@ impl Scene for Piping {
             return match self.receive(Duration::from_millis(1)) {
                 Err(PipeError::TimedOut) | Ok(()) => Ok(()),
                 Err(PipeError::Closed) if self.sends == 0 => Ok(()),
-                Err(error) => Err(format!("the stopped one is not dead, but recv gives {error:?}")),
+                Err(error) => Err(format!("the stopped process is not dead, but recv returns {error:?}")),
             };
         }
         loop {
@@ -362,7 +362,7 @@ impl Scene for Large {
     fn check(&mut self, end: End) -> Result<(), String> {
         if end == End::Stopped {
             let is_over = self.child_sends && self.helper.as_mut().is_some_and(Helper::has_ended);
-            return (!is_over).then_some(()).ok_or("end of file, and the stopped one is not dead".into());
+            return (!is_over).then_some(()).ok_or("end of file, but the stopped process is not dead".into());
         }
         let Some(helper) = self.helper.take() else { return Ok(()) };
         let outcome = helper.outcome()?;

@@ -262,7 +262,7 @@ impl Scene for Exchange {
         let lost = self.subscriber.lost();
         (OTHERS..OTHERS + 20).try_for_each(|value| self.publish_one(value))?;
         if self.subscriber.lost() != lost {
-            return Err("the survivor has lost messages that nobody overran".into());
+            return Err("the survivor has lost messages that no publisher overwrote".into());
         }
         self.check_held()?;
         if end == End::Stopped {

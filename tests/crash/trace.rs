@@ -231,7 +231,8 @@ impl Tracee {
         self.resume(libc::PTRACE_SINGLESTEP)
     }
 
-    /// Continues. Ignores the signal that a process which the operation started has ended.
+    /// Continues the child. Ignores the signal that a process which the operation started has
+    /// ended.
     fn resume(&self, how: libc::c_uint) -> State {
         loop {
             self.request(how, 0);

@@ -63,7 +63,8 @@ impl Changing {
         Box::new(Changing { value, op, is_ours: false })
     }
 
-    /// A writer has died in the middle of an update, and nobody has noticed yet.
+    /// Builds the scene in which a writer has died in the middle of an update, and its death is not
+    /// noticed yet.
     fn after_death() -> Box<dyn Scene> {
         let value = Value::new([BEFORE; 5]).unwrap();
         let dead = Helper::start_blocked(|| {

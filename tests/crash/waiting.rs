@@ -16,8 +16,9 @@ const SENT: u64 = 77;
 const HELPERS: u64 = 500;
 /// The survivor's message.
 const MINE: u64 = 1000;
-/// Outcome of a helper whose send returned, or which found the queue closed.
+/// Outcome of a helper whose send returned.
 const DONE: u64 = 1;
+/// Outcome of a helper that found the queue closed.
 const CLOSED: u64 = 2;
 
 pub fn scenes() -> Vec<Recipe> {
@@ -27,8 +28,8 @@ pub fn scenes() -> Vec<Recipe> {
         };
     }
     recipes! {
-        "event: set, somebody waits": SetForOne::new();
-        "event: clear, somebody waits": Clear::new(true);
+        "event: set, a process waits": SetForOne::new();
+        "event: clear, a process waits": Clear::new(true);
         "event: clear, set before": Clear::new(false);
         "event: wait, asleep until it is set": Sleeping::new(Op::Wait);
         "queue: send, a receiver waits": Waited::receiver(|queue| _ = queue.try_send(SENT));
@@ -61,7 +62,7 @@ fn fail(what: &str) -> impl Fn(RecvError) -> String + '_ {
     move |error| format!("{what}: {error:?}")
 }
 
-/// Receives everything, and waits long enough to be sure that nothing follows.
+/// Receives messages until none has come for a millisecond.
 fn drain(queue: &Queue<u64>) -> Vec<u64> {
     std::iter::from_fn(|| queue.recv_timeout(Duration::from_millis(1)).ok()).collect()
 }
@@ -134,7 +135,7 @@ impl Scene for Clear {
 
     fn check(&mut self, end: End) -> Result<(), String> {
         if end == End::Finished && self.event.is_set() && self.helper.is_some() {
-            return Err("cleared, and set".into());
+            return Err("clear has returned and the event is set".into());
         }
         self.event.set();
         self.helper.take().map_or(Ok(DONE), Helper::outcome)?;
@@ -151,7 +152,7 @@ impl Scene for Clear {
     }
 }
 
-/// A process waits at a queue of two slots for what the child does there.
+/// A process waits on a queue of two slots, and the child wakes it.
 struct Waited {
     queue: &'static Queue<u64>,
     op: fn(&Queue<u64>),
@@ -176,7 +177,7 @@ impl Waited {
     }
 
     /// Checks that the helper's wait ends, whether the child is dead, stopped or done.
-    fn helped(&mut self) -> Result<(), String> {
+    fn join_helper(&mut self) -> Result<(), String> {
         let Some(mut helper) = self.helper.take() else { return Ok(()) };
         if self.helper_receives {
             self.queue.send_timeout(MINE, PATIENCE).map_err(|error| format!("no room: {error:?}"))?;
@@ -213,7 +214,7 @@ impl Scene for Waited {
             let flag = if self.helper_receives { "receivers_wait: true" } else { "senders_wait: true" };
             helper.sleeps_announced(|| format!("{:?}", self.queue).contains(flag))?;
         }
-        self.helped()?;
+        self.join_helper()?;
         self.seen.extend(drain(self.queue));
         if end == End::Stopped {
             return Ok(());
@@ -239,7 +240,7 @@ impl Scene for Waited {
     }
 }
 
-/// A process waits at a queue that the child closes.
+/// A process waits on a queue that the child closes.
 struct Closing {
     queue: &'static Queue<u64>,
     helper: Option<Helper>,
@@ -285,14 +286,14 @@ impl Scene for Closing {
                 return Ok(());
             }
             self.helper_sends = false;
-            let got = self.queue.recv_timeout(PATIENCE).map_err(fail("what was sent before"))?;
+            let got = self.queue.recv_timeout(PATIENCE).map_err(fail("the message sent before the close"))?;
             if got != SENT {
                 return Err(format!("received {got}"));
             }
         }
         match self.queue.recv_timeout(PATIENCE) {
             Err(RecvError::Closed) => Ok(()),
-            other => Err(format!("closed and empty, but recv gives {other:?}")),
+            other => Err(format!("closed and empty, but recv returns {other:?}")),
         }
     }
 
@@ -380,14 +381,17 @@ impl Scene for Sleeping {
                         self.queue
                             .send_timeout(value, PATIENCE)
                             .map_err(|error| format!("send: {error:?}"))?;
-                        let got =
-                            self.queue.recv_timeout(PATIENCE).map_err(fail("a stopped one blocks recv"))?;
+                        let got = self
+                            .queue
+                            .recv_timeout(PATIENCE)
+                            .map_err(fail("a stopped process blocks recv"))?;
                         self.seen.push(got);
                     }
                     Ok(())
                 }
                 Op::Send | Op::Loan => {
-                    let got = self.queue.recv_timeout(PATIENCE).map_err(fail("a stopped one blocks recv"))?;
+                    let got =
+                        self.queue.recv_timeout(PATIENCE).map_err(fail("a stopped process blocks recv"))?;
                     self.seen.push(got);
                     Ok(())
                 }
@@ -403,7 +407,7 @@ impl Scene for Sleeping {
                 self.queue.close();
                 return match self.queue.recv_timeout(PATIENCE) {
                     Err(RecvError::Closed) => Ok(()),
-                    other => Err(format!("closed, but recv gives {other:?}")),
+                    other => Err(format!("closed, but recv returns {other:?}")),
                 };
             }
             Op::Recv | Op::RecvRef | Op::Send | Op::Loan => self.seen.extend(drain(self.queue)),

@@ -91,7 +91,7 @@ fn processes_count_together() {
 }
 
 #[test]
-fn who_comes_after_a_death_is_told_until_somebody_repairs() {
+fn owner_died_is_returned_until_a_holder_repairs() {
     let (array, here) = (Array::new(3, 1_u64).unwrap(), Event::new().unwrap());
     let child = Forked::run(|| {
         let mut guard = array.lock().unwrap();

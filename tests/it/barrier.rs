@@ -110,7 +110,7 @@ fn abort_stays_until_reset() {
 }
 
 #[test]
-fn reset_sends_away_who_waits_and_leaves_it_usable() {
+fn reset_sends_waiters_away_and_leaves_the_barrier_usable() {
     let barrier = Barrier::new(3).unwrap();
     std::thread::scope(|scope| {
         let waiters = [(); 2].map(|_| scope.spawn(|| barrier.wait()));
@@ -221,17 +221,17 @@ fn a_party_that_arrived_and_died_does_not_count() {
             dead.kill();
             dead.wait();
             let begin = Instant::now();
-            until("the dead one is not counted", || barrier.waiting() == 1);
+            until("the dead party is not counted", || barrier.waiting() == 1);
             println!("a party's death was noticed after {:?}", begin.elapsed());
             let other = scope.spawn(|| barrier.wait_timeout(LONG));
-            assert!(barrier.wait_timeout(LONG).is_ok(), "in the dead one's place");
+            assert!(barrier.wait_timeout(LONG).is_ok(), "in the place of the dead party");
             assert!(waiter.join().unwrap().is_ok() && other.join().unwrap().is_ok());
         });
     }
 }
 
 #[test]
-fn a_death_long_ago_is_noticed_by_who_completes_the_round() {
+fn an_old_death_is_noticed_by_the_party_that_completes_the_round() {
     let barrier = Barrier::new(2).unwrap();
     let dead = Forked::run(|| i32::from(barrier.wait().is_ok()));
     until("it has arrived", || barrier.waiting() == 1);

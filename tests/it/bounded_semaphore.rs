@@ -98,7 +98,7 @@ fn takes((semaphore, count, here): (BoundedSemaphore, u32, Event)) {
 }
 
 #[test]
-fn permits_of_the_dead_come_back_to_who_waits() {
+fn permits_of_the_dead_go_to_waiters() {
     for _ in 0..10 {
         let (semaphore, here) = (BoundedSemaphore::new(3).unwrap(), Event::new().unwrap());
         let child = Process::spawn(takes, (semaphore.clone(), 3, here.clone())).unwrap();
@@ -118,7 +118,7 @@ fn permits_of_the_dead_come_back_to_who_waits() {
 }
 
 #[test]
-fn who_only_tries_gets_the_permits_of_the_dead_too() {
+fn polling_gets_the_permits_of_the_dead_too() {
     let (semaphore, here) = (BoundedSemaphore::new(2).unwrap(), Event::new().unwrap());
     let child = Process::spawn(takes, (semaphore.clone(), 2, here.clone())).unwrap();
     assert!(here.wait_timeout(LONG));
@@ -129,7 +129,7 @@ fn who_only_tries_gets_the_permits_of_the_dead_too() {
 }
 
 #[test]
-fn a_stopped_holder_is_not_robbed() {
+fn a_stopped_holder_keeps_its_permit() {
     let semaphore = BoundedSemaphore::new(1).unwrap();
     let (here, on) = (Event::new().unwrap(), Event::new().unwrap());
     let holder = Forked::run(|| {

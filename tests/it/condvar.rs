@@ -65,7 +65,7 @@ fn a_notification_to_nobody_is_not_stored() {
 }
 
 #[test]
-fn as_many_are_woken_as_asked_for() {
+fn notify_wakes_the_number_of_waiters_that_it_names() {
     let shop = shop();
     let mut children = waiting(5, &shop, wait_once);
     let ended = |children: &mut Vec<Process<u64>>| {
@@ -121,7 +121,7 @@ fn things_are_taken_once_each() {
 }
 
 #[test]
-fn wait_while_looks_before_and_after() {
+fn wait_while_checks_before_and_after() {
     let (things, more) = shop();
     // The condition is false at once, so this does not wait.
     let guard = more.wait_while(things.lock().unwrap(), |_| false).unwrap();
@@ -130,7 +130,7 @@ fn wait_while_looks_before_and_after() {
     let (guard, still) = more.wait_timeout_while(things.lock().unwrap(), SHORT, |n| *n == 0).unwrap();
     assert!(still && *guard == 0);
     let (mut guard, still) = more.wait_timeout_while(guard, Duration::ZERO, |n| *n != 0).unwrap();
-    assert!(!still, "true of nothing that was waited for, though no time was left");
+    assert!(!still, "the condition was false from the start");
     let (_guard, still) = more
         .wait_deadline_while(guard, Instant::now(), |n| {
             *n += 1; // the condition may change what it sees
@@ -153,7 +153,7 @@ fn wait_while_looks_before_and_after() {
 }
 
 #[test]
-fn timed_waits_end_in_time_whoever_is_stopped_or_dies() {
+fn timed_waits_end_in_time_beside_stops_and_deaths() {
     let shop = shop();
     let mut children = waiting(2, &shop, wait_once);
     let stopped = children.pop().unwrap();
@@ -167,17 +167,17 @@ fn timed_waits_end_in_time_whoever_is_stopped_or_dies() {
     let (guard, notified) = shop.1.wait_timeout(shop.0.lock().unwrap(), Duration::from_millis(200)).unwrap();
     let took = begin.elapsed();
     assert!(!notified && took >= Duration::from_millis(200));
-    assert!(took < Duration::from_secs(5), "{took:?}, on however busy a machine");
+    assert!(took < Duration::from_secs(5), "{took:?}, even on a busy machine");
     drop(guard);
     let begin = Instant::now();
     shop.1.notify_all();
-    assert!(begin.elapsed() < Duration::from_secs(5), "it waits for nobody");
+    assert!(begin.elapsed() < Duration::from_secs(5), "notify_all waits for no waiter");
     stopped.kill().unwrap();
     assert!(stopped.join().is_err());
 }
 
 #[test]
-fn a_recursive_lock_is_given_up_as_a_whole_and_restored() {
+fn a_reentrant_lock_is_released_as_a_whole_and_restored() {
     let (lock, more, ready) = (ReentrantLock::new().unwrap(), Condvar::new().unwrap(), Event::new().unwrap());
     let body = |(lock, more, ready): (ReentrantLock, Condvar, Event)| {
         ready.wait();
@@ -222,7 +222,7 @@ fn with_a_lock_without_data() {
 }
 
 #[test]
-fn who_waits_is_told_of_the_lock_s_dead_owner() {
+fn a_waiter_is_told_of_the_dead_owner_of_the_lock() {
     let shop = shop();
     let inside = Event::new().unwrap();
     std::thread::scope(|scope| {
@@ -271,7 +271,7 @@ fn a_notification_does_not_die_with_its_receiver() {
 }
 
 #[test]
-fn a_dead_waiter_is_in_nobodys_way() {
+fn a_dead_waiter_blocks_no_other() {
     let shop = shop();
     let dead = waiting(1, &shop, take).pop().unwrap();
     let alive = waiting(1, &shop, take).pop().unwrap();
@@ -280,7 +280,7 @@ fn a_dead_waiter_is_in_nobodys_way() {
     *shop.0.lock().unwrap() = 1;
     shop.1.notify_one();
     joined(alive);
-    until("the dead one is forgotten", || {
+    until("the dead waiter is forgotten", || {
         drop(shop.1.wait_timeout(shop.0.lock().unwrap(), Duration::from_millis(1)));
         shop.1.waiting() == 0
     });
@@ -289,7 +289,7 @@ fn a_dead_waiter_is_in_nobodys_way() {
 /// There are more waiters than the table has entries. One process with a thousand waits takes all
 /// entries.
 #[test]
-fn who_finds_no_place_among_the_waiters_still_ends_in_time() {
+fn a_waiter_without_an_entry_still_ends_in_time() {
     let name = format!("test-condvar-crowd-{}", std::process::id());
     let more = Condvar::create(&name).unwrap();
     let things = Mutex::new(0_u64).unwrap();
@@ -369,7 +369,7 @@ proptest! {
         let (lock, more) = (Mutex::new(0_u64).unwrap(), Condvar::new().unwrap());
         // The number of wake-ups of each waiter.
         let woken: Vec<AtomicUsize> = steps.iter().map(|_| AtomicUsize::new(0)).collect();
-        let is_woken = |who: usize| woken[who].load(SeqCst) == 1;
+        let is_woken = |waiter: usize| woken[waiter].load(SeqCst) == 1;
         std::thread::scope(|scope| {
             let (mut came, mut went) = (0, 0);
             for step in steps {

@@ -43,23 +43,23 @@ fn write((manager, stop): (Manager, Event)) -> Result<(), String> {
 }
 
 #[test]
-fn whole_items_while_another_process_writes() {
+fn no_item_is_half_written_while_another_process_writes() {
     let name = name("busy");
     let manager = Manager::create(&name).unwrap();
     let (dict, list) =
         (manager.dict::<str, [u8]>("dict").unwrap(), manager.list::<[u8; 64]>("list").unwrap());
     let stop = Event::new().unwrap();
     let writer = Process::spawn(write, (manager, stop.clone())).unwrap();
-    let look = |object| inspect::contents(name.as_str(), object, 100, usize::MAX);
+    let contents_of = |object| inspect::contents(name.as_str(), object, 100, usize::MAX);
     let (mut values, mut elements) = (0, 0);
     let begin = Instant::now();
     while (values < 500 || elements < 500) && begin.elapsed() < Duration::from_secs(60) {
         // An inspection fails if the writer adds an arena to the heap during each of its attempts.
-        if let Some(Contents { entries, .. }) = look("dict").ok().flatten() {
+        if let Some(Contents { entries, .. }) = contents_of("dict").ok().flatten() {
             entries.iter().for_each(|(_, value)| assert!(is_whole(&value.bytes), "{value:?}"));
             values += entries.len();
         }
-        if let Some(Contents { entries, .. }) = look("list").ok().flatten() {
+        if let Some(Contents { entries, .. }) = contents_of("list").ok().flatten() {
             let is_one = |bytes: &[u8]| bytes.len() == 64 && bytes.iter().all(|byte| *byte == bytes[0]);
             entries.iter().for_each(|(_, value)| assert!(is_one(&value.bytes), "{value:?}"));
             elements += entries.len();
@@ -71,12 +71,12 @@ fn whole_items_while_another_process_writes() {
     stop.set();
     writer.join().unwrap().unwrap();
     assert!(values >= 500 && elements >= 500, "{values} values, {elements} elements in a minute");
-    let totals = ["dict", "list"].map(|name| look(name).unwrap().unwrap().total);
+    let totals = ["dict", "list"].map(|name| contents_of(name).unwrap().unwrap().total);
     assert_eq!(totals, [dict.len(), list.len()].map(|len| len.unwrap() as u64));
 }
 
 #[test]
-fn an_answer_whatever_the_bytes_are() {
+fn damaged_bytes_give_contents_or_an_error() {
     let name = name("damage");
     let manager = Manager::create(Place::from(&name).reserve(1 << 20)).unwrap();
     let dict = manager.dict::<str, [u64; 3]>("dict").unwrap();

@@ -172,7 +172,7 @@ fn takers_of_several_do_not_block_each_other() {
 }
 
 #[test]
-fn single_releases_wake_who_waits_for_several() {
+fn single_releases_wake_a_waiter_for_several() {
     let semaphore = Semaphore::new(0).unwrap();
     std::thread::scope(|scope| {
         let several = scope.spawn(|| semaphore.acquire_many_timeout(3, LONG));

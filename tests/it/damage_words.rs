@@ -32,8 +32,8 @@ enum Colour {
 
 type Large = [u64; 20];
 
-/// Returns the processor time of this thread, because other processes may use the processor
-/// meanwhile.
+/// Returns the processor time of this thread. The time of a clock would include that of other
+/// processes.
 fn worked() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: a clock of this thread, and a place for its time.
@@ -95,7 +95,7 @@ impl Object {
         let mut words = self.image.clone();
         let count = [1, 2, 4, 1 + words.len() / 4, words.len()][random.below(5) as usize];
         for _ in 0..count {
-            // Control words are at the begin, with much padding between them.
+            // Control words are at the beginning, with much padding between them.
             let at = random.below(words.len() as u64) as usize;
             let at = if random.below(2) == 0 { at - at % 16 } else { at };
             words[at] = word(random, &self.image);
@@ -114,17 +114,17 @@ fn each<T: Send + 'static>(
 ) {
     let name = format!("test-words-{kind}-{}", std::process::id());
     let (done, ended) = mpsc::channel();
-    let (next, place) = (name.clone(), Place::from(name.as_str()));
+    let (own_name, place) = (name.clone(), Place::from(name.as_str()));
     let thread = std::thread::spawn(move || {
-        let mut first = create(Place::from(next.as_str()));
+        let mut first = create(Place::from(own_name.as_str()));
         work(&mut first);
-        let object = Object::find(&next);
+        let object = Object::find(&own_name);
         let mut random = Random::new();
         for round in 0..ROUNDS {
             object.damage(&mut random);
             work(&mut first);
             object.damage(&mut random);
-            if let Some(mut other) = open(Place::from(next.as_str())) {
+            if let Some(mut other) = open(Place::from(own_name.as_str())) {
                 work(&mut other);
             }
             object.write(&object.image);

@@ -94,7 +94,7 @@ fn a_killed_holder_is_noticed_within_100_ms() {
             child.kill().unwrap();
             for ((_, answered), times) in waiters.iter().zip(&mut times) {
                 let (when, is_after_death) = answered.recv_timeout(LONG).unwrap();
-                assert_eq!(is_after_death, Some(true), "not told, or never noticed");
+                assert_eq!(is_after_death, Some(true), "not reported, or never noticed");
                 times.push(when - death);
             }
             assert!(child.join().is_err());
@@ -116,7 +116,7 @@ fn a_killed_holder_is_noticed_within_100_ms() {
 }
 
 #[test]
-fn a_stopped_holder_is_not_robbed() {
+fn a_stopped_holder_keeps_its_locks() {
     let (locks, inside, go) = (locks(), Event::new().unwrap(), Event::new().unwrap());
     let child = Process::spawn(holds, (locks.clone(), inside.clone(), go.clone())).unwrap();
     assert!(inside.wait_timeout(LONG));
@@ -132,7 +132,7 @@ fn a_stopped_holder_is_not_robbed() {
                 .map(|t| t.join().unwrap())
         })
     };
-    assert_eq!(wait(TEMPTATION), [None; 4], "robbed");
+    assert_eq!(wait(TEMPTATION), [None; 4], "a stopped holder lost a lock");
     signal(libc::SIGCONT);
     assert_eq!(wait(LONG), [Some(false); 4], "it has released all of them, and nobody died");
     child.join().unwrap();
@@ -147,7 +147,7 @@ fn waits_for_a_while((mutex, begun): (Mutex<u64>, Event)) -> u64 {
 }
 
 #[test]
-fn timed_waits_end_in_time_whoever_dies_beside_them() {
+fn timed_waits_end_in_time_beside_deaths() {
     let mutex = Mutex::new(0_u64).unwrap();
     let guard = mutex.lock().unwrap();
     let begun = [(); 6].map(|_| Event::new().unwrap());

@@ -18,7 +18,7 @@ fn name(what: &str) -> String {
 }
 
 #[test]
-fn one_of_everything() {
+fn the_methods_of_a_dict() {
     let dict = Dict::<str, [u8]>::new().unwrap();
     assert!(dict.is_empty().unwrap());
     assert!(dict.insert("a", b"1").unwrap() && !dict.insert("a", b"one, and longer").unwrap());
@@ -79,7 +79,7 @@ fn a_full_segment_is_an_error_and_changes_nothing() {
 }
 
 #[test]
-fn two_processes_write_and_read_each_others() {
+fn two_processes_read_each_others_keys() {
     const KEYS: u64 = if cfg!(debug_assertions) { 20_000 } else { 500_000 };
     let dict = Dict::<u64, u64>::new().unwrap();
     let body = |(dict, first): (Dict<u64, u64>, u64)| {
@@ -161,7 +161,7 @@ fn writers_killed_at_random_moments_leave_the_old_or_the_new() {
 }
 
 #[test]
-fn who_reads_much_is_not_kept_by_who_writes_elsewhere() {
+fn a_writer_of_another_key_does_not_starve_readers_of_a_large_value() {
     let dict = Dict::<u64, [u8]>::new().unwrap();
     let large = vec![7; 16 << 20];
     dict.insert(&0, &large).unwrap();
@@ -241,7 +241,7 @@ fn any_number_of_guards() {
 }
 
 #[test]
-fn a_guard_of_the_dead_is_given_back() {
+fn a_guard_of_the_dead_is_released() {
     let place = Place::from(name("dead-guard"));
     let manager = Manager::create(place.clone()).unwrap();
     let dict = manager.dict::<u64, [u8]>("d").unwrap();
@@ -258,7 +258,7 @@ fn a_guard_of_the_dead_is_given_back() {
     let victim = Process::spawn(hold, (dict.clone(), holds.clone())).unwrap();
     assert!(holds.wait_timeout(LONG));
     dict.insert(&1, &[2; 5000]).unwrap();
-    assert_eq!(blocks(&place), before + 1, "somebody reads it");
+    assert_eq!(blocks(&place), before + 1, "a reader has it in place");
     victim.kill().unwrap();
     assert!(victim.join().is_err());
     until("the block is free", || blocks(&place) == before);

@@ -35,7 +35,7 @@ fn flag() {
 }
 
 #[test]
-fn set_then_clear_wakes_everybody_who_waited() {
+fn set_then_clear_wakes_all_waiters() {
     for _ in 0..200 {
         let (event, begun) = (Event::new().unwrap(), std::sync::Barrier::new(4));
         std::thread::scope(|scope| {
@@ -133,7 +133,7 @@ fn signals_in_the_middle_of_anything((): ()) {
 enum Step {
     Set,
     Clear,
-    Look,
+    Check,
     WaitInVain,
 }
 
@@ -144,7 +144,7 @@ proptest! {
     fn sequences_follow_the_model(
         steps in prop::collection::vec(
             (
-                prop::sample::select(vec![Step::Set, Step::Clear, Step::Look, Step::WaitInVain]),
+                prop::sample::select(vec![Step::Set, Step::Clear, Step::Check, Step::WaitInVain]),
                 any::<bool>(),
             ),
             0..80,
@@ -158,7 +158,7 @@ proptest! {
             match step {
                 Step::Set => { handle.set(); is_set = true }
                 Step::Clear => { handle.clear(); is_set = false }
-                Step::Look => prop_assert_eq!(handle.wait_timeout(Duration::ZERO), is_set),
+                Step::Check => prop_assert_eq!(handle.wait_timeout(Duration::ZERO), is_set),
                 Step::WaitInVain => prop_assert_eq!(handle.wait_timeout(Duration::from_nanos(1)), is_set),
             }
             prop_assert!(handles.iter().all(|handle| handle.is_set() == is_set));
@@ -167,7 +167,7 @@ proptest! {
 }
 
 #[test]
-fn a_name_lives_as_long_as_somebody_is_attached() {
+fn a_name_lives_as_long_as_a_process_is_attached() {
     let name = name("life");
     let first = Event::create(&name).unwrap();
     assert!(file(&name).exists());
@@ -254,7 +254,7 @@ fn bad_names_and_places() {
     }
     let nowhere = Place::in_dir("/nonexistent", "x");
     let error = Event::create(nowhere).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidInput, "a directory that is missing is no name that may come");
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "a missing directory is not a missing name");
     assert!(error.to_string().contains("/nonexistent"), "{error}");
     assert_eq!(Segment::new(1 << 50).unwrap_err().kind(), ErrorKind::InvalidInput);
 }

@@ -1,4 +1,4 @@
-//! Sending to a full queue: what is replaced, by whom, and what a death leaves.
+//! Sending to a full queue: which message is replaced, by which sender, and what a death leaves.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -21,7 +21,7 @@ fn force<T: pagemate::Message>(queue: &Queue<T>, value: T) -> Vec<T> {
 }
 
 #[test]
-fn the_oldest_gives_way() {
+fn the_oldest_message_is_replaced() {
     for capacity in [1, 2, 3, 7] {
         let queue = Queue::<u64>::new(capacity as usize).unwrap();
         for value in 0..5 * capacity {
@@ -35,7 +35,7 @@ fn the_oldest_gives_way() {
 }
 
 #[test]
-fn past_what_is_held() {
+fn held_messages_are_skipped() {
     let queue = Queue::<u64>::new(4).unwrap();
     (0..4).for_each(|value| queue.send(value).unwrap());
     let (first, second) = (queue.recv_ref().unwrap(), queue.recv_ref().unwrap());
@@ -66,7 +66,7 @@ fn refusals_return_the_message() {
 }
 
 #[test]
-fn a_message_that_is_none_is_dropped() {
+fn an_invalid_message_is_dropped() {
     let name = format!("test-force_send-invalid-{}", std::process::id());
     let queue = Queue::<bool>::create(&name, 2).unwrap();
     queue.send(true).unwrap();
@@ -77,7 +77,7 @@ fn a_message_that_is_none_is_dropped() {
 }
 
 #[test]
-fn a_closure_that_panics_costs_nothing() {
+fn a_panic_of_the_closure_leaves_the_message_sent() {
     let queue = Queue::<u32>::new(1).unwrap();
     queue.send(1).unwrap();
     let replace = || queue.force_send(2, |_| panic!("on purpose"));
@@ -92,7 +92,7 @@ fn sends((queue, sender, count): (Queue<u64>, u64, u64)) -> Vec<u64> {
 }
 
 #[test]
-fn every_message_goes_one_way_only() {
+fn every_message_is_received_or_replaced_once() {
     const COUNT: u64 = 5_000;
     for capacity in [1, 2, 16] {
         let (queue, done) = (Queue::new(capacity).unwrap(), AtomicBool::new(false));

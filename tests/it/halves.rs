@@ -129,7 +129,7 @@ fn a_half_is_seen_from_outside() {
 }
 
 #[test]
-fn who_only_asks_whether_the_queue_is_closed_learns_of_a_death() {
+fn polling_is_closed_notices_a_death() {
     let (queue, ready) = (Queue::<u32>::new(4).unwrap(), Queue::<u8>::new(1).unwrap());
     let process = Process::spawn(child, (queue.sender(), Vec::new(), true, ready.clone())).unwrap();
     ready.recv().unwrap();

@@ -7,7 +7,7 @@ use pagemate::{spsc, Array, Dict, Message, Mutex, OnceValue, Queue, RwLock};
 const LEN: usize = 4 << 20;
 
 /// A message that is larger than a stack. Not every bit pattern is a value, and its alignment is
-/// larger than the checked bytes.
+/// larger than that of the checked bytes.
 #[derive(Clone, Copy, Message)]
 #[repr(C)]
 struct Flags {
@@ -15,7 +15,7 @@ struct Flags {
     count: u64,
 }
 
-/// Its size and its alignment are multiples of 16.
+/// A message whose size and alignment are multiples of 16.
 #[derive(Clone, Copy, Message)]
 #[repr(C, align(16))]
 struct Wide([u64; LEN / 8]);
@@ -81,7 +81,7 @@ fn a_dict_lends_its_values() {
     let dict = Dict::<u64, Flags>::new().unwrap();
     with_room(|| assert!(dict.insert(&1, &FLAGS).unwrap()));
     without_room(|| {
-        // There are more than pins, so the later ones are copies.
+        // There are more guards than pins, so the later ones are copies.
         let guards: Vec<_> = (0..110).map(|_| dict.get_ref(&1).unwrap().unwrap()).collect();
         assert!(guards.iter().all(|guard| guard.count == 7));
         assert_eq!(dict.get_with(&1, |flags| flags.count).unwrap(), Some(7));

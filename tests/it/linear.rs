@@ -23,7 +23,7 @@ struct Op {
     begin: u64,
     end: u64,
     value: u64,
-    what: u32,
+    kind: u32,
     process: u32,
 }
 
@@ -47,12 +47,12 @@ const NEVER: (u64, u64) = (u64::MAX, u64::MAX);
 /// Returns the first fault in a history. All its operations have ended.
 fn check(history: &[Op]) -> Result<(), String> {
     let mut lives: HashMap<u64, Life> = HashMap::new();
-    for op in history.iter().filter(|op| op.what == SEND) {
+    for op in history.iter().filter(|op| op.kind == SEND) {
         if lives.insert(op.value, Life { send: (op.begin, op.end), recv: NEVER }).is_some() {
             return Err(format!("the test sent {} twice", op.value));
         }
     }
-    for op in history.iter().filter(|op| op.what == RECV) {
+    for op in history.iter().filter(|op| op.kind == RECV) {
         let life = lives.get_mut(&op.value).ok_or_else(|| format!("{} came from nowhere", op.value))?;
         if life.recv != NEVER {
             return Err(format!("{} was received twice", op.value));
@@ -99,7 +99,7 @@ fn empties(history: &[Op], lives: &[(u64, Life)]) -> Result<(), String> {
             _ => spans.push((from, to)),
         }
     }
-    for op in history.iter().filter(|op| op.what == EMPTY) {
+    for op in history.iter().filter(|op| op.kind == EMPTY) {
         let at = spans.partition_point(|span| span.0 < op.begin);
         if at > 0 && spans[at - 1].1 > op.end {
             return Err(format!(
@@ -118,7 +118,7 @@ fn sender((queue, go, process, count): (Queue<u64>, Event, u32, u64)) -> Vec<Op>
             let value = u64::from(process) << 32 | i;
             let begin = now();
             queue.send(value).unwrap();
-            Op { begin, end: now(), value, what: SEND, process }
+            Op { begin, end: now(), value, kind: SEND, process }
         })
         .collect()
 }
@@ -128,14 +128,14 @@ fn receiver((queue, go, process): (Queue<u64>, Event, u32)) -> Vec<Op> {
     let mut history = Vec::new();
     loop {
         let begin = now();
-        let (what, value) = match queue.try_recv() {
+        let (kind, value) = match queue.try_recv() {
             Ok(value) => (RECV, value),
             Err(RecvError::Empty) => (EMPTY, 0),
             Err(RecvError::Closed) => return history,
             Err(error) => panic!("{error}"),
         };
-        if what == RECV || history.last().is_none_or(|last: &Op| last.what != EMPTY) {
-            history.push(Op { begin, end: now(), value, what, process });
+        if kind == RECV || history.last().is_none_or(|last: &Op| last.kind != EMPTY) {
+            history.push(Op { begin, end: now(), value, kind, process });
         } else {
             std::thread::yield_now();
         }
@@ -164,18 +164,18 @@ fn recorded_histories_are_those_of_a_queue() {
     {
         let history = recorded(capacity, senders, receivers, count);
         check(&history).unwrap();
-        let received = history.iter().filter(|op| op.what == RECV).count() as u64;
+        let received = history.iter().filter(|op| op.kind == RECV).count() as u64;
         assert_eq!(received, u64::from(senders) * count);
         println!("{senders} senders, {receivers} receivers, {capacity} slots: {} operations", history.len());
     }
 }
 
-fn op(what: u32, value: u64, begin: u64, end: u64) -> Op {
-    Op { begin, end, value, what, process: 0 }
+fn op(kind: u32, value: u64, begin: u64, end: u64) -> Op {
+    Op { begin, end, value, kind, process: 0 }
 }
 
 #[test]
-fn the_checker_accepts_what_is_right() {
+fn the_checker_accepts_correct_histories() {
     let overlapping = [
         op(SEND, 1, 0, 10),
         op(SEND, 2, 5, 15),

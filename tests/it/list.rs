@@ -37,7 +37,7 @@ fn two_processes_append_to_one_list() {
     let mut all = list.to_vec().unwrap();
     for first in [0, COUNT] {
         let theirs = all.iter().map(|value| value[0] / 10).filter(|n| n / COUNT * COUNT == first);
-        assert!(theirs.eq(first..first + COUNT), "each one's in its order");
+        assert!(theirs.eq(first..first + COUNT), "the values of each process are in order");
     }
     all.sort();
     assert_eq!(all, (0..2 * COUNT).map(wide).collect::<Vec<_>>());
@@ -90,7 +90,7 @@ fn changes_for_ever((list, started): (List<Wide>, Event)) {
 }
 
 #[test]
-fn writers_killed_at_random_moments() {
+fn writers_killed_at_random_moments_leave_whole_values() {
     let mut random = Random::new();
     let name = format!("test-list-kill-{}", std::process::id());
     let place = Place::from(name).reserve(1 << 26);
@@ -149,7 +149,7 @@ fn a_manager_holds_objects_of_all_types_by_name() {
     assert_eq!(manager.list::<u64>("theirs").unwrap().to_vec().unwrap(), [5]);
 }
 
-/// Returns a directory on a file system that has unnamed files: that of the working directory,
+/// Returns a directory on a file system that has unnamed files: cargo's directory for tests,
 /// because a disk is wanted.
 fn disk() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).to_path_buf()
@@ -165,7 +165,7 @@ fn fills((name, ready): (String, Event)) {
 }
 
 #[test]
-fn what_is_on_disk_outlasts_all_processes() {
+fn a_list_on_disk_outlasts_all_processes() {
     let name = format!("test-manager-disk-{}", std::process::id());
     let place = Place::in_dir(disk(), name.as_str()).persistent().reserve(1 << 28);
     drop(Manager::create(place.clone()).unwrap());
@@ -209,7 +209,7 @@ fn a_full_segment_leaves_the_list_as_it_was() {
 }
 
 #[test]
-fn places_beyond_the_end() {
+fn indices_beyond_the_end() {
     let list = List::<u64>::new().unwrap();
     list.extend(0..4).unwrap();
     for index in [4, 5, usize::MAX] {
@@ -238,7 +238,7 @@ fn never_ends((list, holds): (List<Wide>, Event)) {
 }
 
 #[test]
-fn who_does_not_wait_is_told_who_holds_the_list_and_gets_it_from_the_dead() {
+fn a_write_with_a_timeout_names_the_holder_and_takes_over_from_the_dead() {
     let list = List::<Wide>::new().unwrap();
     list.push(wide(1)).unwrap();
     let holds = Event::new().unwrap();
@@ -303,10 +303,10 @@ fn a_child_forked_in_a_closure_changes_nothing() {
 }
 
 /// Ends the child. The exit code says whether it got the right error.
-fn end_of_child(is_child: bool, told: Option<ErrorKind>) {
+fn end_of_child(is_child: bool, error: Option<ErrorKind>) {
     if is_child {
         // SAFETY: ends the process at once.
-        unsafe { libc::_exit(if told == Some(ErrorKind::NotInThisProcess) { 7 } else { 1 }) };
+        unsafe { libc::_exit(if error == Some(ErrorKind::NotInThisProcess) { 7 } else { 1 }) };
     }
 }
 

@@ -58,11 +58,11 @@ fn end_copy((_, _, _, copy): &Stage) {
 }
 
 #[test]
-fn a_living_holder_is_not_robbed_whatever_it_does_to_its_descriptors() {
+fn a_living_holder_keeps_the_lock_whatever_it_does_to_its_descriptors() {
     for (index, (what, _)) in deeds::ALL.iter().enumerate() {
         let (stage, process) = start(index);
-        let robbed = stage.0.lock_timeout(TEMPTATION).map(drop).map_err(|error| error.is_not_acquired());
-        assert_eq!(robbed, Err(true), "{what}");
+        let outcome = stage.0.lock_timeout(TEMPTATION).map(drop).map_err(|error| error.is_not_acquired());
+        assert_eq!(outcome, Err(true), "{what}");
         stage.2.set();
         // An error of any other kind would mean a death.
         let value = stage.0.lock_timeout(LONG).map(|guard| *guard).map_err(|error| format!("{error:?}"));
@@ -116,7 +116,7 @@ fn blind((mutex, once, ready, go): (Mutex<u64>, Once, Event, Event)) {
 }
 
 #[test]
-fn whoever_cannot_tell_calls_nobody_dead_and_closes_nothing_that_is_not_its_own() {
+fn a_process_that_cannot_ask_calls_nobody_dead_and_closes_only_its_own() {
     let segment = Segment::new(1 << 20).unwrap();
     let mutex = Mutex::create(segment.at("mutex"), 0).unwrap();
     let once = Once::create(segment.at("once")).unwrap();
@@ -125,10 +125,10 @@ fn whoever_cannot_tell_calls_nobody_dead_and_closes_nothing_that_is_not_its_own(
     let guard = mutex.lock().unwrap();
     let process = Process::spawn(blind, (mutex.clone(), once.clone(), ready.clone(), go.clone())).unwrap();
     assert!(ready.wait_timeout(LONG));
-    assert!(mutex.is_locked(), "the holder was robbed");
+    assert!(mutex.is_locked(), "the holder lost the lock");
     drop(guard);
     begun.unwrap().complete();
-    assert!(once.is_completed(), "the initialiser was robbed");
+    assert!(once.is_completed(), "the initialiser lost its role");
     go.set();
     let error = process.join().unwrap_err();
     assert_eq!(error.exit_code(), Some(7), "{error}");

@@ -110,7 +110,7 @@ fn a_death_is_told_once() {
 }
 
 #[test]
-fn who_leaves_holding_it_is_like_who_dies() {
+fn leaving_with_the_lock_is_like_dying_with_it() {
     let name = format!("test-lock-leave-{}", std::process::id());
     let here = Lock::create(&name).unwrap();
     let body = |name: String| Lock::open(name.as_str()).unwrap().acquire().unwrap();

@@ -14,7 +14,7 @@ const RECORDED_WITH: &str = "1.95";
 const CLOSING: [&str; 4] =
     ["error: aborting", "For more information", "Some errors have", "error: could not compile"];
 
-/// Compiles a file of `tests/ui` against the library that this program has been compiled with,
+/// Compiles a file of `tests/ui` against the library that this program has been compiled with.
 /// Returns whether it compiles, and the compiler's output. A project around each file would compile
 /// all dependencies anew.
 fn compile(file: &Path, out: &Path, emit: &str) -> (bool, String) {
@@ -105,7 +105,7 @@ fn every_shape_compiles_and_works() {
 
 /// With `BLESS=1`, records the errors instead of comparing them.
 #[test]
-fn what_is_no_message_is_refused_with_a_reason() {
+fn types_that_are_no_messages_are_refused_with_a_reason() {
     let version = Command::new("rustc").arg("--version").output().unwrap();
     let version = String::from_utf8_lossy(&version.stdout).into_owned();
     let is_recorded = version.split(' ').nth(1).is_some_and(|version| version.starts_with(RECORDED_WITH));
@@ -198,7 +198,7 @@ fn the_same_declaration_is_the_same_type() {
 }
 
 #[test]
-fn what_is_not_generic_has_the_traits_of_bytemuck() {
+fn derived_types_have_the_traits_of_bytemuck() {
     fn bounds<T: Message + bytemuck::NoUninit + bytemuck::CheckedBitPattern>() {}
     bounds::<one::Tick>();
     bounds::<one::Side>();

@@ -101,13 +101,13 @@ fn killed_inside(mutex: &Mutex<[u64; 2]>) {
 }
 
 #[test]
-fn a_death_is_told_to_all_until_somebody_has_repaired() {
+fn owner_died_is_returned_until_a_holder_repairs() {
     let mutex = Mutex::new([0_u64; 2]).unwrap();
     killed_inside(&mutex);
-    let LockError::OwnerDied(guard) = mutex.lock_timeout(LONG).unwrap_err() else { panic!("not told") };
+    let LockError::OwnerDied(guard) = mutex.lock_timeout(LONG).unwrap_err() else { panic!("no error") };
     assert_eq!(*guard, [1, 0], "as it was left");
     drop(guard);
-    assert!(mutex.try_lock().unwrap_err().is_owner_died(), "nobody has repaired it");
+    assert!(mutex.try_lock().unwrap_err().is_owner_died(), "it is not repaired yet");
     assert_eq!(pagemate::Error::from(mutex.lock().unwrap_err()).kind(), ErrorKind::OwnerDied);
     let mut guard = mutex.lock().unwrap_err().into_guard().unwrap();
     guard[1] = 1;
@@ -137,7 +137,7 @@ fn panic_and_death_are_kept_apart() {
     panics_inside(&mutex);
     killed_poisoned(&mutex);
     // The death is reported first. Each of the two is repaired separately.
-    let LockError::OwnerDied(mut guard) = mutex.lock_timeout(LONG).unwrap_err() else { panic!("not told") };
+    let LockError::OwnerDied(mut guard) = mutex.lock_timeout(LONG).unwrap_err() else { panic!("no error") };
     MutexGuard::mark_consistent(&mut guard);
     drop(guard);
     assert!(matches!(mutex.lock(), Err(LockError::Poisoned(_))));
@@ -145,7 +145,7 @@ fn panic_and_death_are_kept_apart() {
     assert!(mutex.lock().is_ok());
 }
 
-/// A child takes the poisoned mutex, and dies.
+/// Kills a child that holds the poisoned mutex.
 fn killed_poisoned(mutex: &Mutex<[u64; 2]>) {
     let inside = Event::new().unwrap();
     let body = |(mutex, inside): (Mutex<[u64; 2]>, Event)| {
@@ -172,7 +172,7 @@ fn a_child_that_panics_poisons_and_is_not_taken_for_killed() {
 }
 
 #[test]
-fn a_panic_that_was_going_on_before_does_not_poison() {
+fn a_panic_from_before_the_lock_does_not_poison() {
     struct LocksInDrop<'a>(&'a Mutex<u64>);
     impl Drop for LocksInDrop<'_> {
         fn drop(&mut self) {
@@ -188,7 +188,7 @@ fn a_panic_that_was_going_on_before_does_not_poison() {
 }
 
 #[test]
-fn who_only_tries_notices_a_death_too() {
+fn try_lock_notices_a_death_too() {
     let mutex = Mutex::new([0_u64; 2]).unwrap();
     killed_inside(&mutex);
     until("try_lock finds the holder dead", || mutex.try_lock().is_err_and(|error| error.is_owner_died()));
@@ -232,7 +232,7 @@ impl Bytes {
 }
 
 #[test]
-fn a_value_that_is_none_can_be_reset() {
+fn an_invalid_value_can_be_reset() {
     let name = name("reset");
     let mutex = Mutex::create(&name, ['x'; 4]).unwrap();
     let bytes = Bytes::of(&name, &['x' as u32; 4].map(u32::to_le_bytes).concat());

@@ -14,7 +14,7 @@ use pagemate::{inspect, ErrorKind, Event, Manager, Mutex, Place, Process, Queue,
 
 use crate::support::forked::Forked;
 
-/// A new directory.
+/// Creates a directory.
 fn dir(what: &str) -> PathBuf {
     let dir = std::env::temp_dir().join(format!("test-names-{what}-{}", std::process::id()));
     fs::create_dir_all(&dir).unwrap();
@@ -194,7 +194,7 @@ fn a_sweep_takes_other_layout_versions_and_what_removers_left() {
     fs::remove_dir(&dir).unwrap();
 }
 
-/// A new directory with these permissions.
+/// Creates a directory with these permissions.
 fn make_dir(dir: &Path, mode: u32) {
     fs::create_dir(dir).unwrap();
     set_mode(dir, mode);
@@ -367,7 +367,9 @@ fn without_room_for_a_permit_the_last_one_still_removes_the_name() {
         0
     });
     match child.wait() {
-        77 => println!("not tried: this machine lets nobody mount a small tmpfs in a namespace of its own"),
+        77 => {
+            println!("not tried: this machine lets no process mount a small tmpfs in a namespace of its own")
+        }
         code => assert_eq!(code, 0),
     }
     fs::remove_dir(&dir).unwrap();
@@ -388,7 +390,7 @@ fn mount_tmpfs(dir: &Path, options: &CStr) -> bool {
 }
 
 #[test]
-fn a_file_of_another_user_is_opened_only_by_who_trusts_it() {
+fn a_file_of_another_user_is_opened_only_by_a_process_that_trusts_it() {
     if !is_root() {
         println!("SKIPPED: only root can become another user");
         return;
@@ -488,7 +490,7 @@ fn a_lock_that_is_held_at_exit() {
 }
 
 #[test]
-fn whoever_exits_keeps_what_it_holds_until_it_has_ended() {
+fn an_exiting_process_keeps_what_it_holds_until_it_has_ended() {
     let dir = dir("held");
     let create = |name: &str| Event::create(Place::in_dir(&dir, name)).unwrap();
     let (ends, go) = (create("ends"), create("go"));
@@ -501,7 +503,7 @@ fn whoever_exits_keeps_what_it_holds_until_it_has_ended() {
     // under the lock.
     let error =
         mutex.lock_timeout(Duration::from_millis(400)).map(drop).map_err(|error| error.is_not_acquired());
-    assert_eq!(error, Err(true), "robbed while it ends");
+    assert_eq!(error, Err(true), "it lost the lock while it ends");
     go.set();
     assert!(child.wait().unwrap().success());
     assert!(matches!(mutex.lock(), Err(LockError::OwnerDied(_))));
@@ -683,7 +685,7 @@ fn a_damaged_directory_and_a_sparse_copy_are_no_signals_on_a_full_file_system() 
         7
     });
     match child.wait() {
-        77 => println!("SKIPPED: this machine lets nobody mount a small tmpfs in a namespace of its own"),
+        77 => println!("SKIPPED: this machine lets no process mount a small tmpfs in a namespace of its own"),
         code => assert_eq!(code, 7),
     }
     fs::remove_dir(&dir).unwrap();

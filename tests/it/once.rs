@@ -21,7 +21,7 @@ fn name(what: &str) -> String {
 }
 
 #[test]
-fn called_once() {
+fn a_completed_once_is_not_called_again() {
     let once = Once::new().unwrap();
     assert!(!once.is_completed() && !once.wait_timeout(SHORT) && !once.wait_deadline(Instant::now()));
     let mut calls = 0;
@@ -37,7 +37,7 @@ fn called_once() {
 }
 
 #[test]
-fn while_somebody_initialises() {
+fn calls_while_an_initialiser_runs_wait_for_it() {
     let once = Once::new().unwrap();
     let initialiser = once.begin().unwrap().unwrap();
     assert!(!initialiser.is_after_failure());
@@ -74,7 +74,7 @@ fn a_failure_lets_the_next_one_try() {
 }
 
 #[test]
-fn placement() {
+fn onces_and_their_values_by_name() {
     let name = name("place");
     let segment = Segment::create(&name, 1 << 20).unwrap();
     let once = Once::create(segment.at("once")).unwrap();
@@ -118,7 +118,7 @@ fn a_value_is_written_once() {
 }
 
 #[test]
-fn while_somebody_makes_the_value() {
+fn calls_while_the_value_is_made_find_it_busy() {
     let value = OnceValue::<u64>::new().unwrap();
     value
         .get_or_init(|| {
@@ -152,7 +152,7 @@ fn processes_agree() {
     assert!(children.into_iter().all(|child| child.join().unwrap() == mine));
 }
 
-/// Begins, reports that, and never completes.
+/// Becomes the initialiser, reports that, and never completes.
 fn begins((once, value, here): (Once, OnceValue<u64>, Semaphore)) {
     let initialiser = once.begin().unwrap();
     here.release().unwrap();
@@ -189,7 +189,7 @@ fn the_next_one_initialises_if_one_dies() {
 }
 
 #[test]
-fn who_only_tries_notices_the_death_too() {
+fn polling_notices_a_death_too() {
     let all = (Once::new().unwrap(), OnceValue::<u64>::new().unwrap(), Semaphore::new(0).unwrap());
     let (once, value, here) = all.clone();
     let child = Process::spawn(begins, all).unwrap();
@@ -223,7 +223,7 @@ fn a_stopped_initialiser_is_waited_for() {
 }
 
 #[test]
-fn killed_waiters_are_in_nobodys_way() {
+fn killed_waiters_block_no_other() {
     let (once, here) = (Once::new().unwrap(), Semaphore::new(0).unwrap());
     let waiters = [(); 2].map(|_| {
         Forked::run(|| {

@@ -270,7 +270,7 @@ fn random_lengths_leave_the_arena_free() {
 }
 
 #[test]
-fn the_oldest_gives_way() {
+fn the_oldest_message_is_replaced() {
     let queue = Queue::<[u8]>::builder(4).quota(8 * UNIT).build().unwrap();
     let mut next = 0u8;
     let mut expected = std::collections::VecDeque::new();

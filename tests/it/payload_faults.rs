@@ -150,7 +150,7 @@ fn a_panic_of_the_caller_keeps_no_slot_and_no_block() {
 }
 
 #[test]
-fn what_is_no_text_is_an_error() {
+fn invalid_utf8_is_an_error() {
     let name = name("no-text");
     let queue = Queue::<str>::create(name.as_str(), 2).unwrap();
     let object = damage::Object::find(&name, &[2, 128, 24, 1]);

@@ -65,7 +65,7 @@ fn text_and_wide_elements() {
 }
 
 #[test]
-fn a_quota_that_is_used_up_is_a_full_ring() {
+fn a_used_up_quota_makes_the_ring_full() {
     let (mut producer, mut consumer) = spsc::builder::<[u8]>(64).quota(8 * UNIT).build().unwrap();
     let message = vec![5; UNIT as usize - 100];
     let sent = (0..64).take_while(|_| producer.try_send(&message).is_ok()).count();
@@ -84,7 +84,7 @@ fn a_quota_that_is_used_up_is_a_full_ring() {
 }
 
 #[test]
-fn loans_that_are_dropped_or_forgotten_give_their_memory_back() {
+fn dropped_and_forgotten_loans_return_their_memory() {
     let name = name("loans");
     let mut producer = spsc::builder::<[u8]>(4).quota(8 * UNIT).create_producer(name.as_str()).unwrap();
     let mut consumer = Consumer::<[u8]>::open(name.as_str()).unwrap();
@@ -125,7 +125,7 @@ fn sum(mut consumer: Consumer<[u64]>) -> u64 {
 }
 
 #[test]
-fn to_a_child_and_in_a_wait_set() {
+fn a_child_and_a_wait_set_receive() {
     let (mut producer, consumer) = spsc::builder::<[u64]>(8).quota(1 << 20).build().unwrap();
     let child = Process::spawn(sum, consumer).unwrap();
     for len in [3, 500, 20_000] {
@@ -141,7 +141,7 @@ fn to_a_child_and_in_a_wait_set() {
     assert_eq!(consumer.recv().unwrap(), "ready");
 }
 
-/// Has a loan, when it is killed.
+/// Sends a message, and holds a loan until it is killed.
 fn lend((mut producer, ready): (Producer<[u8]>, Event)) {
     producer.send(&[1; 30_000]).unwrap();
     let _loan = producer.loan(30_000).unwrap();
@@ -150,7 +150,7 @@ fn lend((mut producer, ready): (Producer<[u8]>, Event)) {
 }
 
 #[test]
-fn a_dead_producer_leaves_what_it_sent() {
+fn messages_of_a_dead_producer_arrive() {
     let (name, ready) = (name("death"), Event::new().unwrap());
     let producer = spsc::builder::<[u8]>(4).quota(8 * UNIT).create_producer(name.as_str()).unwrap();
     let mut consumer = Consumer::<[u8]>::open(name.as_str()).unwrap();

@@ -505,7 +505,7 @@ fn a_stopped_end_is_not_dead() {
 }
 
 #[test]
-fn a_death_is_seen_by_who_only_tries() {
+fn polling_notices_a_death() {
     let name = name("tries");
     let mut a = Connection::create_with_capacity(&name, 128).unwrap();
     let ready = Event::new().unwrap();

@@ -402,7 +402,7 @@ fn hold((queue, ready): (Queue<u64>, Event)) {
     Event::new().unwrap().wait();
 }
 
-/// A process dies with a message and a loan.
+/// Lets a process die with a message and a loan.
 fn after_a_death(redeliver: bool, lap_it: bool) -> Queue<u64> {
     let queue = Queue::builder(3).redeliver(redeliver).build().unwrap();
     let ready = Event::new().unwrap();

@@ -49,7 +49,7 @@ fn excludes_other_threads_and_times_out() {
 }
 
 #[test]
-fn who_does_not_hold_it_cannot_release_it() {
+fn only_the_holder_can_release() {
     let lock = ReentrantLock::new().unwrap();
     assert_eq!(lock.release(), Err(ReleaseError::NotHeld));
     let guard = lock.lock().unwrap();
@@ -97,7 +97,7 @@ fn a_process_that_dies_deep_inside_leaves_it_at_depth_one() {
     let guard = lock.lock_timeout(LONG).unwrap();
     assert!(guard.owner_died() && !lock.lock().unwrap().owner_died());
     drop(guard);
-    assert!(!lock.is_locked() && !lock.lock().unwrap().owner_died(), "it is told once");
+    assert!(!lock.is_locked() && !lock.lock().unwrap().owner_died(), "it is reported once");
 }
 
 #[test]
@@ -168,20 +168,20 @@ proptest! {
                 (say, answered)
             });
             let mut holder: Option<(usize, u32)> = None;
-            for (who, step) in steps {
-                threads[who].0.send(step).unwrap();
-                let outcome = threads[who].1.recv().unwrap();
-                let is_mine = holder.is_some_and(|(holder, _)| holder == who);
+            for (one, step) in steps {
+                threads[one].0.send(step).unwrap();
+                let outcome = threads[one].1.recv().unwrap();
+                let is_mine = holder.is_some_and(|(holder, _)| holder == one);
                 let expected = match (step, holder) {
                     (Step::Release, Some((_, 1))) if is_mine => { holder = None; true }
-                    (Step::Release, Some((_, depth))) if is_mine => { holder = Some((who, depth - 1)); true }
+                    (Step::Release, Some((_, depth))) if is_mine => { holder = Some((one, depth - 1)); true }
                     (Step::Release, _) => false,
-                    (_, None) => { holder = Some((who, 1)); true }
-                    (_, Some((_, depth))) if is_mine => { holder = Some((who, depth + 1)); true }
+                    (_, None) => { holder = Some((one, 1)); true }
+                    (_, Some((_, depth))) if is_mine => { holder = Some((one, depth + 1)); true }
                     _ => false,
                 };
-                let holds = holder.is_some_and(|(holder, _)| holder == who);
-                prop_assert_eq!(outcome, (expected, holds), "{:?} of thread {}", step, who);
+                let holds = holder.is_some_and(|(holder, _)| holder == one);
+                prop_assert_eq!(outcome, (expected, holds), "{:?} of thread {}", step, one);
                 prop_assert_eq!(lock.is_locked(), holder.is_some());
             }
             Ok(())

@@ -31,7 +31,7 @@ fn many_readers_or_one_writer() {
     assert!(lock.write_timeout(SHORT).unwrap_err().is_not_acquired());
     assert!(begin.elapsed() >= SHORT);
     assert!(lock.write_deadline(Instant::now()).unwrap_err().is_not_acquired());
-    // A writer that gave up has left nothing.
+    // A writer that timed out has left nothing.
     drop(lock.read_deadline(Instant::now() + LONG).unwrap());
     drop(readers);
     let mut writer = lock.write().unwrap();
@@ -150,7 +150,7 @@ fn held_elsewhere(lock: &RwLock<u64>, writes: bool) -> Process<()> {
 }
 
 #[test]
-fn a_dead_reader_is_in_nobodys_way() {
+fn a_dead_reader_blocks_no_other() {
     let lock = RwLock::new(0_u64).unwrap();
     let child = held_elsewhere(&lock, false);
     assert!(lock.try_write().unwrap_err().is_not_acquired());
@@ -167,7 +167,7 @@ fn a_dead_reader_is_in_nobodys_way() {
 }
 
 #[test]
-fn all_are_told_of_a_dead_writer_until_one_has_repaired() {
+fn owner_died_is_returned_until_a_writer_repairs() {
     let lock = RwLock::new(0_u64).unwrap();
     let child = held_elsewhere(&lock, true);
     std::thread::scope(|scope| {
@@ -182,7 +182,7 @@ fn all_are_told_of_a_dead_writer_until_one_has_repaired() {
     });
     assert!(child.join().is_err());
     assert!(lock.read().unwrap_err().is_owner_died());
-    assert!(lock.try_write().unwrap_err().is_owner_died(), "and again, as long as nobody says so");
+    assert!(lock.try_write().unwrap_err().is_owner_died(), "and again, until a holder marks it consistent");
     let mut guard = lock.write().unwrap_err().into_guard().unwrap();
     *guard = 2;
     RwLockWriteGuard::mark_consistent(&mut guard);
@@ -196,7 +196,7 @@ fn asks(lock: RwLock<u64>) {
 }
 
 #[test]
-fn a_writer_that_dies_asking_is_in_nobodys_way_and_has_broken_nothing() {
+fn a_writer_that_dies_asking_blocks_no_other_and_breaks_nothing() {
     let lock = RwLock::new(0_u64).unwrap();
     let reader = lock.read().unwrap();
     let child = Process::spawn(asks, lock.clone()).unwrap();
@@ -210,7 +210,7 @@ fn a_writer_that_dies_asking_is_in_nobodys_way_and_has_broken_nothing() {
 }
 
 #[test]
-fn who_only_tries_notices_deaths_too() {
+fn try_write_notices_a_death_too() {
     let lock = RwLock::new(0_u64).unwrap();
     let child = held_elsewhere(&lock, false);
     child.kill().unwrap();
@@ -219,7 +219,7 @@ fn who_only_tries_notices_deaths_too() {
 }
 
 #[test]
-fn a_stopped_holder_is_not_robbed() {
+fn a_stopped_holder_keeps_the_lock() {
     for writes in [false, true] {
         let lock = RwLock::new(0_u64).unwrap();
         let child = held_elsewhere(&lock, writes);
@@ -300,7 +300,7 @@ impl Bytes {
 }
 
 #[test]
-fn a_value_that_is_none_can_be_reset() {
+fn an_invalid_value_can_be_reset() {
     let name = name("reset");
     let lock = RwLock::create(&name, ['x'; 4]).unwrap();
     let bytes = Bytes::of(&name, &['x' as u32; 4].map(u32::to_le_bytes).concat());

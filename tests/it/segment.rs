@@ -300,7 +300,7 @@ fn a_full_file_system_is_an_error_and_not_a_fault() {
     let code = child.wait();
     fs::remove_dir(&dir).unwrap();
     if code == 77 {
-        println!("not tried: this machine lets nobody mount a small tmpfs in a namespace of its own");
+        println!("not tried: this machine lets no process mount a small tmpfs in a namespace of its own");
     } else {
         assert_eq!(code, 0);
     }

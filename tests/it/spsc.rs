@@ -55,7 +55,7 @@ fn first_in_first_out_at_any_capacity() {
 }
 
 #[test]
-fn impossible_capacities() {
+fn impossible_capacities_are_refused() {
     assert_eq!(spsc::<u8>(0).unwrap_err().kind(), ErrorKind::InvalidInput);
     assert_eq!(spsc::<u64>(usize::MAX).unwrap_err().kind(), ErrorKind::InvalidInput);
     assert_eq!(spsc::<u64>(1 << 46).unwrap_err().kind(), ErrorKind::InvalidInput);
@@ -71,7 +71,7 @@ fn messages_of_no_bytes() {
 }
 
 #[test]
-fn closing() {
+fn after_a_side_has_left_the_other_finds_it_closed() {
     let (mut producer, mut consumer) = spsc::<u8>(4).unwrap();
     producer.send(1).unwrap();
     producer.send(2).unwrap();
@@ -91,7 +91,7 @@ fn closing() {
 }
 
 #[test]
-fn deadlines() {
+fn timeouts_end_sends_and_receives() {
     let (mut producer, mut consumer) = spsc::<u8>(1).unwrap();
     let begin = Instant::now();
     assert_eq!(consumer.recv_timeout(Duration::from_millis(30)), Err(RecvError::Empty));
@@ -106,7 +106,7 @@ fn deadlines() {
 }
 
 #[test]
-fn in_place() {
+fn messages_are_written_and_read_in_place() {
     let (mut producer, mut consumer) = spsc::<[u8; 3000]>(2).unwrap();
     for round in 0..7 {
         drop(producer.try_loan().unwrap()); // sends nothing
@@ -132,7 +132,7 @@ fn a_message_received_in_place_keeps_its_slot_until_dropped() {
 }
 
 #[test]
-fn chunks() {
+fn chunks_are_committed_and_released_in_part() {
     let (mut producer, mut consumer) = spsc::<u32>(5).unwrap();
     for round in 0..11u32 {
         let mut chunk = producer.try_chunk(4).unwrap();
@@ -162,7 +162,7 @@ fn messages_for_which_zeros_are_not_valid() {
     producer.try_chunk(1).unwrap().commit(1); // never written: zeros
     assert_eq!(consumer.try_chunk(3).unwrap().as_slices().0, [Colour::Red, Colour::Green]);
     assert_eq!(consumer.try_recv(), Err(RecvError::Corrupted));
-    assert_eq!(consumer.try_recv(), Err(RecvError::Empty), "it is dropped");
+    assert_eq!(consumer.try_recv(), Err(RecvError::Empty), "the message is dropped");
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn between_threads_sleeping_and_not() {
 }
 
 #[test]
-fn by_name() {
+fn roles_by_name() {
     let name = name("name");
     let mut consumer = Consumer::<u32>::create(&name, 8).unwrap();
     assert_eq!(Consumer::<u32>::open(&name).unwrap_err().kind(), ErrorKind::RoleTaken);
@@ -294,7 +294,6 @@ proptest! {
                     Err(_) => prop_assert_eq!(room, 0),
                 },
                 Op::SendBatch(values) => {
-                    // A producer may see less room than there is, but it sees room if there is any.
                     let sent = producer.try_send_batch(&values).unwrap_or(0);
                     prop_assert_eq!(sent, values.len().min(room));
                     twin.extend(&values[..sent]);
@@ -374,7 +373,7 @@ fn every_byte_damaged() {
 }
 
 #[test]
-fn killed_producer() {
+fn a_killed_producers_messages_arrive_before_the_end() {
     let name = name("killed-producer");
     for round in 0..10 {
         let mut consumer = Consumer::<u64>::create(&name, 16).unwrap();
@@ -386,7 +385,7 @@ fn killed_producer() {
         });
         assert!(ready.wait_timeout(LONG));
         let mut expected = 0;
-        // The child dies at any instruction.
+        // The rounds differ in the moment at which the child dies.
         while expected < 500 * round {
             assert_eq!(consumer.recv_timeout(LONG), Ok(expected));
             expected += 1;
@@ -407,7 +406,7 @@ fn killed_producer() {
 }
 
 #[test]
-fn killed_consumer() {
+fn a_killed_consumer_closes_the_ring() {
     let name = name("killed-consumer");
     for round in 0..10 {
         let mut producer = Producer::<u64>::create(&name, 16).unwrap();
@@ -473,16 +472,16 @@ fn a_stopped_side_is_not_dead() {
 }
 
 #[test]
-fn seen_from_outside() {
+fn inspection_shows_the_state_and_the_next_message() {
     let name = name("outside");
     let mut producer = Producer::<[u8; 3]>::create(&name, 2).unwrap();
-    let look = || pagemate::inspect::segment(&*name).unwrap().objects.remove(0);
-    assert_eq!(look().head, None);
+    let object_seen = || pagemate::inspect::segment(&*name).unwrap().objects.remove(0);
+    assert_eq!(object_seen().head, None);
     producer.send_batch(&[[1, 2, 3], [4, 5, 6]]).unwrap();
     let mut consumer = Consumer::<[u8; 3]>::open(&name).unwrap();
-    assert_eq!(look().head, Some(vec![1, 2, 3]));
+    assert_eq!(object_seen().head, Some(vec![1, 2, 3]));
     consumer.recv().unwrap();
-    let object = look();
+    let object = object_seen();
     assert_eq!(object.head, Some(vec![4, 5, 6]));
     for fact in
         [("capacity", "2"), ("depth", "1"), ("sent", "2"), ("received", "1"), ("producer", "participant 0")]
@@ -494,12 +493,12 @@ fn seen_from_outside() {
         );
     }
     drop(producer);
-    assert!(look().state.contains(&("producer", "gone".to_owned())));
+    assert!(object_seen().state.contains(&("producer", "gone".to_owned())));
 }
 
 #[test]
-fn a_death_is_seen_by_who_only_tries() {
-    let name = name("tries");
+fn polling_notices_a_death() {
+    let name = name("polling");
     let mut consumer = Consumer::<u64>::create(&name, 4).unwrap();
     let ready = Event::new().unwrap();
     let child = forked::Forked::run(|| {

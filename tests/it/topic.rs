@@ -312,7 +312,7 @@ fn the_table_of_subscribers_is_bounded() {
 }
 
 #[test]
-fn names_managers_and_what_is_shown() {
+fn names_managers_and_the_shown_state() {
     let manager_name = name("manager");
     let manager = Manager::create(&manager_name).unwrap();
     let topic = manager.topic::<u64>("prices", 8).unwrap();
@@ -580,7 +580,7 @@ fn a_stopped_or_dead_reader_in_place_holds_nobody_up() {
     publish(&mut subscriber, 100..200);
     // The line of the dead comes back.
     let mut lines = Vec::new();
-    until("the dead one is reaped", || {
+    until("the dead process is reaped", || {
         lines.extend(std::iter::from_fn(|| topic.subscribe(From::Latest).ok()));
         lines.len() == 63
     });

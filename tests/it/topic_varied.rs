@@ -435,7 +435,7 @@ fn deaths_give_memory_back() {
 }
 
 #[test]
-fn what_others_see() {
+fn managers_wait_sets_and_observers_see_it() {
     let name = name("seen");
     let manager = Manager::create(name.as_str()).unwrap();
     let topic = manager.topic::<[u64]>("numbers", 4).unwrap();
@@ -489,7 +489,7 @@ fn damaged_headers_are_errors() {
 }
 
 #[test]
-fn what_is_no_text_is_an_error() {
+fn invalid_utf8_is_an_error() {
     let name = name("no-text");
     let topic = Topic::<str>::create(name.as_str(), 1).unwrap();
     let object = damage::Object::find(&name, &[1, 4, 128, 32, 1]);

@@ -151,7 +151,7 @@ fn a_writer_that_dies_leaves_the_old_value_and_blocks_nobody() {
 }
 
 #[test]
-fn a_stopped_writer_is_not_robbed_and_blocks_no_reader() {
+fn a_stopped_writer_keeps_out_writers_but_no_reader() {
     let (value, on) = (Value::new([1; 9]).unwrap(), Event::new().unwrap());
     let child = in_the_middle(&value, &on);
     child.signal(libc::SIGSTOP);

@@ -18,7 +18,7 @@ const LONG: Duration = Duration::from_secs(60);
 /// Long enough to tell a wait that was woken from one that was not.
 const SHORT: Duration = Duration::from_millis(5);
 
-/// A set of one member.
+/// Creates a set of one member.
 fn alone<W: Waitable>(member: &W) -> WaitSet {
     let mut set = WaitSet::new();
     set.add(7, member).unwrap();
@@ -81,7 +81,7 @@ fn pipes() {
 /// `poll` has put a message together from its parts, so it is not in the pipe any more. It can
 /// still be received.
 #[test]
-fn a_message_that_the_reader_holds() {
+fn a_message_that_the_reader_holds_is_ready() {
     let (mut reader, mut writer) = pipe_one_way_with_capacity(128).unwrap();
     let sender = std::thread::spawn(move || {
         writer.send_bytes(&[7; 1000]).unwrap();
@@ -113,7 +113,7 @@ fn events_and_semaphores() {
 
 /// An event that is set and cleared at once ends a wait that has begun, as without a set.
 #[test]
-fn set_and_cleared_at_once() {
+fn an_event_that_is_set_and_cleared_at_once_ends_a_wait() {
     let [event, other, here] = [(); 3].map(|_| Event::new().unwrap());
     let body = |(event, other, here): (Event, Event, Event)| {
         let mut set = WaitSet::new();
@@ -149,7 +149,7 @@ fn processes_and_files() {
     assert!(set.remove(1) && !set.remove(1));
     assert_eq!(set.wait_timeout(LONG).unwrap(), [0]);
     child.join().unwrap();
-    assert_eq!(set.wait().unwrap(), [0], "that does not change any more");
+    assert_eq!(set.wait().unwrap(), [0], "an ended process stays ready");
     let mut set = alone(&near);
     drop(near);
     drop(far);
@@ -247,9 +247,9 @@ impl Crowd {
         }
     }
 
-    /// Another thread makes each member ready while the set sleeps, or is about to. The set must
-    /// report it.
-    fn each_is_told(mut self, tokens: impl Iterator<Item = usize>) {
+    /// Makes each member ready, in another thread, while the set sleeps, or is about to. The set
+    /// must report it.
+    fn assert_each_is_reported(mut self, tokens: impl Iterator<Item = usize>) {
         let (near, far): (Vec<_>, Vec<_>) = self.sockets.into_iter().unzip();
         let (queues, events, semaphores) =
             (self.queues.clone(), self.events.clone(), self.semaphores.clone());
@@ -279,24 +279,26 @@ impl Crowd {
 fn a_thousand_members() {
     let crowd = Crowd::new(334, 0);
     assert!(crowd.set.len() > 1000);
-    crowd.each_is_told((0..4 * 334).filter(|token| token % 4 < 3).step_by(3));
+    crowd.assert_each_is_reported((0..4 * 334).filter(|token| token % 4 < 3).step_by(3));
 }
 
 #[test]
 fn a_thousand_members_of_all_kinds() {
     let crowd = Crowd::new(300, 100);
     assert_eq!(crowd.set.len(), 1000);
-    crowd.each_is_told((0..400).chain(800..1200).filter(|token| token % 4 < 3 || *token < 400));
+    crowd.assert_each_is_reported((0..400).chain(800..1200).filter(|token| token % 4 < 3 || *token < 400));
 }
 
 #[test]
-fn as_many_as_fit_one_call_and_one_more() {
+fn members_around_the_limit_of_one_call() {
     for count in [127, 128, 129, 254, 255] {
         let mut crowd = Crowd::new(count / 3 + 1, 0);
         let tokens: Vec<_> = (0..4 * crowd.queues.len()).filter(|token| token % 4 < 3).collect();
         tokens[count..].iter().for_each(|token| assert!(crowd.set.remove(*token)));
         assert_eq!(crowd.set.len(), count);
-        crowd.each_is_told([tokens[0], tokens[count - 1], tokens[count / 2], tokens[count - 2]].into_iter());
+        crowd.assert_each_is_reported(
+            [tokens[0], tokens[count - 1], tokens[count / 2], tokens[count - 2]].into_iter(),
+        );
     }
 }
 
@@ -347,7 +349,7 @@ fn no_wake_up_is_lost() {
 /// A set and plain receivers on one queue. The set leaves the messages that it reports, and the
 /// others take them before the end of their slices.
 #[test]
-fn a_set_robs_nobody_of_wake_ups() {
+fn a_set_takes_no_wake_ups_from_plain_receivers() {
     const ROUNDS: u32 = 300;
     let (queue, back) = (Queue::<u32>::new(4).unwrap(), Queue::<u32>::new(4).unwrap());
     let stop = Event::new().unwrap();
@@ -428,7 +430,7 @@ fn a_waiting_set_that_is_killed_or_stopped() {
                 assert!(!set.wait().unwrap().is_empty());
             }
         });
-        std::thread::sleep(Duration::from_millis(round)); // any moment is as good
+        std::thread::sleep(Duration::from_millis(round)); // a different moment in each round
         child.signal(if round % 4 < 2 { libc::SIGSTOP } else { libc::SIGKILL });
         queue.send(1).unwrap();
         semaphore.release().unwrap();
@@ -469,7 +471,7 @@ fn a_fork_leaves_the_helpers_behind() {
 }
 
 /// A program that closes all descriptors it does not know, also closes the one that the helpers
-/// ring. The set neither polls it in a loop nor misses what comes.
+/// ring. The set neither polls it in a loop nor misses an event.
 #[test]
 fn a_program_closes_the_bell_of_the_helpers() {
     let [event, ready] = [(); 2].map(|_| Event::new().unwrap());
@@ -516,7 +518,7 @@ fn processor_time() -> Duration {
 /// Without `futex_waitv`, which a filter of system calls refuses, everything still works, but
 /// later.
 #[test]
-fn a_kernel_that_cannot() {
+fn a_kernel_without_futex_waitv() {
     let (queue, event, back) =
         (Queue::<u32>::new(4).unwrap(), Event::new().unwrap(), Queue::<u32>::new(4).unwrap());
     let (queue_too, event_too, back_too) = (queue.clone(), event.clone(), back.clone());

@@ -1,5 +1,5 @@
-//! The barrier: nobody passes before all have arrived, nobody sleeps through it, and the dead do
-//! not count.
+//! The barrier: no party passes before all have arrived, or sleeps through the end of the round,
+//! and the dead do not count.
 
 use super::{model, model_within, thread, Arc};
 use crate::loom::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -119,7 +119,7 @@ fn broken_by_an_abort_or_passed() {
 }
 
 #[test]
-fn reset_sends_away_who_waits() {
+fn reset_sends_waiters_away() {
     model("barrier: one waits, one resets and waits again", || {
         let scene = Scene::new(2);
         let other = spawn(&scene, |scene| match scene.wait(1) {
@@ -145,8 +145,8 @@ fn a_timeout_breaks_it_or_all_pass() {
     });
 }
 
-/// The victim dies after a step of its arrival at a barrier of two, and an heir takes its place.
-/// `check` gets the result of another thread, which waits from the beginning.
+/// Runs a barrier of two at which the victim dies after a step of its arrival, and an heir takes
+/// its place. `check` gets the result of another thread, which waits from the beginning.
 fn a_death(name: &str, die: fn(&Rendezvous<'_>, OwnerId), check: fn(Result<usize, BarrierError>)) {
     model_within(2, name, move || {
         let scene = Scene::new(2);
@@ -190,7 +190,7 @@ fn a_party_dies_running_the_action() {
 }
 
 #[test]
-fn who_takes_a_dead_ones_place_is_counted() {
+fn a_party_in_the_place_of_a_dead_one_is_counted() {
     model_within(2, "barrier: a party in a dead one's place is counted when the round is passed", || {
         let scene = Scene::new(2);
         scene.all().die_arrived(id(1));
@@ -208,7 +208,7 @@ fn who_takes_a_dead_ones_place_is_counted() {
         let counts = others.map(|other| other.join().unwrap());
         reaper.join().unwrap();
         match counts {
-            [None, None] => panic!("nobody has passed"),
+            [None, None] => panic!("no party has passed"),
             [Some(one), Some(other)] => assert_eq!([one, other], [2, 2], "they have passed together"),
             _ => {}
         }

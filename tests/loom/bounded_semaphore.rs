@@ -91,7 +91,7 @@ fn a_kept_permit_is_given_back_by_another() {
     });
 }
 
-/// The victim dies after `steps` steps. The join models how the kernel tells a reaper.
+/// Runs a victim that dies after `steps` steps. Its join models the kernel's report of the death.
 fn a_death_between_steps(steps: usize) {
     model_within(
         2,

@@ -210,8 +210,8 @@ const DEEDS: [Deed; 4] = [
     Deed { name: "remove", keys: &[1], act: remove_one, before: Some(1), after: None },
 ];
 
-/// The victim dies after `steps` steps of its changes. A reader reads meanwhile, and the next
-/// writer starts when the victim is dead.
+/// Runs the changes of a victim that dies after `steps` steps. A reader reads meanwhile, and the
+/// next writer starts when the victim is dead.
 fn a_death_after(steps: usize) {
     for deed in DEEDS {
         model_within(2, &format!("dict: {} and death after {steps} steps", deed.name), move || {

@@ -27,6 +27,7 @@ use crate::queue::topic::receive::{Cursor, Unread};
 use crate::queue::topic::ring::{Ring, Shape};
 use crate::sys::clock::Deadline;
 
+/// The participant that dies.
 const DEAD: usize = 7;
 /// The bytes that a block counts for.
 const LEN: u64 = 16;
@@ -102,7 +103,7 @@ fn scene(capacity: u32, slots: u32, blocks: usize) -> Arc<Scene> {
     })
 }
 
-/// A place to stop at, which stands for a death there. Steps count from 0.
+/// A place to stop at, which represents a death there. Steps count from 0.
 struct Steps(usize);
 
 impl Steps {
@@ -113,6 +114,7 @@ impl Steps {
     }
 }
 
+/// A number of steps after which no operation stops.
 const ALL: usize = usize::MAX;
 
 impl Scene {
@@ -140,7 +142,7 @@ impl Scene {
         })
     }
 
-    /// As `Area::free_share`.
+    /// Frees a share, as `Area::free_share` does.
     fn free(&self, name: Name) -> u64 {
         let slot = self.block(name.at());
         let seen = slot.word.load(Relaxed);
@@ -258,7 +260,7 @@ impl Scene {
         Ok(one)
     }
 
-    /// Receives in place what is there, and checks that it does not change.
+    /// Receives a message in place. Loom checks that it does not change meanwhile.
     fn try_read(&self, me: usize, cursor: &mut Cursor) -> Result<u64, Unread> {
         self.turn();
         let index = self.ring.try_pin(id(me), cursor)?;
@@ -292,7 +294,7 @@ impl Scene {
         self.ring.recover_with(id(DEAD), Some(&|name| self.free(name)));
     }
 
-    /// Checks the end state, when nobody reads or writes: all blocks come back.
+    /// Checks that all blocks come back. Call it when nobody reads or writes any more.
     fn assert_whole(&self) {
         while self.ring.discard(&mut self.ring.steps(), u64::MAX, &|name| self.free(name)).is_ok() {}
         for word in &self.blocks {
@@ -306,7 +308,7 @@ impl Scene {
 fn check(seen: &[u64], cursor: &Cursor, last: u64) {
     assert!(seen.is_sorted(), "{seen:?}");
     assert_eq!((seen.last(), cursor.ordinal), (Some(&last), last));
-    assert_eq!(seen.len() as u64 + cursor.lost, last, "what is lost is exact: {seen:?}");
+    assert_eq!(seen.len() as u64 + cursor.lost, last, "the number of lost messages is exact: {seen:?}");
 }
 
 #[test]
@@ -348,7 +350,7 @@ fn two_publishers_discard_against_a_copy() {
         let first = scene.try_recv(&mut cursor);
         assert!(matches!(first, Ok(1) | Err(Unread::Lagged(1..))), "{first:?}");
         let sent = publishers.map(|thread| thread.join().unwrap());
-        // Both blocks can be with publishers that have yet to publish.
+        // Publishers that have yet to publish may hold both blocks.
         assert!(sent.contains(&Ok(())) && !sent.contains(&Err(Blocked::Corrupted.into())), "{sent:?}");
         let mut seen: Vec<u64> = first.into_iter().collect();
         seen.extend(scene.drain(&mut cursor));
@@ -386,8 +388,8 @@ fn discarding_against_a_pin() {
 }
 
 #[test]
-fn coming_round_against_a_pin() {
-    model_within(2, "floor: coming round against a pin", || {
+fn a_lap_of_the_ring_against_a_pin() {
+    model_within(2, "floor: a lap of the ring against a pin", || {
         let scene = scene(1, 2, 2);
         let mut cursor = scene.subscribe(0, Wanted::Last(0));
         scene.send(1, 1).unwrap();
@@ -432,7 +434,7 @@ fn discarding_against_a_lossless_pin() {
         scene.send(1, 1).unwrap();
         let publisher = scene.clone();
         let thread = thread::spawn(move || {
-            // While the only block is read in place, it is `Later`.
+            // It is refused while the only block is read in place.
             while publisher.send(1, 2) != Ok(()) {
                 thread::yield_now();
             }

@@ -38,7 +38,8 @@ impl Chunk {
         Slot { word: &self.words[block], bits: &self.bits, mask: 1 << block }
     }
 
-    /// As Arena::claim: claims the first free block, after it has written the claim into the log.
+    /// Claims, as `Arena::claim` does, the first free block, after it has written the claim into
+    /// the log.
     fn alloc(&self, me: OwnerId) -> Option<(usize, u32)> {
         for block in 0..2 {
             if self.bits.load(Relaxed) & 1 << block != 0 {
@@ -65,7 +66,10 @@ impl Chunk {
     fn check(&self) {
         for block in 0..2 {
             let is_free = state(self.words[block].load(Relaxed)) == State::Free;
-            assert!(!is_free || self.bits.load(Relaxed) & 1 << block == 0, "a free block that nobody finds");
+            assert!(
+                !is_free || self.bits.load(Relaxed) & 1 << block == 0,
+                "a free block that no search finds"
+            );
         }
     }
 }
@@ -80,7 +84,7 @@ fn two_allocate_and_free() {
             chunk.bytes[block].store(me.bits().into(), Relaxed);
             assert!(publish(chunk.slot(block).word, generation, me));
             chunk.logs[me.index()].erase(16 * (block as u64 + 1), me);
-            assert_eq!(chunk.bytes[block].load(Relaxed), u64::from(me.bits()), "given twice");
+            assert_eq!(chunk.bytes[block].load(Relaxed), u64::from(me.bits()), "allocated twice");
             assert!(chunk.slot(block).free(generation, me));
         };
         let other = chunk.clone();
@@ -126,7 +130,11 @@ fn two_reap_while_a_third_allocates() {
         let word = chunk.words[block].load(Relaxed);
         match claimed {
             Some(claimed) => {
-                assert_eq!((generation(word), state(word)), (claimed, State::Claimed(id(0))), "robbed");
+                assert_eq!(
+                    (generation(word), state(word)),
+                    (claimed, State::Claimed(id(0))),
+                    "a living claimant lost it"
+                );
             }
             None => assert_eq!(state(word), State::Free),
         }
@@ -190,15 +198,15 @@ fn two_threads_learn_of_an_arena() {
     model("heap: two threads learn of an arena", || {
         let known = Arc::new(Known::new());
         // As Heap::find_arenas: does not read known arenas again.
-        let look = |known: &Known| {
+        let learn = |known: &Known| {
             if known.count() == 0 {
                 known.add(0, 1280, 1, 12_800);
             }
             assert_eq!((known.arena(0), known.reach()), (Some((1280, 1)), 12_800));
         };
         let other = known.clone();
-        let thread = thread::spawn(move || look(&other));
-        look(&known);
+        let thread = thread::spawn(move || learn(&other));
+        learn(&known);
         thread.join().unwrap();
     });
 }
@@ -226,7 +234,7 @@ fn two_carve() {
 /// One thread carves a chunk and remakes it, while another one, which has loaded the end before,
 /// continues late.
 #[test]
-fn carving_late() {
+fn a_late_carver_takes_nothing_that_was_remade() {
     model("heap: one carves beside one that carves and remakes", || {
         let shared = Arc::new((AtomicU64::new(0), [(); 3].map(|()| AtomicU64::new(0))));
         let one = Class::for_len(40).unwrap();
@@ -266,7 +274,7 @@ impl Remade {
         Table { end: &self.end, units: &self.units }
     }
 
-    /// As Arena::claim. The claimant has the bytes to itself.
+    /// Claims as `Arena::claim` does. The claimant has the bytes to itself.
     fn claim(&self, me: OwnerId) -> Option<u32> {
         let log = &self.chunk.logs[me.index()];
         let _: Ordered = log.record(16, me);
@@ -278,7 +286,8 @@ impl Remade {
         claimed
     }
 
-    /// As Arena::close and build: the word becomes plain data that looks like a free block's.
+    /// Remakes as `Arena::close` and `build` do: the word becomes plain data that equals a free
+    /// block's word.
     fn remake(&self, me: OwnerId) -> bool {
         if !self.table().close(0, me) {
             return false;
@@ -312,7 +321,7 @@ fn one_claims_while_another_remakes() {
         });
         let is_remade = scene.remake(id(0));
         let is_claimed = other.join().unwrap();
-        assert!(!(is_remade && is_claimed), "a block in what is no chunk any more");
+        assert!(!(is_remade && is_claimed), "a block of a chunk that was remade");
         assert!(is_remade || scene.table().is_open(0, Class::for_len(40).unwrap()), "it stays closed");
     });
 }
@@ -336,8 +345,8 @@ fn a_thread_without_a_name_clears_that_of_another() {
         let third = thread::spawn(move || work(&third));
         let is_remade = scene.remake(id(0));
         let claimed = usize::from(other.join().unwrap()) + usize::from(third.join().unwrap());
-        assert!(claimed <= usize::from(!is_remade), "a block in what is no chunk any more");
-        assert!(!log.may_name(&RANGE), "it counts for ever");
+        assert!(claimed <= usize::from(!is_remade), "a block of a chunk that was remade");
+        assert!(!log.may_name(&RANGE), "the count was not decremented");
     });
 }
 
@@ -352,7 +361,7 @@ fn one_frees_while_another_remakes() {
         let other = scene.clone();
         let other = thread::spawn(move || {
             let seen = other.chunk.bytes[0].load(Relaxed);
-            assert_eq!(seen, 1, "somebody writes what is not free yet");
+            assert_eq!(seen, 1, "written before it is free");
             assert!(other.chunk.slot(0).free(generation, id(1)));
             other.table().set_freed(0);
         });
@@ -402,7 +411,8 @@ impl Pinnable {
         self.chunk.slot(0).free_retired(|| self.pins.is_pinned(AT));
     }
 
-    /// As Heap::retire. If the block is free then, writes into it, as its next owner would.
+    /// Retires the block as `Heap::retire` does. If it is free then, writes into it, as its next
+    /// owner would.
     fn retire(&self) {
         assert!(self.chunk.slot(0).retire(self.generation));
         self.free();
@@ -415,12 +425,12 @@ impl Pinnable {
         }
     }
 
-    /// As Heap::pin, then reads the byte. Returns the pin.
+    /// Pins as `Heap::pin` does, then reads the byte. Returns the pin.
     fn read(&self, me: OwnerId) -> usize {
         let pin = self.pins.pin(AT, me).unwrap();
         let word = self.chunk.words[0].load(Acquire);
         if (state(word), generation(word)) == (State::Live, self.generation) {
-            assert_eq!(self.chunk.bytes[0].load(Relaxed), 1, "somebody writes what is read in place");
+            assert_eq!(self.chunk.bytes[0].load(Relaxed), 1, "written while it is read in place");
         }
         pin
     }

@@ -42,14 +42,14 @@ fn pair(number: u64) -> Pair {
     [number; 2]
 }
 
-/// The number in a pair, which is no mixture of two.
+/// Returns the number in a pair, which is no mixture of two.
 fn number([first, second]: Pair) -> u64 {
     assert_eq!(first, second, "a mixture");
     first
 }
 
 impl Scene {
-    /// With these elements.
+    /// Creates a list with these elements.
     fn new(numbers: &[u64]) -> Arc<Scene> {
         let elements = [3; ROOM + 3];
         let roots = [ROOM + 1, ROOM + 1, 2 * ROOM + 1, 2 * ROOM + 1];
@@ -223,7 +223,7 @@ impl Deed {
         })
     }
 
-    /// The number of moments at which the process can die.
+    /// Returns the number of moments at which the process can die.
     fn moments(self) -> usize {
         let count = Counter::new(AtomicUsize::new(0));
         let counted = count.clone();

@@ -1,5 +1,5 @@
 //! Models of a topic's gate: a lossless subscriber loses nothing, whenever it joins; one that is
-//! evicted is told exactly; one that dies holds nobody up.
+//! evicted learns the exact number of lost messages; one that dies holds nobody up.
 
 use super::topic::{id, topic, Topic};
 use super::{model_within, thread};

@@ -93,7 +93,7 @@ fn the_last_user_finds_what_the_joining_thread_stored() {
 }
 
 #[test]
-fn whoever_cannot_join_lets_the_next_try() {
+fn a_thread_that_cannot_join_lets_the_next_try() {
     model("membership: one thread cannot join, another tries", || {
         let scene = Scene::new();
         let other = scene.clone();

@@ -51,7 +51,7 @@ pub(crate) fn model(name: &str, body: impl Fn() + Sync + Send + 'static) {
     model_within(3, name, body);
 }
 
-/// As [`model`], for bodies that would take too long there: loom preempts threads at most
+/// Like [`model`], for bodies that would take too long there: loom preempts threads at most
 /// `preemptions` times.
 pub(crate) fn model_within(preemptions: usize, name: &str, body: impl Fn() + Sync + Send + 'static) {
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

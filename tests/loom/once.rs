@@ -62,10 +62,10 @@ fn three_call_it() {
 }
 
 #[test]
-fn readers_look_and_wait() {
-    model("once: one initialises, one looks without waiting, one waits", || {
+fn readers_check_and_wait() {
+    model("once: one initialises, one checks without waiting, one waits", || {
         let scene = Scene::new();
-        let looks = spawn(&scene, |scene| {
+        let checker = spawn(&scene, |scene| {
             assert!(!scene.state.is_complete() || scene.value.load(Relaxed) == 7);
         });
         let waits = spawn(&scene, |scene| {
@@ -73,7 +73,7 @@ fn readers_look_and_wait() {
             assert_eq!(scene.value.load(Relaxed), 7);
         });
         scene.call(1);
-        looks.join().unwrap();
+        checker.join().unwrap();
         waits.join().unwrap();
     });
 }
@@ -85,7 +85,7 @@ fn the_first_one_fails() {
         assert!(scene.begin(1) == Begun::Mine { after_failure: false });
         let next = spawn(&scene, |scene| {
             assert_eq!(scene.begin(2), Begun::Mine { after_failure: true });
-            assert_eq!(scene.value.load(Relaxed), 3, "what the one before left by half is seen");
+            assert_eq!(scene.value.load(Relaxed), 3, "the half-done work of the one before is seen");
             scene.write();
             assert!(scene.state.complete(id(2)));
         });
@@ -100,7 +100,7 @@ fn the_first_one_fails() {
     });
 }
 
-/// The victim dies after `steps` steps. The join models how the kernel tells a reaper.
+/// Runs a victim that dies after `steps` steps. Its join models the kernel's report of the death.
 fn a_death_between_steps(steps: usize) {
     model_within(
         2,

@@ -97,7 +97,7 @@ fn a_waiter_that_gives_up_takes_no_wake_up_along() {
     });
 }
 
-/// The victim dies after `steps` steps. The join models how the kernel tells a reaper.
+/// Runs a victim that dies after `steps` steps. Its join models the kernel's report of the death.
 fn killed_after(steps: usize, scene: &Arc<Scene>) -> thread::JoinHandle<()> {
     spawn(scene, move |scene| {
         let me = id(1);

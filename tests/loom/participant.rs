@@ -40,7 +40,7 @@ impl Scene {
         }
     }
 
-    /// Takes the byte and the line, if the byte is free, and then the word, which nobody may hold.
+    /// Takes the byte and the line, if the byte is free, and then the word, which must be free.
     fn register(&self) -> Option<OwnerId> {
         self.byte.compare_exchange(false, true, AcqRel, Relaxed).ok()?;
         let id = loop {
@@ -50,7 +50,10 @@ impl Scene {
             }
         };
         let taken = self.word.compare_exchange(0, id.bits(), AcqRel, Relaxed);
-        assert!(taken.is_ok(), "the word still names {taken:?} after its owner's index was given to {id:?}");
+        assert!(
+            taken.is_ok(),
+            "the word still names {taken:?} after its owner's index was assigned to {id:?}"
+        );
         Some(id)
     }
 }
@@ -63,7 +66,7 @@ fn reaper_against_newcomer() {
         let reaper = thread::spawn(move || other.reap_dead());
         let id = scene.register().expect("the byte is free");
         reaper.join().unwrap();
-        assert_eq!(scene.word.load(Acquire), id.bits(), "the living one was robbed");
+        assert_eq!(scene.word.load(Acquire), id.bits(), "a living participant lost its word");
         assert_eq!(scene.line.occupant(0), Some(id));
     });
 }

@@ -35,7 +35,7 @@ struct Scene {
     _slots: Box<[Slot]>,
     words: [AtomicU64; BLOCKS],
     bits: AtomicU64,
-    /// What the dead one had claimed. Nobody reads the logs of the others.
+    /// The claims of the participant that dies. The logs of the others are not read.
     log: ClaimLog,
     bytes: Vec<UnsafeCell<u32>>,
     /// See `queue::Queue`.
@@ -70,7 +70,7 @@ fn scene(capacity: usize, redeliver: bool) -> Arc<Scene> {
     })
 }
 
-/// A place to stop at, which stands for a death there. Steps count from 0.
+/// A place to stop at, which represents a death there. Steps count from 0.
 struct Steps(usize);
 
 impl Steps {
@@ -108,7 +108,7 @@ impl Scene {
         }
     }
 
-    /// As `Store::free` for blocks that are LIVE.
+    /// Frees a LIVE block, as `Store::free` does.
     fn free(&self, name: Name) -> bool {
         let slot = self.block(name.at());
         let seen = slot.word.load(Relaxed);
@@ -177,7 +177,7 @@ impl Scene {
         steps.take()?;
         header.set_done();
         steps.take()?;
-        assert!(self.free(name), "freed by somebody else");
+        assert!(self.free(name), "freed by another");
         steps.take()?;
         header.clear();
         steps.take()?;
@@ -269,8 +269,8 @@ fn a_sender_that_is_skipped() {
     });
 }
 
-/// Two reapers of a sender or a receiver that has died after `steps`, beside another participant
-/// that sends and receives.
+/// Runs two reapers of a sender or a receiver that has died after `steps`, beside another
+/// participant that sends and receives.
 fn death(steps: usize, sends: bool, redeliver: bool) {
     let scene = scene(2, redeliver);
     if sends {

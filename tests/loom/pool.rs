@@ -97,7 +97,7 @@ impl Scene {
         crate::wait::wait(self.results.futex(), Deadline::Never, || (), collect, announce).unwrap()
     }
 
-    /// As the pool's audit, which runs once in a slice.
+    /// Repairs as the pool's audit does, which runs once in a slice.
     fn repair(&self, tail: u64) {
         let queued = |slot: usize| match self.words[slot].state() {
             State::Queued(ticket) => Some(ticket),
@@ -138,7 +138,7 @@ fn a_slot_is_used_again() {
 }
 
 #[test]
-fn who_waits_is_woken() {
+fn a_waiter_is_woken() {
     model("pool: a waiter for one task is woken while another worker searches for a task", || {
         let scene = Scene::new();
         let looking = worker(&scene, |scene| {

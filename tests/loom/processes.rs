@@ -55,7 +55,7 @@ fn the_setter_of_an_event_dies() {
     assert!(summary.deaths > 1);
 }
 
-/// Two numbers whose sum is 100 unless their holder has died.
+/// Moves ten between two numbers, whose sum is 100 unless their holder has died.
 fn move_ten(account: &Mutex<[u64; 2]>) {
     let mut account = account.lock().unwrap();
     account[0] -= 10;
@@ -123,7 +123,7 @@ fn a_sender_dies() {
         got.extend(drain(&queue));
         assert!([1, 2].starts_with(&got), "{got:?}");
         assert!(!is_done || got.len() == 2, "{got:?}");
-        // Nothing is left that blocks the next one.
+        // Nothing is left that blocks later senders.
         queue.send(3).unwrap();
         queue.send(4).unwrap();
         assert_eq!(drain(&queue), [3, 4]);
@@ -229,7 +229,7 @@ impl Office {
         }
     }
 
-    /// The second phase. Doing it twice changes nothing.
+    /// Performs the second phase. Doing it twice changes nothing.
     fn book(&self, ledger: &mut [u64; 4]) {
         self.total.set(ledger[BEFORE] + ledger[AMOUNT]).unwrap();
         ledger[BOOKED] = ledger[UNDER_WAY];
@@ -245,7 +245,7 @@ fn hand_over(heeds_deaths: bool) {
     kill_somewhere(&clerk);
     office.work(heeds_deaths);
     clerk.join();
-    // Somebody looks after what a dead clerk has left.
+    // Another clerk repairs what a dead one has left.
     office.work(heeds_deaths);
     assert_eq!(office.total.get().unwrap(), 5, "a payment was lost or doubled");
 }
@@ -336,7 +336,7 @@ fn a_name_and_a_segment() {
         other.join().unwrap();
         assert!(Event::create(place()).is_err(), "the name is taken");
         drop(event);
-        assert!(Event::open(place()).is_err(), "the last one has left");
+        assert!(Event::open(place()).is_err(), "the last participant has left");
     });
     model("public: an object that is created in a segment", || {
         let segment = Segment::new(1 << 20).unwrap();
@@ -353,8 +353,8 @@ fn a_name_and_a_segment() {
 }
 
 #[test]
-fn others_can_be_created() {
-    model("public: what else there is", || {
+fn other_objects_between_two_processes() {
+    model("public: other objects", || {
         let barrier = Barrier::new(2).unwrap();
         let bounded = BoundedSemaphore::new(1).unwrap();
         let (lock, reentrant) = (Lock::new().unwrap(), ReentrantLock::new().unwrap());

@@ -94,6 +94,7 @@ impl Queue {
         self.ring.send(id(me), Deadline::Never, || (), |index| self.write(index, value))
     }
 
+    /// Reads the claimed message and frees its slot.
     pub(super) fn done(&self, me: usize, claim: Claim) -> u32 {
         let value = self.read(claim.index);
         self.ring.free(id(me), claim);
@@ -174,6 +175,7 @@ fn exchange(capacity: usize, producers: &[&'static [u32]], consumers: &[usize]) 
         move || {
             let accepted = |value: &u32| match queue.try_send(me + 1, *value) {
                 Ok(()) => true,
+                // Any other error counts as accepted, so the final comparison fails.
                 Err(blocked) => blocked != Blocked::Later,
             };
             let own: Vec<_> = values.iter().copied().filter(accepted).collect();
@@ -194,27 +196,27 @@ fn exchange(capacity: usize, producers: &[&'static [u32]], consumers: &[usize]) 
 }
 
 #[test]
-fn two_and_one() {
+fn two_producers_one_consumer() {
     model_within(2, "queue: 2 producers, 1 consumer, 2 slots", || exchange(2, &[&[10, 11], &[20]], &[2]));
 }
 
 #[test]
-fn one_and_two() {
+fn one_producer_two_consumers() {
     model("queue: 1 producer, 2 consumers, 2 slots", || exchange(2, &[&[10, 11]], &[1, 1]));
 }
 
 #[test]
-fn two_and_two() {
+fn two_producers_two_consumers() {
     model_within(2, "queue: 2 producers, 2 consumers, 2 slots", || exchange(2, &[&[10], &[20]], &[1, 1]));
 }
 
 #[test]
-fn one_slot() {
+fn two_producers_one_slot() {
     model("queue: 2 producers, 1 consumer, 1 slot", || exchange(1, &[&[10], &[20]], &[2]));
 }
 
 #[test]
-fn round_and_round() {
+fn three_messages_through_two_slots() {
     model("queue: 1 producer, 1 consumer, 2 slots, 3 messages", || exchange(2, &[&[10, 11, 12]], &[3]));
 }
 
@@ -255,7 +257,7 @@ fn a_consumer_that_stops() {
         let received = [queue.recv(5), queue.recv(5)];
         producer.join().unwrap();
         assert_eq!(received, [Ok(11), Ok(12)]);
-        assert_eq!(queue.done(8, stopped), 10, "what is held stays as it is");
+        assert_eq!(queue.done(8, stopped), 10, "a held message does not change");
         queue.assert_whole();
     });
 }
@@ -422,7 +424,8 @@ fn a_message_comes_back_to_one() {
     });
 }
 
-/// Sent messages are received before the end, and messages that were not sent are returned.
+/// Closes a queue while each producer sends one message. All that were sent are received, then the
+/// end.
 fn close_meets(producers: &[u32], capacity: usize) {
     let queue = queue(capacity, false);
     let threads: Vec<_> = producers
@@ -542,7 +545,7 @@ fn a_sender_woken_too_early_passes_it_on() {
             let queue = queue.clone();
             thread::spawn(move || queue.send(me, me as u32 * 10).unwrap())
         });
-        // The second slot goes first, because nobody can reach it yet.
+        // The second slot is freed first. No sender can reach it yet.
         queue.ring.free_unsent(id(3), loan);
         let held = queue.ring.try_take(id(5)).unwrap();
         assert_eq!(queue.done(5, held), 30);

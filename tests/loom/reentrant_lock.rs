@@ -14,7 +14,7 @@ struct Scene {
     count: AtomicU32,
 }
 
-/// A thread of the process that has this place in the table.
+/// Returns a thread of the process with this index in the table.
 fn holder(index: usize, thread: u32) -> Holder {
     Holder { id: OwnerId::new(index, 1).unwrap(), thread }
 }
@@ -60,7 +60,7 @@ impl Scene {
     }
 
     /// Asserts that the lock is free and that `count` additions were seen. Acquires the lock.
-    fn is_free_with(&self, count: u32) {
+    fn assert_free_with(&self, count: u32) {
         let acquired = self.state.word.try_acquire(holder(9, 1).id).unwrap();
         assert_eq!(self.count.load(Relaxed), count);
         assert!(!acquired.after_death);
@@ -79,7 +79,7 @@ fn two_processes() {
         let other = spawn(&scene, |scene| scene.round(holder(1, 1)));
         scene.round(holder(2, 1));
         other.join().unwrap();
-        scene.is_free_with(4);
+        scene.assert_free_with(4);
     });
 }
 
@@ -91,7 +91,7 @@ fn two_threads_of_a_process() {
         let other = spawn(&scene, |scene| scene.round(holder(1, 1)));
         scene.round(holder(1, 2));
         other.join().unwrap();
-        scene.is_free_with(4);
+        scene.assert_free_with(4);
     });
 }
 
@@ -102,13 +102,13 @@ fn three_threads_of_two_processes() {
         let others = [holder(1, 1), holder(2, 1)].map(|me| spawn(&scene, move |scene| scene.round(me)));
         scene.round(holder(1, 2));
         others.into_iter().for_each(|other| other.join().unwrap());
-        scene.is_free_with(6);
+        scene.assert_free_with(6);
     });
 }
 
 /// As a wait on a condition variable does: releases all levels, and restores them afterwards.
 #[test]
-fn handed_over_and_restored() {
+fn released_at_any_depth_and_restored() {
     model_within(2, "reentrant lock: released from depth 2, and restored at it, while others wait", || {
         let scene = Scene::new();
         let me = holder(1, 1);
@@ -128,16 +128,16 @@ fn handed_over_and_restored() {
         scene.add();
         assert!(scene.state.leave(me) && scene.state.leave(me) && !scene.state.leave(me));
         waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
-        scene.is_free_with(4);
+        scene.assert_free_with(4);
     });
 }
 
 /// The number of steps from acquiring the free lock to its release.
 const STEPS: usize = 9;
 
-/// The victim acquires the lock twice and releases it twice, but dies after `steps` steps. The
+/// Acquires the lock twice and releases it twice, as a victim that dies after `steps` steps. The
 /// steps repeat those of `begin`, `enter_again`, `leave` and `leave_all`, and one addition.
-fn live(scene: &Scene, me: Holder, steps: usize) {
+fn run_victim(scene: &Scene, me: Holder, steps: usize) {
     let state = &scene.state;
     for step in 0..steps {
         match step {
@@ -162,7 +162,7 @@ fn a_death_after(steps: usize) {
         move || {
             let scene = Scene::new();
             let victim = holder(1, 1);
-            let dying = spawn(&scene, move |scene| live(scene, victim, steps));
+            let dying = spawn(&scene, move |scene| run_victim(scene, victim, steps));
             let waiter = spawn(&scene, |scene| {
                 let me = holder(2, 1);
                 scene.lock(me);
@@ -183,7 +183,7 @@ fn a_death_after(steps: usize) {
             assert!(scene.state.leave(heir) && !scene.state.is_held_by(heir));
             waiter.join().unwrap();
             assert!((2..=3).contains(&scene.count.load(Relaxed)));
-            assert!(!scene.lock(holder(3, 1)), "the death was told once");
+            assert!(!scene.lock(holder(3, 1)), "the death is reported once");
         },
     );
 }
@@ -201,7 +201,7 @@ fn deaths_in_holding_and_releasing() {
 /// The dead thread's token stays in the lock. It must be no living thread's token, not even that of
 /// the heir's thread with the same number, while another thread of the heir takes the lock.
 #[test]
-fn the_token_of_a_dead_thread() {
+fn the_token_of_a_dead_thread_is_no_living_one() {
     model("reentrant lock: two threads of a process in the place of a dead holder", || {
         let scene = Scene::new();
         let dead = holder(1, 1);
@@ -220,6 +220,6 @@ fn the_token_of_a_dead_thread() {
         scene.add();
         assert!(scene.state.leave(heir));
         other.join().unwrap();
-        scene.is_free_with(2);
+        scene.assert_free_with(2);
     });
 }

@@ -170,7 +170,7 @@ impl Name for Remover<'_> {
 }
 
 #[test]
-fn removers_beside_one_who_creates_anew() {
+fn removers_beside_a_creator() {
     model("removal: two removers beside a process that creates anew", || {
         let place = Place::new();
         let removers = [(); 2].map(|_| {

@@ -22,14 +22,14 @@ fn id(index: usize) -> OwnerId {
 }
 
 impl Scene {
-    fn look(&self) -> u32 {
+    fn read_value(&self) -> u32 {
         let [a, b] = [0, 1].map(|i| self.value[i].load(Relaxed));
-        assert_eq!(a, b, "a reader and a writer are in together");
+        assert_eq!(a, b, "a reader and a writer are inside together");
         a
     }
 
     fn change(&self) {
-        let next = self.look() + 1;
+        let next = self.read_value() + 1;
         self.value.iter().for_each(|word| word.store(next, Relaxed));
     }
 
@@ -37,7 +37,7 @@ impl Scene {
     fn read(&self, me: OwnerId) -> bool {
         let admitted = self.shared.read(me, Deadline::Never, || ()).unwrap();
         if !admitted.after_death {
-            self.look();
+            self.read_value();
         }
         self.shared.leave(me);
         admitted.after_death
@@ -64,7 +64,7 @@ fn two_readers_one_writer() {
         });
         scene.write(id(0));
         readers.into_iter().for_each(|reader| assert!(!reader.join().unwrap()));
-        assert_eq!(scene.look(), 1);
+        assert_eq!(scene.read_value(), 1);
     });
 }
 
@@ -78,7 +78,7 @@ fn two_writers_one_reader() {
         let reader = thread::spawn(move || other.read(id(2)));
         scene.write(id(0));
         assert!(!writer.join().unwrap() && !reader.join().unwrap());
-        assert_eq!(scene.look(), 2);
+        assert_eq!(scene.read_value(), 2);
     });
 }
 
@@ -94,13 +94,13 @@ fn two_threads_of_one_process() {
 }
 
 #[test]
-fn attempts_that_come_to_nothing_leave_nothing() {
+fn failed_attempts_leave_nothing() {
     model("rwlock: attempts against attempts", || {
         let scene = scene();
         let other = scene.clone();
         let reader = thread::spawn(move || {
             if other.shared.try_read(id(1)).is_some() {
-                other.look();
+                other.read_value();
                 other.shared.leave(id(1));
             }
         });
@@ -109,7 +109,7 @@ fn attempts_that_come_to_nothing_leave_nothing() {
             scene.shared.release(id(0));
         }
         reader.join().unwrap();
-        assert!(scene.shared.try_write(id(1)).is_some(), "the lock counts somebody that has left");
+        assert!(scene.shared.try_write(id(1)).is_some(), "the lock counts a reader that has left");
     });
 }
 
@@ -125,8 +125,8 @@ fn a_failed_attempt_to_write_wakes_the_reader_that_it_kept_out() {
     });
 }
 
-/// The victim dies somewhere in an operation. Two threads reap it at once, while another one waits
-/// for its lock.
+/// Lets a victim die somewhere in an operation. Two threads reap it at once, while another one
+/// waits for its lock.
 fn death(name: &'static str, victim: fn(&Shared), survivor: fn(&Scene) -> bool, owner_died: Option<bool>) {
     model_within(2, name, move || {
         let scene = scene();
@@ -210,7 +210,7 @@ fn a_writer_dies_before_its_wake() {
 }
 
 #[test]
-fn who_comes_after_a_dead_writer_is_told() {
+fn a_dead_writer_is_reported_until_marked_consistent() {
     model("rwlock: a dead writer, then a reader and a writer", || {
         let scene = scene();
         assert!(scene.shared.try_write(id(3)).is_some());
@@ -237,12 +237,12 @@ fn a_writer_becomes_a_reader() {
         let reader = thread::spawn(move || other.read(id(2)));
         scene.shared.write(id(0), Deadline::Never, || ()).unwrap();
         scene.change();
-        let mine = scene.look();
+        let mine = scene.read_value();
         assert!(scene.shared.downgrade(id(0)));
-        assert_eq!(scene.look(), mine, "a writer was in between");
+        assert_eq!(scene.read_value(), mine, "a writer was in between");
         scene.shared.leave(id(0));
         assert!(!writer.join().unwrap() && !reader.join().unwrap());
-        assert_eq!(scene.look(), 2);
+        assert_eq!(scene.read_value(), 2);
     });
 }
 

@@ -20,7 +20,7 @@ fn two_acquirers_two_releases() {
 }
 
 #[test]
-fn two_releasers() {
+fn two_releasers_one_acquirer() {
     model("semaphore: an acquirer of two, two releasers", || {
         let counter = Arc::new(Counter::new(0));
         let releasers = [(); 2].map(|_| {
@@ -34,7 +34,7 @@ fn two_releasers() {
 }
 
 #[test]
-fn released_at_once() {
+fn one_release_of_two_wakes_two() {
     model("semaphore: two permits at once wake two", || {
         let counter = Arc::new(Counter::new(0));
         let acquirers = [(); 2].map(|_| {
@@ -47,7 +47,7 @@ fn released_at_once() {
 }
 
 #[test]
-fn passed_back_and_forth() {
+fn one_permit_excludes() {
     model("semaphore: one permit passed between two", || {
         let shared = Arc::new((Counter::new(1), AtomicU32::new(0)));
         let enter = |shared: &(Counter, AtomicU32)| {
@@ -86,7 +86,7 @@ fn a_release_shows_what_came_before_it() {
 }
 
 #[test]
-fn two_at_once() {
+fn a_waiter_for_two_and_single_releases() {
     model("semaphore: a waiter for two, two releasers", || {
         let counter = Arc::new(Counter::new(0));
         let releasers = [(); 2].map(|_| {
@@ -100,7 +100,7 @@ fn two_at_once() {
 }
 
 #[test]
-fn two_at_once_beside_one() {
+fn a_waiter_for_two_beside_a_waiter_for_one() {
     model_within(2, "semaphore: a waiter for two and a waiter for one, single releases", || {
         let counter = Arc::new(Counter::new(0));
         let waiters = [1, 2].map(|count| {

@@ -147,7 +147,7 @@ impl Scene {
         step()
     }
 
-    /// As a worker whose results no longer fit, by steps.
+    /// Grows, by steps, as a worker does whose results no longer fit.
     fn grow(&self, slot: &Slot, done: usize, result: u64, step: impl Fn() -> Option<()>) -> Option<()> {
         let from = self.output(slot).unwrap();
         let new = self.alloc();
@@ -170,8 +170,8 @@ impl Scene {
         while self.run(worker, false, &Cell::new(usize::MAX)).is_some() {}
     }
 
-    /// Every block is free, and every slot is.
-    fn is_empty(&self, table: &SlotTable) {
+    /// Checks that every block and every slot is free.
+    fn assert_empty(&self, table: &SlotTable) {
         assert_eq!(table.len(), 0);
         assert!(self.blocks.iter().all(|state| state.load(Acquire) & 3 == FREE), "a lost block");
     }
@@ -266,8 +266,8 @@ impl Tasks {
         self.results.lock().unwrap().iter().all(Option::is_some)
     }
 
-    /// All results have arrived and are right, except for `lost` errors at most.
-    fn are_right_but(&self, lost: usize) {
+    /// Checks that all results have arrived and are right, except for `lost` errors at most.
+    fn assert_right_but(&self, lost: usize) {
         let results = self.results.lock().unwrap();
         for (task, result) in results.iter().enumerate() {
             match result {
@@ -346,8 +346,8 @@ fn two_workers_and_a_waiter() {
         let workers = [0, 1].map(|worker| spawn(&scene, move |scene| scene.run_all(worker)));
         wait_for(&scene, &table, &tasks);
         workers.into_iter().for_each(|worker| worker.join().unwrap());
-        tasks.are_right_but(0);
-        scene.is_empty(&table.borrow());
+        tasks.assert_right_but(0);
+        scene.assert_empty(&table.borrow());
     });
 }
 
@@ -361,8 +361,8 @@ fn a_waiter_beside_a_report() {
         let worker = spawn(&scene, |scene| scene.run_all(0));
         wait_for(&scene, &table, &tasks);
         worker.join().unwrap();
-        tasks.are_right_but(0);
-        scene.is_empty(&table.borrow());
+        tasks.assert_right_but(0);
+        scene.assert_empty(&table.borrow());
     });
 }
 
@@ -387,8 +387,8 @@ fn an_audit_beside_a_report() {
         scene.run_all(1);
         table.collect(&*scene);
         table.audit(&*scene);
-        tasks.iter().flatten().for_each(|tasks| tasks.are_right_but(0));
-        scene.is_empty(&table);
+        tasks.iter().flatten().for_each(|tasks| tasks.assert_right_but(0));
+        scene.assert_empty(&table);
     });
 }
 
@@ -411,8 +411,8 @@ fn a_death_after(steps: usize, grows: bool, retries: u32) {
         scene.run_all(1);
         table.collect(&*scene);
         table.audit(&*scene);
-        tasks.are_right_but(if retries == 0 { 1 } else { 0 });
-        scene.is_empty(&table);
+        tasks.assert_right_but(if retries == 0 { 1 } else { 0 });
+        scene.assert_empty(&table);
     });
 }
 

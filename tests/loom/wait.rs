@@ -1,4 +1,4 @@
-//! Futex wait and wake through [`Waiters`]: nobody sleeps through what it waits for.
+//! Futex wait and wake through [`Waiters`]: no waiter sleeps through its change.
 
 use super::{model, thread, Arc};
 use crate::loom::atomic::{AtomicU32, Ordering::*};

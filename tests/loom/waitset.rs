@@ -123,7 +123,7 @@ impl<T> Cell<T> {
     }
 }
 
-// SAFETY: the orders say who owns the list, as the model shows.
+// SAFETY: the orders name the owner of the list, as the model shows.
 unsafe impl Send for Helper {}
 // SAFETY: as above.
 unsafe impl Sync for Helper {}

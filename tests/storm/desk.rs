@@ -1,4 +1,4 @@
-//! A desk: the tools of one process of the storm: its dice, its line on the board, and its clock.
+//! A desk: the random numbers of one process of the storm, its line on the board, and its clock.
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ impl Random {
         Random(mix(seed) | 1)
     }
 
+    /// Returns a number below `bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -20,6 +21,7 @@ impl Random {
         (self.0 >> 8) % bound
     }
 
+    /// Returns true once in `count` calls on average.
     pub fn one_in(&mut self, count: u64) -> bool {
         self.below(count) == 0
     }
@@ -33,6 +35,7 @@ pub fn mix(value: u64) -> u64 {
     value ^ (value >> 31)
 }
 
+/// See the module.
 pub struct Desk<'a> {
     pub board: &'a Board,
     pub random: Random,
@@ -59,11 +62,12 @@ impl<'a> Desk<'a> {
         self.member
     }
 
-    /// The member's words on the board.
+    /// Returns the member's words on the board.
     pub fn words(&self) -> &'a [AtomicU64] {
         self.board.member(self.member)
     }
 
+    /// Records a fault of the present member.
     pub fn fault(&self, fault: Fault, text: impl AsRef<str>) {
         let (name, slot, incarnation) = (self.name, self.slot, self.incarnation);
         self.board.fault(fault, &format!("{name}: {} (worker {slot}.{incarnation})", text.as_ref()));
@@ -76,6 +80,7 @@ impl<'a> Desk<'a> {
         self.board.worker(self.slot).operation.store(u64::from_le_bytes(letters), SeqCst);
     }
 
+    /// Counts an operation that has ended.
     fn end(&self) {
         self.board.worker(self.slot).operations.fetch_add(1, SeqCst);
     }
@@ -116,7 +121,7 @@ impl<'a> Desk<'a> {
         result
     }
 
-    /// Lets some time pass, mostly none. Called while holding something.
+    /// Lets some time pass, usually none, while the caller holds something.
     pub fn dawdle(&mut self) {
         let micros = match self.random.below(64) {
             0 => 5_000,
@@ -152,11 +157,11 @@ impl<'a> Desk<'a> {
                 Some(at) if owner_died => self.recovered(at),
                 Some(_) => self.fault(
                     Fault::Broken,
-                    format!("{slot}.{incarnation} died holding it, and nobody was told"),
+                    format!("{slot}.{incarnation} died holding it, and `OwnerDied` was not reported"),
                 ),
                 None => self.fault(
                     Fault::Doubled,
-                    format!("acquired while {slot}.{incarnation} holds it (told of a death: {owner_died})"),
+                    format!("acquired while {slot}.{incarnation} holds it (`OwnerDied`: {owner_died})"),
                 ),
             }
         }

@@ -39,9 +39,9 @@
 //! # Runs
 //!
 //! `cargo test --test storm` takes some seconds. `STORM_SECONDS=3600 cargo test --release --test
-//! storm` takes an hour; `STORM_PROCESSES` is the number of workers. `STORM_SEED` repeats the dice
-//! of a run, whose seed is printed, but not its schedule. `STORM_ONLY=queue` takes the objects with
-//! `queue` in their names.
+//! storm` takes an hour; `STORM_PROCESSES` is the number of workers. `STORM_SEED` repeats the
+//! random choices of a run, whose seed is printed, but not its schedule. `STORM_ONLY=queue` takes
+//! the objects with `queue` in their names.
 
 mod board;
 mod desk;
@@ -63,7 +63,7 @@ const ROUND: Duration = Duration::from_secs(5);
 
 fn setting(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} is to be a number, not {text:?}")))
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} must be a number, not {text:?}")))
 }
 
 fn main() {
@@ -103,7 +103,7 @@ fn main() {
     let faults = FAULTS.iter().zip(sum.faults);
     println!("{}", faults.map(|(fault, count)| format!("{fault:?} {count}")).collect::<Vec<_>>().join(", "));
     if sum.faults != [0; FAULTS.len()] {
-        eprintln!("the storm has broken something; STORM_SEED={seed} throws the same dice");
+        eprintln!("the storm has broken something; STORM_SEED={seed} repeats its random choices");
         std::process::exit(1);
     }
 }

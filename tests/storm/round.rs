@@ -94,6 +94,7 @@ struct Storm<'a> {
     tally: Tally,
 }
 
+/// Runs a round, which lasts for `length` before its verdict.
 pub fn run(mut random: Random, length: Duration, processes: usize, only: &str) -> Tally {
     let board = Board::create();
     let path = Path::new("/dev/shm").join(format!("pagemate-storm-{}", std::process::id()));
@@ -302,6 +303,8 @@ impl Storm<'_> {
         false
     }
 
+    /// Asks each member for its verdict, and checks that the dead are reaped and little is
+    /// committed.
     fn judge(&mut self) {
         for (number, (name, member)) in self.members.iter_mut().enumerate() {
             self.desk.turn_to(number, name);

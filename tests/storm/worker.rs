@@ -13,15 +13,17 @@ use crate::members;
 /// The segment's name in the storm's directory.
 pub const SEGMENT: &str = "objects";
 
-/// The orders of a worker: the board, the directory, the objects, its index, the seed of its dice,
-/// and maybe the segment. Without one it opens the segment by name.
+/// The orders of a worker: the board, the directory, a part of the names of its members, its slot,
+/// the incarnation in that slot, the seed of its random choices, and maybe the segment. Without one
+/// it opens the segment by name.
 pub type Orders = (String, String, String, u64, u64, u64, Option<Segment>);
 
-/// The members that a round has.
+/// Returns the members of a round: those whose names contain `only`.
 pub fn recipes(only: &str) -> Vec<&'static Recipe> {
     members::recipes().filter(|recipe| recipe.name.contains(only)).collect()
 }
 
+/// Runs a worker.
 pub fn work((board, dir, only, slot, incarnation, seed, segment): Orders) {
     let Some(board) = Board::open(&board) else { return };
     let random = Random::new(mix(seed) ^ mix(slot << 32 | incarnation));

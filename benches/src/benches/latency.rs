@@ -60,7 +60,7 @@ fn contenders() -> Vec<Contender> {
     ]
 }
 
-/// A ping-pong between two threads.
+/// Measures a ping-pong between two threads.
 pub fn threads<P: Pair>(name: &'static str) -> Contender
 where
     P::End: Polled,
@@ -70,7 +70,7 @@ where
     })
 }
 
-/// A ping-pong between two processes.
+/// Measures a ping-pong between two processes.
 pub fn processes<W: Wire>(name: &'static str) -> Contender
 where
     W::End: Polled,

@@ -145,7 +145,7 @@ fn measure<C: WorkerPool>(
         let results = pool.map(trade, items, chunk)?;
         let took = began.elapsed();
         if !results.iter().copied().eq(items.iter().map(|&item| expected(item))) {
-            return Err("a task gave a wrong result".into());
+            return Err("a task returned a wrong result".into());
         }
         Ok(took.as_nanos() as f64 / items.len() as f64)
     };

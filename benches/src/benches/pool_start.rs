@@ -64,7 +64,7 @@ fn spawn() -> Result<f64> {
     let children: Vec<Process<u64>> = (0..WORKERS as u64).map(start).collect::<pagemate::Result<_>>()?;
     for (n, child) in (0..).zip(children) {
         if child.join()? != n + 1 {
-            return Err("a process gave a wrong result".into());
+            return Err("a process returned a wrong result".into());
         }
     }
     Ok(began.elapsed().as_nanos() as f64)

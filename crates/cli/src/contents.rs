@@ -5,11 +5,11 @@ use serde_json::{json, Value};
 
 use crate::output::typed;
 
-/// The number of characters of a text, or of bytes, that are shown without --all.
+/// The number of characters of an item that are shown without --all.
 const CHARACTERS: usize = 120;
 
 /// Returns one line for each entry, sorted by key. Unless `is_all`, each text ends after
-/// [`CHARACTERS`], with the number of characters left out.
+/// [`CHARACTERS`], and the length of the item in bytes follows.
 pub(crate) fn to_text(contents: &Contents, is_all: bool) -> String {
     let text = |item: &ItemBytes| text(item, is_all);
     let line = |(index, (key, value)): (usize, &(Option<ItemBytes>, ItemBytes))| {

@@ -1,4 +1,4 @@
-//! `pagemate gc`: removes what crashes left behind.
+//! `pagemate gc`: removes the segments that crashes have left behind.
 
 use clap::Args;
 use pagemate::inspect;
@@ -8,9 +8,9 @@ use crate::location::Location;
 use crate::output::{one_line, print, print_json, shown};
 use crate::{stdio, Outcome};
 
-/// Remove all stale segments and print their names. Leaves alone what is in use, persistent,
-/// damaged or another user's. The status is 1 if something could not be removed, with a line for
-/// each on standard error
+/// Remove all stale segments and print their names. Leaves segments alone that are in use,
+/// persistent, damaged or another user's. The status is 1 if something could not be removed, with a
+/// line for each on standard error
 #[derive(Debug, Args)]
 pub(crate) struct Gc {
     /// Print JSON

@@ -1,4 +1,4 @@
-//! `pagemate hz`: how fast and how regularly messages come on a topic of any type.
+//! `pagemate hz`: how fast and how regularly messages arrive on a topic of any type.
 
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,9 @@ pub(crate) struct Hz {
 
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().filter(|seconds| (0.001..=1e6).contains(seconds));
-    seconds.map(Duration::from_secs_f64).ok_or_else(|| "not a number of seconds from 0.001".to_string())
+    seconds
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| "not a number of seconds from 0.001 to 1000000".to_string())
 }
 
 impl Hz {
@@ -60,7 +62,7 @@ impl Hz {
                 }
                 Err(RecvError::Lagged(count)) => {
                     gaps.lost += count;
-                    last = None; // what is next is no neighbour of the last
+                    last = None; // the next message does not follow the last one
                 }
                 Err(RecvError::Empty | RecvError::Closed) => {}
                 Err(error) => return Err(error.into()),
@@ -87,7 +89,7 @@ impl Hz {
     }
 }
 
-/// The messages of a time, and the gaps between them in seconds.
+/// The messages of a period, and the gaps between them in seconds.
 #[derive(Debug, Default)]
 struct Gaps {
     messages: u64,
@@ -181,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn times() {
+    fn seconds_are_parsed() {
         assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
         assert!(["0", "-1", "x", "inf", "NaN", ""].iter().all(|text| seconds(text).is_err()));
     }

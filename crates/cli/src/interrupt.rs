@@ -102,7 +102,8 @@ pub(crate) fn install_ends(last: fn()) -> io::Result<()> {
 /// The function that [`die`] calls.
 static LAST: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
 
-/// A handler: the program dies of the signal when this returns, also of a fault that comes again.
+/// Handles a signal by letting the program die of it when this returns, also of a fault that occurs
+/// again.
 extern "C" fn die(signal: i32) {
     // SAFETY: takes integers only.
     unsafe { libc::signal(signal, libc::SIG_DFL) };
@@ -164,7 +165,7 @@ pub(crate) fn obey() {
     }
 }
 
-/// A signal handler. It only stores, and makes system calls that are allowed in a handler.
+/// Handles a signal. It only stores, and makes system calls that are allowed in a handler.
 extern "C" fn note(signal: i32) {
     SIGNAL.store(signal, Relaxed);
     let timer = libc::itimerval { it_interval: INTERVAL, it_value: INTERVAL };
@@ -173,14 +174,14 @@ extern "C" fn note(signal: i32) {
     unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()) };
 }
 
-/// A signal handler. It only stores.
+/// Handles a signal. It only stores.
 extern "C" fn note_turn(signal: i32) {
     if let Some((_, bit, _)) = TURNS.iter().find(|(known, ..)| *known == signal) {
         TURNED.fetch_or(*bit, Relaxed);
     }
 }
 
-/// A signal handler that does nothing, so that blocking calls return `Interrupted`.
+/// Does nothing: a signal handler with which blocking calls return `Interrupted`.
 extern "C" fn nothing(_signal: i32) {}
 
 /// Installs a handler without SA_RESTART, so that system calls return.

@@ -7,14 +7,15 @@ use pagemate::Place;
 
 use crate::Failure;
 
-/// The options that every command has.
+/// The options of every command except `demo`.
 #[derive(Debug, Args)]
 pub(crate) struct Location {
     /// Directory of the segments [default: the shared-memory directory, /dev/shm]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Mode as of chmod: which users may have written a segment that is opened, and may open one
-    /// that is created. 0660 trusts its group, 0666 everybody [default: 0600, this user only]
+    /// The trusted users, as in chmod: only they may open a segment that is created, and a segment
+    /// that others can write to is not opened. 0660 trusts its group, 0666 everybody [default:
+    /// 0600, this user only]
     #[arg(long, value_name = "MODE", value_parser = octal)]
     mode: Option<u32>,
 }
@@ -50,7 +51,7 @@ impl Location {
         let (segment, object) = name.split_once('/').unwrap_or((name, ""));
         if segment.is_empty() && !name.is_empty() {
             return Err(format!(
-                "{name:?} is no name: it is SEGMENT or SEGMENT/OBJECT, and no path (see --dir)"
+                "{name:?} is no name: it is SEGMENT or SEGMENT/OBJECT, not a path (see --dir)"
             )
             .into());
         }

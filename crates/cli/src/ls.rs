@@ -9,7 +9,7 @@ use crate::location::Location;
 use crate::output::{age, print, print_json, shown, size, table, unix};
 use crate::Outcome;
 
-/// List the segments: who is attached, what they hold, which were left behind by a crash
+/// List the segments: their participants, what these hold, and which a crash left behind
 #[derive(Debug, Args)]
 pub(crate) struct Ls {
     /// Print JSON

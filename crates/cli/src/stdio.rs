@@ -56,8 +56,8 @@ fn check_open((descriptor, name): Stream) -> Outcome {
     }
 }
 
-fn cannot(what: &str, (_, stream): Stream, error: impl Into<io::Error>) -> Failure {
-    format!("cannot {what} {stream}: {}", error.into()).into()
+fn cannot(verb: &str, (_, stream): Stream, error: impl Into<io::Error>) -> Failure {
+    format!("cannot {verb} {stream}: {}", error.into()).into()
 }
 
 /// Standard input.
@@ -81,8 +81,8 @@ impl Input {
         Some(metadata.len().saturating_sub(self.file.stream_position().ok()?))
     }
 
-    /// Reads the bytes that are there into `buffer`; 0 is the end. Calls `idle` every [`TICK`]
-    /// while there are none.
+    /// Reads the available bytes into `buffer`, and returns their number; 0 at the end. Calls
+    /// `idle` every [`TICK`] while there are none.
     pub(crate) fn read(
         &mut self,
         buffer: &mut [u8],
@@ -109,10 +109,10 @@ impl Input {
 }
 
 /// Waits until the file can be read or written, or has ended, for at most `timeout`.
-pub(crate) fn wait_for(file: BorrowedFd<'_>, what: PollFlags, timeout: Duration) -> io::Result<bool> {
-    // Poll takes less than the year 2262 in seconds; nobody here waits for more than a day.
+pub(crate) fn wait_for(file: BorrowedFd<'_>, events: PollFlags, timeout: Duration) -> io::Result<bool> {
+    // The seconds fit, because no caller waits for more than a day.
     let timeout = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: timeout.subsec_nanos().into() };
-    match poll(&mut [PollFd::new(&file, what)], Some(&timeout)) {
+    match poll(&mut [PollFd::new(&file, events)], Some(&timeout)) {
         Ok(ready) => Ok(ready > 0),
         Err(Errno::INTR) => Ok(false),
         Err(error) => Err(error.into()),
@@ -185,8 +185,8 @@ impl Output {
     }
 }
 
-/// Writes to standard output. A stream without readers is no failure. Of an empty text nothing is
-/// lost.
+/// Writes to standard output. A stream without readers is no failure. If `bytes` is empty, the
+/// stream may even be closed.
 pub(crate) fn put(bytes: &[u8]) -> Outcome {
     if bytes.is_empty() {
         return Ok(());

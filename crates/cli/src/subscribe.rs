@@ -14,7 +14,7 @@ use crate::publish::open;
 use crate::stdio::{tell, Output, Written, TICK};
 use crate::{interrupt, Outcome};
 
-/// The length from which on the text is written, even if more messages are there.
+/// The length at which the text is written, even if more messages have arrived.
 const TEXT_LONG: usize = 64 << 10;
 
 /// Print the messages of a topic, a line each, until it is closed
@@ -37,7 +37,7 @@ pub(crate) struct Sub {
 }
 
 fn start(text: &str) -> Result<From, String> {
-    let number = |text: &str| text.parse().map_err(|_| format!("{text:?} is no number"));
+    let number = |text: &str| text.parse().map_err(|_| format!("{text:?} is not a number"));
     match text.split_once(':') {
         None if text == "latest" => Ok(From::Latest),
         None if text == "earliest" => Ok(From::Earliest),
@@ -56,7 +56,7 @@ impl Sub {
         let (mut bytes, mut text) = (Vec::new(), String::new());
         loop {
             interrupt::check()?;
-            // With something to write, only take what is there.
+            // With text to write, receive only messages that have arrived.
             let patience = if text.is_empty() { TICK } else { Duration::ZERO };
             let position = subscriber.position();
             let received = subscriber.recv_timeout(&mut bytes, patience);
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn starts() {
+    fn starts_are_parsed() {
         let texts = ["latest", "earliest", "last:7", "position:0"].map(start);
         let starts = [From::Latest, From::Earliest, From::Last(7), From::Position(0)];
         assert_eq!(texts, starts.map(Ok));

@@ -1,9 +1,9 @@
-//! `demo`: what it prints, and that it leaves nothing behind.
+//! `demo` prints what its two processes exchange, and ends without an error.
 
 use std::process::Command;
 
 #[test]
-fn prints_what_it_should() {
+fn prints_the_lines_of_each_process_in_order() {
     for _ in 0..10 {
         let output = Command::new(env!("CARGO_BIN_EXE_pagemate")).arg("demo").output().unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stderr), "");

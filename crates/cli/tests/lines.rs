@@ -11,19 +11,19 @@ use common::{a_while, assert_failure, assert_success, directory, eventually, nam
 use pagemate::{inspect, Place, Queue, Segment};
 use rustix::process::Signal;
 
-/// Waits until `count` of `who` take part in the stream "x", so that the others notice the death of
-/// each.
-fn wait_for(dir: &Path, who: &str, count: usize) {
+/// Waits until `count` members of this side take part in the stream "x", so that the others notice
+/// the death of each.
+fn wait_for(dir: &Path, side: &str, count: usize) {
     let members = || {
         let stream = inspect::segment(Place::in_dir(dir, "x")).ok()?;
-        let permits = stream.objects.into_iter().find(|object| object.info.name == who)?;
+        let permits = stream.objects.into_iter().find(|object| object.info.name == side)?;
         let number = |what: &str| {
             let (_, value) = permits.state.iter().find(|(word, _)| *word == what)?;
             value.parse::<usize>().ok()
         };
         Some(number("bound")? - number("available")?)
     };
-    eventually(who, || members() == Some(count));
+    eventually(side, || members() == Some(count));
 }
 
 fn sender(dir: &Path) -> Running {
@@ -42,16 +42,16 @@ fn lines(output: &Output) -> Vec<String> {
 }
 
 #[test]
-fn each_line_to_exactly_one() {
+fn each_line_goes_to_exactly_one_receiver() {
     let dir = directory();
     let receivers = [receiver(dir.path(), 0), receiver(dir.path(), 1)];
     let mut senders = [sender(dir.path()), sender(dir.path())];
     wait_for(dir.path(), "senders", 2);
-    let text = |who: usize| (0..200_000).map(|line| format!("{who} {line}\n")).collect::<String>();
+    let text = |sender: usize| (0..200_000).map(|line| format!("{sender} {line}\n")).collect::<String>();
     let inputs = [0, 1].map(|at| senders[at].child().stdin.take().unwrap());
     let outputs = std::thread::scope(|scope| {
-        for (who, mut input) in inputs.into_iter().enumerate() {
-            scope.spawn(move || input.write_all(text(who).as_bytes()).unwrap());
+        for (sender, mut input) in inputs.into_iter().enumerate() {
+            scope.spawn(move || input.write_all(text(sender).as_bytes()).unwrap());
         }
         let outputs = receivers.map(|receiver| scope.spawn(|| receiver.end()));
         outputs.map(|output| output.join().unwrap())
@@ -60,22 +60,24 @@ fn each_line_to_exactly_one() {
     outputs.iter().for_each(assert_success);
     let outputs = outputs.each_ref().map(lines);
     for output in &outputs {
-        for who in ["0 ", "1 "] {
-            let numbers = output.iter().filter_map(|line| line.strip_prefix(who)?.parse::<u32>().ok());
+        for sender in ["0 ", "1 "] {
+            let numbers = output.iter().filter_map(|line| line.strip_prefix(sender)?.parse::<u32>().ok());
             assert!(numbers.is_sorted(), "the lines of one sender stay in order");
         }
     }
     let mut all = outputs.concat();
     all.sort();
-    let mut expected: Vec<_> =
-        [0, 1].iter().flat_map(|who| text(*who).lines().map(str::to_string).collect::<Vec<_>>()).collect();
+    let mut expected: Vec<_> = [0, 1]
+        .iter()
+        .flat_map(|sender| text(*sender).lines().map(str::to_string).collect::<Vec<_>>())
+        .collect();
     expected.sort();
     assert!(all == expected, "{} lines instead of {}", all.len(), expected.len());
     assert!(names(dir.path()).is_empty());
 }
 
 #[test]
-fn the_senders_first() {
+fn senders_may_start_first() {
     let dir = directory();
     let mut one = sender(dir.path());
     one.child().stdin.take().unwrap().write_all(b"a\nb").unwrap();
@@ -163,7 +165,7 @@ fn a_sender_joins_while_the_last_one_leaves() {
 
 /// Other programs' names of objects do not disturb a stream.
 #[test]
-fn names_like_that_of_the_stream_are_of_others() {
+fn names_that_resemble_the_stream_are_left_alone() {
     let dir = directory();
     let place = |name: &str| Place::in_dir(dir.path(), name);
     let queue = Queue::<u32>::create(place("x.senders"), 4).unwrap();
@@ -275,9 +277,9 @@ fn one_of_two_receivers_is_killed() {
     let mut sending = Running::start(dir.path(), &["send", "x", "--lines", "--progress"]);
     sending.child().stdin.take().unwrap().write_all(b"a\nb\n").unwrap();
     let sent = sending.end();
-    let told = String::from_utf8_lossy(&sent.stderr).into_owned();
-    assert_eq!(sent.status.code(), Some(1), "{told}");
-    assert!(told.contains("a receiver died") && told.contains("at most 4 B in"), "{told}");
+    let text = String::from_utf8_lossy(&sent.stderr).into_owned();
+    assert_eq!(sent.status.code(), Some(1), "{text}");
+    assert!(text.contains("a receiver died") && text.contains("at most 4 B in"), "{text}");
     let output = other.end();
     assert_success(&output);
     assert_eq!(lines(&output), ["a", "b"]);

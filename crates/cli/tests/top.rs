@@ -62,7 +62,7 @@ fn depths_rates_and_holders() {
 }
 
 #[test]
-fn what_a_pool_is_doing() {
+fn shows_the_workers_and_tasks_of_a_pool() {
     static GATE: OnceLock<Event> = OnceLock::new();
     let gate = Event::new().unwrap();
     let name = format!("test-top-pool-{}", std::process::id());
@@ -70,7 +70,7 @@ fn what_a_pool_is_doing() {
     let dir = Path::new("/dev/shm");
     let keep = |gate| drop(GATE.set(gate));
     let pool = Pool::builder().workers(2).name(&name).initializer(keep, gate.clone()).build().unwrap();
-    let look = || row(&json(dir, &["top", "--once", "--interval", "0.05"])["pools"], &name).clone();
+    let pool_row = || row(&json(dir, &["top", "--once", "--interval", "0.05"])["pools"], &name).clone();
 
     pool.map(|n: u64| n, 0..10).unwrap();
     let wait = |()| GATE.get().unwrap().wait();
@@ -80,7 +80,7 @@ fn what_a_pool_is_doing() {
         "closed": false,
     });
     // A worker may still be busy with the end of `map`, so the number of busy ones is not enough.
-    eventually("both workers wait in a task", || look() == expected);
+    eventually("both workers wait in a task", || pool_row() == expected);
     let text = printed(dir, &["top", "--once", "--interval", "0.05"]);
     let mut pools = text.lines().skip_while(|line| !line.starts_with("POOL "));
     let line = pools.find(|line| line.starts_with(&name)).unwrap();
@@ -95,12 +95,12 @@ fn what_a_pool_is_doing() {
                 pool.map(|n: u64| n, 0..100).unwrap();
             }
         });
-        eventually("tasks are done", || look()["tasks_per_second"].as_f64().unwrap() > 0.0);
+        eventually("tasks are done", || pool_row()["tasks_per_second"].as_f64().unwrap() > 0.0);
         over.store(true, Relaxed);
     });
     pool.close();
     pool.join().unwrap();
-    let end = look();
+    let end = pool_row();
     assert_eq!((&end["busy"], &end["queued"], &end["closed"]), (&json!(0), &json!(0), &json!(true)));
     assert!(end["tasks_done"].as_u64().unwrap() >= 115, "{end}");
     drop(pool);
@@ -130,7 +130,7 @@ fn a_signal_ends_it_at_once() {
 }
 
 #[test]
-fn what_is_refused() {
+fn wrong_usage_is_refused() {
     let dir = directory();
     assert!(refused(dir.path(), &["top"]).contains("--once"), "standard output is no terminal");
     for wrong in [&["top", "--json"][..], &["top", "--once", "--interval", "0"], &["top", "--interval", "x"]]

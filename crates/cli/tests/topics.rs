@@ -135,7 +135,7 @@ fn losses_are_told() {
 }
 
 #[test]
-fn what_is_no_message_is_refused() {
+fn invalid_messages_and_other_objects_are_refused() {
     let dir = directory();
     let path = dir.path();
     let manager = Manager::create(Place::in_dir(path, "shop")).unwrap();
@@ -232,7 +232,7 @@ fn rates() {
 }
 
 #[test]
-fn what_is_shown() {
+fn show_prints_publishers_and_subscribers() {
     let dir = directory();
     let path = dir.path();
     let place = Place::in_dir(path, "prices");

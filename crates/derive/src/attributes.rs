@@ -4,17 +4,17 @@ use proc_macro2::TokenStream;
 use quote::{quote, ToTokens};
 use syn::{parse_quote, Attribute, Error, LitStr, Path, Result};
 
-/// The attributes of the type, parsed.
+/// The parsed attributes of a type.
 pub(crate) struct Attributes {
     /// Path of the pagemate crate.
     pub(crate) krate: Path,
     /// Whether to implement bytemuck's traits.
     pub(crate) bytemuck: bool,
-    /// The `align` of `align(N)`.
+    /// The word `align` of `align(N)`, at which an error can point.
     pub(crate) align: Option<Path>,
     /// Whether the layout is `C` or `transparent`.
     pub(crate) is_ordered: bool,
-    /// The integer of an enum.
+    /// The integer type of an enum, such as the `u8` of `repr(u8)`.
     pub(crate) integer: Option<Path>,
     /// All `#[repr(..)]` attributes, to be repeated.
     pub(crate) repr: Vec<Attribute>,

@@ -80,6 +80,7 @@ impl Member<'_> {
     }
 }
 
+/// Returns the words by which an error refers to the first field.
 fn first_field(fields: &Fields) -> String {
     match fields.iter().next() {
         Some(Field { ident: Some(ident), .. }) => format!("field `{ident}`"),

@@ -75,7 +75,7 @@ impl Office {
         }
     }
 
-    /// The second phase. Doing it twice changes nothing.
+    /// Performs the second phase. Doing it twice changes nothing.
     fn book(&self, ledger: &mut Ledger) {
         self.total.set(ledger.before + ledger.amount).unwrap();
         ledger.booked = ledger.under_way;
@@ -104,7 +104,7 @@ fn main() {
         pagemate::model::kill_somewhere(&clerk);
         office.work(heed);
         clerk.join();
-        // Somebody does what a dead clerk has left.
+        // Another clerk does what a dead one has left.
         office.work(heed);
         assert_eq!(office.total.get().unwrap(), 5, "a payment was lost or doubled");
     });

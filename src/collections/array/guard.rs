@@ -40,8 +40,7 @@ impl<T: Message> Deref for ArrayGuard<'_, T> {
     fn deref(&self) -> &[T] {
         let array = self.array;
         // SAFETY: the lock is ours until we release it, which needs `self`. It guards `len` valid,
-        // aligned elements (see guard and reset), in less than isize::MAX bytes (checked in
-        // from_object).
+        // aligned elements (see guard and reset), in at most isize::MAX bytes (checked in attach).
         unsafe { std::slice::from_raw_parts(array.elements(), array.len) }
     }
 }
@@ -54,6 +53,7 @@ impl<T: Message> DerefMut for ArrayGuard<'_, T> {
         unsafe { std::slice::from_raw_parts_mut(array.elements(), array.len) }
     }
 }
+
 impl<T: Message> Array<T> {
     /// Returns a copy of all elements, taken at one moment.
     ///
@@ -117,7 +117,7 @@ impl<T: Message> Array<T> {
         self.guard(self.acquire(deadline)?)
     }
 
-    /// Checks the elements, and makes the guard of the lock's holder.
+    /// Checks the elements, and creates the guard for the holder of the lock.
     fn guard<'a>(
         &'a self,
         inner: RobustGuard<'a>,
@@ -129,6 +129,7 @@ impl<T: Message> Array<T> {
         }
         inner.condition().of(ArrayGuard { array: self, inner })
     }
+
     /// Locks the array and sets all elements to `value`, whether they are valid or not. Also clears
     /// the mark of a death and the poison.
     ///
@@ -137,7 +138,7 @@ impl<T: Message> Array<T> {
     /// `NotInThisProcess`.
     pub fn reset(&self, value: T) -> Result<ArrayGuard<'_, T>, LockError<ArrayGuard<'_, T>>> {
         let inner = self.acquire(Deadline::Never)?;
-        for index in 0..Self::written(self.len) {
+        for index in 0..Self::len_to_write(self.len) {
             // SAFETY: the lock is ours, so the elements can be written.
             unsafe { message::write(self.elements().wrapping_add(index).cast(), value) };
         }

@@ -77,7 +77,7 @@ impl<T: Message> Object for Array<T> {
         unsafe {
             (*base.cast::<Head>()).len.store(len as u64, Relaxed); // published with the object
             let first = base.add(Self::OFFSET);
-            (0..Self::written(len))
+            (0..Self::len_to_write(len))
                 .for_each(|index| message::write(first.add(size_of::<T>() * index), value));
         }
     }
@@ -120,9 +120,9 @@ impl<T: Message> Array<T> {
         (bytes <= isize::MAX as usize).then_some(bytes)
     }
 
-    /// Returns how many of `len` elements have bytes to write. Elements of size 0 can be too many
-    /// to loop over.
-    pub(super) fn written(len: usize) -> usize {
+    /// Returns how many of `len` elements have bytes to write: all or none. Elements of size 0 have
+    /// none, and can be too many to loop over.
+    pub(super) fn len_to_write(len: usize) -> usize {
         if size_of::<T>() == 0 {
             0
         } else {
@@ -203,6 +203,7 @@ impl<T: Message> Array<T> {
             Some(before)
         })
     }
+
     /// Acquires the lock without checking the elements.
     pub(super) fn acquire<G>(&self, deadline: Deadline) -> Result<RobustGuard<'_>, LockError<G>> {
         self.head().lock.acquire(&self.object, deadline)
@@ -219,6 +220,7 @@ impl<T: Message> Array<T> {
         let element = f(self.elements().wrapping_add(index)).ok_or(LockError::Corrupted)?;
         inner.condition().of(Some(element))
     }
+
     /// Returns true if the lock is held. The answer may be out of date immediately, unless the
     /// caller holds the lock.
     pub fn is_locked(&self) -> bool {
@@ -242,6 +244,7 @@ impl<T: Message> Array<T> {
         self.head().lock.clear_poison();
     }
 }
+
 impl<T: Message> Clone for Array<T> {
     fn clone(&self) -> Array<T> {
         Array { object: self.object.clone(), len: self.len, _elements: PhantomData }

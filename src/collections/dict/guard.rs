@@ -67,7 +67,7 @@ impl<K: Item + ?Sized, V: Item + ?Sized> Dict<K, V> {
     /// pages.insert("home", &[b'x'; 100_000])?;
     /// let page = pages.get_ref("home")?.expect("it is there");
     /// pages.insert("home", b"another")?;
-    /// assert_eq!(page.len(), 100_000, "for this reader it is still the one");
+    /// assert_eq!(page.len(), 100_000, "this reader keeps the old value");
     /// # Ok(())
     /// # }
     /// ```
@@ -109,7 +109,7 @@ impl<K: Item + ?Sized, V: Item + ?Sized> Dict<K, V> {
         Ok(V::in_place(bytes).map(|value| Lent::InPlace { value, _pinned: pinned }))
     }
 
-    /// Returns the result of `body` for the value of `key`, which is borrowed like in
+    /// Returns the result of `body` for the value of `key`, which is borrowed as in
     /// [`get_ref`](Dict::get_ref).
     ///
     /// # Errors
@@ -128,7 +128,7 @@ impl<V: Item + ?Sized> Deref for DictGuard<'_, V> {
             Lent::InPlace { value, .. } => value,
             Lent::Word { word, len } => match V::in_place(&word.0[..*len]) {
                 Some(value) => value,
-                None => unreachable!("they were a value when they were copied"),
+                None => unreachable!("the word was checked when it was copied"),
             },
             Lent::Copy(value) => (**value).borrow(),
         }

@@ -3,19 +3,23 @@
 //!
 //! Eight bytes at a time are mixed in by a multiplication to 128 bits, and the halves of the
 //! product are folded together. It is not cryptographic. The seed is random for each dict, so that
-//! keys chosen by a stranger do not collide; a process that can read the segment can read the seed.
+//! keys that a stranger chooses do not collide; a process that can read the segment can read the
+//! seed.
 
 use crate::message::item::words_of;
 
-/// Odd and without pattern: digits of the golden ratio and of the square root of two.
+/// The factor for each word: digits of the golden ratio. Odd and without pattern.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+/// The factor for the length and for the last step: digits of the square root of two, made odd.
 const LAST: u64 = 0x6a09_e667_f3bc_c909;
 
+/// Multiplies, and folds the halves of the product together.
 fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     product as u64 ^ (product >> 64) as u64
 }
 
+/// Returns the hash of `key`, in a dict with this seed.
 #[inline(always)]
 pub(crate) fn hash(seed: u64, key: &[u8]) -> u64 {
     // The length too, because the last bytes are padded with zeros.
@@ -31,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn part_of_the_layout() {
+    fn length_padding_and_seed_change_the_hash() {
         assert_ne!(hash(1, b""), hash(1, b"\0"));
         assert_ne!(hash(1, b"12345678"), hash(1, b"12345678\0"));
         assert_ne!(hash(1, b"a"), hash(2, b"a"));
@@ -45,7 +49,7 @@ mod tests {
                 let hash = hash(seed, &key.to_le_bytes());
                 ones.iter_mut().enumerate().for_each(|(bit, ones)| *ones += (hash >> bit & 1) as u32);
             }
-            // Half of them, within ten standard deviations of a coin.
+            // Each bit is 1 in half of the hashes, within ten standard deviations.
             assert!(ones.iter().all(|ones| (1728..=2368).contains(ones)), "seed {seed}: {ones:?}");
         }
     }

@@ -9,7 +9,7 @@ use crate::loom::spin_loop;
 use crate::message::item::{words_for, Bytes, Item};
 use crate::{Error, ErrorKind, Result};
 
-/// Size up to which an element is copied on the word of its block alone.
+/// The size up to which an element is copied without a comparison with the length of its block.
 const LARGE: usize = 4096;
 
 /// Number of retries while the same words lead nowhere. A writer that replaces a block changes the

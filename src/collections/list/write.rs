@@ -60,6 +60,7 @@ impl<'a, M: ListMemory> Change<'a, M> {
         change
     }
 
+    /// Returns whether this process began the change.
     fn is_here(&self) -> bool {
         self.epoch == fork::epoch()
     }
@@ -148,6 +149,7 @@ impl<'a, M: ListMemory> Change<'a, M> {
         self.memory.words(place(root) + 8, usize::try_from(count).ok()?)
     }
 
+    /// Returns the root, after checks of its block and its length.
     fn root(&self) -> Result<Root> {
         let link = self.head.root.load(Relaxed);
         if link == 0 {
@@ -162,6 +164,7 @@ impl<'a, M: ListMemory> Change<'a, M> {
         Ok(Root { link, len, room })
     }
 
+    /// Returns the word of a root's length.
     fn length(&self, root: u64) -> Option<&'a AtomicU64> {
         self.memory.words(place(root), 1)?.first()
     }
@@ -220,6 +223,7 @@ impl<'a, M: ListMemory> Change<'a, M> {
         Ok(block)
     }
 
+    /// Returns the value that an element's word is or leads to.
     fn read<T: Item + ?Sized>(&self, word: u64) -> Result<T::Owned> {
         let value = match is_inline::<T>() {
             true => read::inline::<T>(word),

@@ -1,8 +1,8 @@
 //! A manager: one segment with all objects that some processes share, by name.
 //!
 //! It is not a server: no process has to run, and nothing is sent. The directory of the segment is
-//! the list of names, and lists take their memory from the heap of the segment. So this file has no
-//! state and no death of its own.
+//! the list of names, and dicts and lists take their memory from the heap of the segment. So this
+//! file has no state and no death of its own.
 
 use std::path::PathBuf;
 

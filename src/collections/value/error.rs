@@ -1,4 +1,4 @@
-//! Why a value was not read or changed.
+//! The error of reading or changing a value.
 
 use std::fmt;
 
@@ -16,8 +16,8 @@ pub enum ValueError {
     NotAcquired,
     /// The shared bytes are not a valid value. A [`set`](crate::Value::set) replaces them.
     Corrupted,
-    /// This process is a `fork` of the one that made the handle and cannot use it; the reason is
-    /// inside.
+    /// This process is a `fork` of the one that made the handle and cannot use it. The
+    /// [`Refusal`] says why.
     NotInThisProcess(Refusal),
 }
 

@@ -24,6 +24,7 @@ use crate::sync::robust_word::OwnerWord;
 use crate::sys::clock::Deadline;
 use crate::sys::fork;
 use crate::Result;
+
 /// A value that processes get, set and update atomically. No reader ever sees a half-written value.
 ///
 /// A value of 1, 2, 4 or 8 bytes is one atomic word. No operation on it ever blocks, and integers
@@ -59,6 +60,7 @@ pub struct Value<T: Message> {
     object: ObjectRef,
     _value: PhantomData<fn(T) -> T>,
 }
+
 /// The right of a writer. Frees the owner word when it is dropped, also if the closure of an update
 /// panics.
 struct Writing<'a> {
@@ -131,7 +133,7 @@ impl<T: Message> Value<T> {
         unsafe { &*self.object.base().cast::<Head>() }
     }
 
-    /// Returns where the value is stored: aligned to 8, at least 8 bytes.
+    /// Returns the address of the value: aligned to 8, with at least 8 bytes.
     #[inline]
     pub(crate) fn place(&self) -> *mut u8 {
         self.object.base().wrapping_add(VALUE_AT)

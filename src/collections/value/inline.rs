@@ -82,7 +82,7 @@ impl<'a> Small<'a> {
 
     #[inline(always)]
     pub(crate) fn store(self, value: u64) {
-        // Pairs with load() and swap_if(). What is cut off is zero.
+        // Pairs with load() and swap_if(). The bits that a cast removes are zero.
         match self {
             Small::One(word) => word.store(value as u8, Release),
             Small::Two(word) => word.store(value as u16, Release),
@@ -94,7 +94,7 @@ impl<'a> Small<'a> {
     /// Replaces `seen` with `next`, or returns the current word.
     #[inline]
     pub(crate) fn swap_if(self, seen: u64, next: u64) -> Result<(), u64> {
-        // Pairs with load(), store() and others of its kind. What is cut off is zero.
+        // Pairs with load(), store() and itself. The bits that a cast removes are zero.
         match self {
             Small::One(word) => {
                 word.compare_exchange(seen as u8, next as u8, AcqRel, Acquire).map(drop).map_err(u64::from)

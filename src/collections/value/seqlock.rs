@@ -57,7 +57,7 @@ impl Copies<'_> {
     /// Calls `read` with the current copy. Returns false if a writer was quicker; then what was
     /// read is invalid.
     #[inline(always)]
-    fn try_look(&self, read: impl FnOnce(&[AtomicU64])) -> bool {
+    fn try_with_copy(&self, read: impl FnOnce(&[AtomicU64])) -> bool {
         let seen = self.sequence.load(Acquire); // pairs with the store in write()
         read(self.copy(seen));
         fence(Acquire); // pairs with the fence in write()
@@ -67,7 +67,7 @@ impl Copies<'_> {
     /// Passes the words of the value to `word`, all from one moment. Returns false if a writer was
     /// quicker; then the words are invalid.
     pub(crate) fn try_read(&self, mut word: impl FnMut(usize, u64)) -> bool {
-        self.try_look(|copy| {
+        self.try_with_copy(|copy| {
             copy.iter().enumerate().for_each(|(index, from)| word(index, from.load(Relaxed)))
         })
     }
@@ -90,7 +90,7 @@ impl Copies<'_> {
                 unsafe { to.add(8 * whole.len()).copy_from_nonoverlapping(bytes.as_ptr(), len % 8) };
             }
         };
-        while !self.try_look(read) {
+        while !self.try_with_copy(read) {
             // A writer has finished meanwhile, so this reader does not keep it from running. It
             // need not yield its processor, whatever its priority.
             spin_loop();
@@ -144,6 +144,7 @@ mod tests {
         copies.write([1; 2].into_iter());
         assert_eq!((value(), sequence.load(Relaxed)), ([1, 1], 0));
     }
+
     #[test]
     fn any_length_is_copied_and_no_more() {
         for len in 0..200 {

@@ -47,6 +47,7 @@ pub(super) const fn words_of(size: usize) -> usize {
 pub(super) const fn len_of(size: usize) -> usize {
     VALUE_AT + if is_small(size) { 8 } else { 2 * 8 * words_of(size) }
 }
+
 /// Returns the head of the value at `base` and its size, if the value fits into `len`.
 fn head_at<'a>(base: *const u8, len: usize) -> Option<(&'a Head, usize)> {
     if len < size_of::<Head>() {

@@ -24,7 +24,7 @@ mod real {
         len: usize,
     }
 
-    // SAFETY: an address; whoever reads or writes there promises to be alone.
+    // SAFETY: an address; each access there promises to be alone.
     unsafe impl Send for Area {}
     // SAFETY: as above.
     unsafe impl Sync for Area {}

@@ -41,8 +41,8 @@ impl Backoff {
         self.exponent = (self.exponent + 1).min(EXPONENT_MAX);
     }
 
-    /// Returns how often to poll whether another's write is over: `spins` once in a call, however
-    /// many writes it meets, and 0 afterwards.
+    /// Returns how many times to poll whether another's write is over: `spins` once in a call,
+    /// however many writes it meets, and 0 afterwards.
     pub(super) fn write_spins(&mut self, spins: u32) -> u32 {
         if std::mem::replace(&mut self.has_waited, true) {
             0
@@ -52,8 +52,8 @@ impl Backoff {
     }
 }
 
-/// Returns how often to poll a slot whose message is being written, for slots of `stride` bytes.
-/// Writing 32 bytes is faster than a poll, so a producer that runs is done by then.
+/// Returns how many times to poll a slot whose message is being written, for slots of `stride`
+/// bytes. Writing 32 bytes is faster than a poll, so a producer that runs is done by then.
 pub(super) fn spins_for(stride: usize) -> u32 {
     if cfg!(loom) {
         0

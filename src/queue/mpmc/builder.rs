@@ -68,7 +68,7 @@ impl<T: Varied + ?Sized> QueueBuilder<T> {
     /// Sets the bytes of memory for messages that do not fit into a slot. The default is 1 MiB.
     ///
     /// It is part of the queue, and never grows. When it is used up, the queue is full. A message
-    /// takes up to a fourth more than its length. One that would not fit even into an empty quota
+    /// takes up to a quarter more than its length. One that would not fit even into an empty quota
     /// is [`TooLarge`](crate::queue::SendError::TooLarge). The number is rounded up to 16 KiB, and
     /// to 64 KiB at least. With 0, all messages must fit into a slot.
     pub fn quota(mut self, bytes: u64) -> QueueBuilder<T> {

@@ -217,7 +217,7 @@ impl Ring {
         Ordered::by_fence();
     }
 
-    /// [`pass_on`](Ring::pass_on) for a producer that has waited.
+    /// Like [`pass_on`](Ring::pass_on), for a producer that has waited.
     pub(super) fn pass_on_after_claim(&self) {
         self.pass_on(Ordered::by_fence());
     }

@@ -14,7 +14,7 @@ pub(super) const CLOSING: u64 = 2;
 /// A sleeping producer has a slot of its own. It may be able to use room that others cannot, so all
 /// producers must be woken.
 pub(super) const WAKE_ALL: u64 = 4;
-/// The unit of the counter above the bits: how often RETURNS was set.
+/// The unit of the counter above the bits: how many times RETURNS was set.
 pub(super) const RETURN: u64 = 8;
 
 /// Everything of a queue but its slots. Zero is the fresh state, except for the geometry.

@@ -135,7 +135,7 @@ impl<'a, T: Payload + ?Sized> Loan<'a, T> {
     ///
     /// # Errors
     ///
-    /// `Closed`, with the loan; `Corrupted`.
+    /// With the loan: `Closed`, `Corrupted`, `NotInThisProcess`.
     pub fn send(self) -> Result<(), SendError<Loan<'a, T>>> {
         self.send_until(Deadline::Never)
     }
@@ -144,8 +144,8 @@ impl<'a, T: Payload + ?Sized> Loan<'a, T> {
     ///
     /// # Errors
     ///
-    /// `Full`, with the loan, if its place was lost (see [`Loan`]) and there is no room; `Closed`;
-    /// `Corrupted`.
+    /// With the loan: `Full`, if its place was lost (see [`Loan`]) and there is no room; `Closed`,
+    /// `Corrupted`, `NotInThisProcess`.
     pub fn try_send(self) -> Result<(), SendError<Loan<'a, T>>> {
         let queue = self.held.queue;
         let sent = self.send_until(Deadline::At(0));
@@ -153,7 +153,7 @@ impl<'a, T: Payload + ?Sized> Loan<'a, T> {
         sent
     }
 
-    /// Calls [`send`](Loan::send), but blocks for at most `timeout`.
+    /// Like [`send`](Loan::send), but blocks for at most `timeout`.
     ///
     /// # Errors
     ///
@@ -162,7 +162,7 @@ impl<'a, T: Payload + ?Sized> Loan<'a, T> {
         self.send_until(Deadline::after(timeout))
     }
 
-    /// Calls [`send`](Loan::send), but blocks until `deadline` at the latest.
+    /// Like [`send`](Loan::send), but blocks until `deadline` at the latest.
     ///
     /// # Errors
     ///

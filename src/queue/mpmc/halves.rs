@@ -173,7 +173,7 @@ impl<T: Payload + ?Sized> Queue<T> {
     /// Returns a half that counts as a sender. The queue is closed when all senders have left.
     ///
     /// A sender leaves when it is dropped, or when its process ends, however it ends; a death is
-    /// noticed within 100 ms. A queue without halves stays open for whoever comes. A `Queue` handle
+    /// noticed within 100 ms. A queue without halves stays open for later ones. A `Queue` handle
     /// does not count, so drop none and keep none for this. A queue that was closed stays closed,
     /// and a later sender gets `Closed`. A process that has had 4,095 senders at the same time
     /// counts as one until it ends.

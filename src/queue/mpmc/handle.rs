@@ -22,7 +22,7 @@ use crate::{Error, ErrorKind, Result};
 ///
 /// All participants see one order: a message sent after another `send` has returned is received
 /// after that message. Once `send` has returned, any consumer can receive the message immediately.
-/// Each message goes to exactly one consumer, who may read it in place. Any process may be killed
+/// Each message goes to exactly one consumer, which may read it in place. Any process may be killed
 /// or stopped at any moment, and the others go on. A message that it had not finished sending is
 /// not sent. A message that it was reading is counted as [`lost`](Queue::lost), or delivered again,
 /// as the [builder](Queue::builder) says.
@@ -38,8 +38,8 @@ use crate::{Error, ErrorKind, Result};
 /// producer and one consumer [`spsc`](crate::spsc()) is faster.
 ///
 /// Has no rendezvous, and refuses a capacity of 0: a send that returns only once the message was
-/// received would have to know whether a receiver that died had taken it or only seen it.
-/// To know that a message was dealt with, send an answer.
+/// received would have to know whether a receiver that died had taken it or only seen it. If a
+/// sender must know that its message was handled, send an answer.
 ///
 /// Clone the handle for threads (or share it: it is `Sync`), pass it to a child process, or open it
 /// by name. `try_send` and `try_recv` make a system call only if a waiter sleeps. They do not
@@ -102,7 +102,7 @@ pub struct Queue<T: Payload + ?Sized> {
     pub(super) ring: Ring,
     /// Keeps the memory of `ring` mapped.
     pub(super) object: ObjectRef,
-    /// The last user of this handle that was registered as one that may hold slots. 0: nobody.
+    /// The participant that this handle has enlisted last, as one that may hold slots; 0: none.
     enlisted: AtomicU32,
     /// The bytes that fit into a slot. Only if messages differ in length, like `area`.
     pub(super) inline: usize,
@@ -268,7 +268,7 @@ impl<T: Payload + ?Sized> Queue<T> {
             let is_inline = old.block().is_none();
             let len = usize::try_from(old.length()).unwrap_or(usize::MAX);
             Area::move_on(old, new);
-            // Not more than a slot has, whatever the header says.
+            // At most what a slot has room for, whatever the header says.
             if is_inline {
                 len.saturating_mul(size_of::<T::Element>()).min(self.inline)
             } else {

@@ -1,10 +1,10 @@
 //! The producers' side for messages of varying length: a block and a slot are claimed, the message
 //! is written, and then it is sent as any other.
 //!
-//! A producer that needs a block allocates it first, and gives it back if there is no slot. So what
-//! waits has nothing. It waits like a producer that finds no slot, because a consumer frees the
-//! block before the slot. But the producer that is woken may need more bytes than were freed, so
-//! one that waits for bytes has all producers woken (`WAKE_ALL`).
+//! A producer that needs a block allocates it first, and gives it back if there is no slot. So a
+//! producer that waits holds nothing. It waits like a producer that finds no slot, because a
+//! consumer frees the block before the slot. But the producer that is woken may need more bytes
+//! than were freed, so one that waits for bytes has all producers woken (`WAKE_ALL`).
 //!
 //! The states of header and block, and what a death leaves, are in
 //! [`header`](crate::queue::payload::header).

@@ -152,7 +152,7 @@ impl<T: Payload + ?Sized> Queue<T> {
         self.receive(Some(Deadline::Never))
     }
 
-    /// Calls [`recv_ref`](Queue::recv_ref), but blocks for at most `timeout`.
+    /// Like [`recv_ref`](Queue::recv_ref), but blocks for at most `timeout`.
     ///
     /// # Errors
     ///
@@ -161,7 +161,7 @@ impl<T: Payload + ?Sized> Queue<T> {
         self.receive(Some(Deadline::after(timeout)))
     }
 
-    /// Calls [`recv_ref`](Queue::recv_ref), but blocks until `deadline` at the latest.
+    /// Like [`recv_ref`](Queue::recv_ref), but blocks until `deadline` at the latest.
     ///
     /// # Errors
     ///
@@ -244,7 +244,7 @@ impl<T: Varied + ?Sized> Queue<T> {
         self.take_into(to, Some(Deadline::Never))
     }
 
-    /// Calls [`recv_into`](Queue::recv_into), but blocks for at most `timeout`.
+    /// Like [`recv_into`](Queue::recv_into), but blocks for at most `timeout`.
     ///
     /// # Errors
     ///
@@ -253,7 +253,7 @@ impl<T: Varied + ?Sized> Queue<T> {
         self.take_into(to, Some(Deadline::after(timeout)))
     }
 
-    /// Calls [`recv_into`](Queue::recv_into), but blocks until `deadline` at the latest.
+    /// Like [`recv_into`](Queue::recv_into), but blocks until `deadline` at the latest.
     ///
     /// # Errors
     ///

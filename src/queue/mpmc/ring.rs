@@ -1,21 +1,21 @@
 //! The held-slot ring: many producers, many consumers, one order, messages in place.
 //!
 //! Holds up to 2^32 - 1 slots. Lock-free: a participant that stops or dies between any two
-//! instructions blocks only those who need the slot that it holds. This file has what both sides
-//! share. Producers are in [`claim`](super::claim), consumers in [`take`](super::take), recovery in
-//! [`recover`](super::recover), the shared words in [`descriptor`](super::descriptor) and
-//! [`slot`](super::slot).
+//! instructions blocks only processes that need the slot that it holds. This file has what both
+//! sides share. Producers are in [`claim`](super::claim), consumers in [`take`](super::take),
+//! recovery in [`recover`](super::recover), the shared words in [`descriptor`](super::descriptor)
+//! and [`slot`](super::slot).
 //!
 //! # Origin
 //!
 //! The ring is Dmitry Vyukov's bounded MPMC queue, with a sequence number in each slot. His
 //! producers and consumers reserve a position by moving `tail` or `head` and touch the slot
 //! afterwards, so one that dies in between blocks the ring for good. Here the swap of the slot's
-//! word is the reservation, the word names the owner, and anybody may then move `tail` or `head`. A
-//! slot that is still held when its next lap comes is skipped, and the owner's id lets a reaper
-//! free the slots of the dead. SCQ (Nikolaev, 2019) also skips slots, by a flag in the entry, but
-//! its two rings of indices do not say who holds an index, so an index held by a dead process would
-//! be lost.
+//! word is the reservation, the word names the owner, and any participant may then move `tail` or
+//! `head`. A slot that is still held when its next lap comes is skipped, and the owner's id lets a
+//! reaper free the slots of the dead. SCQ (Nikolaev, 2019) also skips slots, by a flag in the
+//! entry, but its two rings of indices do not name the holder of an index, so an index held by a
+//! dead process would be lost.
 //!
 //! # State
 //!
@@ -34,7 +34,7 @@
 //!    [`try_claim`](Ring::try_claim).
 //!
 //! So the word of a slot is at most one lap ahead of `tail`. It may be many laps ahead of `head`:
-//! if nothing is sent, slots are claimed and abandoned round and round, and nobody receives. `head`
+//! if nothing is sent, slots are claimed and abandoned lap after lap, and nobody receives. `head`
 //! catches up in jumps ([`Position::beyond`]), long before laps can no longer express the distance:
 //! see [`bound`](super::bound), also for the maximum number of steps of a call.
 //!
@@ -214,7 +214,7 @@ impl Ring {
     }
 
     /// Frees a slot whose word others have moved on: `seen` is a word of a later lap, or that of a
-    /// producer. Only the owner leaves; a word that does not name `me` was overwritten.
+    /// producer. Only the owner may free it: a word that does not name `me` was overwritten.
     #[cold]
     fn free_changed(&self, me: OwnerId, index: u32, mut seen: Word) {
         for _ in 0..SWAPS_MAX {
@@ -364,8 +364,8 @@ impl Ring {
         is_any
     }
 
-    /// Clears the notice after a scan in vain. Fails if a message may have come back since `notice`
-    /// was read.
+    /// Clears the notice after a scan that found no message. Fails if a message may have come back
+    /// since `notice` was read.
     pub(super) fn clear_notice(&self, notice: u64) {
         // Pairs with announce_return(), whose count makes this fail.
         let _ = self.descriptor().notices.word.compare_exchange(notice, notice & !RETURNS, AcqRel, Relaxed);

@@ -48,7 +48,7 @@ impl<'a, T: Message> Room<'a, T> {
         self.into_loan()
     }
 
-    /// Writes each element: `fill` returns the one with the given index.
+    /// Writes each element: `fill` returns the one with this index.
     pub fn fill_with(mut self, mut fill: impl FnMut(usize) -> T) -> Loan<'a, [T]> {
         for (index, element) in self.iter_mut().enumerate() {
             element.write(fill(index));
@@ -142,7 +142,7 @@ impl<T: Varied + ?Sized> Queue<T> {
         self.loan_copy(T::elements(&message), Deadline::Never)
     }
 
-    /// Calls [`loan_from`](Queue::loan_from), if there is room now.
+    /// Like [`loan_from`](Queue::loan_from), but only if there is room now.
     ///
     /// # Errors
     ///

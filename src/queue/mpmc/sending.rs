@@ -59,7 +59,7 @@ impl<T: Message> Queue<T> {
     /// passed to `replaced`.
     ///
     /// Never blocks, and does not fail because others send at the same time. The slot of the
-    /// replaced message is never free, so no other sender gets ahead. Only if somebody receives at
+    /// replaced message is never free, so no other sender gets ahead. If a consumer receives at
     /// this moment, another sender may use that room. If there is no room left then, the next
     /// oldest message is replaced as well. So `replaced` is called once in almost all cases, and
     /// with each message that was taken, also if the call fails afterwards. A message with invalid
@@ -120,7 +120,7 @@ impl<T: Message> Queue<T> {
         self.loan_until(Deadline::Never)
     }
 
-    /// Calls [`loan`](Queue::loan), but blocks for at most `timeout`.
+    /// Like [`loan`](Queue::loan), but blocks for at most `timeout`.
     ///
     /// # Errors
     ///
@@ -129,7 +129,7 @@ impl<T: Message> Queue<T> {
         self.loan_until(Deadline::after(timeout))
     }
 
-    /// Calls [`loan`](Queue::loan), but blocks until `deadline` at the latest.
+    /// Like [`loan`](Queue::loan), but blocks until `deadline` at the latest.
     ///
     /// # Errors
     ///
@@ -156,7 +156,7 @@ impl<T: Message> Queue<T> {
         }
     }
 
-    /// Calls [`loan_with`](Queue::loan_with), if there is room now.
+    /// Like [`loan_with`](Queue::loan_with), but only if there is room now.
     ///
     /// # Errors
     ///

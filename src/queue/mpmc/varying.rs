@@ -161,7 +161,7 @@ impl<T: Message> Varying<Queue<[T]>> {
         self.0.room(len, Deadline::Never)
     }
 
-    /// Calls [`loan`](Varying::loan), but blocks for at most `timeout`.
+    /// Like [`loan`](Varying::loan), but blocks for at most `timeout`.
     ///
     /// # Errors
     ///
@@ -170,7 +170,7 @@ impl<T: Message> Varying<Queue<[T]>> {
         self.0.room(len, Deadline::after(timeout))
     }
 
-    /// Calls [`loan`](Varying::loan), but blocks until `deadline` at the latest.
+    /// Like [`loan`](Varying::loan), but blocks until `deadline` at the latest.
     ///
     /// # Errors
     ///

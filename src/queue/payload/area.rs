@@ -69,7 +69,7 @@ impl Area {
         self.store.as_ref().ok_or(Shortage::Used)?.alloc(class, me)
     }
 
-    /// Allocates a block as [`alloc`](Area::alloc), but only where one of this class was freed.
+    /// Allocates a block like [`alloc`](Area::alloc), but only where one of this class was freed.
     pub(crate) fn alloc_freed(&self, class: Class, me: OwnerId) -> Option<Block> {
         self.store.as_ref()?.alloc_freed(class, me)
     }
@@ -117,6 +117,8 @@ impl Area {
         Some(at.wrapping_add(at.align_offset(self.align)))
     }
 
+    /// Returns the address of the elements in the block with this name. `None` if it is not LIVE,
+    /// or has no room for so many bytes.
     #[inline]
     fn find_block(&self, name: Name, bytes: usize) -> Option<*mut u8> {
         let (at, room) = self.store.as_ref()?.bytes(name.at(), |generation| name.is_of(generation))?;
@@ -185,7 +187,7 @@ impl Area {
     }
 }
 
-/// [`Area::find`] with what a handle knows of the size of an element and of its slots.
+/// Like [`Area::find`], for a handle that knows the sizes of an element and of a slot.
 #[inline(always)]
 pub(crate) fn find(
     area: Option<&Area>,

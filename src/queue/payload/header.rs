@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names() {
+    fn a_name_has_the_offset_and_the_generation() {
         for (at, generation) in [(16, 0), (67_648, 1), ((1 << 38) - 16, u32::MAX), (1 << 37, 1 << 30)] {
             let name = Name::of(Block { at, generation });
             assert_eq!(name.at(), at);

@@ -1,4 +1,4 @@
-//! Messages of any length: where their bytes are, and who frees them.
+//! Messages of any length: where their bytes are, and which process frees them.
 //!
 //! A message that fits is stored in its slot, after a header ([`header`]). A larger one is a block
 //! of a store ([`crate::heap::Store`]), which is the quota of its queue and lies behind the slots

@@ -293,7 +293,7 @@ impl<'a, T: Message> RecvChunk<'a, T> {
     ///
     /// If `count` is larger than [`len`](RecvChunk::len).
     pub fn release(mut self, count: usize) {
-        assert!(count <= self.len, "a chunk of {} messages cannot give back {count}", self.len);
+        assert!(count <= self.len, "a chunk of {} messages cannot release {count}", self.len);
         self.done = count;
     }
 }

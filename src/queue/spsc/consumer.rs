@@ -230,7 +230,7 @@ impl<T: Payload + ?Sized> Consumer<T> {
         self.recv_ref_until(Deadline::Never)
     }
 
-    /// Calls [`recv_ref`](Consumer::recv_ref), but blocks for at most `timeout`.
+    /// Like [`recv_ref`](Consumer::recv_ref), but blocks for at most `timeout`.
     ///
     /// # Errors
     ///
@@ -239,7 +239,7 @@ impl<T: Payload + ?Sized> Consumer<T> {
         self.recv_ref_until(Deadline::after(timeout))
     }
 
-    /// Calls [`recv_ref`](Consumer::recv_ref), but blocks until `deadline` at the latest.
+    /// Like [`recv_ref`](Consumer::recv_ref), but blocks until `deadline` at the latest.
     ///
     /// # Errors
     ///

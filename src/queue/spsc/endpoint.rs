@@ -211,16 +211,17 @@ pub(crate) fn take_role(object: &ObjectRef, role: &Role, me: OwnerId, what: &str
                     continue;
                 }
                 // Damage: no participant has had this id, or reaping would have ended the role.
-                (ErrorKind::Corrupted, format!("the word that says who is the {what} makes no sense"))
+                (ErrorKind::Corrupted, format!("the word that names the {what} is not valid"))
             }
-            Err(Refused::Taken(_)) => {
-                (ErrorKind::RoleTaken, format!("somebody alive is the {what} already: there can be only one"))
-            }
+            Err(Refused::Taken(_)) => (
+                ErrorKind::RoleTaken,
+                format!("a living process is the {what} already: there can be only one"),
+            ),
             Err(Refused::Gone) => {
                 (ErrorKind::Closed, format!("the {what} has closed or died, and there will be no other"))
             }
             Err(Refused::Damaged) => {
-                (ErrorKind::Corrupted, format!("the word that says who is the {what} makes no sense"))
+                (ErrorKind::Corrupted, format!("the word that names the {what} is not valid"))
             }
         };
         return Err(Error::new(kind, text));
@@ -247,7 +248,7 @@ pub(super) fn check_role(role: &Role, me: OwnerId, what: &str) -> Result<()> {
     if role.is_of(me) {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::Corrupted, format!("the ring names somebody else as its {what}")))
+    Err(Error::new(ErrorKind::Corrupted, format!("the ring names another participant as its {what}")))
 }
 
 pub(super) fn damaged_positions() -> Error {

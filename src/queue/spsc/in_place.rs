@@ -149,7 +149,7 @@ impl<T: Message> Producer<T> {
         self.loan_until(Deadline::Never)
     }
 
-    /// Calls [`loan`](Producer::loan), but blocks for at most `timeout`.
+    /// Like [`loan`](Producer::loan), but blocks for at most `timeout`.
     ///
     /// # Errors
     ///
@@ -158,7 +158,7 @@ impl<T: Message> Producer<T> {
         self.loan_until(Deadline::after(timeout))
     }
 
-    /// Calls [`loan`](Producer::loan), but blocks until `deadline` at the latest.
+    /// Like [`loan`](Producer::loan), but blocks until `deadline` at the latest.
     ///
     /// # Errors
     ///

@@ -50,7 +50,7 @@ impl<'a, T: Message> Room<'a, T> {
         self.loan
     }
 
-    /// Writes each element: `fill` returns the one with the given index.
+    /// Writes each element: `fill` returns the one with this index.
     pub fn fill_with(mut self, mut fill: impl FnMut(usize) -> T) -> Loan<'a, [T]> {
         for (index, element) in self.iter_mut().enumerate() {
             element.write(fill(index));

@@ -12,7 +12,8 @@ impl<T: Message> Producer<T> {
     ///
     /// # Errors
     ///
-    /// [`SendError`], with the message: `Full`, `Closed` if the consumer has closed or died.
+    /// [`SendError`], with the message: `Full`, `Closed` if the consumer has closed or died,
+    /// `Corrupted`, `NotInThisProcess`.
     #[inline]
     pub fn try_send(&mut self, message: T) -> Result<(), SendError<T>> {
         self.try_send_any(message)
@@ -22,7 +23,7 @@ impl<T: Message> Producer<T> {
     ///
     /// # Errors
     ///
-    /// [`SendError`], with the message: `Closed` if the consumer has closed or died.
+    /// As [`try_send`](Producer::try_send), but not `Full`.
     #[inline]
     pub fn send(&mut self, message: T) -> Result<(), SendError<T>> {
         self.send_any(message, Deadline::Never)

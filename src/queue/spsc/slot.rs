@@ -49,7 +49,7 @@ pub(crate) struct Plan {
     quota: u64,
 }
 
-/// The offset of a short message in its slot.
+/// Returns the offset of a short message in its slot.
 const fn offset(align: usize) -> usize {
     size_of::<Header>().next_multiple_of(align)
 }
@@ -85,8 +85,8 @@ impl Plan {
             _ => Err(Error::new(
                 ErrorKind::InvalidInput,
                 format!(
-                    "a ring of {capacity} messages is not possible: 1 to {CAPACITY_MAX} bytes and \
-                     messages are"
+                    "a ring of {capacity} messages is not possible: it has 1 to {CAPACITY_MAX} messages, \
+                     and at most {CAPACITY_MAX} bytes"
                 ),
             )),
         }

@@ -110,7 +110,7 @@ impl<T: Message> Varying<Producer<[T]>> {
         self.0.room_for(len, Deadline::Never)
     }
 
-    /// Calls [`loan`](Varying::loan), but blocks for at most `timeout`.
+    /// Like [`loan`](Varying::loan), but blocks for at most `timeout`.
     ///
     /// # Errors
     ///
@@ -119,7 +119,7 @@ impl<T: Message> Varying<Producer<[T]>> {
         self.0.room_for(len, Deadline::after(timeout))
     }
 
-    /// Calls [`loan`](Varying::loan), but blocks until `deadline` at the latest.
+    /// Like [`loan`](Varying::loan), but blocks until `deadline` at the latest.
     ///
     /// # Errors
     ///
@@ -193,7 +193,7 @@ impl<T: Varied + ?Sized> Consumer<T> {
         self.take_into(to)
     }
 
-    /// Calls [`recv_into`](Consumer::recv_into), but blocks for at most `timeout`.
+    /// Like [`recv_into`](Consumer::recv_into), but blocks for at most `timeout`.
     ///
     /// # Errors
     ///
@@ -203,7 +203,7 @@ impl<T: Varied + ?Sized> Consumer<T> {
         self.take_into(to)
     }
 
-    /// Calls [`recv_into`](Consumer::recv_into), but blocks until `deadline` at the latest.
+    /// Like [`recv_into`](Consumer::recv_into), but blocks until `deadline` at the latest.
     ///
     /// # Errors
     ///

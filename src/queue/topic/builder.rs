@@ -91,7 +91,7 @@ impl<T: Varied + ?Sized> TopicBuilder<T> {
     ///
     /// It is part of the topic, and never grows. When it is used up, the oldest messages are
     /// discarded, as if they were overwritten: the topic then keeps fewer messages than its
-    /// capacity. A message takes up to a fourth more than its length. One that would not fit even
+    /// capacity. A message takes up to a quarter more than its length. One that would not fit even
     /// into an empty quota is [`TooLarge`](crate::queue::SendError::TooLarge). The number is
     /// rounded up to 16 KiB, and to 64 KiB at least. With 0, all messages must fit into a slot.
     ///

@@ -80,8 +80,8 @@ pub(super) struct Geometry {
     pub(super) units: AtomicU64,
 }
 
-/// The words of one subscriber. Only its owner changes them, a reaper, and a publisher that evicts
-/// it.
+/// The words of one subscriber. Only its owner, a reaper, and a publisher that evicts it change
+/// them.
 #[derive(Debug)]
 #[repr(C, align(128))]
 pub(crate) struct Line {
@@ -92,7 +92,7 @@ pub(crate) struct Line {
     /// The number of the position that is received next. Publishers wait for that of a lossless
     /// subscriber.
     pub(super) cursor: AtomicU64,
-    /// The number of messages that were overwritten before they were received. For others to see.
+    /// The number of messages that were overwritten before they were received. For observers.
     pub(super) lost: AtomicU64,
     /// 1: the subscriber has yet to be told of messages that were lost before it began.
     pub(super) owes: AtomicU32,

@@ -20,7 +20,7 @@
 //! | 54..64 | joins: the number of lossless subscribers that have begun, wrapping |
 //!
 //! Zero is the fresh state. The oldest position whose message is there is the floor, or `tail -
-//! slots` if that is later. The floor is moved by one position at a time, and only
+//! slots` if that is later. The floor is moved past this oldest position, and only
 //!
 //! 1. past a position that is decided: FULL, HOLE or HELD. If it is WRITING, and a message behind
 //!    it is published, it is taken away, as subscribers do;
@@ -112,7 +112,7 @@ impl Floor {
 /// Frees the block with this name if it is LIVE, and returns the bytes that it takes, else 0.
 pub(crate) type Free<'a> = &'a dyn Fn(Name) -> u64;
 
-/// What became of the attempt to discard one position.
+/// The outcome of an attempt to discard one position.
 enum Step {
     /// It was passed, and this number of bytes was freed.
     Passed(u64),
@@ -173,8 +173,8 @@ impl Ring {
             match self.pass_oldest(free) {
                 Step::Passed(bytes) => freed = freed.saturating_add(bytes),
                 Step::Again => {}
-                Step::Stuck(why) => {
-                    stuck = why;
+                Step::Stuck(reason) => {
+                    stuck = reason;
                     break;
                 }
             }
@@ -271,7 +271,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_word_of_the_floor() {
+    fn joins_and_the_number_do_not_change_each_other() {
         let floor = Floor(0).joined().raised(7);
         assert_eq!((floor.number(), floor.joined().number()), (7, 7));
         assert_ne!(floor, floor.joined());

@@ -18,7 +18,7 @@
 //! | 1. it finds its start, and stores it as its cursor | overwrite what they like |
 //! | 2. the line becomes LOSSLESS | the same |
 //! | 3. the gate admits no later position, and has another number of joins | scan, and may wait |
-//! | 4. `tail` gets the bit `GATED`: it was at `t` | who claims `t + 1` or later has scanned |
+//! | 4. `tail` gets the bit `GATED`: it was at `t` | those that claim `t + 1` or later have scanned |
 //! | 5. if the start was overwritten by `t`, it finds another | wait for the first start |
 //!
 //! If messages differ in length, publishers that need memory discard messages also before they are
@@ -27,7 +27,7 @@
 //!
 //! After step 4 one publisher may still claim `t` without a scan, because it had loaded `tail`
 //! before. So a start from `t + 1 - slots` on is safe. An older one may be overwritten. The
-//! subscriber begins anew, at `t + 1 - slots` or later, and this time the ring stands still: the
+//! subscriber begins anew, at `t + 1 - slots` or later, and this time the ring does not move: the
 //! publishers wait for its first start.
 //!
 //! # Memory ordering
@@ -259,7 +259,7 @@ impl Ring {
             let _ = self.gate().fetch_update(AcqRel, Relaxed, |gate| Some(Gate(gate).joined(next).0));
         }
         let floor = self.join_floor();
-        // Pairs with tail(): whoever loads a later position sees all of this.
+        // Pairs with tail(): a process that loads a later position sees all of this.
         let next = end.tail.fetch_or(GATED, AcqRel) & NUMBER;
         // One publisher may still claim the next position before it knows.
         ((next + 1).saturating_sub(u64::from(self.shape.slots)).max(floor), word)

@@ -138,7 +138,7 @@ mod tests {
         let again = evicted.freed().taken(other).with(Mode::Lossless);
         assert_ne!(again, lossless, "another subscriber of the same participant");
         assert!(LineWord(u64::MAX << 32).taken(one).names(one), "the takes wrap");
-        assert!(!LineWord(1 << MODE_SHIFT).is_lossless(), "nobody's");
+        assert!(!LineWord(1 << MODE_SHIFT).is_lossless(), "a free line");
     }
 
     #[test]

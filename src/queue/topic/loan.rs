@@ -123,7 +123,7 @@ impl<'a, T: Payload + ?Sized> Loan<'a, T> {
         self.publish_until(None)
     }
 
-    /// Calls [`publish`](Loan::publish), but blocks for at most `timeout`.
+    /// Like [`publish`](Loan::publish), but blocks for at most `timeout`.
     ///
     /// # Errors
     ///
@@ -132,7 +132,7 @@ impl<'a, T: Payload + ?Sized> Loan<'a, T> {
         self.publish_until(Some(Deadline::after(timeout)))
     }
 
-    /// Calls [`publish`](Loan::publish), but blocks until `deadline` at the latest.
+    /// Like [`publish`](Loan::publish), but blocks until `deadline` at the latest.
     ///
     /// # Errors
     ///

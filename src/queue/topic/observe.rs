@@ -1,4 +1,4 @@
-//! What others see of a topic: its subscribers, the number of messages, the newest message.
+//! A topic as observers see it: its subscribers, the number of messages, the newest message.
 //!
 //! These functions only read, so they work on a read-only mapping. Their answers may be out of date
 //! immediately.

@@ -1,11 +1,11 @@
 //! Publishing messages of varying length: a block is claimed and written, then a slot is claimed,
 //! and the message is published as any other. A loan is written when it has its slot.
 //!
-//! A publisher gives its block back if there is no slot. So what waits has nothing. If there is no
-//! memory, it discards the oldest messages: see [`floor`](super::floor). Memory that nobody can
-//! discard is being written or read in place. A publisher that may block waits for it some
-//! milliseconds, because writing is over soon, and reaps the dead. It does not wait longer, because
-//! a message may be read in place for any time.
+//! A publisher gives its block back if there is no slot. So a publisher that waits holds nothing.
+//! If there is no memory, it discards the oldest messages: see [`floor`](super::floor). Memory that
+//! nobody can discard is being written or read in place. A publisher that may block waits for it
+//! some milliseconds, because writing is over soon, and reaps the dead. It does not wait longer,
+//! because a message may be read in place for any time.
 //!
 //! The states of header and block, and what a death leaves, are in
 //! [`header`](crate::queue::payload::header) and [`floor`](super::floor).

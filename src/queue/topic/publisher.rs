@@ -139,7 +139,7 @@ impl<T: Message> Publisher<T> {
         self.loan_until(Some(Deadline::Never))
     }
 
-    /// Calls [`loan`](Publisher::loan), but blocks for at most `timeout`.
+    /// Like [`loan`](Publisher::loan), but blocks for at most `timeout`.
     ///
     /// # Errors
     ///
@@ -148,7 +148,7 @@ impl<T: Message> Publisher<T> {
         self.loan_until(Some(Deadline::after(timeout)))
     }
 
-    /// Calls [`loan`](Publisher::loan), but blocks until `deadline` at the latest.
+    /// Like [`loan`](Publisher::loan), but blocks until `deadline` at the latest.
     ///
     /// # Errors
     ///
@@ -174,7 +174,7 @@ impl<T: Message> Publisher<T> {
         self.loan_with_until(value, Some(Deadline::Never))
     }
 
-    /// Calls [`loan_with`](Publisher::loan_with), if no lossless subscriber lags.
+    /// Like [`loan_with`](Publisher::loan_with), but only if no lossless subscriber lags.
     ///
     /// # Errors
     ///

@@ -13,14 +13,14 @@ impl Ring {
         }
     }
 
-    /// Counts a publisher of `me` less.
+    /// Subtracts a publisher of `me`.
     pub(crate) fn leave_publisher(&self, me: OwnerId) {
         if self.descriptor().publishers.leave(me) {
             self.end_if_left();
         }
     }
 
-    /// Takes the publishers of `dead` back.
+    /// Subtracts the publishers of `dead`.
     pub(super) fn recover_publishers(&self, dead: OwnerId) {
         self.descriptor().publishers.recover(dead);
         self.end_if_left();
@@ -33,7 +33,7 @@ impl Ring {
         }
     }
 
-    /// Returns the number of publishers, for others to see.
+    /// Returns the number of publishers, for observers.
     pub(crate) fn publishers(&self) -> u64 {
         self.descriptor().publishers.number()
     }
@@ -47,7 +47,7 @@ mod tests {
     use crate::WaitSet;
 
     #[test]
-    fn a_topic_whose_last_publisher_was_stopped_before_it_closed_it_ends() {
+    fn a_topic_ends_although_its_last_publisher_stopped_before_the_close() {
         let topic = Topic::<u32>::builder(2).ends_with_publishers(true).build().unwrap();
         let subscriber = topic.subscribe(From::Latest).unwrap();
         let publisher = topic.publisher();

@@ -152,7 +152,7 @@ impl<T: Payload + ?Sized> Subscriber<T> {
         self.pin(Some(Deadline::Never))
     }
 
-    /// Calls [`recv_ref`](Subscriber::recv_ref), but blocks for at most `timeout`.
+    /// Like [`recv_ref`](Subscriber::recv_ref), but blocks for at most `timeout`.
     ///
     /// # Errors
     ///
@@ -161,7 +161,7 @@ impl<T: Payload + ?Sized> Subscriber<T> {
         self.pin(Some(Deadline::after(timeout)))
     }
 
-    /// Calls [`recv_ref`](Subscriber::recv_ref), but blocks until `deadline` at the latest.
+    /// Like [`recv_ref`](Subscriber::recv_ref), but blocks until `deadline` at the latest.
     ///
     /// # Errors
     ///

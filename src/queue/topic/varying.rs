@@ -95,7 +95,7 @@ impl<T: Payload + ?Sized> Varying<Publisher<T>> {
         self.0.publish_any(message, Some(Deadline::Never))
     }
 
-    /// Calls [`publish`](Varying::publish), but blocks for at most `timeout`.
+    /// Like [`publish`](Varying::publish), but blocks for at most `timeout`.
     ///
     /// # Errors
     ///
@@ -108,7 +108,7 @@ impl<T: Payload + ?Sized> Varying<Publisher<T>> {
         self.0.publish_any(message, Some(Deadline::after(timeout)))
     }
 
-    /// Calls [`publish`](Varying::publish), but blocks until `deadline` at the latest.
+    /// Like [`publish`](Varying::publish), but blocks until `deadline` at the latest.
     ///
     /// # Errors
     ///
@@ -143,7 +143,7 @@ impl<T: Message> Varying<Publisher<[T]>> {
         self.0.room(len, Some(Deadline::Never))
     }
 
-    /// Calls [`loan`](Varying::loan), but blocks for at most `timeout`.
+    /// Like [`loan`](Varying::loan), but blocks for at most `timeout`.
     ///
     /// # Errors
     ///
@@ -152,7 +152,7 @@ impl<T: Message> Varying<Publisher<[T]>> {
         self.0.room(len, Some(Deadline::after(timeout)))
     }
 
-    /// Calls [`loan`](Varying::loan), but blocks until `deadline` at the latest.
+    /// Like [`loan`](Varying::loan), but blocks until `deadline` at the latest.
     ///
     /// # Errors
     ///
@@ -237,7 +237,7 @@ impl<T: Varied + ?Sized> Subscriber<T> {
         self.copy_into(to, Some(Deadline::Never))
     }
 
-    /// Calls [`recv_into`](Subscriber::recv_into), but blocks for at most `timeout`.
+    /// Like [`recv_into`](Subscriber::recv_into), but blocks for at most `timeout`.
     ///
     /// # Errors
     ///
@@ -246,7 +246,7 @@ impl<T: Varied + ?Sized> Subscriber<T> {
         self.copy_into(to, Some(Deadline::after(timeout)))
     }
 
-    /// Calls [`recv_into`](Subscriber::recv_into), but blocks until `deadline` at the latest.
+    /// Like [`recv_into`](Subscriber::recv_into), but blocks until `deadline` at the latest.
     ///
     /// # Errors
     ///

@@ -167,7 +167,7 @@ impl std::fmt::Debug for Word {
 /// A position, with the slot and the turn that it is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Position {
-    /// The number of positions before it. Never wraps: 2^62 take centuries.
+    /// The number of positions before it. Never wraps, because 2^62 positions take centuries.
     pub(crate) number: u64,
     /// The index of the slot.
     pub(crate) index: u32,

@@ -87,9 +87,9 @@ pub(crate) struct Attachment {
     file: Kept,
     /// Owner id and lock, which a fork changes.
     pub(super) membership: Membership,
-    /// What all handles of this attachment know of the heap.
+    /// The local side of the heap, for all handles of this attachment.
     local: Local,
-    /// What they know of the directory.
+    /// The local side of the directory, for all handles.
     index: Index,
 }
 
@@ -118,7 +118,7 @@ impl Attachment {
     }
 
     /// Returns whether this process, which has a line now, is in the segment that `path` leads to.
-    /// From here on nobody removes it as stale.
+    /// From here on no process removes it as stale.
     fn is_entered(&self, path: &Path) -> Result<bool> {
         let name = FileName::new(path, self.file()?)?;
         let is_in = removal::entered(&self.view().header().remover, &name)?;
@@ -157,7 +157,7 @@ impl Attachment {
         self.file.get().ok_or_else(|| {
             Error::system(
                 "this program has closed a descriptor that belongs to pagemate (close_range, closefrom, a \
-                 loop of close), so it can neither see who is alive in the segment nor enlarge it: close \
+                 loop of close), so it can neither find the dead in the segment nor enlarge it: close \
                  only descriptors that are the program's own",
                 rustix::io::Errno::BADF,
             )
@@ -206,7 +206,7 @@ impl Attachment {
     }
 
     fn leave(&self, owner: OwnerId, hold: Hold) -> Result<()> {
-        // From here on nobody counts this line. The lock alone does not tell, because a process
+        // From here on no process counts this line. The lock alone does not tell, because a process
         // between `vfork` and `exec` has copies of its parent's descriptors. If it began while this
         // process attached, one of them may hold the lock.
         self.view().line(owner.index()).set_leaving(owner);

@@ -186,13 +186,13 @@ enum EntryLock {
 
 /// Locks a byte through `own`, unless the segment is stale.
 fn lock_index(own: BorrowedFd<'_>, view: View<'_>, facts: &Facts) -> Result<EntryLock> {
-    // A dead participant's byte only if there is no other, because it would look alive.
+    // A dead participant's byte only if there is no other, because it would seem alive.
     for with_attached in [false, true] {
         for index in 0..MAX_PARTICIPANTS {
             if view.line(index).occupant(index).is_some() != with_attached || !try_lock(own, index, 1)? {
                 continue;
             }
-            // Checked while the byte is held: a process that leaves from here on sees that somebody
+            // Checked while the byte is held: a process that leaves from here on sees that another
             // may come, or is found gone once the line is written (`is_entered`).
             let is_stale = !facts.is_persistent() && !view.is_inhabited(own);
             return Ok(if is_stale { EntryLock::Stale } else { EntryLock::Entered(index) });
@@ -201,7 +201,7 @@ fn lock_index(own: BorrowedFd<'_>, view: View<'_>, facts: &Facts) -> Result<Entr
     // A lock over all bytes belongs to a process that makes a segment of a region; locks of single
     // bytes are participants'.
     let width = ofd_lock::held_by_others(own, 0, MAX_PARTICIPANTS)
-        .map_err(|cause| Error::system("cannot see who holds the segment", cause))?;
+        .map_err(|cause| Error::system("cannot ask which processes are attached to the segment", cause))?;
     Ok(if width == 1 { EntryLock::Full } else { EntryLock::Crowded })
 }
 

@@ -45,8 +45,9 @@ impl Attachment {
                 // The occupant is read before the lock is checked: see the module doc of
                 // `participant`.
                 let occupant = self.view().line(index).occupant(index);
-                let held = ofd_lock::held_by_others(file, index, 1)
-                    .map_err(|cause| Error::system("cannot see who holds the segment", cause))?;
+                let held = ofd_lock::held_by_others(file, index, 1).map_err(|cause| {
+                    Error::system("cannot ask which processes are attached to the segment", cause)
+                })?;
                 if held > 0 {
                     break;
                 }
@@ -54,7 +55,7 @@ impl Attachment {
                     continue; // the descriptor was closed, so the answer may be another file's
                 }
                 // The dead occupant is reaped before its byte is locked. While any process holds
-                // the byte, even a stopped one, the dead one looks alive.
+                // the byte, even a stopped one, the dead one seems alive.
                 occupant.into_iter().for_each(|dead| self.reap(dead));
                 // The window is opened before the description, because a child that is forked in
                 // between would share the lock that is taken later.

@@ -66,7 +66,7 @@ fn checks_without_time_go_on_where_the_last_one_stopped_and_find_all_the_dead() 
 }
 
 #[test]
-fn a_check_with_time_looks_at_everybody_once() {
+fn a_check_with_time_asks_about_each_participant_once() {
     let (attachment, _others) = crowd();
     attachment.view().header().swept.store(500, Relaxed);
     attachment.view().header().last_check.store(0, Relaxed);

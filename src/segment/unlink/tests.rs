@@ -115,7 +115,7 @@ fn a_group_revokes_a_permit_in_a_sticky_directory() {
 }
 
 #[test]
-fn who_cannot_revoke_a_permit_is_told_whose_it_is() {
+fn a_failed_revocation_names_the_owner_of_the_permit() {
     if !rustix::process::geteuid().is_root() {
         println!("SKIPPED: only root can become another user");
         return;
@@ -155,7 +155,7 @@ fn what_was_put_aside_by_the_dead_is_told_by_its_name() {
 }
 
 #[test]
-fn a_forged_permit_is_none() {
+fn a_forged_permit_is_not_accepted() {
     let (dir, path) = dir("forged");
     std::fs::write(&path, "a newer segment").unwrap();
     let file = std::fs::File::open(&path).unwrap();

@@ -26,7 +26,7 @@ const WORDS_AT: usize = 128;
 /// can begin at once, even if some parties have not yet left the previous one.
 ///
 /// A party that times out, or calls [`abort`](Barrier::abort), breaks the barrier. All waiters, and
-/// all later callers, get [`BarrierError::Broken`] until somebody calls [`reset`](Barrier::reset).
+/// all later callers, get [`BarrierError::Broken`] until a process calls [`reset`](Barrier::reset).
 ///
 /// A party that arrived and died no longer counts once its death has been noticed, and another
 /// party can take its place. A death is noticed within 100 ms if anybody waits. It is also noticed

@@ -398,7 +398,7 @@ impl Rendezvous<'_> {
         self.arrive(me, 0);
     }
 
-    /// All have arrived, and it dies in the action, unless another one passes the round before.
+    /// Dies in the action after all have arrived, unless another party passes the round before.
     pub(crate) fn die_acting(&self, me: OwnerId) {
         if let Arrival::At(mine) = self.arrive(me, 0) {
             if let Some(state) = self.is_full(mine.round) {
@@ -407,7 +407,7 @@ impl Rendezvous<'_> {
         }
     }
 
-    /// It dies before the wake.
+    /// Dies after it passed the round, before the wake.
     pub(crate) fn die_passed(&self, me: OwnerId) {
         if let Arrival::At(mine) = self.arrive(me, 0) {
             if let Some(state) = self.is_full(mine.round) {

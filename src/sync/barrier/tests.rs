@@ -85,7 +85,7 @@ fn the_dead_do_not_count() {
 }
 
 #[test]
-fn whoever_comes_ends_a_reset_that_was_begun() {
+fn the_next_caller_ends_a_reset_that_was_begun() {
     let scene = Scene::new(1);
     scene.all().die_resetting();
     assert_eq!((scene.all().is_broken(), scene.wait(0)), (false, Ok(0)));

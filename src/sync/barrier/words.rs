@@ -47,7 +47,9 @@ pub(super) const HISTORY_BITS: u32 = 12;
 pub(super) const HISTORY_SHIFT: u32 = 32;
 const ACTOR_SHIFT: u32 = HISTORY_SHIFT + HISTORY_BITS;
 const ACTOR_BITS: u32 = 12;
+/// The unit of the number of places of dead parties that were taken in this round.
 pub(super) const TURN: u64 = 1 << (ACTOR_SHIFT + ACTOR_BITS);
+/// The bits of that number.
 pub(super) const TURNS: u64 = (RESETTING - 1) & !(TURN - 1);
 /// Broken, but the next round is about to begin.
 pub(super) const RESETTING: u64 = 1 << 61;
@@ -104,7 +106,7 @@ pub(super) fn acting(state: u64, index: usize) -> u64 {
     state | ACTING | (index as u64) << ACTOR_SHIFT
 }
 
-/// Returns the state before a dead party's place is taken.
+/// Returns the state to be stored before a dead party's place is taken.
 pub(super) fn turned(state: u64) -> u64 {
     state & !TURNS | state.wrapping_add(TURN) & TURNS
 }

@@ -21,7 +21,7 @@ pub trait Relock: Sized + sealed::Sealed {
     #[doc(hidden)]
     fn data(&mut self) -> &mut Self::Data;
 
-    /// Releases the lock completely, to any depth.
+    /// Releases the lock completely, from any depth.
     #[doc(hidden)]
     fn unlock(self) -> Self::Lock;
 

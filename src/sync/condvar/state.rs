@@ -368,7 +368,7 @@ mod tests {
 
     #[cfg(not(loom))]
     #[test]
-    fn a_notification_survives_its_receiver_and_reaches_nobody_who_came_later() {
+    fn a_notification_survives_its_receiver_and_reaches_no_later_waiter() {
         let table = WaiterTable::new();
         let _two_of_the_dead = [0, 0].map(|index| table.join(id(index)).unwrap());
         let heir = table.join(id(1)).unwrap();

@@ -109,7 +109,8 @@ impl State {
         is_complete(self.futex.word.load(Acquire)) // pairs with complete()
     }
 
-    /// Begins, unless it is complete. `None` if another participant initialises.
+    /// Makes the caller the initialiser, unless the state is complete. `None` if another
+    /// participant initialises.
     pub(crate) fn try_begin(&self, me: OwnerId) -> Option<Begun> {
         let mut seen = self.futex.word.load(Acquire); // pairs with complete()
         while let Some(next) = begun(seen, me) {
@@ -122,9 +123,9 @@ impl State {
         is_complete(seen).then_some(Begun::Complete)
     }
 
-    /// Begins, or blocks until it is complete; `None` at the deadline. At the end of each slice,
-    /// calls `reap_dead` with the initialiser, so that it can check whether the initialiser is
-    /// alive.
+    /// Makes the caller the initialiser, or blocks until the state is complete; `None` at the
+    /// deadline. At the end of each slice, calls `reap_dead` with the initialiser, so that it can
+    /// check whether the initialiser is alive.
     #[cold]
     pub(crate) fn begin(
         &self,
@@ -238,7 +239,7 @@ mod tests {
         assert!(!state.give_up(b) && !state.complete(b) && state.give_up(a));
         assert_eq!(state.try_begin(b), Some(Begun::Mine { after_failure: true }));
         state.recover(a);
-        assert_eq!(state.initialiser(), Some(b), "an initialiser that is not dead is not robbed");
+        assert_eq!(state.initialiser(), Some(b), "an initialiser that is not dead keeps its role");
         state.recover(b);
         state.recover(b);
         assert_eq!(state.try_begin(a), Some(Begun::Mine { after_failure: true }));

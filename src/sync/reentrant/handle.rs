@@ -66,6 +66,7 @@ fn thread_number() -> u32 {
     thread_local! {
         static NUMBER: Cell<u32> = const { Cell::new(0) };
     }
+
     #[cold]
     fn next() -> u32 {
         static LAST: AtomicU32 = AtomicU32::new(0);

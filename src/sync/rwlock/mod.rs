@@ -1,5 +1,5 @@
-//! A readers-writer lock without a hot word for readers: each participant announces them on a line
-//! of its own.
+//! A readers-writer lock without a word that all readers write: each participant announces its
+//! readers on a cache line of its own.
 
 mod guard;
 mod handle;

@@ -71,6 +71,7 @@ use crate::message::CachePadded;
 use crate::segment::owner::OwnerId;
 use crate::sys::clock::Deadline;
 use crate::wait::Waiters;
+
 /// The caller holds the lock, for reading or writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Admitted {
@@ -400,6 +401,7 @@ mod tests {
     fn id(index: usize) -> OwnerId {
         OwnerId::new(index, 1).unwrap()
     }
+
     #[test]
     fn alone() {
         let shared = Shared::new();

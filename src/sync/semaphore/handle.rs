@@ -138,8 +138,8 @@ impl Semaphore {
         self.try_acquire() || self.counter().acquire(1, Deadline::at(deadline))
     }
 
-    /// Adds a permit, and wakes one waiter. The caller need not have acquired one. Never blocks.
-    /// Async-signal-safe.
+    /// Adds a permit, and wakes a waiter if one sleeps. The caller need not have acquired one.
+    /// Never blocks. Async-signal-safe.
     ///
     /// # Errors
     ///
@@ -149,7 +149,7 @@ impl Semaphore {
         self.release_many(1)
     }
 
-    /// Adds `count` permits at once, and wakes up to `count` waiters.
+    /// Adds `count` permits at once, and wakes waiters that can take them.
     ///
     /// # Errors
     ///

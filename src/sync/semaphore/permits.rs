@@ -105,7 +105,7 @@ impl<'a> SemaphorePermit<'a> {
         SemaphorePermit { semaphore, epoch: fork::epoch() }
     }
 
-    /// Consumes the guard and leaves the permit acquired, until somebody calls
+    /// Consumes the guard and leaves the permit acquired, until a process calls
     /// [`Semaphore::release`].
     pub fn keep(self) {
         std::mem::forget(self);

@@ -32,7 +32,7 @@
 //!
 //! # Death
 //!
-//! - **Holder of a permit dies.** Noticed by: nobody can. Repair: none. Lost: the permit.
+//! - **Holder of a permit dies.** Noticed by: no process. Repair: none. Lost: the permit.
 //! - **Waiter dies announced or asleep.** Noticed by: the next release, with a wake that reaches no
 //!   waiter. Repair: it clears the bit. Lost: nothing.
 //! - **Waiter dies woken, before it took the permit.** Noticed by: another sleeper, at the end of
@@ -65,7 +65,7 @@ fn after_acquire(word: u32, count: u32) -> Option<u32> {
 
 /// Returns the word on which a waiter for `count` permits may sleep, when it has set the waiter bit
 /// of `word`. If there are enough permits, it is a word that has too few of them, so that a caller
-/// who loses them does not sleep while they are back.
+/// that loses them does not sleep while they are back.
 fn to_sleep_on(word: u32, count: u32) -> u32 {
     permits(word).min(count.saturating_sub(1)) | WAITING
 }

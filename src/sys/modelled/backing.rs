@@ -1,8 +1,9 @@
 //! The files of a model: zeroed memory from the heap, and locks that a death releases. The twin of
 //! `sys/backing.rs`.
 //!
-//! The locks of a file are the bits of a word behind its memory, so that loom sees who locks and
-//! who asks. Names are in a table of the execution. A process of a model cannot lose a descriptor.
+//! The locks of a file are the bits of a word behind its memory, so that loom sees which process
+//! locks and who asks. Names are in a table of the execution. A process of a model cannot lose a
+//! descriptor.
 
 use std::alloc::{alloc_zeroed, dealloc, handle_alloc_error, Layout};
 use std::cell::RefCell;
@@ -103,7 +104,7 @@ impl Drop for Description {
 #[derive(Debug)]
 pub(crate) struct OwnedFd(Arc<Description>);
 
-/// A descriptor of somebody else's.
+/// A descriptor that another owner closes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BorrowedFd<'a>(&'a Arc<Description>);
 

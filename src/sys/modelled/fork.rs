@@ -9,7 +9,7 @@ pub(crate) fn epoch() -> u32 {
     process::epoch()
 }
 
-/// As [`epoch`]: every process of a model has one.
+/// Returns the [`epoch`]: every process of a model has one.
 pub(crate) fn ensure_epoch() -> u32 {
     process::epoch()
 }

@@ -100,7 +100,7 @@ fn retries_are_tries_by_other_workers() {
 }
 
 #[test]
-fn a_task_that_takes_too_long() {
+fn a_task_that_takes_too_long_times_out() {
     let pool = Pool::builder().workers(2).task_timeout(Duration::from_secs(1)).build().unwrap();
     let endless = |n: u64| {
         if n == 1 {
@@ -117,7 +117,7 @@ fn a_task_that_takes_too_long() {
 
 /// A task's time begins when it runs, not when it is submitted.
 #[test]
-fn tasks_in_a_long_line_are_not_too_late() {
+fn the_wait_for_a_worker_is_not_a_part_of_the_timeout() {
     let pool = Pool::builder().workers(1).task_timeout(Duration::from_secs(2)).build().unwrap();
     let nap = |n: u64| {
         std::thread::sleep(Duration::from_millis(n));
@@ -155,7 +155,7 @@ fn initialisers_that_fail_break_the_pool() {
 }
 
 #[test]
-fn terminating_is_quick_and_tells_all() {
+fn terminating_is_quick_and_ends_all_tasks() {
     assert!(is_quick(terminating_tells_all));
 }
 
@@ -227,7 +227,7 @@ fn a_fork_has_no_part_in_the_pool() {
     assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
     // The child of a test's thread ends with 0 if it panics.
     assert_eq!(libc::WEXITSTATUS(status), 7);
-    assert_eq!(task.get().unwrap(), 2, "and the parent's pool is as it was");
+    assert_eq!(task.get().unwrap(), 2, "and the parent's pool still works");
 }
 
 #[test]
@@ -255,7 +255,7 @@ fn dropping_ends_everything() -> Duration {
 }
 
 #[test]
-fn a_queue_of_one_and_tasks_that_nobody_gets() {
+fn a_queue_depth_of_one_and_dropped_tasks() {
     let pool = Pool::builder().workers(2).queue_depth(1).build().unwrap();
     for n in 0..100_u64 {
         drop(pool.apply_async(|n: u64| n, n).unwrap());
@@ -265,7 +265,7 @@ fn a_queue_of_one_and_tasks_that_nobody_gets() {
     pool.join().unwrap();
 }
 
-/// A task that takes some microseconds.
+/// Computes for some microseconds, as a task.
 fn churn(n: u64) -> u64 {
     (0..2000).fold(n, |hash, round| (hash ^ round).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(7))
 }
@@ -300,7 +300,8 @@ fn kill_storm_without_retries() {
     });
 }
 
-/// The kills of each worker, and the tasks of a round: `POOL_KILLS` and `POOL_TASKS`.
+/// Runs rounds of `POOL_TASKS` tasks while the two workers are killed at random moments, until
+/// there were twice `POOL_KILLS` kills.
 fn storm(retries: u32, round: impl Fn(&Pool, u64) -> u64) {
     let number = |name, or| std::env::var(name).ok().map_or(or, |text| text.parse().unwrap());
     let (kills, tasks) = (number("POOL_KILLS", 20), number("POOL_TASKS", 5_000));

@@ -107,7 +107,7 @@ fn blocked_signals() -> u64 {
 }
 
 #[test]
-fn callbacks_have_the_signal_mask_of_who_wants_them() {
+fn callbacks_have_the_signal_mask_of_the_submitter() {
     let pool = Pool::new(1).unwrap();
     let (sender, receiver) = channel();
     let task = pool
@@ -204,7 +204,7 @@ fn a_worker_that_retires_and_does_not_end_is_replaced() {
 
 static HERE: OnceLock<Event> = OnceLock::new();
 
-/// A pool of one worker, which is in a task that never ends.
+/// Creates a pool of one worker, which is in a task that never ends.
 fn parked(builder: PoolBuilder) -> (Pool, Task<()>) {
     let here = Event::new().unwrap();
     let builder = builder.workers(1).initializer(|here| HERE.set(here).unwrap(), here.clone());
@@ -284,7 +284,7 @@ fn joining_takes_as_long_for_many_workers_as_for_one() {
 }
 
 #[test]
-fn all_who_join_wait_for_the_workers() {
+fn all_joiners_wait_for_the_workers() {
     let pool = Pool::builder().workers(2).initializer(never_end, ()).build().unwrap();
     let pids: HashSet<u32> = pool.pids().into_iter().collect();
     pool.close();
@@ -311,7 +311,7 @@ fn an_endless_imap_ends_with_its_pool() {
 }
 
 #[test]
-fn a_fork_is_told_that_the_task_is_not_its_own() {
+fn the_task_of_a_fork_is_not_in_this_process() {
     let pool = Pool::new(1).unwrap();
     let task = pool.apply_async(park, 1).unwrap();
     // SAFETY: the child calls nothing but the pool's refusals, and leaves by _exit.

@@ -8,12 +8,12 @@ use pagemate::{Array, Event, Pool, Segment};
 
 const LONG: Duration = Duration::from_secs(30);
 
-/// Nobody waits for a process that only reads the pool's segment.
+/// No call waits for a process that only has the pool's segment open.
 #[test]
-fn a_slice_does_not_wait_for_who_looks_at_the_segment() {
+fn a_slice_does_not_wait_for_other_participants() {
     let name = format!("pool-slices-{}", std::process::id());
     let pool = Pool::builder().workers(2).name(&name).build().unwrap();
-    let looks = Segment::open(&name).unwrap();
+    let participant = Segment::open(&name).unwrap();
     let (input, output) = (Array::new(100, 0_u8).unwrap(), Array::new(100, 0_u8).unwrap());
     pool.map_slice(|_: &[u8], to: &mut [u8]| to.fill(1), &input, &output).unwrap();
     pool.terminate();
@@ -23,7 +23,7 @@ fn a_slice_does_not_wait_for_who_looks_at_the_segment() {
         sender.send(result.is_err()).unwrap();
     });
     assert_eq!(results.recv_timeout(LONG), Ok(true));
-    drop(looks);
+    drop(participant);
     thread.join().unwrap(); // it drops the pool
 }
 
@@ -73,7 +73,7 @@ fn a_slice_does_not_wait_for_ever_for_a_worker_that_stays() {
             traced.iter().for_each(|&file| _ = libc::close(file));
         }
         if seized == [0] {
-            println!("SKIPPED: nobody may trace a process here");
+            println!("SKIPPED: no process may be traced here");
         } else {
             assert!(took < LONG && error.to_string().contains("has not ended"), "after {took:?}: {error}");
             assert!(output.is_poisoned());

@@ -13,7 +13,7 @@ use pagemate::{Event, Process};
 use super::{alone, becomes_readable, pidfd, until, LONG};
 
 #[test]
-fn who_is_who() {
+fn a_child_knows_itself_its_parent_and_its_children() {
     assert_eq!(current_process().name(), "MainProcess");
     assert!(parent_process().is_none());
     let body = |depth: u32| {
@@ -64,7 +64,7 @@ fn children_are_listed_while_they_run() {
     });
 }
 
-/// A child that starts two children and then ends, by `kill` or by itself.
+/// Starts two children and then ends, by `kill` or by itself.
 fn orphans(kill: bool) {
     let events: Vec<Event> = (0..5).map(|_| Event::new().unwrap()).collect();
     let dir = std::env::temp_dir().join(format!("pagemate-orphans-{}-{kill}", std::process::id()));

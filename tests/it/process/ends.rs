@@ -30,7 +30,7 @@ fn a_panic_gives_its_message() {
 }
 
 #[test]
-fn a_panic_that_was_caught_is_none() {
+fn a_caught_panic_does_not_fail_the_child() {
     let child =
         Process::spawn(|()| std::panic::catch_unwind(|| -> () { panic!("caught") }).is_err(), ()).unwrap();
     assert!(child.join().unwrap());

@@ -93,7 +93,7 @@ fn a_child_has_no_descriptors_but_its_own() {
         let inherited = |fd: i32| unsafe { libc::fcntl(fd, libc::F_GETFD) & libc::FD_CLOEXEC == 0 };
         let open: Vec<i32> =
             descriptors().into_iter().map(|(fd, _)| fd).filter(|&fd| inherited(fd)).collect();
-        let look = |open: Vec<i32>| {
+        let list_open = |open: Vec<i32>| {
             let new = descriptors().into_iter().filter(|(fd, _)| !open.contains(fd));
             // SAFETY: a plain read of flags.
             let closed = |fd: i32| unsafe { libc::fcntl(fd, libc::F_GETFD) & libc::FD_CLOEXEC != 0 };
@@ -103,7 +103,7 @@ fn a_child_has_no_descriptors_but_its_own() {
             })
             .collect::<Vec<String>>()
         };
-        let mut all = Process::spawn(look, open.clone()).unwrap().join().unwrap();
+        let mut all = Process::spawn(list_open, open.clone()).unwrap().join().unwrap();
         all.sort();
         assert_eq!(all, ["/memfd:pagemate-process (deleted)", "anon_inode:[pidfd]"]);
         let with_event = |(_event, open): (Event, Vec<i32>)| {

@@ -47,6 +47,7 @@ pub(crate) fn pidfd(pid: u32) -> OwnedFd {
     }
 }
 
+/// Returns the open descriptors of this process, and what they refer to.
 pub(crate) fn descriptors() -> Vec<(i32, PathBuf)> {
     let own = fs::read_dir("/proc/self/fd").unwrap();
     let mut list: Vec<_> = own
@@ -69,6 +70,7 @@ pub(crate) fn kernel_children() -> Vec<u32> {
         .collect()
 }
 
+/// Returns the number of threads of this process.
 pub(crate) fn threads() -> usize {
     fs::read_dir("/proc/self/task").unwrap().count()
 }

@@ -14,7 +14,7 @@ use pagemate::{Error, ErrorKind, Event, Process};
 use super::{alone, LONG};
 
 #[test]
-fn a_variable_that_nobody_set_is_refused() {
+fn a_child_address_from_no_parent_is_refused() {
     fn run(address: &str) -> (Option<i32>, String) {
         let output = Command::new("/proc/self/exe")
             .arg("--list")
@@ -72,7 +72,7 @@ fn the_file_of_the_program_may_be_gone() {
 
 #[test]
 #[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
-fn a_program_that_was_started_through_its_loader_is_told() {
+fn spawn_fails_in_a_program_started_through_its_loader() {
     const LOADED: &str = "PAGEMATE_TEST_LOADED";
     if std::env::var_os(LOADED).is_some() {
         let error = Process::spawn(|()| (), ()).unwrap_err();
@@ -82,7 +82,7 @@ fn a_program_that_was_started_through_its_loader_is_told() {
     }
     let output = Command::new("/lib64/ld-linux-x86-64.so.2")
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "process::surroundings::a_program_that_was_started_through_its_loader_is_told"])
+        .args(["--exact", "process::surroundings::spawn_fails_in_a_program_started_through_its_loader"])
         .env(LOADED, "")
         .output()
         .unwrap();
@@ -90,7 +90,7 @@ fn a_program_that_was_started_through_its_loader_is_told() {
 }
 
 #[test]
-fn a_program_with_more_rights_than_its_caller_takes_no_orders() {
+fn a_setuid_program_ignores_the_variable_and_cannot_spawn() {
     const SET: &str = "PAGEMATE_TEST_PRIVILEGED";
     if std::env::var_os(SET).is_some() {
         let error = Process::spawn(|()| (), ()).unwrap_err();
@@ -100,7 +100,7 @@ fn a_program_with_more_rights_than_its_caller_takes_no_orders() {
     }
     // SAFETY: no pointers.
     if unsafe { libc::geteuid() } != 0 {
-        println!("not shown: only root can make a program that runs as somebody else");
+        println!("not shown: only root can make a program that runs as another user");
         return;
     }
     let copy = std::env::temp_dir().join(format!("pagemate-privileged-{}", std::process::id()));
@@ -109,10 +109,7 @@ fn a_program_with_more_rights_than_its_caller_takes_no_orders() {
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o4755)).unwrap();
     let mut command = Command::new(&copy);
     command
-        .args([
-            "--exact",
-            "process::surroundings::a_program_with_more_rights_than_its_caller_takes_no_orders",
-        ])
+        .args(["--exact", "process::surroundings::a_setuid_program_ignores_the_variable_and_cannot_spawn"])
         .env(SET, "")
         .env("PAGEMATE_CHILD", "77:0");
     let output = output_of_a_copy(&mut command);
@@ -121,7 +118,7 @@ fn a_program_with_more_rights_than_its_caller_takes_no_orders() {
 }
 
 #[test]
-fn a_program_that_ignores_its_children_is_told() {
+fn spawn_fails_while_sigchld_is_ignored() {
     alone(|()| {
         // SAFETY: sets a disposition, installs no handler.
         unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
@@ -132,7 +129,7 @@ fn a_program_that_ignores_its_children_is_told() {
 }
 
 #[test]
-fn a_stolen_exit_status_does_not_take_the_result_away() {
+fn a_result_survives_the_theft_of_the_exit_status() {
     alone(|()| {
         for dies in [false, true] {
             let go = Event::new().unwrap();
@@ -161,7 +158,7 @@ fn a_stolen_exit_status_does_not_take_the_result_away() {
 }
 
 #[test]
-fn forks_have_no_part_in_it() {
+fn forks_take_no_part_in_spawn_and_join() {
     alone(|()| {
         let go = Event::new().unwrap();
         let mut child = Process::spawn(

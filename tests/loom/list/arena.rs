@@ -20,7 +20,8 @@ pub(super) struct Arena {
 }
 
 impl Arena {
-    /// With blocks of these numbers of words, which are odd: so all blocks begin at even words.
+    /// Creates an arena with blocks of these numbers of words, which are odd: so all blocks begin
+    /// at even words.
     pub(super) fn new(sizes: &[usize]) -> Arena {
         assert!(sizes.len() <= 64 && sizes.iter().all(|size| size % 2 == 1));
         // Nothing begins at 0.

@@ -6,8 +6,8 @@
 //!
 //! | words | meaning |
 //! |---|---|
-//! | [`DONE`] and key | how often a common key surely was incremented |
-//! | [`DOUBTFUL`] and key | deaths in an increment of it |
+//! | [`DONE`] and key | the number of completed increments of a common key |
+//! | [`DOUBTFUL`] and key | the number of deaths in an increment of it |
 //! | [`AT`] and slot | the common key that the worker is incrementing, plus 1 |
 //! | [`OWN`] and slot | the number of each of its own keys, 0: none |
 //! | [`NEW`] and slot | the own key that it is changing, plus 1, and the new number |
@@ -35,11 +35,13 @@ const NEW: usize = OWN + KEYS * WORKERS;
 /// A number, and words that it determines together with the key.
 type Whole = [u64; 5];
 
+/// Returns the value of `key` with this number.
 fn whole(key: u64, number: u64) -> Whole {
     std::array::from_fn(|word| if word == 0 { number } else { mix(number ^ mix(key ^ (word as u64) << 56)) })
 }
 
-/// Returns values of many sizes, so that they move to other blocks.
+/// Returns the text of `key` with this number. The sizes differ, so that texts move to other
+/// blocks.
 fn text(key: u64, number: u64) -> String {
     let word = format!("{number} {:x} ", mix(key ^ number << 20));
     word.repeat(1 + number as usize % 7)
@@ -73,7 +75,8 @@ fn done<T>(desk: &Desk, result: pagemate::Result<T>) -> Option<T> {
 }
 
 impl Entries {
-    fn look(&mut self, desk: &Desk, key: usize, value: Option<Whole>) {
+    /// Checks a value of a common key, and notes its number.
+    fn inspect(&mut self, desk: &Desk, key: usize, value: Option<Whole>) {
         let number = value.map_or(0, |value| value[0]);
         if value.is_some_and(|value| value != whole(key as u64, number)) {
             desk.fault(Fault::Torn, format!("{key}: {value:x?}"));
@@ -95,7 +98,7 @@ impl Entries {
         };
         if let Some(value) = done(desk, made) {
             words[DONE + key].fetch_add(1, SeqCst);
-            self.look(desk, key, value);
+            self.inspect(desk, key, value);
         }
         at.store(0, SeqCst);
     }
@@ -183,7 +186,7 @@ impl Member for Entries {
             3..5 => {
                 let found = desk.act("get", || self.counts.get(&(key as u64)));
                 if let Some(value) = done(desk, found) {
-                    self.look(desk, key, value);
+                    self.inspect(desk, key, value);
                 }
             }
             5 => self.walk(desk),
@@ -217,7 +220,7 @@ impl Member for Entries {
             let done = words[DONE + key].load(SeqCst);
             let most = done + words[DOUBTFUL + key].load(SeqCst);
             match self.counts.get(&(key as u64)) {
-                Ok(value) => self.look(desk, key, value),
+                Ok(value) => self.inspect(desk, key, value),
                 Err(error) => desk.fault(Fault::Broken, format!("{error}")),
             }
             let number = self.last[key];

@@ -24,7 +24,7 @@ fn write(desk: &mut Desk, pair: &mut Pair) {
     pair[1] = !pair[0];
 }
 
-fn look(desk: &mut Desk, pair: &Pair) {
+fn inspect(desk: &mut Desk, pair: &Pair) {
     let first = pair[0];
     desk.dawdle();
     if pair[1] != !first || pair[0] != first {
@@ -72,7 +72,7 @@ impl Member for Guarded {
         let Some((mut guard, owner_died)) = taken(desk, result) else { return };
         let sole = desk.hold(&desk.words()[SOLE], owner_died);
         if !owner_died {
-            look(desk, &guard);
+            inspect(desk, &guard);
         } else if desk.random.one_in(4) {
             // Leaves the repair to the next holder, which must be told as well.
             drop(sole);
@@ -90,7 +90,7 @@ impl Member for Guarded {
 
     fn verdict(&mut self, desk: &mut Desk) {
         if let Some((guard, false)) = can_be_had(desk, |time| self.0.lock_timeout(time)) {
-            look(desk, &guard);
+            inspect(desk, &guard);
         }
     }
 }
@@ -173,7 +173,7 @@ impl Shared {
         };
         let Some((guard, owner_died)) = taken(desk, result) else { return };
         if !owner_died {
-            look(desk, &guard);
+            inspect(desk, &guard);
         }
         desk.act("unlock", || drop(guard));
     }
@@ -196,7 +196,7 @@ impl Member for Shared {
             guard[1] = !guard[0];
             RwLockWriteGuard::mark_consistent(&mut guard);
         }
-        look(desk, &guard);
+        inspect(desk, &guard);
         write(desk, &mut guard);
         drop(sole);
         desk.act("unlock", || drop(guard));
@@ -205,7 +205,7 @@ impl Member for Shared {
     fn verdict(&mut self, desk: &mut Desk) {
         let Some((guard, owner_died)) = can_be_had(desk, |time| self.0.write_timeout(time)) else { return };
         if !owner_died {
-            look(desk, &guard);
+            inspect(desk, &guard);
         }
         drop(guard);
         drop(can_be_had(desk, |time| self.0.read_timeout(time)));

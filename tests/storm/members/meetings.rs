@@ -59,7 +59,7 @@ impl Member for Permits {
 
     fn verdict(&mut self, desk: &mut Desk) {
         if self.held(desk) != 0 {
-            desk.fault(Fault::Broken, "somebody holds a permit, and nobody is there");
+            desk.fault(Fault::Broken, "a permit is still noted as held");
         }
         let all: Vec<_> =
             (0..PERMITS).map_while(|_| self.taken(desk, self.0.acquire_timeout(PATIENCE))).collect();
@@ -102,7 +102,7 @@ impl Member for Door {
         });
         let both = [one, other.unwrap_or(Err(BarrierError::Broken))];
         if both != [Ok(0), Ok(1)] && both != [Ok(1), Ok(0)] {
-            desk.fault(Fault::Stuck, format!("reset, and two who meet there get {both:?}"));
+            desk.fault(Fault::Stuck, format!("reset, and two parties that meet there get {both:?}"));
         }
     }
 }
@@ -173,7 +173,7 @@ impl Works {
     }
 
     /// Checks a job that is complete, as the library says.
-    fn look(&self, desk: &Desk) {
+    fn inspect(&self, desk: &Desk) {
         if desk.words()[DONE + self.number].load(SeqCst) == 0 {
             desk.fault(Fault::Broken, format!("{} is complete, and nobody has done it", self.number));
         }
@@ -186,7 +186,7 @@ impl Member for Works {
         let begun = match desk.random.below(4) {
             0 => {
                 if desk.timed("once: wait_timeout", |time| once.wait_timeout(time)) {
-                    self.look(desk);
+                    self.inspect(desk);
                 }
                 return;
             }
@@ -210,7 +210,7 @@ impl Member for Works {
                 desk.act("complete", || initialiser.complete());
             }
             Ok(None) => {
-                self.look(desk);
+                self.inspect(desk);
                 // Some workers stay at the old job for a while, and check it again.
                 if desk.random.one_in(256) && self.number + 1 < WORKS {
                     self.turn_to(desk, self.number + 1);
@@ -228,7 +228,7 @@ impl Member for Works {
             }
             self.turn_to(desk, number);
             match self.once.begin_timeout(PATIENCE) {
-                Ok(None) => self.look(desk),
+                Ok(None) => self.inspect(desk),
                 // The last worker died after it had recorded the job as done and before it
                 // completed it.
                 Ok(Some(initialiser)) if initialiser.is_after_failure() => initialiser.complete(),

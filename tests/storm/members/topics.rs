@@ -31,6 +31,7 @@ pub(super) const REFUSED: u64 = 2;
 /// Ticket, publisher, and words that both determine.
 pub(super) type Letter = [u64; 8];
 
+/// Returns the message with this ticket of this publisher.
 pub(super) fn letter(ticket: u64, from: u64) -> Letter {
     std::array::from_fn(|word| match word {
         0 => ticket,
@@ -176,6 +177,7 @@ pub(super) fn enter(desk: &Desk, last: &mut [u64; WORKERS], position: u64, messa
     }
 }
 
+/// Returns the error without its message.
 pub(super) fn unit<T>(error: SendError<T>) -> SendError<()> {
     match error {
         SendError::Full(_) | SendError::Lagging(..) => SendError::Full(()),

@@ -14,6 +14,7 @@ use crate::PATIENCE;
 /// A number, and words that it determines.
 type Whole = [u64; 6];
 
+/// Returns the value that belongs to `number`.
 fn whole(number: u64) -> Whole {
     std::array::from_fn(|word| if word == 0 { number } else { mix(number ^ (word as u64) << 56) })
 }
@@ -30,13 +31,16 @@ struct Counter {
     last: u64,
 }
 
-/// Changes in which a worker died, so that they may have been made or not.
+/// Index of the word that counts the changes in which a worker died: they may have been made or
+/// not.
 const DOUBTFUL: usize = 0;
+/// Index of the first of the words that count the changes of each worker.
 const DONE: usize = 64;
+/// Index of the first of the words that are 1 while a worker changes the value.
 const AT_IT: usize = DONE + WORKERS;
 
 impl Counter {
-    fn look(&mut self, desk: &Desk, value: Result<Whole, ValueError>) -> bool {
+    fn inspect(&mut self, desk: &Desk, value: Result<Whole, ValueError>) -> bool {
         match value {
             Ok(value) if !is_whole(&value) => desk.fault(Fault::Torn, format!("{value:x?}")),
             Ok(value) if value[0] < self.last => {
@@ -58,7 +62,7 @@ impl Member for Counter {
         let value = self.value.clone();
         if desk.random.one_in(2) {
             let seen = desk.act("get", || value.get());
-            self.look(desk, seen);
+            self.inspect(desk, seen);
             return;
         }
         let (done, at_it) = (&desk.words()[DONE + desk.slot], &desk.words()[AT_IT + desk.slot]);
@@ -68,7 +72,7 @@ impl Member for Counter {
             0 => desk.act("try_update", || value.try_update(next)),
             _ => desk.timed("update_timeout", |time| value.update_timeout(time, next)),
         };
-        if self.look(desk, made) {
+        if self.inspect(desk, made) {
             done.fetch_add(1, SeqCst);
         }
         at_it.store(0, SeqCst);
@@ -83,7 +87,7 @@ impl Member for Counter {
         let words = desk.words();
         let done: u64 = words[DONE..][..WORKERS].iter().map(|word| word.load(SeqCst)).sum();
         let (most, before) = (done + words[DOUBTFUL].load(SeqCst), self.value.get());
-        self.look(desk, before);
+        self.inspect(desk, before);
         if self.last < done {
             desk.fault(Fault::Lost, format!("{} of {done} changes", self.last));
         }
@@ -149,7 +153,7 @@ impl Member for Row {
 struct Series(List<Whole>);
 
 impl Series {
-    fn look(&self, desk: &Desk, element: pagemate::Result<Option<Whole>>) {
+    fn inspect(&self, desk: &Desk, element: pagemate::Result<Option<Whole>>) {
         match element {
             Ok(Some(element)) if !is_whole(&element) => desk.fault(Fault::Torn, format!("{element:x?}")),
             Ok(_) => {}
@@ -166,13 +170,13 @@ impl Member for Series {
         let new = whole(desk.random.below(1 << 40));
         // Patient, because a writer waits for other writers without a deadline.
         let changed = match desk.random.below(8) {
-            0 | 1 => return self.look(desk, desk.act("get", || list.get(index))),
+            0 | 1 => return self.inspect(desk, desk.act("get", || list.get(index))),
             2 if len < 200 => desk.patient("push", || list.push(new)),
             3 if len < 200 => desk.patient("insert", || list.insert(index.min(list.len()?), new)),
-            4 => return self.look(desk, desk.patient("pop", || list.pop())),
-            5 => return self.look(desk, desk.patient("remove", || list.remove(index))),
+            4 => return self.inspect(desk, desk.patient("pop", || list.pop())),
+            5 => return self.inspect(desk, desk.patient("remove", || list.remove(index))),
             6 if len < 200 => desk.patient("extend", || list.extend([new; 3])),
-            _ => return self.look(desk, desk.patient("pop", || list.pop())),
+            _ => return self.inspect(desk, desk.patient("pop", || list.pop())),
         };
         // The element may be gone by the time of the change.
         if let Err(error) = changed {
@@ -184,12 +188,12 @@ impl Member for Series {
 
     fn verdict(&mut self, desk: &mut Desk) {
         match self.0.to_vec() {
-            Ok(elements) => elements.into_iter().for_each(|element| self.look(desk, Ok(Some(element)))),
+            Ok(elements) => elements.into_iter().for_each(|element| self.inspect(desk, Ok(Some(element)))),
             Err(error) => desk.fault(Fault::Broken, format!("{error}")),
         }
         let emptied = self.0.clear().and_then(|()| self.0.push(whole(1))).and_then(|()| self.0.pop());
         if !emptied.is_ok_and(|last| last == Some(whole(1))) {
-            desk.fault(Fault::Broken, "cleared, and what is pushed does not come back");
+            desk.fault(Fault::Broken, "an element that is pushed after a clear does not come back");
         }
     }
 }

@@ -49,7 +49,7 @@ struct Chunk {
 }
 
 const SENDER_GONE: &str =
-    "the sender died or gave up before the end of the stream: what has come is not all of it";
+    "the sender died or gave up before the end of the stream: the received bytes are not all";
 const RECEIVER_GONE: &str = "the receiver died or gave up before the end of the stream";
 
 pub(crate) fn send(name: &str, location: &Location, progress: bool) -> Outcome {

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Reserved for a stream; less is committed.
 const SEGMENT_SIZE: u64 = 64 << 20;
 
-const DAMAGED: &str = "the stream is damaged: somebody else has written to its memory";
+const DAMAGED: &str = "the stream is damaged: another program has written to its memory";
 
 /// The mode of a stream: which objects are in its segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +85,7 @@ fn join<T>(
         drop(segment);
         if begin.elapsed() > PATIENCE {
             return Err(format!(
-                "an earlier stream {name:?} has ended, but somebody is still attached to it"
+                "an earlier stream {name:?} has ended, but a process is still attached to it"
             )
             .into());
         }

@@ -10,10 +10,10 @@
 //! |---|---|---|---|
 //! | yes | yes | no | takes part |
 //! | yes | no | yes | has reached its end |
-//! | yes | no | no | died, gave up or stopped reading |
+//! | yes | no | no | died, failed or stopped reading |
 //!
 //! The last sender to end, or a receiver that finds that all senders are gone, ends the stream
-//! under the same lock. A sender that joins later finds that, and waits for the next stream.
+//! under the same lock. A sender that joins later sees the end, and waits for the next stream.
 //!
 //! # Death
 //!
@@ -21,7 +21,7 @@
 //! |---|---|---|---|
 //! | dies with its permit | [`census`](Presence::census) | the permit comes back | lines it had |
 //! | dies while it begins | the same | nobody: it counts as dead | nothing |
-//! | dies with the lock | the next that locks | nobody: each step changes one number | nothing |
+//! | dies with the lock | the next to lock | nobody: each step changes one number | nothing |
 //! | is stopped with the lock | nobody: the others wait for it | itself | nothing |
 //! | ended the stream, dies before closing | a waiting receiver | it closes the queue | nothing |
 //!
@@ -52,6 +52,7 @@ struct Tally {
     finished: u64,
 }
 
+/// The shared numbers, under the lock.
 #[derive(Clone, Copy, Message)]
 #[repr(C)]
 struct Counts {
@@ -97,7 +98,7 @@ pub(super) struct Census {
 }
 
 impl Census {
-    /// Returns whether there were members and all have left.
+    /// Returns true if there were members and all have left.
     pub(super) fn is_over(&self) -> bool {
         self.begun > 0 && self.alive == 0
     }
@@ -235,14 +236,17 @@ mod tests {
         assert_eq!(second.begin(Side::Senders).unwrap(), Some(1));
         assert!(!first.finish(Side::Senders).unwrap() && !second.end().unwrap());
         assert!(second.finish(Side::Senders).unwrap());
-        assert_eq!(late.begin(Side::Senders).unwrap(), None, "the next stream is for this one");
+        assert_eq!(late.begin(Side::Senders).unwrap(), None, "a late sender belongs to the next stream");
         assert_eq!(late.begin(Side::Receivers).unwrap(), None);
     }
 
     #[test]
-    fn what_becomes_of_members() {
+    fn a_member_that_leaves_unfinished_is_dead() {
         let [one, two] = &members(2)[..] else { panic!() };
-        assert!(!one.end().unwrap() && !one.census(Side::Senders).unwrap().is_over(), "nobody was there");
+        assert!(
+            !one.end().unwrap() && !one.census(Side::Senders).unwrap().is_over(),
+            "there were no members"
+        );
         one.begin(Side::Receivers).unwrap();
         two.begin(Side::Receivers).unwrap();
         one.finish(Side::Receivers).unwrap();
@@ -254,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn each_sender_knows_what_was_written() {
+    fn written_batches_are_counted_for_each_sender() {
         let presence = &members(1)[0];
         presence.note_written(0).unwrap();
         presence.note_written(999).unwrap();

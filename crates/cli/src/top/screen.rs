@@ -13,7 +13,7 @@ use super::terminal::{Input, Screen};
 use crate::output::table;
 use crate::Outcome;
 
-/// Samples and draws at every interval, until the end is asked for.
+/// Samples and draws at every interval, until a key or a signal ends the program.
 pub(super) fn run(interval: Duration, sample: impl Fn() -> pagemate::Result<Sample>) -> Outcome {
     let mut before = sample()?;
     let mut screen = Screen::take()?;

@@ -9,7 +9,7 @@ use serde_json::{json, Value};
 use crate::ls::state;
 use crate::output::{shown, size, table};
 
-/// A sample of all segments.
+/// The state of all segments at one moment.
 #[derive(Debug)]
 pub(super) struct Sample {
     pub(super) at: Instant,
@@ -69,8 +69,8 @@ pub(super) struct TopicRow {
 pub(super) struct LockRow {
     name: String,
     kind: &'static str,
-    /// The process id of the holder; `None` if nobody holds the lock, or if the holder is not in
-    /// the table.
+    /// The process id of the holder; `None` if the lock is free, or if its holder is not
+    /// attached to the segment.
     holder: Option<u32>,
     waited_on: bool,
     owner_died: bool,
@@ -140,10 +140,10 @@ impl Tables {
                 state: state(segment),
             });
             for object in &segment.objects {
-                let rate = |word: &str| match before.find(segment, object) {
+                let rate = |label: &str| match before.find(segment, object) {
                     // A counter that has wrapped counts as unchanged.
                     Some(old) => {
-                        number(object, word).saturating_sub(number(old, word)) as f64 / seconds.max(1e-9)
+                        number(object, label).saturating_sub(number(old, label)) as f64 / seconds.max(1e-9)
                     }
                     None => 0.0,
                 };
@@ -180,7 +180,7 @@ impl Tables {
                 closed: is(object, "closed"),
             }),
             Kind::Mutex | Kind::Lock | Kind::ReentrantLock | Kind::RwLock => {
-                let holder = word(object, "holder").or(word(object, "written by"));
+                let holder = value(object, "holder").or(value(object, "written by"));
                 let index = holder
                     .and_then(|holder| holder.strip_prefix("participant "))
                     .and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next())
@@ -320,17 +320,17 @@ impl Tables {
     }
 }
 
-/// Returns the value of `word` in an object's state.
-fn word<'a>(object: &'a Object, word: &str) -> Option<&'a str> {
-    object.state.iter().find(|(what, _)| *what == word).map(|(_, value)| value.as_str())
+/// Returns the value with this label in an object's state.
+fn value<'a>(object: &'a Object, label: &str) -> Option<&'a str> {
+    object.state.iter().find(|(other, _)| *other == label).map(|(_, value)| value.as_str())
 }
 
-fn number(object: &Object, what: &str) -> u64 {
-    word(object, what).and_then(|value| value.parse().ok()).unwrap_or(0)
+fn number(object: &Object, label: &str) -> u64 {
+    value(object, label).and_then(|value| value.parse().ok()).unwrap_or(0)
 }
 
-fn is(object: &Object, what: &str) -> bool {
-    word(object, what) == Some("true")
+fn is(object: &Object, label: &str) -> bool {
+    value(object, label) == Some("true")
 }
 
 fn yes(is: bool) -> String {

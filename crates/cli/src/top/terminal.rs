@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The alternate screen, without a cursor.
 const TAKE: &[u8] = b"\x1b[?1049h\x1b[?25l";
-/// The main screen, with the cursor, in no colour.
+/// The main screen, with the cursor, in the default colours.
 const GIVE_BACK: &[u8] = b"\x1b[0m\x1b[?1049l\x1b[?25h";
 
 /// A terminal that is drawn on. Dropping it restores the terminal.
@@ -65,9 +65,9 @@ struct Loan {
 /// The terminal that [`Screen`] has. Kept for good.
 static LOAN: OnceLock<Loan> = OnceLock::new();
 
-/// The input.
+/// The result of [`Screen::wait`].
 pub(super) enum Input {
-    /// Nothing until the timeout.
+    /// No input before the timeout.
     Nothing,
     /// Everything must be drawn again.
     Redraw,
@@ -96,6 +96,7 @@ impl Screen {
         Ok(screen)
     }
 
+    /// Takes the terminal, and clears it.
     fn take_again(&mut self) -> io::Result<()> {
         let mut settings = self.loan.before.clone();
         settings.make_raw();
@@ -108,6 +109,7 @@ impl Screen {
         self.terminal.clear()
     }
 
+    /// Sets the settings of the terminal.
     fn set(&self, settings: &Termios) -> io::Result<()> {
         loop {
             // Stops the process if it is in the background, until it may continue.
@@ -118,6 +120,7 @@ impl Screen {
         }
     }
 
+    /// Draws the changes since the last call.
     pub(super) fn draw(&mut self, draw: impl FnOnce(&mut Frame<'_>)) -> Outcome {
         match self.terminal.draw(draw) {
             Ok(_) => Ok(()),
@@ -166,12 +169,12 @@ impl Drop for Screen {
 }
 
 impl Loan {
-    /// Also called in a signal handler, so it makes system calls only.
+    /// Restores the terminal, once. Signal handlers call it too, so it makes system calls only.
     fn give_back(&self) {
         if !self.is_taken.swap(false, Relaxed) {
             return;
         }
-        // In the background it is in the hands of another program, whose settings stay.
+        // In the background, another program uses the terminal, and its settings stay.
         if tcgetpgrp(&self.keys).is_ok_and(|group| group != getpgrp()) {
             return;
         }
@@ -182,13 +185,13 @@ impl Loan {
                 Ok(true) => match rustix::io::write(io::stdout(), bytes) {
                     Ok(count) => bytes = &bytes[count..],
                     Err(Errno::INTR | Errno::AGAIN) => {}
-                    Err(_) => break, // it is gone
+                    Err(_) => break, // the terminal is gone
                 },
                 Ok(false) => {}
                 Err(_) => break,
             }
         }
-        let _ = tcsetattr(&self.keys, OptionalActions::Now, &self.before); // likewise
+        let _ = tcsetattr(&self.keys, OptionalActions::Now, &self.before); // fails if the terminal is gone
     }
 }
 
@@ -235,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_that_end() {
+    fn q_ctrl_c_and_esc_end_the_program() {
         for end in [&b"q"[..], b"\x1b", b"\x03", b"xq", b"\x1b[Aq", b"\x1bOPq", b"\x1bx\x1b"] {
             assert!(ask_for_end(end), "{end:?}");
         }
