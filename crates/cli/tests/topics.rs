@@ -293,7 +293,7 @@ fn what_is_shown() {
     let top = json(path, &["top", "--once", "--interval", "0.05"]);
     let expected = json!([{
         "name": "prices", "publishers": 1, "subscribers": 2, "lossless": 0, "lag": 3, "lost": 1,
-        "capacity": 2, "published_per_second": 0.0, "closed": false,
+        "capacity": 2, "quota": null, "published_per_second": 0.0, "closed": false,
     }]);
     assert_eq!(top["topics"], expected);
     assert!(printed(path, &["top", "--once", "--interval", "0.05"]).contains("TOPIC"));
