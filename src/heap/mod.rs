@@ -42,9 +42,11 @@ mod store;
 
 pub(crate) use arena::{describe, recover};
 pub(crate) use block::{Block, State};
-pub(crate) use class::Class;
+pub(crate) use class::{Class, CLASSES};
 pub(crate) use handle::Heap;
 pub(crate) use pinned::Pinned;
+#[cfg(all(test, not(loom)))]
+pub(crate) use remake::busy;
 pub(crate) use remake::Shortage;
 pub(crate) use store::{Store, UNITS_MAX};
 

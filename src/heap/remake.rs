@@ -70,6 +70,8 @@ impl Arena<'_> {
         let mine = u64::from(me.bits());
         // Acquire pairs with the release below: the pieces are as the last keeper left them.
         if self.keeper().compare_exchange(0, mine, AcqRel, Relaxed).is_err() {
+            #[cfg(all(test, not(loom)))]
+            busy::tell();
             return Err(Shortage::Busy);
         }
         let made = self.find_empty(class.units(), me).map(|run| {
@@ -197,5 +199,22 @@ impl Arena<'_> {
         }
         self.table().pieces_before_end().for_each(|(first, _)| self.table().open(first, dead));
         _ = self.keeper().compare_exchange(theirs, 0, Release, Relaxed);
+    }
+}
+
+/// Lets a test act as the keeper: what it does when a participant finds that another remakes.
+#[cfg(all(test, not(loom)))]
+pub(crate) mod busy {
+    use std::cell::RefCell;
+
+    thread_local!(static ACT: RefCell<Option<Box<dyn FnMut()>>> = const { RefCell::new(None) });
+
+    /// Has `act` called each time when this thread finds that another participant remakes.
+    pub(crate) fn on_each(act: impl FnMut() + 'static) {
+        ACT.set(Some(Box::new(act)));
+    }
+
+    pub(super) fn tell() {
+        ACT.with_borrow_mut(|act| act.iter_mut().for_each(|act| act()));
     }
 }

@@ -197,4 +197,10 @@ impl Store {
         let taken = self.arena().blocks().filter(|(_, word)| state(*word) != State::Free);
         taken.map(|(pos, _)| pos.class.len()).sum()
     }
+
+    /// Returns the word that names the participant that remakes.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn keeper(&self) -> &crate::loom::atomic::AtomicU64 {
+        self.arena().keeper()
+    }
 }

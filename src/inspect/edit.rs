@@ -56,14 +56,14 @@ pub fn reap(segment: &Segment) {
 /// Sets a value in a namespace, whose values say their types.
 fn set_named(dict: &Dict<[u8], [u8]>, key: &[u8], value: &str, of: Option<&str>) -> Result<bool> {
     if let Some(of) = of {
-        let bytes = ItemType::from_text(of).encode(value)?;
+        let bytes = encode_named(of, value)?;
         return dict.insert(key, &namespace::joined(of, &bytes));
     }
     let mut seen = dict.get(key)?;
     while let Some(there) = seen {
         let parts = namespace::parts(&there);
         let (of, _) = parts.ok_or_else(|| Error::new(ErrorKind::Corrupted, "the value is damaged"))?;
-        let bytes = ItemType::from_text(of).encode(value)?;
+        let bytes = encode_named(of, value)?;
         match dict.compare_exchange(key, Some(&there), Some(&namespace::joined(of, &bytes)))? {
             Ok(()) => return Ok(false),
             Err(found) => seen = found,
@@ -76,4 +76,14 @@ fn set_named(dict: &Dict<[u8], [u8]>, key: &[u8], value: &str, of: Option<&str>)
             String::from_utf8_lossy(key)
         ),
     ))
+}
+
+/// Returns the bytes of a value of a namespace, which says that its type is `of`.
+fn encode_named(of: &str, value: &str) -> Result<Vec<u8>> {
+    match ItemType::from_text(of) {
+        ItemType::Slice(_) => {
+            Err(Error::new(ErrorKind::InvalidInput, format!("no value of a namespace is of the type {of:?}")))
+        }
+        of => of.encode(value),
+    }
 }

@@ -7,6 +7,9 @@ use crate::{Error, ErrorKind, Result};
 /// The size limit. Larger messages are not written by hand, and a schema may come from anywhere, so
 /// the memory must be bounded.
 const MAX_SIZE: u64 = 1 << 20;
+/// The limit for the elements of a slice. Fields may be left out of the text, so it does not bound
+/// the memory.
+const MAX_ELEMENTS: usize = 16 << 20;
 
 impl Schema {
     /// Returns the bytes of the value that `text` describes, in the format that
@@ -30,6 +33,31 @@ impl Schema {
     /// `InvalidInput`: the text is no such value. The error says what was expected, and at which
     /// position.
     pub fn encode(&self, text: &str) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; self.bounded_size()?];
+        let mut text = Text { all: text, at: 0 };
+        let read = text.value(self.layout(), &mut bytes).and_then(|()| text.end());
+        read.map(|()| bytes).map_err(|expected| text.refuse(&self.name(), &expected))
+    }
+
+    /// Returns the bytes of the values between brackets that `text` describes, in the format of an
+    /// array.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput`: as [`encode`](Schema::encode), or a value has no bytes to tell its number.
+    pub(super) fn encode_elements(&self, text: &str) -> Result<Vec<u8>> {
+        let size = self.bounded_size()?;
+        if size == 0 {
+            let text = format!("the bytes of {} do not tell the number of elements", self.name());
+            return Err(Error::new(ErrorKind::InvalidInput, text));
+        }
+        let mut bytes = Vec::new();
+        let mut text = Text { all: text, at: 0 };
+        let read = text.elements(self.layout(), size, &mut bytes).and_then(|()| text.end());
+        read.map(|()| bytes).map_err(|expected| text.refuse(&format!("[{}]", self.name()), &expected))
+    }
+
+    fn bounded_size(&self) -> Result<usize> {
         let size = self.size();
         if size > MAX_SIZE {
             return Err(Error::new(
@@ -37,13 +65,7 @@ impl Schema {
                 format!("a message of {size} bytes is too large to be given as text"),
             ));
         }
-        let mut bytes = vec![0; size as usize];
-        let mut text = Text { all: text, at: 0 };
-        let read = text.value(self.layout(), &mut bytes).and_then(|()| match text.rest().is_empty() {
-            true => Ok(()),
-            false => Err("the end".to_owned()),
-        });
-        read.map(|()| bytes).map_err(|expected| text.refuse(&self.name(), &expected))
+        Ok(size as usize)
     }
 }
 
@@ -80,6 +102,10 @@ impl<'a> Text<'a> {
         let rest = self.rest();
         let is_end = |c: char| c.is_whitespace() || ",:;[](){}".contains(c);
         &rest[..rest.find(is_end).unwrap_or(rest.len())]
+    }
+
+    fn end(&mut self) -> Read<()> {
+        self.rest().is_empty().then_some(()).ok_or_else(|| "the end".to_owned())
     }
 
     #[cold]
@@ -125,6 +151,23 @@ impl<'a> Text<'a> {
             self.value(element, part(to, index * element.size(), size)?)?;
         }
         self.want("]").map_err(|_| elements())
+    }
+
+    /// Reads any number of elements of `size` bytes each.
+    fn elements(&mut self, element: &Layout, size: usize, to: &mut Vec<u8>) -> Read<()> {
+        self.want("[").map_err(|_| "elements between '[' and ']'")?;
+        while !self.eat("]") {
+            let begin = to.len();
+            if begin + size > MAX_ELEMENTS {
+                return Err(format!("']', because elements given as text have at most {MAX_ELEMENTS} bytes"));
+            }
+            to.resize(begin + size, 0);
+            self.value(element, &mut to[begin..])?;
+            if !self.eat(",") {
+                return self.want("]").map_err(|_| "',' or ']'".to_owned());
+            }
+        }
+        Ok(())
     }
 
     fn structure(&mut self, name: &str, fields: &[Field], to: &mut [u8]) -> Read<()> {
@@ -378,5 +421,29 @@ mod tests {
         assert!(error("{ s: Up, s: Up }").contains("one of its fields x, p, _pad, c"));
         assert!(error("B {}").contains("expected \"{\""));
         assert!(encode("[[u8; 1000000]; 1000000]", "[]").unwrap_err().contains("too large"));
+    }
+
+    #[test]
+    fn any_number_of_elements() {
+        let all = |schema: &str, text: &str| {
+            let schema: Schema = schema.parse().unwrap();
+            schema.encode_elements(text).map_err(|error| error.to_string())
+        };
+        assert_eq!(all("u16", " [1, 256,\n3] "), Ok(vec![1, 0, 0, 1, 3, 0]));
+        assert_eq!(all("u16", "[]"), Ok(vec![]));
+        assert_eq!(all("u16", "[7,]"), Ok(vec![7, 0]));
+        assert_eq!(all("[bool; 2]", "[[true, false]]"), Ok(vec![1, 0]));
+        let of = "struct P size 2 align 1 { 0 x: u8, 1 _y: u8 }";
+        assert_eq!(all(of, "[P { x: 1 }, { _y: 2, x: 3 }]"), Ok(vec![1, 0, 3, 2]));
+        let error = |schema: &str, text: &str| all(schema, text).unwrap_err();
+        assert_eq!(error("u8", "1, 2"), "\"1, 2\" is no [u8]: expected elements between '[' and ']'");
+        assert!(error("u8", "[1 2]").ends_with("expected at \"2]\" ',' or ']'"));
+        assert!(error("u8", "[1, 256]").ends_with("expected at \"256]\" a u8 from 0 to 255"));
+        assert!(error("u8", "[1").contains("',' or ']'") && error("u8", "[1] 2").contains("the end"));
+        assert!(error("()", "[(), ()]").contains("do not tell the number"));
+        let large = "struct L size 1048576 align 1 { 0 _pad: [u8; 1048576] }";
+        assert!(
+            error(large, &"[{}]".replace("{}", &["{}"; 17].join(", "))).contains("at most 16777216 bytes")
+        );
     }
 }

@@ -101,8 +101,8 @@ impl ItemType {
                     format!("{text:?} is no bytes: they are written as two hexadecimal digits each, 00ff"),
                 )
             }),
-            ItemType::Slice(_) | ItemType::Other(_) => {
-                let of = self.to_string();
+            ItemType::Slice(element) => element.encode_elements(text),
+            ItemType::Other(of) => {
                 Err(Error::new(ErrorKind::InvalidInput, format!("no text is an item of the type {of:?}")))
             }
         }

@@ -11,5 +11,5 @@ pub mod topic;
 
 pub use crate::message::{Payload, Varied};
 pub use error::{Excess, RecvError, SendError};
-pub use mpmc::{IntoIter, Iter, Loan, Queue, QueueBuilder, Received, Receiver, Room, Sender, TryIter};
-pub use payload::Varying;
+pub use mpmc::{IntoIter, Iter, Loan, Queue, QueueBuilder, Received, Receiver, Sender, TryIter};
+pub use payload::{Room, Varying};

@@ -1,11 +1,17 @@
-//! The cost of a publication, with 0 to 32 lossy subscribers that do not receive: idle ones, and
-//! those of a process that is stopped, or was killed and is not reaped.
+//! The cost of a publication, with 0 to 32 lossy subscribers that do not keep up: idle ones, slow
+//! ones that pause after each message, and those of a process that is stopped, or was killed and is
+//! not reaped.
+//!
+//! Slow subscribers load what the publisher has just written, and use the other cores. So their
+//! rows have no bar.
 //!
 //! Figure: the median over blocks of publications by one publisher, on one core.
 
+use std::sync::Barrier;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use pagemate::queue::topic::{From, Subscriber};
+use pagemate::queue::topic::{From, RecvError, Subscriber};
 use pagemate::{Event, Topic};
 
 use crate::contender::Between::Alone;
@@ -18,7 +24,7 @@ use crate::stats::median;
 
 pub const BENCH: Bench = Bench {
     name: "publish",
-    about: "a publication of 8 bytes, with subscribers that do not receive",
+    about: "a publication of 8 bytes, with subscribers that do not keep up",
     unit: Unit::PerMessage,
     contenders,
 };
@@ -31,6 +37,8 @@ fn contenders() -> Vec<Contender> {
         Contender::alone(ONE, |call| measure(call, 1, State::Idle)),
         Contender::alone("pagemate Topic, none", |call| measure(call, 0, State::Idle)).beside(ONE, Alone),
         flat(Contender::alone("pagemate Topic, 32 idle", |call| measure(call, 32, State::Idle))),
+        Contender::alone("pagemate Topic, 1 slow", |call| measure(call, 1, State::Slow)).beside(ONE, Alone),
+        Contender::alone("pagemate Topic, 32 slow", |call| measure(call, 32, State::Slow)).beside(ONE, Alone),
         flat(Contender::alone("pagemate Topic, 1 stopped", |call| measure(call, 1, State::Stopped))),
         flat(Contender::alone("pagemate Topic, 32 stopped", |call| measure(call, 32, State::Stopped))),
         flat(Contender::alone("pagemate Topic, 1 killed", |call| measure(call, 1, State::Killed))),
@@ -41,11 +49,14 @@ fn contenders() -> Vec<Contender> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Idle,
+    Slow,
     Stopped,
     Killed,
 }
 
 const BLOCK: u64 = 1 << 14;
+/// The pause of a slow subscriber after each message.
+const PAUSE: Duration = Duration::from_millis(1);
 
 fn subscribe(topic: &Topic<u64>, count: usize) -> Vec<Subscriber<u64>> {
     (0..count).map(|_| topic.subscribe(From::Latest).expect("a line")).collect()
@@ -60,7 +71,7 @@ fn measure(call: Call<'_>, count: usize, state: State) -> Result<Repetition> {
             own = subscribe(&topic, count);
             None
         }
-        State::Stopped | State::Killed => Some(Others::start(&topic, count, state)?),
+        State::Slow | State::Stopped | State::Killed => Some(Others::start(&topic, count, state)?),
     };
     let setup = Setup::new(call.cpus)?;
     let repetition = alone(&setup, (), |near| {
@@ -97,6 +108,9 @@ impl Others {
         let pid = unsafe { libc::fork() };
         if pid == 0 {
             let subscribers = subscribe(topic, count);
+            if state == State::Slow {
+                receive_slowly(subscribers, &ready);
+            }
             ready.set();
             loop {
                 // SAFETY: only waits.
@@ -108,11 +122,39 @@ impl Others {
         if pid < 0 || !ready.wait_timeout(Duration::from_secs(10)) {
             return Err("the subscribers did not start".into());
         }
-        let signal = if state == State::Stopped { libc::SIGSTOP } else { libc::SIGKILL };
+        let signal = match state {
+            State::Idle | State::Slow => return Ok(others),
+            State::Stopped => libc::SIGSTOP,
+            State::Killed => libc::SIGKILL,
+        };
         // SAFETY: a child of ours that was not waited for.
         unsafe { libc::kill(pid, signal) };
         Ok(others)
     }
+}
+
+/// Receives in a thread for each subscriber, and pauses after each message. Sets `ready` when all
+/// have begun.
+fn receive_slowly(subscribers: Vec<Subscriber<u64>>, ready: &Event) -> ! {
+    let begun = Barrier::new(subscribers.len() + 1);
+    thread::scope(|scope| {
+        for mut subscriber in subscribers {
+            let begun = &begun;
+            scope.spawn(move || {
+                begun.wait();
+                loop {
+                    match subscriber.recv() {
+                        Ok(_) => thread::sleep(PAUSE),
+                        Err(RecvError::Lagged(_)) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            });
+        }
+        begun.wait();
+        ready.set();
+    });
+    unreachable!("they receive until the process is killed")
 }
 
 impl Drop for Others {

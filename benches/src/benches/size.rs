@@ -50,5 +50,9 @@ fn contenders() -> Vec<Contender> {
             "pagemate Topic, 8 B",
             Processes,
         ),
+        processes::<pagemate_topic::Varying<LINE>>("pagemate Topic<[u64]>, 64 B")
+            .beside("pagemate Queue<[u64]>, 64 B", Processes),
+        processes::<pagemate_topic::Varying<LARGE>>("pagemate Topic<[u64]>, 1 MiB")
+            .beside("pagemate Queue<[u64]>, 1 MiB", Processes),
     ]
 }

@@ -23,8 +23,8 @@ const CHUNK: usize = 64 << 10;
 ///
 /// The message is the text of a value by the topic's schema: a number, `true`, `[1, 2]`, `Point {
 /// x: 1, y: 2 }`, as `pagemate sub` prints it. A topic of text takes it as it is, a topic of bytes
-/// as hexadecimal digits. Waits for lossless subscribers that lag; for one
-/// second if the topic's policy is to fail or to evict them.
+/// as hexadecimal digits. Waits for lossless subscribers that lag; for one second if the topic's
+/// policy is to fail or to evict them.
 #[derive(Debug, Args)]
 pub(crate) struct Pub {
     /// SEGMENT/OBJECT, or the name of a topic that has a name of its own

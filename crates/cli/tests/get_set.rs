@@ -123,6 +123,7 @@ fn a_namespace() {
     printed(path, &["set", "space", "count", "-7", "--type", "i64"]);
     assert_eq!(space.get::<i64>("count").unwrap(), Some(-7));
     assert!(refused(path, &["set", "space", "count", "7", "--type", "int"]).contains("type \"int\""));
+    assert!(refused(path, &["set", "space", "count", "[7]", "--type", "[u16]"]).contains("type \"[u16]\""));
     assert_eq!(json(path, &["get", "space", "title"])["type"], "str");
 
     let text = printed(path, &["show", "space"]);

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::OnceLock;
 
 use common::{directory, eventually, json, printed, refused, run, Running};
-use pagemate::{Event, Mutex, Place, Pool, Queue, Segment};
+use pagemate::queue::spsc;
+use pagemate::{Event, Mutex, Place, Pool, Queue, Segment, Topic};
 use rustix::process::Signal;
 use serde_json::{json, Value};
 
@@ -59,6 +60,44 @@ fn depths_rates_and_holders() {
         }
     });
     drop((guard, free));
+}
+
+#[test]
+fn quotas_of_messages_of_any_length() {
+    let dir = directory();
+    let place = |name| Place::in_dir(dir.path(), name);
+    let queue = Queue::<[u8]>::builder(8).quota(1 << 18).create(place("queue")).unwrap();
+    let topic = Topic::<str>::builder(8).quota(1 << 18).create(place("topic")).unwrap();
+    let mut ring = spsc::builder::<[u8]>(8).quota(1 << 18).create_producer(place("ring")).unwrap();
+    let _fixed = Queue::<u64>::create(place("fixed"), 8).unwrap();
+    let _empty = Queue::<str>::builder(8).quota(0).create(place("empty")).unwrap();
+    let look = || json(dir.path(), &["top", "--once", "--interval", "0.01"]);
+    assert_eq!(
+        row(&look()["queues"], "queue")["quota"],
+        json!({ "bytes": 1 << 18, "in_use": 0, "percent": 0.0 })
+    );
+
+    queue.send(&[1; 100_000]).unwrap();
+    topic.publisher().publish(&"x".repeat(100_000)).unwrap();
+    ring.send(&[1; 100_000]).unwrap();
+    ring.send(&[1]).unwrap(); // in its slot
+    let seen = look();
+    for (table, name) in [("queues", "queue"), ("topics", "topic"), ("queues", "ring")] {
+        let quota = &row(&seen[table], name)["quota"];
+        let in_use = quota["in_use"].as_u64().unwrap();
+        assert!((100_000..132_000).contains(&in_use), "{name}: {quota}");
+        assert_eq!(quota["percent"], json!(100.0 * in_use as f64 / f64::from(1 << 18)));
+    }
+    assert!(row(&seen["queues"], "fixed")["quota"].is_null(), "messages of a fixed size have none");
+    assert_eq!(row(&seen["queues"], "empty")["quota"], json!({ "bytes": 0, "in_use": 0, "percent": 0.0 }));
+    let text = printed(dir.path(), &["top", "--once", "--interval", "0.01"]);
+    let percent = |name| {
+        let line = text.lines().rfind(|line| line.starts_with(name)).unwrap(); // the first is the segment's
+        let cell = line.split_whitespace().find(|cell| cell.ends_with('%')).unwrap();
+        cell.trim_end_matches('%').parse::<u32>().unwrap()
+    };
+    assert!(["queue ", "topic ", "ring "].iter().all(|name| (38..=50).contains(&percent(name))), "{text}");
+    assert_eq!(text.matches("QUOTA IN USE").count(), 2, "{text}");
 }
 
 #[test]

@@ -94,8 +94,7 @@ fn messages_of_any_length() {
         assert_eq!(all.try_recv().as_deref(), Ok(expected));
     }
     assert_failure(&fed(path, &["pub", "bytes"], "xy"), "hexadecimal");
-    assert_failure(&fed(path, &["pub", "numbers"], "[1, 2]"), "no text is an item");
-    numbers.publisher().publish(&[1, 2]).unwrap();
+    assert_success(&fed(path, &["pub", "numbers"], "[1, 2]"));
     numbers.publisher().publish(&[7; 5000]).unwrap();
     assert!(text.close() && bytes.close() && numbers.close());
     assert_eq!(printed(path, &["sub", "bytes", "--from", "earliest"]), "00ff\n\n0a\n");
@@ -113,6 +112,46 @@ fn messages_of_any_length() {
     let shown = printed(path, &["show", "text"]).split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(shown.contains("two\\nlines") || shown.contains("two lines"), "{shown}");
     assert!(shown.contains("quota in use 5112"), "{shown}");
+}
+
+#[test]
+fn slices_published_by_text() {
+    let dir = directory();
+    let path = dir.path();
+    let numbers = Topic::<[i16]>::create(Place::in_dir(path, "numbers"), 4).unwrap();
+    let ticks = Topic::<[Tick]>::create(Place::in_dir(path, "ticks"), 4).unwrap();
+    let (mut all, mut own) =
+        (numbers.subscribe(From::Latest).unwrap(), ticks.subscribe(From::Latest).unwrap());
+    let many: Vec<i16> = (-1000..1000).collect();
+    let lines = format!("[1, -2]\n[]\n{many:?}");
+    assert_success(&fed(path, &["pub", "--lines", "numbers"], &lines));
+    for expected in [&[1, -2][..], &[], &many] {
+        assert_eq!(all.try_recv().as_deref(), Ok(expected));
+    }
+    assert_success(&fed(
+        path,
+        &["pub", "ticks"],
+        "[\n  { price: 1.5, count: 2 },\n  { count: 3, price: -1 },\n]\n",
+    ));
+    let tick = |price, count| Tick { price, count, _pad: 0 };
+    assert_eq!(own.try_recv().unwrap(), [tick(1.5, 2), tick(-1.0, 3)]);
+    assert_failure(&fed(path, &["pub", "numbers"], "[1, 40000]"), "a i16 from -32768 to 32767");
+    assert_failure(&fed(path, &["pub", "--lines", "numbers"], "[4]\n5\n"), "line 2 of standard input");
+    assert_eq!((all.try_recv().as_deref(), all.try_recv()), (Ok(&[4][..]), Err(RecvError::Empty)));
+
+    // What `sub` prints can be published again.
+    numbers.publisher().publish(&many).unwrap();
+    ticks.publisher().publish(&[tick(0.25, 7)]).unwrap();
+    for name in ["numbers", "ticks"] {
+        let mut sub = Running::start(path, &["sub", name, "--from", "last:1"]);
+        let mut line = String::new();
+        BufReader::new(sub.child().stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_success(&fed(path, &["pub", name], &line));
+        sub.signal(Signal::INT);
+        sub.end();
+    }
+    assert_eq!([all.try_recv(), all.try_recv()], [Ok(many.clone()), Ok(many)]);
+    assert_eq!([own.try_recv(), own.try_recv()], [Ok(vec![tick(0.25, 7)]), Ok(vec![tick(0.25, 7)])]);
 }
 
 #[test]
@@ -254,7 +293,7 @@ fn show_prints_publishers_and_subscribers() {
     let top = json(path, &["top", "--once", "--interval", "0.05"]);
     let expected = json!([{
         "name": "prices", "publishers": 1, "subscribers": 2, "lossless": 0, "lag": 3, "lost": 1,
-        "capacity": 2, "published_per_second": 0.0, "closed": false,
+        "capacity": 2, "quota": null, "published_per_second": 0.0, "closed": false,
     }]);
     assert_eq!(top["topics"], expected);
     assert!(printed(path, &["top", "--once", "--interval", "0.05"]).contains("TOPIC"));

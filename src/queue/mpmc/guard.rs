@@ -93,8 +93,8 @@ impl<P: Payload + ?Sized> Drop for Held<'_, P> {
 /// # }
 /// ```
 pub struct Loan<'a, T: Payload + ?Sized> {
-    held: Held<'a, T>,
-    message: *mut T,
+    pub(super) held: Held<'a, T>,
+    pub(super) message: *mut T,
 }
 
 impl<'a, T: Message> Loan<'a, T> {
@@ -126,11 +126,6 @@ impl<'a, T: Message> Loan<'a, T> {
 }
 
 impl<'a, T: Payload + ?Sized> Loan<'a, T> {
-    /// Creates a loan of a message that was written, and is valid.
-    pub(super) fn written(held: Held<'a, T>, message: *mut T) -> Loan<'a, T> {
-        Loan { held, message }
-    }
-
     /// Sends the message. Blocks only if its place was lost (see [`Loan`]) and there is no room.
     ///
     /// # Errors

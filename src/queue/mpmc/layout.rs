@@ -12,6 +12,7 @@ use crate::heap::{Store, UNITS_MAX};
 use crate::message::Payload;
 use crate::queue::payload::area::Area;
 use crate::queue::payload::header::Header;
+use crate::queue::payload::sizes::{self, store_len};
 use crate::segment::owner::OwnerId;
 use crate::{Error, ErrorKind, Result};
 
@@ -52,17 +53,7 @@ impl<P: Payload + ?Sized> Layout<P> {
     };
 
     fn stride(plan: &Plan) -> Option<usize> {
-        let content = if P::IS_FIXED { size_of::<P::Element>() } else { plan.inline };
-        Self::OFFSET.checked_add(content)?.checked_next_multiple_of(128)
-    }
-
-    /// Returns the units of the store; `None` if the quota is too large.
-    fn units(plan: &Plan) -> Option<u64> {
-        if P::IS_FIXED {
-            Some(0)
-        } else {
-            Store::units_for(plan.quota)
-        }
+        sizes::stride::<P>(Self::OFFSET, plan.inline)
     }
 
     /// Returns the length in bytes of a queue.
@@ -73,21 +64,9 @@ impl<P: Payload + ?Sized> Layout<P> {
             let text = format!("a queue has room for 1 to {} messages, not for {capacity}", u32::MAX);
             return Err(Error::new(ErrorKind::InvalidInput, text));
         }
-        let slots = Self::stride(plan)
-            .and_then(|stride| stride.checked_mul(capacity)?.checked_add(SLOTS))
-            .filter(|len| *len <= isize::MAX as usize);
-        let slots = slots.ok_or_else(|| {
-            let size = if P::IS_FIXED { size_of::<P::Element>() } else { plan.inline };
-            let text = format!(
-                "a queue of {capacity} messages of {size} bytes each is larger than the address space"
-            );
-            Error::new(ErrorKind::InvalidInput, text)
-        })?;
-        let units = Self::units(plan).ok_or_else(|| {
-            let text = format!("the quota of a queue is 128 GiB at most, and not {} bytes", plan.quota);
-            Error::new(ErrorKind::InvalidInput, text)
-        })?;
-        let halves = halves_at(slots, units).filter(|at| *at <= isize::MAX as usize);
+        let (counts, slots) = ((capacity, capacity), (SLOTS, Self::stride(plan)));
+        let (store_at, units) = sizes::behind_slots::<P>("queue", counts, slots, (plan.inline, plan.quota))?;
+        let halves = halves_at(store_at, units).filter(|at| *at <= isize::MAX as usize);
         Ok(halves.map_or(usize::MAX, |at| at + size_of::<Halves>()))
     }
 
@@ -110,7 +89,7 @@ impl<P: Payload + ?Sized> Layout<P> {
         geometry.options.store(redeliver | varied, Relaxed);
         if !P::IS_FIXED {
             geometry.align.store(align_of::<P::Element>() as u64, Relaxed);
-            geometry.units.store(Self::units(plan).unwrap_or(0), Relaxed);
+            geometry.units.store(sizes::units::<P>(plan.quota).unwrap_or(0), Relaxed);
         }
     }
 
@@ -128,13 +107,6 @@ impl<P: Payload + ?Sized> Layout<P> {
         let fits = (found.offset, found.size) == (Self::OFFSET, size)
             && if P::IS_FIXED { found.align == 0 && found.stride == stride } else { found.align == align };
         fits.then_some((found.ring, found.area, found.halves_at))
-    }
-}
-
-fn store_len(units: u64) -> usize {
-    match units {
-        0 => 0,
-        _ => usize::try_from(Store::len_for(units)).unwrap_or(usize::MAX),
     }
 }
 

@@ -51,4 +51,3 @@ pub use halves::{Receiver, Sender};
 pub use handle::Queue;
 pub(crate) use layout::{describe, peek, recover, settle};
 pub use receiving::{IntoIter, Iter, TryIter};
-pub use room::Room;

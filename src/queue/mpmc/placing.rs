@@ -192,3 +192,48 @@ impl<T: Payload + ?Sized> Queue<T> {
         copy
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::heap::busy;
+    use crate::loom::atomic::Ordering::Relaxed;
+
+    /// Returns a queue of a short message, whose memory is free, but is cut for large messages; and
+    /// makes this process one that remakes it.
+    fn queue_with_keeper() -> Queue<[u8]> {
+        let queue = Queue::<[u8]>::builder(8).quota(1 << 16).build().unwrap();
+        queue.send(&[1; 24_000]).unwrap();
+        queue.send(&[2; 24_000]).unwrap();
+        assert!(queue.recv().is_ok() && queue.recv().is_ok());
+        queue.send(&[3]).unwrap();
+        set_keeper(&queue, queue.me().unwrap().bits().into());
+        queue
+    }
+
+    fn set_keeper(queue: &Queue<[u8]>, word: u64) {
+        queue.area.as_ref().unwrap().store().unwrap().keeper().store(word, Relaxed);
+    }
+
+    #[test]
+    fn nothing_is_replaced_while_another_participant_remakes() {
+        let queue = queue_with_keeper();
+        let (other, mut refused) = (queue.clone(), 0);
+        busy::on_each(move || {
+            refused += 1;
+            if refused == 5 {
+                set_keeper(&other, 0);
+            }
+        });
+        queue.force_send(&[4; 60_000], |_| panic!("there is memory for both")).unwrap();
+        assert_eq!((queue.recv().unwrap(), queue.recv().unwrap().len()), (vec![3], 60_000));
+    }
+
+    #[test]
+    fn a_stopped_keeper_makes_a_queue_full_rather_than_empty() {
+        let queue = queue_with_keeper();
+        let sent = queue.force_send(&[4; 60_000], |_| panic!("it would be replaced for nothing"));
+        assert!(sent.is_err_and(|error| error.is_full()));
+        assert_eq!(queue.recv().unwrap(), [3]);
+    }
+}

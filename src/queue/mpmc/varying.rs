@@ -4,10 +4,9 @@ use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 use super::handle::Queue;
-use super::room::Room;
 use crate::message::{Message, Payload, Varied};
 use crate::queue::error::{RecvError, SendError};
-use crate::queue::payload::Varying;
+use crate::queue::payload::{Room, Varying};
 use crate::sys::clock::Deadline;
 
 impl<T: Varied + ?Sized> Deref for Queue<T> {

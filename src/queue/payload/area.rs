@@ -179,6 +179,12 @@ impl Area {
         class.filter(|_| is_freed).map_or(0, Class::share)
     }
 
+    /// Returns the store, if the quota is not 0.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn store(&self) -> Option<&Store> {
+        self.store.as_ref()
+    }
+
     /// Frees the blocks that `dead` had allocated and not entered in a header.
     pub(crate) fn recover(&self, dead: OwnerId) {
         if let Some(store) = &self.store {

@@ -32,6 +32,7 @@ use crate::loom::atomic::Ordering::Acquire;
 use crate::message::{Payload, Varied};
 use crate::queue::payload::area::{find, Area};
 use crate::queue::payload::header::Header;
+use crate::queue::payload::sizes::{self, store_len};
 use crate::queue::payload::QUOTA;
 use crate::segment::object::Object;
 use crate::segment::owner::OwnerId;
@@ -63,22 +64,14 @@ impl Plan {
         if T::IS_FIXED {
             return Some(size_of::<T::Element>());
         }
-        offset(align_of::<T::Element>()).checked_add(self.inline)?.checked_next_multiple_of(128)
-    }
-
-    fn units<T: Payload + ?Sized>(&self) -> Option<u64> {
-        if T::IS_FIXED {
-            Some(0)
-        } else {
-            Store::units_for(self.quota)
-        }
+        sizes::stride::<T>(offset(align_of::<T::Element>()), self.inline)
     }
 
     pub(super) fn len<T: Payload + ?Sized>(&self) -> Result<usize> {
         let Plan { capacity, .. } = *self;
         let slots = self.stride::<T>().and_then(|stride| stride.checked_mul(capacity)?.checked_add(SLOTS));
         let is_possible = |len: &usize| *len as u64 <= CAPACITY_MAX;
-        match (slots.filter(is_possible), self.units::<T>()) {
+        match (slots.filter(is_possible), sizes::units::<T>(self.quota)) {
             (Some(slots), Some(units)) if (1..=CAPACITY_MAX).contains(&(capacity as u64)) => {
                 Ok(slots.saturating_add(store_len(units)))
             }
@@ -94,18 +87,11 @@ impl Plan {
 
     pub(super) fn init<T: Payload + ?Sized>(&self, control: &Control) {
         // len() has checked both.
-        let (stride, units) = (self.stride::<T>().unwrap_or(0), self.units::<T>().unwrap_or(0));
+        let (stride, units) = (self.stride::<T>().unwrap_or(0), sizes::units::<T>(self.quota).unwrap_or(0));
         control.init(self.capacity as u64, stride as u64);
         if !T::IS_FIXED {
             control.init_varied(size_of::<T::Element>() as u64, align_of::<T::Element>() as u64, units);
         }
-    }
-}
-
-fn store_len(units: u64) -> usize {
-    match units {
-        0 => 0,
-        _ => usize::try_from(Store::len_for(units)).unwrap_or(usize::MAX),
     }
 }
 

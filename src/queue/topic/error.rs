@@ -17,8 +17,8 @@ pub enum RecvError {
     Empty,
     /// No message will come: the topic is closed, and everything has been received.
     Closed,
-    /// This number of messages was overwritten before the subscriber received them. The next call
-    /// receives the oldest message that is there.
+    /// This number of messages was overwritten, or discarded because the quota was used up, before
+    /// the subscriber received them. The next call receives the oldest message that is there.
     Lagged(u64),
     /// The words in shared memory contradict each other, or the bytes are no valid message.
     Corrupted,

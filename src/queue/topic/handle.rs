@@ -29,14 +29,17 @@ use crate::{Error, ErrorKind, Result};
 ///
 /// A [lossless](Topic::subscribe_lossless) subscriber loses nothing: publishers wait while it is
 /// `capacity` messages behind. What a publisher does at its deadline is the topic's
-/// [policy](TopicBuilder::policy). If such a subscriber dies, publishers go on within 100 ms.
+/// [policy](TopicBuilder::policy), by which it may make such a subscriber a lossy one. If such a
+/// subscriber dies, publishers go on within 100 ms.
 ///
 /// Any process may be killed or stopped at any moment, and the others go on. A message that it had
 /// not finished publishing is not published, or published later at the end of the order.
 ///
 /// Messages have a fixed size, or differ in length: `Topic<[T]>` and `Topic<str>` carry slices and
 /// text. A short one is stored in its slot, and a longer one in memory out of the topic's
-/// [quota](TopicBuilder::quota). When the quota is used up, the oldest messages are overwritten.
+/// [quota](TopicBuilder::quota). When the quota is used up, the oldest messages are discarded, which
+/// counts as overwriting them. Memory that is being written or read in place stays: a publisher that
+/// needs it waits for some milliseconds, and then gets `Full`.
 ///
 /// It has room for 64 subscribers. For messages each of which one receiver is to handle use a
 /// [`Queue`](crate::Queue).
@@ -279,7 +282,7 @@ impl<T: Payload + ?Sized> Topic<T> {
     }
 
     /// Returns the number of messages that the topic keeps. It may keep some more, or fewer while
-    /// messages are read or written in place.
+    /// messages are read or written in place, or if the quota has no memory for as many.
     pub fn capacity(&self) -> usize {
         self.port.ring.shape().capacity as usize
     }

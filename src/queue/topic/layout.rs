@@ -15,6 +15,7 @@ use crate::loom::atomic::Ordering::{Acquire, Relaxed};
 use crate::message::Payload;
 use crate::queue::payload::area::Area;
 use crate::queue::payload::header::Header;
+use crate::queue::payload::sizes::{self, store_len};
 use crate::segment::owner::OwnerId;
 use crate::{Error, ErrorKind, Result};
 
@@ -70,17 +71,7 @@ impl<P: Payload + ?Sized> Layout<P> {
     };
 
     fn stride(plan: &Plan) -> Option<usize> {
-        let content = if P::IS_FIXED { size_of::<P::Element>() } else { plan.inline };
-        Self::OFFSET.checked_add(content)?.checked_next_multiple_of(128)
-    }
-
-    /// Returns the units of the store; `None`: the quota is too large.
-    fn units(plan: &Plan) -> Option<u64> {
-        if P::IS_FIXED {
-            Some(0)
-        } else {
-            Store::units_for(plan.quota)
-        }
+        sizes::stride::<P>(Self::OFFSET, plan.inline)
     }
 
     /// Returns the length in bytes of a topic.
@@ -94,20 +85,8 @@ impl<P: Payload + ?Sized> Layout<P> {
             return Err(Error::new(ErrorKind::InvalidInput, text));
         }
         let before = LINES + SUBSCRIBERS as usize * size_of::<Line>();
-        let store_at = Self::stride(plan)
-            .and_then(|stride| stride.checked_mul(slots)?.checked_add(before))
-            .filter(|len| *len <= isize::MAX as usize);
-        let store_at = store_at.ok_or_else(|| {
-            let size = if P::IS_FIXED { size_of::<P::Element>() } else { plan.inline };
-            let text = format!(
-                "a topic of {capacity} messages of {size} bytes each is larger than the address space"
-            );
-            Error::new(ErrorKind::InvalidInput, text)
-        })?;
-        let units = Self::units(plan).ok_or_else(|| {
-            let text = format!("the quota of a topic is 128 GiB at most, and not {} bytes", plan.quota);
-            Error::new(ErrorKind::InvalidInput, text)
-        })?;
+        let (counts, slots) = ((capacity, slots), (before, Self::stride(plan)));
+        let (store_at, units) = sizes::behind_slots::<P>("topic", counts, slots, (plan.inline, plan.quota))?;
         let len = store_at.checked_add(store_len(units)).filter(|len| *len <= isize::MAX as usize);
         Ok(len.unwrap_or(usize::MAX))
     }
@@ -131,7 +110,7 @@ impl<P: Payload + ?Sized> Layout<P> {
         let ends = if plan.ends { ENDS } else { 0 };
         let align = if P::IS_FIXED { 0 } else { (align_of::<P::Element>() as u64) << ALIGN_SHIFT };
         geometry.options.store(plan.policy as u64 | ends | align, Relaxed);
-        geometry.units.store(Self::units(plan).unwrap_or(0), Relaxed);
+        geometry.units.store(sizes::units::<P>(plan.quota).unwrap_or(0), Relaxed);
     }
 
     /// Returns the topic at `base`, if it is one for messages of this type.
@@ -148,13 +127,6 @@ impl<P: Payload + ?Sized> Layout<P> {
         let fits = (shape.offset, found.size) == (Self::OFFSET, size)
             && if P::IS_FIXED { found.align == 0 && shape.stride == stride } else { found.align == align };
         fits.then_some(found)
-    }
-}
-
-fn store_len(units: u64) -> usize {
-    match units {
-        0 => 0,
-        _ => usize::try_from(Store::len_for(units)).unwrap_or(usize::MAX),
     }
 }
 

@@ -68,8 +68,8 @@ impl Drop for Held<'_> {
 /// claims a new position and moves the message there. So a process that stops while it has a loan
 /// blocks nobody.
 pub struct Loan<'a, T: Payload + ?Sized> {
-    held: Held<'a>,
-    message: *mut T,
+    pub(super) held: Held<'a>,
+    pub(super) message: *mut T,
 }
 
 impl<'a, T: Message> Loan<'a, T> {
@@ -97,11 +97,6 @@ impl<'a, T: Message> Loan<'a, T> {
 }
 
 impl<'a, T: Payload + ?Sized> Loan<'a, T> {
-    /// Creates a loan of a message that was written, and is valid.
-    pub(super) fn written(held: Held<'a>, message: *mut T) -> Loan<'a, T> {
-        Loan { held, message }
-    }
-
     /// Publishes the message. Blocks only if its place was lost (see [`Loan`]) and a lossless
     /// subscriber lags.
     ///

@@ -27,10 +27,10 @@ use crate::sys::clock::{Backoff, Deadline};
 /// milliseconds in all.
 const PAUSES: u32 = if cfg!(loom) { 0 } else { 16 };
 
-/// While the quota is used up, all memory is searched for one message of this number.
+/// While there is no memory for messages of a size, all memory is searched for one of this number.
 const SEARCH_EVERY: u32 = 64;
 
-/// Attempts to allocate while another participant makes chunks for messages of another size.
+/// Attempts to allocate while another participant remakes chunks for messages of another size.
 const ATTEMPTS: u32 = if cfg!(loom) { 0 } else { 64 };
 
 /// A slot that is claimed for a message of varying length.
@@ -166,45 +166,61 @@ impl Port {
     }
 
     /// Allocates a block. Discards the oldest messages while there is no memory.
+    ///
+    /// A search of all memory in vain takes much longer than to discard a message, and most likely
+    /// the quota still is used up. So after a search in vain, the next messages of this size only
+    /// take blocks of their size that were freed, and all memory is searched after a message was
+    /// discarded, or for one of [`SEARCH_EVERY`].
     #[inline]
     fn alloc(&self, area: &Area, class: Class, me: OwnerId) -> Result<Block, Unsent> {
-        if self.shortage.load(Relaxed) == 0 {
-            if let Ok(block) = area.alloc(class, me) {
-                return Ok(block);
-            }
-        }
-        self.alloc_discarding(area, class, me)
+        let (is_due, mut attempts) = (self.shortage(class).load(Relaxed) % SEARCH_EVERY == 0, ATTEMPTS);
+        let found = match is_due {
+            true => self.search(area, class, me, &mut attempts),
+            false => area.alloc_freed(class, me),
+        };
+        found.map_or_else(|| self.alloc_discarding(area, class, me, attempts), Ok)
     }
 
-    /// Allocates a block where the quota is, or was, used up. A search of all memory in vain takes
-    /// much longer than to discard a message, and most likely the quota still is used up.
-    #[cold]
-    fn alloc_discarding(&self, area: &Area, class: Class, me: OwnerId) -> Result<Block, Unsent> {
-        if let Some(block) = area.alloc_freed(class, me) {
-            return Ok(block);
-        }
-        if self.shortage.fetch_add(1, Relaxed) % SEARCH_EVERY == SEARCH_EVERY - 1 {
-            if let Ok(block) = area.alloc(class, me) {
-                self.shortage.store(0, Relaxed);
-                return Ok(block);
+    /// Searches all memory for a block. While another participant remakes chunks, tries again, this
+    /// number of times at most: nothing need be discarded for what is about to be free.
+    #[inline]
+    fn search(&self, area: &Area, class: Class, me: OwnerId, attempts: &mut u32) -> Option<Block> {
+        loop {
+            match area.alloc(class, me) {
+                Ok(block) => {
+                    if self.shortage(class).load(Relaxed) != 0 {
+                        self.shortage(class).store(0, Relaxed);
+                    }
+                    return Some(block);
+                }
+                Err(Shortage::Busy) if *attempts > 0 => {
+                    *attempts -= 1;
+                    (0..ATTEMPTS).for_each(|_| spin_loop());
+                }
+                Err(_) => return None,
             }
         }
-        let (mut steps, mut attempts) = (self.ring.steps(), ATTEMPTS);
+    }
+
+    /// Allocates a block where the quota is, or was, used up.
+    #[cold]
+    fn alloc_discarding(
+        &self,
+        area: &Area,
+        class: Class,
+        me: OwnerId,
+        mut attempts: u32,
+    ) -> Result<Block, Unsent> {
+        self.shortage(class).fetch_add(1, Relaxed);
+        let mut steps = self.ring.steps();
         while steps.take() {
             if self.ring.is_closed() {
                 return Err(Blocked::Closed.into());
             }
             let discarded = self.ring.discard(&mut steps, class.share(), &|name| area.free_share(name));
-            loop {
-                let freed = area.alloc_freed(class, me).ok_or(Shortage::Used);
-                match freed.or_else(|_| area.alloc(class, me)) {
-                    Ok(block) => return Ok(block),
-                    Err(Shortage::Busy) if attempts > 0 => {
-                        attempts -= 1;
-                        (0..ATTEMPTS).for_each(|_| spin_loop());
-                    }
-                    Err(_) => break,
-                }
+            let freed = area.alloc_freed(class, me);
+            if let Some(block) = freed.or_else(|| self.search(area, class, me, &mut attempts)) {
+                return Ok(block);
             }
             discarded?;
         }
@@ -249,5 +265,61 @@ impl Port {
         if self.area.is_some() {
             self.ring.room().notify_all(Ordered::by_fence());
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::heap::busy;
+    use crate::queue::topic::{From, Publisher, Topic};
+
+    const QUOTA: u64 = 1 << 16;
+    /// The bytes of messages of which the quota holds two, and of which it holds many.
+    const LARGE: usize = 24_000;
+    const SMALL: usize = 1000;
+
+    /// Returns a topic whose memory is free, but is cut for large messages, and its publisher.
+    fn topic_of_large_messages() -> (Topic<[u8]>, Publisher<[u8]>) {
+        let topic = Topic::<[u8]>::builder(8).quota(QUOTA).build().unwrap();
+        let publisher = topic.publisher();
+        (0..4).for_each(|_| publisher.publish(&[1; LARGE]).unwrap());
+        assert!(topic.port.ring.floor() > 0, "the quota was used up");
+        // In their slots, and so often that all large messages are overwritten.
+        (0..20).for_each(|number| publisher.publish(&[number]).unwrap());
+        (topic, publisher)
+    }
+
+    /// Checks that a small message discards no other.
+    fn check_that_nothing_is_discarded(topic: &Topic<[u8]>, publisher: &Publisher<[u8]>) {
+        let mut subscriber = topic.subscribe(From::Last(7)).unwrap();
+        publisher.publish(&[2; SMALL]).unwrap();
+        for number in 13..20 {
+            assert_eq!(subscriber.try_recv().as_deref(), Ok(&[number][..]));
+        }
+        assert_eq!(subscriber.try_recv().unwrap().len(), SMALL);
+    }
+
+    #[test]
+    fn a_shortage_for_one_size_discards_nothing_for_another() {
+        let (topic, publisher) = topic_of_large_messages();
+        check_that_nothing_is_discarded(&topic, &publisher);
+    }
+
+    #[test]
+    fn nothing_is_discarded_while_another_participant_remakes() {
+        let (topic, publisher) = topic_of_large_messages();
+        let keeper = |topic: &Topic<[u8]>, word| {
+            topic.port.area.as_ref().unwrap().store().unwrap().keeper().store(word, Relaxed);
+        };
+        keeper(&topic, topic.port.me().unwrap().bits().into());
+        let (other, mut refused) = (topic.clone(), 0);
+        busy::on_each(move || {
+            refused += 1;
+            if refused == 5 {
+                keeper(&other, 0);
+            }
+        });
+        check_that_nothing_is_discarded(&topic, &publisher);
     }
 }

@@ -19,8 +19,8 @@ pub enum Policy {
     /// The publisher gets [`SendError::Lagging`](crate::queue::SendError::Lagging), which names the
     /// subscriber.
     Fail = 1,
-    /// The subscriber becomes lossy, and the publisher publishes. With its next receive the
-    /// subscriber is told by [`Lagged`](super::RecvError::Lagged) how many messages it has lost.
+    /// The subscriber becomes lossy, and the publisher publishes. If the subscriber has lost
+    /// messages by then, its next receive says how many by [`Lagged`](super::RecvError::Lagged).
     Evict = 2,
 }
 

@@ -12,6 +12,7 @@ use super::policy::{Laggard, Policy};
 use super::publish::{Claim, Unsent};
 use super::receive::{Cursor, Unread};
 use super::ring::Ring;
+use crate::heap::{Class, CLASSES};
 use crate::loom::atomic::{AtomicU32, Ordering::Relaxed};
 use crate::queue::blocked::Blocked;
 use crate::queue::error::SendError;
@@ -35,9 +36,9 @@ pub(crate) struct Port {
     pub(crate) object: ObjectRef,
     /// Where messages that do not fit into a slot are, if messages differ in length.
     pub(super) area: Option<Arc<Area>>,
-    /// 0: there was memory when a publisher last searched all of it. Else the number of messages
-    /// since then.
-    pub(super) shortage: AtomicU32,
+    /// For each class, if messages differ in length. 0: there was memory when a publisher last
+    /// searched all of it. Else the number of messages since then that discarded others.
+    shortages: Box<[AtomicU32]>,
     /// The last user of this handle that was registered as one that the words may name. 0: nobody.
     enlisted: AtomicU32,
 }
@@ -72,10 +73,16 @@ impl Port {
         Port {
             ring: found.ring,
             object,
+            shortages: no_shortages(found.area.as_ref()),
             area: found.area.map(Arc::new),
-            shortage: AtomicU32::new(0),
             enlisted: AtomicU32::new(0),
         }
+    }
+
+    /// Returns the shortage of blocks of this class. Only if messages differ in length.
+    #[inline]
+    pub(super) fn shortage(&self, class: Class) -> &AtomicU32 {
+        &self.shortages[class.number()]
     }
 
     #[inline]
@@ -283,10 +290,15 @@ impl Port {
     }
 }
 
+fn no_shortages(area: Option<&Area>) -> Box<[AtomicU32]> {
+    area.iter().flat_map(|_| (0..CLASSES).map(|_| AtomicU32::new(0))).collect()
+}
+
 impl Clone for Port {
     fn clone(&self) -> Port {
         let (ring, object, area) = (self.ring, self.object.clone(), self.area.clone());
-        Port { ring, object, area, shortage: AtomicU32::new(0), enlisted: AtomicU32::new(0) }
+        let shortages = no_shortages(area.as_deref());
+        Port { ring, object, area, shortages, enlisted: AtomicU32::new(0) }
     }
 }
 

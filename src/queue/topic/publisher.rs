@@ -14,7 +14,8 @@ use crate::sys::clock::Deadline;
 /// A publisher of a [`Topic`].
 ///
 /// Share it, clone it, or make one for each thread. Calls block only while a
-/// [lossless](Topic::subscribe_lossless) subscriber lags.
+/// [lossless](Topic::subscribe_lossless) subscriber lags, and, if messages differ in length, for
+/// some milliseconds while the memory that they need is in use in place.
 ///
 /// # Examples
 ///
@@ -78,7 +79,7 @@ impl<T: Message> Publisher<T> {
     ///   and [`Received`](super::Received) at once; or if it lost its place in the order 1,024
     ///   times in a row, because other publishers are much faster;
     /// - `Lagging`, if a lossless subscriber lags and the policy is `Fail`;
-    /// - `Closed`; `Corrupted`.
+    /// - `Closed`; `Corrupted`; `NotInThisProcess`.
     #[inline]
     pub fn try_publish(&self, value: T) -> Result<(), SendError<T>> {
         self.publish_any(value, None)

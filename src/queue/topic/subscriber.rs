@@ -16,7 +16,8 @@ use crate::segment::object::ObjectRef;
 use crate::segment::owner::OwnerId;
 use crate::sys::clock::Deadline;
 
-/// A subscriber of a [`Topic`]. It receives every message that is published after it began.
+/// A subscriber of a [`Topic`]. It receives every message from the one with which it began, unless
+/// it is lossy and too slow.
 ///
 /// One thread at a time receives. Several subscribers of one process receive independently.
 /// Dropping it makes room for another.
@@ -97,7 +98,7 @@ impl<T: Message> Subscriber<T> {
     /// # Errors
     ///
     /// [`RecvError`]: `Empty`; `Lagged` if messages were overwritten, once for each time; `Closed`
-    /// once everything that was published has been received; `Corrupted`.
+    /// once everything that was published has been received; `Corrupted`; `NotInThisProcess`.
     #[inline]
     pub fn try_recv(&mut self) -> Result<T, RecvError> {
         self.recv_any(None)

@@ -76,8 +76,9 @@ impl<T: Payload + ?Sized> Varying<Publisher<T>> {
     /// # Errors
     ///
     /// [`SendError`], with the message: those of [`Publisher::try_publish`]. `Full` also if the
-    /// memory for it is being written or read in place; by then the other messages have been
-    /// discarded. `TooLarge` if it does not fit into the quota.
+    /// memory for it is being written or read in place, or a process is stopped that rearranges it
+    /// for another size; by then the other messages have been discarded. `TooLarge` if it does not
+    /// fit into the quota.
     #[inline]
     pub fn try_publish<'m>(&self, message: T::Sent<'m>) -> Result<(), SendError<T::Sent<'m>>> {
         self.0.publish_any(message, None)

@@ -37,12 +37,42 @@ pub(super) struct SegmentRow {
     state: &'static str,
 }
 
+/// The bytes for messages that do not fit into a slot. Messages of a fixed size have none.
+#[derive(Debug, Clone, Copy)]
+struct Quota {
+    bytes: u64,
+    in_use: u64,
+}
+
+impl Quota {
+    fn of(object: &Object) -> Option<Quota> {
+        value(object, "quota")?;
+        Some(Quota { bytes: number(object, "quota"), in_use: number(object, "quota in use") })
+    }
+
+    fn percent(self) -> f64 {
+        100.0 * self.in_use as f64 / self.bytes.max(1) as f64
+    }
+
+    fn to_text(quota: Option<Quota>) -> String {
+        quota.map_or("-".to_string(), |quota| format!("{} {:.0}%", size(quota.in_use), quota.percent()))
+    }
+
+    fn to_json(quota: Option<Quota>) -> Value {
+        quota.map_or(
+            Value::Null,
+            |quota| json!({ "bytes": quota.bytes, "in_use": quota.in_use, "percent": quota.percent() }),
+        )
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct QueueRow {
     name: String,
     kind: &'static str,
     depth: u64,
     capacity: u64,
+    quota: Option<Quota>,
     /// Messages received per second.
     rate: f64,
     closed: bool,
@@ -60,6 +90,7 @@ pub(super) struct TopicRow {
     /// The sum of the messages that the subscribers have lost.
     lost: u64,
     capacity: u64,
+    quota: Option<Quota>,
     /// Messages published per second.
     rate: f64,
     closed: bool,
@@ -104,8 +135,9 @@ pub(super) struct Tables {
 
 /// The column names of each table. A '>' aligns a column to the right.
 pub(super) const SEGMENTS: [&str; 5] = ["SEGMENT", ">COMMITTED", ">ALIVE", ">DEAD", "STATE"];
-pub(super) const QUEUES: [&str; 6] = ["QUEUE", "KIND", ">DEPTH", ">CAPACITY", ">RECEIVED/s", "CLOSED"];
-pub(super) const TOPICS: [&str; 9] = [
+pub(super) const QUEUES: [&str; 7] =
+    ["QUEUE", "KIND", ">DEPTH", ">CAPACITY", ">QUOTA IN USE", ">RECEIVED/s", "CLOSED"];
+pub(super) const TOPICS: [&str; 10] = [
     "TOPIC",
     ">PUBLISHERS",
     ">SUBSCRIBERS",
@@ -113,6 +145,7 @@ pub(super) const TOPICS: [&str; 9] = [
     ">LAG",
     ">LOST",
     ">CAPACITY",
+    ">QUOTA IN USE",
     ">PUBLISHED/s",
     "CLOSED",
 ];
@@ -165,6 +198,7 @@ impl Tables {
                 kind: kind.name(),
                 depth: number(object, "depth"),
                 capacity: number(object, "capacity"),
+                quota: Quota::of(object),
                 rate: rate("received"),
                 closed: is(object, "closed"),
             }),
@@ -176,6 +210,7 @@ impl Tables {
                 lag: number(object, "largest lag"),
                 lost: number(object, "lost"),
                 capacity: number(object, "capacity"),
+                quota: Quota::of(object),
                 rate: rate("published"),
                 closed: is(object, "closed"),
             }),
@@ -216,22 +251,23 @@ impl Tables {
         self.segments.iter().map(row).collect()
     }
 
-    pub(super) fn queue_rows(&self) -> Vec<[String; 6]> {
+    pub(super) fn queue_rows(&self) -> Vec<[String; 7]> {
         let row = |row: &QueueRow| {
-            let rate = format!("{:.0}", row.rate);
+            let (quota, rate) = (Quota::to_text(row.quota), format!("{:.0}", row.rate));
             let [depth, capacity] = [row.depth, row.capacity].map(|number| number.to_string());
-            [row.name.clone(), row.kind.to_string(), depth, capacity, rate, yes(row.closed)]
+            [row.name.clone(), row.kind.to_string(), depth, capacity, quota, rate, yes(row.closed)]
         };
         self.queues.iter().map(row).collect()
     }
 
-    pub(super) fn topic_rows(&self) -> Vec<[String; 9]> {
+    pub(super) fn topic_rows(&self) -> Vec<[String; 10]> {
         let row = |row: &TopicRow| {
             let counts = [row.publishers, row.subscribers, row.lossless, row.lag, row.lost, row.capacity];
             let [publishers, subscribers, lossless, lag, lost, capacity] =
                 counts.map(|count| count.to_string());
+            let quota = Quota::to_text(row.quota);
             let (rate, closed) = (format!("{:.0}", row.rate), yes(row.closed));
-            [row.name.clone(), publishers, subscribers, lossless, lag, lost, capacity, rate, closed]
+            [row.name.clone(), publishers, subscribers, lossless, lag, lost, capacity, quota, rate, closed]
         };
         self.topics.iter().map(row).collect()
     }
@@ -288,14 +324,14 @@ impl Tables {
         let queues = self.queues.iter().map(|row| {
             json!({
                 "name": row.name, "kind": row.kind, "depth": row.depth, "capacity": row.capacity,
-                "received_per_second": row.rate, "closed": row.closed,
+                "quota": Quota::to_json(row.quota), "received_per_second": row.rate, "closed": row.closed,
             })
         });
         let topics = self.topics.iter().map(|row| {
             json!({
                 "name": row.name, "publishers": row.publishers, "subscribers": row.subscribers,
                 "lossless": row.lossless, "lag": row.lag, "lost": row.lost, "capacity": row.capacity,
-                "published_per_second": row.rate, "closed": row.closed,
+                "quota": Quota::to_json(row.quota), "published_per_second": row.rate, "closed": row.closed,
             })
         });
         let locks = self.locks.iter().map(|row| {
