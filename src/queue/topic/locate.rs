@@ -125,7 +125,7 @@ impl Ring {
         words.owes.store(u32::from(owed != 0), Relaxed);
         words.cursor.store(start.at.number, Release); // pairs with limit()
         let Start { at, ordinal } = start;
-        let polls = Polls::default();
+        let polls = Polls::NONE;
         Cursor { at, ordinal, lost: 0, owed, granted: u64::MAX, line, is_lossless: false, polls }
     }
 

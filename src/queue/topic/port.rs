@@ -274,7 +274,7 @@ impl Port {
         let may_sleep = Cell::new(false);
         let attempt = || {
             if may_sleep.get() {
-                cursor.polls.reset(); // a topic may have been closed, but not sealed
+                cursor.polls.make_due(cursor.at.number); // it may be closed, and not sealed yet
             }
             match attempt(cursor, &mut state) {
                 Err(Unread::Blocked(Blocked::Later)) => None,

@@ -17,36 +17,46 @@ use crate::segment::owner::OwnerId;
 const STRICT_MAX: u32 = 16;
 
 /// One poll in this number reads `tail`. Publishers write `tail`, so reading it at each poll would
-/// make each publication wait for its cache line.
+/// make each publication wait for its cache line. A topic that is closed says so in the slot too.
 const TAIL_EVERY: u32 = if cfg!(loom) { 2 } else { 16 };
 
-/// The polls of the position at `tail`, while it is not claimed.
-#[derive(Debug, Clone, Copy, Default)]
+/// The polls of a position without a message.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Polls {
-    /// The number of the position.
+    /// The number of the last position that was found unclaimed.
     number: u64,
-    /// The polls left that need not read `tail`.
+    /// The number of polls until `tail` is read.
     left: u32,
+    /// The number of the last position whose publisher was given time to write.
+    written: u64,
 }
 
 impl Polls {
-    /// Begins with the position of this number, which is that of `tail` in a topic that is open.
-    fn begin(&mut self, number: u64) {
-        *self = Polls { number, left: TAIL_EVERY - 1 };
-    }
+    pub(super) const NONE: Polls = Polls { number: u64::MAX, left: 0, written: u64::MAX };
 
-    /// Counts a poll of the position with this number. Returns whether it need not read `tail`,
-    /// because close() would seal this position.
+    /// Counts a poll of the unclaimed position with this number. Returns whether it reads `tail`.
     #[inline]
-    fn skips(&mut self, number: u64) -> bool {
-        let skips = self.left > 0 && self.number == number;
+    fn is_due(&mut self, number: u64) -> bool {
+        if self.number != number {
+            (self.number, self.left) = (number, TAIL_EVERY);
+        }
         self.left = self.left.saturating_sub(1);
-        skips
+        if self.left > 0 {
+            return false;
+        }
+        self.left = TAIL_EVERY;
+        true
     }
 
-    /// Makes the next poll read `tail`.
-    pub(super) fn reset(&mut self) {
-        self.left = 0;
+    /// Makes the next poll of the position with this number read `tail`.
+    pub(super) fn make_due(&mut self, number: u64) {
+        (self.number, self.left) = (number, 0);
+    }
+
+    /// Returns whether this is the first time that a publisher at work is found at the position
+    /// with this number.
+    fn meets_writer(&mut self, number: u64) -> bool {
+        std::mem::replace(&mut self.written, number) != number
     }
 }
 
@@ -195,8 +205,11 @@ impl Ring {
                         return Ok(word);
                     }
                 }
-                (Age::Here, Status::Hole | Status::Held) => cursor.at = self.next(at),
-                (Age::Here, Status::Writing) => self.pass_writer(at, word)?,
+                (Age::Here, Status::Hole | Status::Held) => {
+                    cursor.at = self.next(at);
+                    cursor.polls.make_due(cursor.at.number); // the hole may be the end of a closed topic
+                }
+                (Age::Here, Status::Writing) => self.pass_writer(cursor, word)?,
                 (Age::Behind, _) => self.wait_or_end(cursor, word)?,
                 // Overwritten, so the oldest message is a later one, or the words are damaged.
                 (Age::Next | Age::Ahead | Age::Far, _) => {
@@ -251,7 +264,12 @@ impl Ring {
     /// Handles a position whose publisher is at work: takes the position away if a later message is
     /// published or the topic is closed, else there is nothing to receive yet.
     #[cold]
-    fn pass_writer(&self, at: Position, word: Word) -> Result<(), Blocked> {
+    fn pass_writer(&self, cursor: &mut Cursor, word: Word) -> Result<(), Blocked> {
+        let at = cursor.at;
+        // Most likely it is about to be done.
+        if cursor.polls.meets_writer(at.number) && self.changes(at.index, word) {
+            return Ok(());
+        }
         if !self.is_closed() && !self.is_followed(at) {
             return Err(Blocked::Later);
         }
@@ -286,9 +304,9 @@ impl Ring {
     /// or never will be.
     #[inline]
     fn wait_or_end(&self, cursor: &mut Cursor, word: Word) -> Result<(), Unread> {
-        match cursor.polls.skips(cursor.at.number) {
-            true => Err(Blocked::Later.into()),
-            false => self.check_end(cursor, word),
+        match cursor.polls.is_due(cursor.at.number) {
+            true => self.check_end(cursor, word),
+            false => Err(Blocked::Later.into()),
         }
     }
 
@@ -308,13 +326,12 @@ impl Ring {
                     Err(_) => Ok(()),
                 };
             }
-            Some(1) if is_closed => return Err(Blocked::Closed.into()),
-            Some(0) => {
-                cursor.polls.begin(at.number);
-                return Err(Blocked::Later.into());
+            Some(1) if is_closed => {
+                cursor.polls.make_due(at.number);
+                return Err(Blocked::Closed.into());
             }
             // One position can be a hole already while `tail` has yet to move past it.
-            Some(1) => return Err(Blocked::Later.into()),
+            Some(0 | 1) => return Err(Blocked::Later.into()),
             Some(_) => return Err(Blocked::Corrupted.into()),
         }
         // Claimed meanwhile. Or the word is of another turn with the same lowest bits.

@@ -64,7 +64,7 @@ use std::ptr::NonNull;
 
 use super::descriptor::{is_pin_of, Descriptor, Line, Slot, CLOSED, NUMBER, USERS};
 use super::policy::Policy;
-use super::word::{age, Age, Holes, Position, Word};
+use super::word::{age, Age, Holes, Position, Status, Word};
 use crate::loom::atomic::AtomicU64;
 use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::loom::{spin_loop, OrderedChange};
@@ -337,18 +337,25 @@ impl Ring {
         before & CLOSED == 0
     }
 
-    /// Skips the next position, in a closed topic, unless it is claimed. So a subscriber that polls
-    /// its slot need not read `tail`.
+    /// Skips the next position of a closed topic, so that a subscriber that polls its slot sees the
+    /// end, and need not read `tail`.
     pub(crate) fn seal(&self) {
-        let at = self.position(self.end());
-        let slot = self.word(at.index);
         for _ in 0..SWAPS_MAX {
+            let tail = self.tail();
+            let at = self.position(tail & NUMBER);
+            let slot = self.word(at.index);
             let word = Word(slot.load(Acquire)); // pairs with try_claim()
-            let next = self.skipped(word, at);
-            let is_over = age(word, at) != Age::Behind
-                || slot.compare_exchange(word.0, next.0, AcqRel, Relaxed).is_ok(); // pairs with find()
-            if is_over {
-                return;
+            match (age(word, at), word.status()) {
+                (Age::Behind, _) => {
+                    let next = self.skipped(word, at);
+                    // Pairs with find().
+                    if slot.compare_exchange(word.0, next.0, AcqRel, Relaxed).is_ok() {
+                        return;
+                    }
+                }
+                // Claimed at the moment of the closing.
+                (Age::Here, Status::Writing | Status::Full) => self.advance(tail, word),
+                _ => return,
             }
         }
     }
