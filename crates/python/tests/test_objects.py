@@ -37,8 +37,6 @@ def test_queue_is_bounded(context):
         with pytest.raises(queue.Full):
             small.put(3, block, timeout)
     assert [small.get(), small.get()] == [1, 2]
-    with pytest.raises(OverflowError, match="larger quota"):
-        context.Queue(2, quota=1 << 16).put(bytes(1 << 20))
     small.close()
     small.close()
     small.join_thread()
@@ -56,6 +54,23 @@ def test_messages_outlive_their_producer(context, start):
     outbox = context.Queue()
     ended(start(context, put_all, outbox, 1000))
     assert [outbox.get_nowait() for _ in range(1000)] == [(n, bytes(n)) for n in range(1000)]
+
+
+@pytest.mark.parametrize("size", [0, 90, 200, 5_000, 40_000, 5_000_000])
+def test_messages_of_any_length(context, start, size):
+    inbox, outbox = context.Queue(), context.Queue(3)
+    count = 20_000_000 // max(size, 10_000)  # far more bytes than the queue has room for
+    child = start(context, echo, inbox, outbox)
+    for n in range(count):
+        inbox.put((n, bytes(size)))
+    for n in range(count):
+        assert outbox.get(timeout=LONG) == (n, bytes(size))
+    inbox.put(None)
+    ended(child)
+    full = context.Queue(1)
+    full.put(1)
+    with pytest.raises(queue.Full):
+        full.put(bytes(size), timeout=0.01)
 
 
 def work(jobs, done):

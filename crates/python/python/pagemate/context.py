@@ -55,17 +55,17 @@ class _Objects:
 
         return Barrier(parties, action, timeout, ctx=self)
 
-    def Queue(self, maxsize=0, **options):
+    def Queue(self, maxsize=0):
         """Returns a queue of objects."""
         from .queues import Queue
 
-        return Queue(maxsize, ctx=self, **options)
+        return Queue(maxsize, ctx=self)
 
-    def JoinableQueue(self, maxsize=0, **options):
+    def JoinableQueue(self, maxsize=0):
         """Returns a queue that counts the messages that are not done."""
         from .queues import JoinableQueue
 
-        return JoinableQueue(maxsize, ctx=self, **options)
+        return JoinableQueue(maxsize, ctx=self)
 
     def Value(self, typecode_or_type, *args, lock=True):
         """Returns a shared value."""
@@ -78,6 +78,18 @@ class _Objects:
         from .sharedctypes import Array
 
         return Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self)
+
+    def RawValue(self, typecode_or_type, *args):
+        """Returns a ctypes object in shared memory."""
+        from .sharedctypes import RawValue
+
+        return RawValue(typecode_or_type, *args)
+
+    def RawArray(self, typecode_or_type, size_or_initializer):
+        """Returns a ctypes array in shared memory."""
+        from .sharedctypes import RawArray
+
+        return RawArray(typecode_or_type, size_or_initializer)
 
     def _standard(self):
         """Returns the standard library's context with the same start method."""

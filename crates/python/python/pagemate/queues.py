@@ -2,7 +2,7 @@
 
 When ``put`` returns, the message is in shared memory: everybody sees it, it cannot change any more,
 and it outlives its producer. Therefore a queue has room for a number of messages that is known when
-it is created, and ``put`` waits while there is no room.
+it is created, and ``put`` waits while there is no room. The bytes of the messages are not bounded.
 """
 
 import io
@@ -19,8 +19,6 @@ __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 
 #: Messages in a queue without ``maxsize``.
 CAPACITY = 16384
-#: Bytes for messages of more than a hundred bytes.
-QUOTA = 8 << 20
 
 SimpleQueue = queues.SimpleQueue
 
@@ -34,13 +32,11 @@ def _dumps(obj):
 class Queue(Handle, _pagemate.Queue):
     """A queue of objects, which are pickled.
 
-    ``maxsize`` is the number of messages, and 16384 if it is 0 or less. ``quota`` is the number of
-    bytes for messages of more than a hundred bytes; a message that can never fit raises
-    ``OverflowError``.
+    ``maxsize`` is the number of messages, and 16384 if it is 0 or less. Messages may have any length.
     """
 
-    def __new__(cls, maxsize=0, *, quota=QUOTA, ctx=None):
-        self = super().__new__(cls, maxsize if maxsize > 0 else CAPACITY, quota)
+    def __new__(cls, maxsize=0, *, ctx=None):
+        self = super().__new__(cls, maxsize if maxsize > 0 else CAPACITY)
         self._start()
         return self
 
@@ -66,14 +62,14 @@ class Queue(Handle, _pagemate.Queue):
         self._put_bytes(message, block, timeout)
 
     def _put_bytes(self, message, block, timeout):
-        if not self.send(message, block, timeout):
+        if not self._send(message, block, timeout):
             raise Full
 
     def get(self, block=True, timeout=None):
         """Receives an object. Raises ``queue.Empty`` if there was none in time."""
         if self._closed:
             raise ValueError(f"Queue {self!r} is closed")
-        message = self.recv(block, timeout)
+        message = self._recv(block, timeout)
         if message is None:
             raise Empty
         return reduction.ForkingPickler.loads(message)
@@ -106,8 +102,8 @@ class Queue(Handle, _pagemate.Queue):
 class JoinableQueue(Queue):
     """A queue that counts the messages that are not done."""
 
-    def __new__(cls, maxsize=0, *, quota=QUOTA, ctx=None):
-        self = super().__new__(cls, maxsize, quota=quota, ctx=ctx)
+    def __new__(cls, maxsize=0, *, ctx=None):
+        self = super().__new__(cls, maxsize, ctx=ctx)
         self._unfinished, self._condition = Semaphore(0, ctx=ctx), Condition(ctx=ctx)
         return self
 
