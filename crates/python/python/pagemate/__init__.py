@@ -7,10 +7,10 @@ Change one import::
 or pass ``pagemate.get_context("spawn")`` where a context is wanted.
 """
 
-from .context import get_context
-from .queues import JoinableQueue, Queue, SimpleQueue
-from .sharedctypes import Array, RawArray, RawValue, Value
-from .synchronize import Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore
+from .multiprocessing.context import get_context
+from .multiprocessing.queues import JoinableQueue, Queue, SimpleQueue
+from .multiprocessing.sharedctypes import Array, RawArray, RawValue, Value
+from .multiprocessing.synchronize import Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore
 
 __all__ = [
     "Array",

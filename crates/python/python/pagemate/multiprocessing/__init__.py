@@ -12,20 +12,18 @@ from multiprocessing import (
     TimeoutError,
     active_children,
     allow_connection_pickling,
-    connection,
     cpu_count,
     current_process,
     freeze_support,
     get_logger,
     log_to_stderr,
     parent_process,
-    process,
     reducer,
     set_executable,
     set_forkserver_preload,
 )
 
-from . import context, queues, sharedctypes, synchronize
+from . import connection, context, process, queues, reduction, sharedctypes, synchronize
 from .context import _default_context
 
 _OWN = [

@@ -8,7 +8,7 @@ import threading
 import time
 from multiprocessing import process
 
-from . import _pagemate
+from .. import _pagemate
 from .handle import Handle
 
 __all__ = ["Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"]
@@ -53,7 +53,24 @@ class RLock(Handle, _pagemate.RLock):
         return f"<{type(self).__name__}(owner={owner})>"
 
 
-class Semaphore(Handle, _pagemate.Semaphore):
+class _Counting:
+    """What the standard library's queues ask of a semaphore that their context made.
+
+    ``concurrent.futures`` makes such a queue with the context that it is given.
+    """
+
+    @property
+    def _semlock(self):
+        return self
+
+    def _is_zero(self):
+        return self.get_value() == 0
+
+    def _get_value(self):
+        return self.get_value()
+
+
+class Semaphore(_Counting, Handle, _pagemate.Semaphore):
     """A count of permits without owners."""
 
     def __new__(cls, value=1, *, ctx=None):
@@ -63,7 +80,7 @@ class Semaphore(Handle, _pagemate.Semaphore):
         return f"<{type(self).__name__}(value={self.get_value()})>"
 
 
-class BoundedSemaphore(Handle, _pagemate.BoundedSemaphore):
+class BoundedSemaphore(_Counting, Handle, _pagemate.BoundedSemaphore):
     """At most ``value`` permits, which come back when their holder dies."""
 
     def __new__(cls, value=1, *, ctx=None):

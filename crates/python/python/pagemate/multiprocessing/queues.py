@@ -11,7 +11,7 @@ import traceback
 from multiprocessing import queues, reduction
 from queue import Empty, Full
 
-from . import _pagemate
+from .. import _pagemate
 from .handle import Handle
 from .synchronize import Condition, Semaphore
 
