@@ -133,11 +133,13 @@ impl Condition {
         }
     }
 
-    /// Wakes at most `count` waiters, the oldest first.
-    fn _notify(&self, lock: AnyLock<'_>, count: usize) -> PyResult<()> {
+    /// Wakes at most `count` waiters, the oldest first, or all.
+    #[pyo3(signature = (lock, count))]
+    fn _notify(&self, lock: AnyLock<'_>, count: Option<usize>) -> PyResult<()> {
         lock.check("notify")?;
+        // A waiter that has released the lock already is in the table once the gate is free.
         let _gate = self.0.enter()?;
-        self.0.variable.notify(count);
+        self.0.variable.notify(count.unwrap_or(usize::MAX));
         Ok(())
     }
 

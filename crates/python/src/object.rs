@@ -4,6 +4,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::OnceLock;
 
 use pagemate::{Result, Segment};
+use pyo3::exceptions::PyValueError;
 use pyo3::PyResult;
 
 use crate::error::raise;
@@ -32,9 +33,14 @@ impl<T> Shared<T> {
         open: impl FnOnce(&Segment) -> Result<T>,
     ) -> PyResult<Shared<T>> {
         let made = match descriptor {
+            Some(number) if number < 0 => {
+                return Err(PyValueError::new_err(format!(
+                    "{number} is no descriptor: pass that of an object"
+                )));
+            }
             Some(number) => {
-                // SAFETY: the package's Python files pass a descriptor that a child was given for
-                // this object, and nothing else closes it.
+                // SAFETY: it is not negative. The package's Python files pass a descriptor that a
+                // child was given for this object, and nothing else closes it.
                 let file = unsafe { OwnedFd::from_raw_fd(number) };
                 Segment::from_descriptor(file).and_then(|segment| Ok((open(&segment)?, segment)))
             }

@@ -21,7 +21,7 @@ use pyo3::types::PyBytes;
 
 use crate::error::raise;
 use crate::object::{Shared, NAME};
-use crate::wait::{wait, Timeout};
+use crate::wait::{wait, wait_long, Timeout};
 
 /// Address space of a queue. Memory is taken only as it is used.
 const SIZE: u64 = 16 << 30;
@@ -43,9 +43,8 @@ struct Parts {
 }
 
 impl Parts {
-    /// Takes the message that `message` is the key of, if it is one.
-    fn take(&self, message: Vec<u8>) -> PyResult<Vec<u8>> {
-        let Some(key) = key(&message) else { return Ok(message) };
+    /// Takes the message of a key that was received.
+    fn take(&self, key: u64) -> PyResult<Vec<u8>> {
         let stored = self.large.remove(&key).map_err(raise)?;
         stored.ok_or_else(|| PyRuntimeError::new_err("the shared bytes of the queue contradict each other"))
     }
@@ -128,15 +127,17 @@ impl Queue {
             return Err(PyValueError::new_err("this is no pickle of protocol 2 or later: it begins with 0"));
         }
         let parts: &Parts = &self.0;
-        let sent = wait(py, Timeout::new(block, timeout), |slice| {
-            if bytes.len() <= SHORT {
-                return parts.send(bytes, slice);
-            }
-            if bytes.len() <= LARGE && parts.send(bytes, Duration::ZERO)?.is_some() {
-                return Ok(Some(()));
-            }
-            parts.send_key(bytes, slice)
-        });
+        let timeout = Timeout::new(block, timeout);
+        let sent = if bytes.len() <= SHORT {
+            wait(py, timeout, |slice| parts.send(bytes, slice))
+        } else if bytes.len() <= LARGE {
+            wait(py, timeout, |slice| match parts.send(bytes, Duration::ZERO)? {
+                None => parts.send_key(bytes, slice),
+                sent => Ok(sent),
+            })
+        } else {
+            wait_long(py, timeout, |slice| parts.send_key(bytes, slice))
+        };
         Ok(sent?.is_some())
     }
 
@@ -149,12 +150,16 @@ impl Queue {
     ) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let parts: &Parts = &self.0;
         let attempt = |slice| match parts.queue.recv_timeout(slice) {
-            Ok(message) => parts.take(message).map(Some),
+            Ok(message) => Ok(Some(message)),
             Err(RecvError::Empty) => Ok(None),
             Err(error) => Err(raise(error)),
         };
-        let message = wait(py, Timeout::new(block, timeout), attempt)?;
-        Ok(message.map(|message| PyBytes::new(py, &message)))
+        let Some(message) = wait(py, Timeout::new(block, timeout), attempt)? else { return Ok(None) };
+        let message = match key(&message) {
+            Some(key) => py.detach(|| parts.take(key))?,
+            None => message,
+        };
+        Ok(Some(PyBytes::new(py, &message)))
     }
 
     /// Returns the number of messages. It may be out of date immediately.

@@ -47,9 +47,30 @@ pub(crate) fn wait<T: Send>(
     mut attempt: impl FnMut(Duration) -> PyResult<Option<T>> + Send,
 ) -> PyResult<Option<T>> {
     // Most calls need not wait, and then keep the interpreter.
-    if let Some(value) = attempt(Duration::ZERO)? {
-        return Ok(Some(value));
+    match attempt(Duration::ZERO)? {
+        None => wait_more(py, timeout, attempt),
+        value => Ok(value),
     }
+}
+
+/// [`wait`] for attempts that take long: none of them has the interpreter.
+pub(crate) fn wait_long<T: Send>(
+    py: Python<'_>,
+    timeout: Timeout,
+    mut attempt: impl FnMut(Duration) -> PyResult<Option<T>> + Send,
+) -> PyResult<Option<T>> {
+    match py.detach(|| attempt(Duration::ZERO))? {
+        None => wait_more(py, timeout, attempt),
+        value => Ok(value),
+    }
+}
+
+/// Goes on after an attempt that has failed.
+fn wait_more<T: Send>(
+    py: Python<'_>,
+    timeout: Timeout,
+    mut attempt: impl FnMut(Duration) -> PyResult<Option<T>> + Send,
+) -> PyResult<Option<T>> {
     loop {
         let left = timeout.left();
         if left == Some(Duration::ZERO) {

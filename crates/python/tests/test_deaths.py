@@ -79,6 +79,27 @@ def test_killed_writer(context, start):
         assert outbox.get(timeout=LONG) == "more"
 
 
+def write_large(outbox):
+    n = 0
+    while True:
+        outbox.put((n, bytes(100_000)))
+        n += 1
+
+
+def test_killed_writer_of_large_messages(context, start):
+    outbox = context.Queue(4)
+    for received in (0, 1, 20):
+        victim = start(context, write_large, outbox)
+        messages = [outbox.get(timeout=LONG)[0] for _ in range(received)]
+        victim.kill()
+        victim.join()
+        while not outbox.empty():
+            messages.append(outbox.get(timeout=LONG)[0])
+        assert messages == list(range(len(messages)))
+        outbox.put(bytes(100_000))
+        assert outbox.get(timeout=LONG) == bytes(100_000)
+
+
 def wait_for(condition, ready):
     with condition:
         ready.release()

@@ -211,6 +211,21 @@ def test_condition_restores_the_depth(context, start):
     ended(child)
 
 
+def take_turns(condition, turn, mine, rounds):
+    with condition:
+        for _ in range(rounds):
+            assert condition.wait_for(lambda: turn.value == mine, LONG)
+            turn.value = 1 - mine
+            condition.notify_all()
+
+
+def test_no_notification_is_lost(context, start):
+    condition, turn = context.Condition(), context.Value("i", 0, lock=False)
+    child = start(context, take_turns, condition, turn, 1, 500)
+    take_turns(condition, turn, 0, 500)
+    ended(child)
+
+
 def meet(barrier, indices, rounds):
     for _ in range(rounds):
         indices.put(barrier.wait(LONG))

@@ -139,7 +139,7 @@ class Condition(Handle, _pagemate.Condition):
 
     def notify_all(self):
         """Wakes all waiters."""
-        self._notify(self._lock, self._waiting())
+        self._notify(self._lock, None)
 
     def __repr__(self):
         return f"<{type(self).__name__}({self._lock!r}, {self._waiting()})>"
