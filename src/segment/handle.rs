@@ -1,5 +1,7 @@
 //! The handle of a segment: `Segment`.
 
+#[cfg(not(loom))]
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -93,6 +95,44 @@ impl Segment {
             }
         }
         Err(place.overtaken())
+    }
+
+    /// Attaches to a segment without a name, through a descriptor that
+    /// [`descriptor`](Segment::descriptor) returned in another process. For programs that start
+    /// their processes in their own way and hand descriptors to them.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` (the segment has a name: open it by that), `Corrupted` (not a segment),
+    /// `VersionMismatch`, `OutOfMemory` (1,024 participants are attached), `System`.
+    #[cfg(not(loom))]
+    pub fn from_descriptor(descriptor: OwnedFd) -> Result<Segment> {
+        Ok(Segment { attachment: Attachment::of_descriptor(descriptor)? })
+    }
+
+    /// Returns a new descriptor of the segment's memory, which is closed on `exec`. It keeps the
+    /// memory, but is no participant. In another process,
+    /// [`from_descriptor`](Segment::from_descriptor) makes a segment of it.
+    ///
+    /// ```
+    /// use pagemate::{Event, Segment};
+    ///
+    /// # fn main() -> pagemate::Result<()> {
+    /// let segment = Segment::new(1 << 20)?;
+    /// let event = Event::create(segment.at("event"))?;
+    /// let elsewhere = Segment::from_descriptor(segment.descriptor()?)?; // in any process
+    /// Event::open(elsewhere.at("event"))?.set();
+    /// assert!(event.is_set());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `System` (too many open files).
+    #[cfg(not(loom))]
+    pub fn descriptor(&self) -> Result<OwnedFd> {
+        self.attachment.new_descriptor()
     }
 
     /// Returns the place of the object `name` inside of this segment.

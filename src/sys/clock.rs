@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use rustix::time::Timespec;
 
+/// The longest time for which an interruptible wait does not ask whether it is interrupted.
+pub(crate) const INTERRUPT_SLICE: Duration = Duration::from_millis(50);
+
 /// The time until which a call may block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Deadline {

@@ -384,3 +384,24 @@ fn a_limit_of_file_sizes_is_an_error_and_no_signal() {
     // After a death by a signal the exit code is 0 too, so the child adds 7.
     assert_eq!(Forked::run(|| 7 + child()).wait(), 7);
 }
+
+/// A descriptor leads to the same memory, and to nothing but a segment without a name.
+#[test]
+fn a_segment_through_a_descriptor() {
+    let segment = Segment::new(1 << 20).unwrap();
+    let event = Event::create(segment.at("event")).unwrap();
+    let other = Segment::from_descriptor(segment.descriptor().unwrap()).unwrap();
+    Event::open(other.at("event")).unwrap().set();
+    drop((segment, event));
+    // The memory outlives the participant that created it.
+    let last = Segment::from_descriptor(other.descriptor().unwrap()).unwrap();
+    drop(other);
+    assert!(Event::open(last.at("event")).unwrap().is_set());
+
+    let name = format!("descriptor-{}", std::process::id());
+    let named = Segment::create(name.as_str(), 1 << 20).unwrap();
+    let refused = Segment::from_descriptor(named.descriptor().unwrap()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidInput, "{refused}");
+    let null = std::fs::File::open("/dev/null").unwrap();
+    assert!(Segment::from_descriptor(null.into()).is_err());
+}

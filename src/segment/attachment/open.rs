@@ -159,6 +159,28 @@ impl Attachment {
         let map = map(other.as_fd(), facts.size as usize)?;
         Attachment::attach(map, facts, other, Entry::Anywhere)
     }
+
+    /// Attaches to the anonymous segment of a descriptor. Not through that descriptor's description,
+    /// because other processes may share it, and with it the file offset.
+    #[cfg(not(loom))]
+    pub(crate) fn of_descriptor(file: OwnedFd) -> Result<Arc<Attachment>> {
+        let facts = read_facts(file.as_fd(), Path::new("the segment of a descriptor"))?;
+        if !facts.is_anonymous() {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "the descriptor is of a segment that has a name: open it by its name",
+            ));
+        }
+        let other = memory::reopen(file.as_fd())?;
+        let map = map(other.as_fd(), facts.size as usize)?;
+        Attachment::attach(map, facts, other, Entry::Anywhere)
+    }
+
+    /// Returns a descriptor of the segment with a description of its own.
+    #[cfg(not(loom))]
+    pub(crate) fn new_descriptor(&self) -> Result<OwnedFd> {
+        memory::reopen(self.file()?)
+    }
 }
 
 /// The result of [`Attachment::open_if_there`].

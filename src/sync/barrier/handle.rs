@@ -1,6 +1,7 @@
 //! The handle of a barrier.
 
 use crate::loom::atomic::{AtomicU64, Ordering::Relaxed};
+use std::cell::RefCell;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -185,16 +186,52 @@ impl Barrier {
         self.wait_until(Deadline::at(deadline))
     }
 
+    /// Like [`wait_timeout`](Barrier::wait_timeout), but the barrier also breaks when
+    /// `is_interrupted` returns true. It is called every 50 ms. For language runtimes, whose signal
+    /// handlers run between two calls.
+    ///
+    /// ```
+    /// # fn main() -> pagemate::Result<()> {
+    /// let barrier = pagemate::Barrier::new(2)?;
+    /// assert!(barrier.wait_interruptible(None, || true).is_err());
+    /// assert!(barrier.is_broken());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`wait_timeout`](Barrier::wait_timeout).
+    pub fn wait_interruptible(
+        &self,
+        timeout: Option<Duration>,
+        mut is_interrupted: impl FnMut() -> bool,
+    ) -> Result<usize, BarrierError> {
+        self.wait_by(timeout.map_or(Deadline::Never, Deadline::after), &mut is_interrupted)
+    }
+
     fn wait_until(&self, deadline: Deadline) -> Result<usize, BarrierError> {
+        self.wait_by(deadline, &mut || false)
+    }
+
+    fn wait_by(
+        &self,
+        deadline: Deadline,
+        is_interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<usize, BarrierError> {
         let me = self.object.owner().map_err(|error| BarrierError::NotInThisProcess(error.refusal()))?;
         let rendezvous = self.rendezvous();
         let action = self.action.as_ref().map(|action| &****action as &dyn Fn());
         // Processes begin at different words.
         let hint = me.index() % self.parties as usize;
+        let is_interrupted = RefCell::new(is_interrupted);
         let reap_dead = |thoroughly: bool| {
             self.object.reap_dead();
             if thoroughly {
                 rendezvous.recover_dead(|id| self.object.is_alive(id));
+                if (is_interrupted.borrow_mut())() {
+                    rendezvous.abort();
+                }
             }
         };
         rendezvous.wait(me, hint, deadline, &reap_dead, action)

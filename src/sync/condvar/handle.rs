@@ -8,7 +8,7 @@ use crate::registry::Kind;
 use crate::segment::object::{Object, ObjectRef};
 use crate::segment::owner::OwnerId;
 use crate::segment::verbs::verbs;
-use crate::sync::condvar::state::WaiterTable;
+use crate::sync::condvar::state::{Registration, WaiterTable};
 use crate::sync::error::LockError;
 use crate::sys::clock::Deadline;
 use crate::Result;
@@ -136,21 +136,68 @@ impl Condvar {
         self.wait_until(guard, Deadline::at(deadline))
     }
 
+    /// Like [`wait_timeout`](Condvar::wait_timeout), but also ends when `is_interrupted` returns
+    /// true. It is called every 50 ms, while the lock is released. For language runtimes, whose
+    /// signal handlers run between two calls. Without a timeout the wait has no end of its own.
+    ///
+    /// ```
+    /// # fn main() -> pagemate::Result<()> {
+    /// let (lock, never) = (pagemate::Lock::new()?, pagemate::Condvar::new()?);
+    /// let mut calls = 0;
+    /// let guard = lock.lock()?;
+    /// let (_guard, notified) = never
+    ///     .wait_interruptible(guard, None, || {
+    ///         calls += 1;
+    ///         calls == 2
+    ///     })
+    ///     .map_err(|error| error.map(|(guard, _)| guard))?;
+    /// assert!(!notified && calls == 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`wait`](Condvar::wait).
+    pub fn wait_interruptible<G: Relock>(
+        &self,
+        guard: G,
+        timeout: Option<Duration>,
+        is_interrupted: impl FnMut() -> bool,
+    ) -> Result<(G, bool), LockError<(G, bool)>> {
+        let deadline = timeout.map_or(Deadline::Never, Deadline::after);
+        self.wait_by(guard, deadline, |table, registration| {
+            table.wait_interruptible(registration, deadline, || self.object.reap_dead(), is_interrupted)
+        })
+    }
+
     fn wait_until<G: Relock>(&self, guard: G, deadline: Deadline) -> Timed<G> {
+        self.wait_by(guard, deadline, |table, registration| {
+            table.wait(registration, deadline, || self.object.reap_dead())
+        })
+    }
+
+    fn wait_by<G: Relock>(
+        &self,
+        guard: G,
+        deadline: Deadline,
+        sleep: impl FnOnce(&WaiterTable, &Registration) -> bool,
+    ) -> Timed<G> {
         let me = self.object.owner().map_err(|error| LockError::NotInThisProcess(error.refusal()))?;
-        let (relocked, notified) = self.give_up(me, guard, deadline);
+        let (relocked, notified) = self.give_up(me, guard, deadline, sleep);
         match relocked {
             Ok(guard) => Ok((guard, notified)),
             Err(error) => Err(error.map(|guard| (guard, notified))),
         }
     }
 
-    /// Releases the lock, waits, and acquires it again.
+    /// Releases the lock, waits by `sleep`, and acquires it again.
     fn give_up<G: Relock>(
         &self,
         me: OwnerId,
         guard: G,
         deadline: Deadline,
+        sleep: impl FnOnce(&WaiterTable, &Registration) -> bool,
     ) -> (Result<G, LockError<G>>, bool) {
         let table = self.table();
         let Some(registration) = table.join(me) else {
@@ -163,7 +210,7 @@ impl Condvar {
             return (G::relock(lock), in_time);
         };
         let lock = guard.unlock();
-        let notified = table.wait(&registration, deadline, || self.object.reap_dead());
+        let notified = sleep(table, &registration);
         let relocked = G::relock(lock);
         if notified {
             // Only now. If we had died before, the notification would have gone to another waiter.

@@ -69,7 +69,7 @@ use crate::loom::atomic::{AtomicU32, AtomicU64};
 use crate::loom::OrderedChange;
 use crate::message::CachePadded;
 use crate::segment::owner::OwnerId;
-use crate::sys::clock::Deadline;
+use crate::sys::clock::{Deadline, INTERRUPT_SLICE};
 use crate::wait::Waiters;
 
 /// The highest number of waiters at once. Smaller in the loom models.
@@ -223,6 +223,29 @@ impl WaiterTable {
         // make it last for ever.
         let attempt = || (entry.word.load(Acquire) != registration.word).then_some(());
         entry.wake_word.wait(deadline, reap_dead, attempt).is_some() || !self.retract(registration)
+    }
+
+    /// Like [`wait`](WaiterTable::wait), but calls `is_interrupted` after each slice, and stops if
+    /// it returns true. The waiter stays in the table from slice to slice, so no notification
+    /// misses it.
+    pub(crate) fn wait_interruptible(
+        &self,
+        registration: &Registration,
+        deadline: Deadline,
+        mut reap_dead: impl FnMut(),
+        mut is_interrupted: impl FnMut() -> bool,
+    ) -> bool {
+        let entry = &self.entries[registration.index];
+        let attempt = || (entry.word.load(Acquire) != registration.word).then_some(()); // as in wait()
+        loop {
+            let slice = Deadline::after(INTERRUPT_SLICE).min(deadline);
+            if entry.wake_word.wait(slice, &mut reap_dead, attempt).is_some() {
+                return true;
+            }
+            if deadline.has_passed() || is_interrupted() {
+                return !self.retract(registration);
+            }
+        }
     }
 
     /// Removes the waiter from the table. Returns false if it has been notified meanwhile.

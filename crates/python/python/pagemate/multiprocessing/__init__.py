@@ -1,0 +1,54 @@
+"""A drop-in for ``multiprocessing``: its names, with pagemate's objects behind them.
+
+Names that are not pagemate's yet are the standard library's; docs/python.md lists them.
+"""
+
+import multiprocessing as _standard
+from multiprocessing import (
+    AuthenticationError,
+    BufferTooShort,
+    Process,
+    ProcessError,
+    TimeoutError,
+    active_children,
+    allow_connection_pickling,
+    cpu_count,
+    current_process,
+    freeze_support,
+    get_logger,
+    log_to_stderr,
+    parent_process,
+    reducer,
+    set_executable,
+    set_forkserver_preload,
+)
+
+from . import connection, context, process, queues, reduction, sharedctypes, synchronize
+from .context import _default_context
+
+_OWN = [
+    "Array",
+    "Barrier",
+    "BoundedSemaphore",
+    "Condition",
+    "Event",
+    "JoinableQueue",
+    "Lock",
+    "Manager",
+    "Pipe",
+    "Pool",
+    "Queue",
+    "RLock",
+    "RawArray",
+    "RawValue",
+    "Semaphore",
+    "SimpleQueue",
+    "Value",
+    "get_all_start_methods",
+    "get_context",
+    "get_start_method",
+    "set_start_method",
+]
+globals().update((name, getattr(_default_context, name)) for name in _OWN)
+
+__all__ = [name for name in _standard.__all__ if name in globals()]

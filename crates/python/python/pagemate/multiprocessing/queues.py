@@ -1,0 +1,135 @@
+"""Queues, as in ``multiprocessing.queues``, without feeder threads.
+
+When ``put`` returns, the message is in shared memory: everybody sees it, it cannot change any more,
+and it outlives its producer. Therefore a queue has room for a number of messages that is known when
+it is created, and ``put`` waits while there is no room. The bytes of the messages are not bounded.
+"""
+
+import io
+import sys
+import traceback
+from multiprocessing import queues, reduction
+from queue import Empty, Full
+
+from .. import _pagemate
+from .handle import Handle
+from .synchronize import Condition, Semaphore
+
+__all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
+
+#: Messages in a queue without ``maxsize``.
+CAPACITY = 16384
+
+SimpleQueue = queues.SimpleQueue
+
+
+def _dumps(obj):
+    buffer = io.BytesIO()
+    reduction.ForkingPickler(buffer).dump(obj)
+    return buffer.getvalue()
+
+
+class Queue(Handle, _pagemate.Queue):
+    """A queue of objects, which are pickled.
+
+    ``maxsize`` is the number of messages, and 16384 if it is 0 or less. Messages may have any length.
+    """
+
+    def __new__(cls, maxsize=0, *, ctx=None):
+        self = super().__new__(cls, maxsize if maxsize > 0 else CAPACITY)
+        self._start()
+        return self
+
+    def _start(self):
+        self._closed = False
+
+    def __setstate__(self, state):
+        self.__dict__.update(state or {})
+        self._start()
+
+    def _state(self):
+        return {"_": None}  # not empty, so that __setstate__ is called
+
+    def put(self, obj, block=True, timeout=None):
+        """Sends ``obj``. Raises ``queue.Full`` if there was no room in time."""
+        if self._closed:
+            raise ValueError(f"Queue {self!r} is closed")
+        try:
+            message = _dumps(obj)
+        except Exception as error:
+            self._on_queue_feeder_error(error, obj)
+            return
+        self._put_bytes(message, block, timeout)
+
+    def _put_bytes(self, message, block, timeout):
+        if not self._send(message, block, timeout):
+            raise Full
+
+    def get(self, block=True, timeout=None):
+        """Receives an object. Raises ``queue.Empty`` if there was none in time."""
+        if self._closed:
+            raise ValueError(f"Queue {self!r} is closed")
+        message = self._recv(block, timeout)
+        if message is None:
+            raise Empty
+        return reduction.ForkingPickler.loads(message)
+
+    def put_nowait(self, obj):
+        """Calls ``put(obj, False)``."""
+        self.put(obj, False)
+
+    def get_nowait(self):
+        """Calls ``get(False)``."""
+        return self.get(False)
+
+    def close(self):
+        """Ends the use of the queue by this process. Messages stay."""
+        self._closed = True
+
+    def join_thread(self):
+        """Returns at once, since there is no thread: ``put`` has done everything."""
+        assert self._closed, f"Queue {self!r} not closed"
+
+    def cancel_join_thread(self):
+        """Does nothing, since there is no thread."""
+
+    @staticmethod
+    def _on_queue_feeder_error(error, obj):
+        """Called if ``obj`` cannot be pickled. Prints the traceback, as multiprocessing does."""
+        traceback.print_exception(type(error), error, error.__traceback__, file=sys.stderr)
+
+
+class JoinableQueue(Queue):
+    """A queue that counts the messages that are not done."""
+
+    def __new__(cls, maxsize=0, *, ctx=None):
+        self = super().__new__(cls, maxsize, ctx=ctx)
+        self._unfinished, self._condition = Semaphore(0, ctx=ctx), Condition(ctx=ctx)
+        return self
+
+    def _state(self):
+        return {"_unfinished": self._unfinished, "_condition": self._condition}
+
+    def _put_bytes(self, message, block, timeout):
+        # Counted first, so that a consumer that is quick does not call task_done too often.
+        self._unfinished.release()
+        sent = False
+        try:
+            super()._put_bytes(message, block, timeout)
+            sent = True
+        finally:
+            if not sent:
+                self.task_done()
+
+    def task_done(self):
+        """Says that a message which was received is done."""
+        with self._condition:
+            if not self._unfinished.acquire(False):
+                raise ValueError("task_done() called too many times")
+            if self._unfinished.get_value() == 0:
+                self._condition.notify_all()
+
+    def join(self):
+        """Blocks until all messages that were put are done."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._unfinished.get_value() == 0)
