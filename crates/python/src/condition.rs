@@ -1,10 +1,10 @@
 //! `Condition`: a condition variable with a gate of its own, for locks that Python holds.
 //!
 //! Python holds its lock without a guard, and the library's condition variable wants one. So a
-//! waiter locks the *gate*, then releases Python's lock, and waits with the gate's guard. A notifier
-//! holds Python's lock and locks the gate, too. Therefore it comes before the waiter released
-//! Python's lock, or after the waiter is in the table. The gate is held for moments only. If its
-//! holder dies it is free again.
+//! waiter locks the *gate*, then releases Python's lock, and waits with the gate's guard. A
+//! notifier holds Python's lock and locks the gate, too. Therefore it comes before the waiter
+//! released Python's lock, or after the waiter is in the table. The gate is held for moments only.
+//! If its holder dies it is free again.
 
 use pagemate::sync::{LockError, LockGuard};
 use pagemate::Segment;

@@ -1,8 +1,8 @@
 //! `Queue`: pickles, of any length.
 //!
-//! Short messages are in the queue's slots, and longer ones in its quota. Large ones, and those that
-//! find the quota used up, are entries of a dict beside the queue, whose memory grows as needed. The
-//! queue then carries the key. So only the number of messages is bounded.
+//! Short messages are in the queue's slots, and longer ones in its quota. Large ones, and those
+//! that find the quota used up, are entries of a dict beside the queue, whose memory grows as
+//! needed. The queue then carries the key. So only the number of messages is bounded.
 //!
 //! # Death
 //!
@@ -58,8 +58,8 @@ impl Parts {
         }
     }
 
-    /// Stores a message beside the queue and sends its key, within `slice`. The slot comes first, so
-    /// a message that waits takes no memory.
+    /// Stores a message beside the queue and sends its key, within `slice`. The slot comes first,
+    /// so a message that waits takes no memory.
     fn send_key(&self, bytes: &[u8], slice: Duration) -> PyResult<Option<()>> {
         let room = match self.queue.loan_timeout(KEY_LEN, slice) {
             Ok(room) => room,

@@ -100,7 +100,7 @@ pub(crate) fn wait_through<T: Send>(
     }
 }
 
-/// Returns whether a signal handler has raised, for waits that check by themselves. Runs the handlers.
+/// Runs the signal handlers, for waits that check by themselves. Returns whether one has raised.
 pub(crate) fn raised(error: &mut Option<PyErr>) -> bool {
     *error = Python::attach(|py| py.check_signals()).err();
     error.is_some()

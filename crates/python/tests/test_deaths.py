@@ -121,7 +121,8 @@ PROGRAM = """
 import sys, time
 import pagemate.multiprocessing as mp
 queue, event, lock, semaphore = mp.Queue(1), mp.Event(), mp.Lock(), mp.Semaphore(0)
-condition, barrier, bounded, joinable = mp.Condition(), mp.Barrier(2), mp.BoundedSemaphore(), mp.JoinableQueue()
+condition, barrier, bounded = mp.Condition(), mp.Barrier(2), mp.BoundedSemaphore()
+joinable = mp.JoinableQueue()
 lock.acquire(); bounded.acquire(); condition.acquire(); joinable.put(1)
 full = mp.Queue(1); full.put(1)
 print("ready", flush=True)

@@ -108,8 +108,8 @@ impl<T: Message, L: Lent<Element = T>> Deref for Room<'_, T, L> {
     type Target = [MaybeUninit<T>];
 
     fn deref(&self) -> &[MaybeUninit<T>] {
-        // SAFETY: the elements are the loan's until it is sent or dropped; they are aligned, and any
-        // bytes are a MaybeUninit.
+        // SAFETY: the elements are the loan's until it is sent or dropped; they are aligned, and
+        // any bytes are a MaybeUninit.
         unsafe { &*(self.loan.elements() as *const [MaybeUninit<T>]) }
     }
 }

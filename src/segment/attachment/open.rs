@@ -160,8 +160,8 @@ impl Attachment {
         Attachment::attach(map, facts, other, Entry::Anywhere)
     }
 
-    /// Attaches to the anonymous segment of a descriptor. Not through that descriptor's description,
-    /// because other processes may share it, and with it the file offset.
+    /// Attaches to the anonymous segment of a descriptor. Not through that descriptor's
+    /// description, because other processes may share it, and with it the file offset.
     #[cfg(not(loom))]
     pub(crate) fn of_descriptor(file: OwnedFd) -> Result<Arc<Attachment>> {
         let facts = read_facts(file.as_fd(), Path::new("the segment of a descriptor"))?;
