@@ -45,10 +45,11 @@
 //! if it is long), directly after an atomic instruction, a system call, or an instruction that has
 //! changed a word in a segment. Nowhere else do others see a change.
 //!
-//! `EVERY=11 cargo test --release --test crash` is the full run, about ten minutes. It tries all
-//! instructions that are within 2 of such a place. Of the others it tries every eleventh at an
-//! address that the operation reaches for the first or second time, 120 at most, and 24 of those in
-//! a spin or a loop. `EVERY=1` tries every single one, `EVERY=100` fewer.
+//! `EVERY=11 cargo test --release --test crash` is the full run. It tries all instructions that are
+//! within 2 of such a place. Of the others it tries every eleventh at an address that the operation
+//! reaches for the first or second time, 120 at most, and 24 of those in a spin or a loop.
+//! `EVERY=1` tries every single one, `EVERY=31` fewer, and only those that are within 1 of such a
+//! place.
 //!
 //! `ERRORS=1 cargo test --release --test crash` neither kills nor stops. It lets each system call
 //! of each scene fail once with each error that the call can have (`errors.rs` has the table). The

@@ -25,9 +25,13 @@ const FIRST_MAX: usize = 120;
 /// Limit for instructions at addresses that it has reached twice before: they belong to a loop,
 /// such as a spin.
 const AGAIN_MAX: usize = 24;
-/// The divisor of the limits, and of nearness, for scenes with costly moments.
+/// The divisor of the limits for scenes with costly moments.
 const COSTLY: usize = 6;
-const NEAR_COSTLY: usize = 1;
+/// `EVERY` of the full run.
+const FULL: usize = 11;
+/// How close, in a run with fewer moments than the full one, and in scenes with costly moments:
+/// before the visible instruction and after it.
+const NEAR_AT_LEAST: usize = 1;
 /// A scene stops after this number of failures.
 const FAILURES_MAX: usize = 5;
 
@@ -264,7 +268,8 @@ fn refusals(route: &Route, calls: &[(usize, usize)]) -> Vec<Moment> {
 
 /// Returns the moments near to visible instructions and a part of the rest, the first one last.
 fn many(route: &Route, every: usize, is_costly: bool) -> Vec<Moment> {
-    let (part, near) = if is_costly { (COSTLY, NEAR_COSTLY) } else { (1, NEAR) };
+    let part = if is_costly { COSTLY } else { 1 };
+    let near = if is_costly || every > FULL { NEAR_AT_LEAST } else { NEAR };
     let mut is_tried = vec![every == 1; route.len() + 1];
     is_tried[route.len()] = true;
     let (first, again): (Vec<usize>, Vec<usize>) = (0..route.len()).partition(|k| route.passes(*k) <= 2);
