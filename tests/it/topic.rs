@@ -256,6 +256,24 @@ fn impossible_capacities() {
 }
 
 #[test]
+fn the_end_is_seen_at_once_however_often_a_subscriber_has_polled() {
+    for polls in 0..40 {
+        for has_loan in [false, true] {
+            let topic = Topic::<u64>::new(4).unwrap();
+            let publisher = topic.publisher();
+            let mut subscriber = topic.subscribe(From::Latest).unwrap();
+            publisher.publish(1).unwrap();
+            assert_eq!(subscriber.try_recv(), Ok(1));
+            let loan = has_loan.then(|| publisher.loan_with(2).unwrap());
+            (0..polls).for_each(|_| assert_eq!(subscriber.try_recv(), Err(RecvError::Empty)));
+            assert!(topic.close());
+            assert_eq!([subscriber.try_recv(), subscriber.recv()], [Err(RecvError::Closed); 2], "{polls}");
+            drop(loan);
+        }
+    }
+}
+
+#[test]
 fn close_lets_subscribers_drain() {
     let topic = Topic::<u64>::new(4).unwrap();
     let publisher = topic.publisher();

@@ -42,6 +42,13 @@ mod tests {
     }
 
     #[test]
+    fn the_values_are_part_of_the_layout() {
+        let hashes = [hash(0, b""), hash(1, b"a"), hash(7, b"12345678"), hash(7, b"123456789")];
+        let expected = [0, 6408614416489710026, 17466233862014623490, 7887653893508078710];
+        assert_eq!(hashes, expected);
+    }
+
+    #[test]
     fn small_numbers_are_spread_over_all_bits() {
         for seed in [0, 1, u64::MAX, 0x1234_5678_9abc_def0] {
             let mut ones = [0u32; 64];

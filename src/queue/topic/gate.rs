@@ -18,7 +18,7 @@
 //! | 1. it finds its start, and stores it as its cursor | overwrite what they like |
 //! | 2. the line becomes LOSSLESS | the same |
 //! | 3. the gate admits no later position, and has another number of joins | scan, and may wait |
-//! | 4. `tail` gets the bit `GATED`: it was at `t` | those that claim `t + 1` or later have scanned |
+//! | 4. `tail`, at `t`, gets the bit `GATED` | those that claim `t + 1` or later have scanned |
 //! | 5. if the start was overwritten by `t`, it finds another | wait for the first start |
 //!
 //! If messages differ in length, publishers that need memory discard messages also before they are

@@ -67,7 +67,7 @@ impl Ring {
                 }
             }
             let slot = self.word(position.index);
-            let word = Word(slot.load(Acquire)); // pairs with publish() and free(): it is not in use
+            let word = Word(slot.load(Acquire)); // pairs with publish() and free()
             match age(word, position) {
                 Age::Behind if word.is_held() => {
                     if skipped == self.shape.slots {

@@ -207,7 +207,8 @@ impl Ring {
                 }
                 (Age::Here, Status::Hole | Status::Held) => {
                     cursor.at = self.next(at);
-                    cursor.polls.make_due(cursor.at.number); // the hole may be the end of a closed topic
+                    // The hole may be the end of a closed topic.
+                    cursor.polls.make_due(cursor.at.number);
                 }
                 (Age::Here, Status::Writing) => self.pass_writer(cursor, word)?,
                 (Age::Behind, _) => self.wait_or_end(cursor, word)?,
@@ -395,5 +396,21 @@ impl Ring {
             }
         }
         true
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tail_is_read_at_each_sixteenth_poll_and_when_it_is_asked_for() {
+        let mut polls = Polls::NONE;
+        let mut due = |number, count: u32| (0..count).filter(|_| polls.is_due(number)).count();
+        assert_eq!((due(0, TAIL_EVERY - 1), due(0, 1), due(0, 3 * TAIL_EVERY)), (0, 1, 3));
+        assert_eq!((due(1, TAIL_EVERY - 1), due(0, TAIL_EVERY - 1)), (0, 0), "another position begins anew");
+        polls.make_due(7);
+        assert!(polls.is_due(7) && !polls.is_due(7), "once");
+        assert!(polls.meets_writer(7) && !polls.meets_writer(7) && polls.meets_writer(8));
     }
 }
