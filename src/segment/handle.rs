@@ -103,8 +103,9 @@ impl Segment {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` (the segment has a name: open it by that), `Corrupted` (not a segment),
-    /// `VersionMismatch`, `OutOfMemory` (1,024 participants are attached), `System`.
+    /// `InvalidInput` (the segment has a name: open it by that; or its file can be shrunk, so that
+    /// it is none that [`descriptor`](Segment::descriptor) has returned), `Corrupted` (not a
+    /// segment), `VersionMismatch`, `OutOfMemory` (1,024 participants are attached), `System`.
     #[cfg(not(loom))]
     pub fn from_descriptor(descriptor: OwnedFd) -> Result<Segment> {
         Ok(Segment { attachment: Attachment::of_descriptor(descriptor)? })

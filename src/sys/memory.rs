@@ -19,6 +19,12 @@ pub(crate) fn sealed_memfd(name: &str, size: u64) -> Result<OwnedFd> {
     Ok(memfd)
 }
 
+/// Returns whether no process can shrink this file.
+#[cfg(not(loom))]
+pub(crate) fn is_sealed(file: BorrowedFd<'_>) -> bool {
+    fs::fcntl_get_seals(file).is_ok_and(|seals| seals.contains(SealFlags::SHRINK))
+}
+
 /// Creates an anonymous file of length 0 that cannot be executed, because some kernels refuse
 /// executable ones.
 pub(crate) fn memfd(name: &str, flags: MemfdFlags) -> Result<OwnedFd> {

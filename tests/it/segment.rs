@@ -2,6 +2,9 @@
 //! each byte, and deaths by SIGKILL.
 
 use std::fs;
+use std::io::Write;
+use std::os::fd::FromRawFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -404,4 +407,14 @@ fn a_segment_through_a_descriptor() {
     assert_eq!(refused.kind(), ErrorKind::InvalidInput, "{refused}");
     let null = std::fs::File::open("/dev/null").unwrap();
     assert!(Segment::from_descriptor(null.into()).is_err());
+
+    // A copy that others could shrink.
+    // SAFETY: the name is a C string, and the descriptor is new and our own.
+    let mut copy = unsafe { std::fs::File::from_raw_fd(libc::memfd_create(c"copy".as_ptr(), 0)) };
+    let original = last.descriptor().unwrap();
+    let mut bytes = vec![0; 1 << 20];
+    std::fs::File::from(original).read_exact_at(&mut bytes, 0).unwrap();
+    copy.write_all(&bytes).unwrap();
+    let refused = Segment::from_descriptor(copy.into()).unwrap_err();
+    assert!(refused.to_string().contains("sealed"), "{refused}");
 }

@@ -171,6 +171,13 @@ impl Attachment {
                 "the descriptor is of a segment that has a name: open it by its name",
             ));
         }
+        if !memory::is_sealed(file.as_fd()) {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "the descriptor's file is not sealed against shrinking: pass one that Segment::descriptor has \
+                 returned",
+            ));
+        }
         let other = memory::reopen(file.as_fd())?;
         let map = map(other.as_fd(), facts.size as usize)?;
         Attachment::attach(map, facts, other, Entry::Anywhere)
