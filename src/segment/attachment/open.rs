@@ -174,8 +174,8 @@ impl Attachment {
         if !memory::is_sealed(file.as_fd()) {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
-                "the descriptor's file is not sealed against shrinking: pass one that Segment::descriptor has \
-                 returned",
+                "the descriptor's file can be shrunk, because it is not sealed: pass one that \
+                 Segment::descriptor has returned",
             ));
         }
         let other = memory::reopen(file.as_fd())?;
