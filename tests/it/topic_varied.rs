@@ -564,15 +564,29 @@ fn random_lengths() {
                     } as usize;
                     let word = n.wrapping_mul(id + 9);
                     let fill = |index| if index < 2 { [id, n][index] } else { word };
-                    match random.below(4) {
-                        0 => publisher.loan(len).unwrap().fill_with(fill).publish().unwrap(),
-                        _ => publisher.publish(&(0..len).map(fill).collect::<Vec<_>>()).unwrap(),
+                    let in_place = random.below(4) == 0;
+                    let message: Vec<_> = (0..len).map(fill).collect();
+                    let publish = || match in_place {
+                        true => match publisher.loan(len)?.fill_with(fill).publish() {
+                            Err(error) if error.is_full() => Err(SendError::Full(())),
+                            done => Ok(done.unwrap()),
+                        },
+                        false => match publisher.publish(&message) {
+                            Err(error) if error.is_full() => Err(SendError::Full(())),
+                            done => Ok(done.unwrap()),
+                        },
+                    };
+                    // Memory in use by a thread that is preempted does not become free in time.
+                    while let Err(error) = publish() {
+                        assert!(error.is_full(), "{error}");
                     }
                 }
             })
         });
-        publishers.into_iter().for_each(|thread| thread.join().unwrap());
+        // Closed before the results are looked at, so a failure ends the subscribers too.
+        let published = publishers.map(|thread| thread.join());
         topic.close();
+        published.into_iter().for_each(|result| result.unwrap());
         subscribers.into_iter().for_each(|thread| thread.join().unwrap());
     });
 }

@@ -39,7 +39,7 @@ use crate::{Error, ErrorKind, Result};
 /// text. A short one is stored in its slot, and a longer one in memory out of the topic's
 /// [quota](TopicBuilder::quota). When the quota is used up, the oldest messages are discarded,
 /// which counts as overwriting them. Memory that is being written or read in place stays: a
-/// publisher that needs it waits for some milliseconds, and then gets `Full`.
+/// publisher that needs it waits for some 100 ms, and then gets `Full`.
 ///
 /// It has room for 64 subscribers. For messages each of which one receiver is to handle use a
 /// [`Queue`](crate::Queue).

@@ -4,7 +4,7 @@
 //! A publisher gives its block back if there is no slot. So a publisher that waits holds nothing.
 //! If there is no memory, it discards the oldest messages: see [`floor`](super::floor). Memory that
 //! nobody can discard is being written or read in place. A publisher that may block waits for it
-//! some milliseconds, because writing is over soon, and reaps the dead. It does not wait longer,
+//! some 100 ms, because writing is over soon, and reaps the dead. It does not wait longer,
 //! because a message may be read in place for any time.
 //!
 //! The states of header and block, and what a death leaves, are in
@@ -23,9 +23,9 @@ use crate::queue::payload::header::Header;
 use crate::segment::owner::OwnerId;
 use crate::sys::clock::{Backoff, Deadline};
 
-/// Pauses of a publisher that may block while all memory is being written or read in place: some
-/// milliseconds in all.
-const PAUSES: u32 = if cfg!(loom) { 0 } else { 16 };
+/// Pauses of a publisher that may block while all memory is being written or read in place: 0.1 s
+/// in all, because a participant that is only preempted runs again by then.
+const PAUSES: u32 = if cfg!(loom) { 0 } else { 110 };
 
 /// While there is no memory for messages of a size, all memory is searched for one of this number.
 const SEARCH_EVERY: u32 = 64;

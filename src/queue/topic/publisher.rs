@@ -15,7 +15,7 @@ use crate::sys::clock::Deadline;
 ///
 /// Share it, clone it, or make one for each thread. Calls block only while a
 /// [lossless](Topic::subscribe_lossless) subscriber lags, and, if messages differ in length, for
-/// some milliseconds while the memory that they need is in use in place.
+/// some 100 ms while the memory that they need is in use in place.
 ///
 /// # Examples
 ///
@@ -126,6 +126,7 @@ impl<T: Message> Publisher<T> {
     /// # Errors
     ///
     /// As [`try_publish`](Publisher::try_publish).
+    #[inline]
     pub fn try_loan(&self) -> Result<Loan<'_, T>, SendError<()>> {
         self.loan_until(None)
     }
@@ -136,6 +137,7 @@ impl<T: Message> Publisher<T> {
     /// # Errors
     ///
     /// As [`publish`](Publisher::publish).
+    #[inline]
     pub fn loan(&self) -> Result<Loan<'_, T>, SendError<()>> {
         self.loan_until(Some(Deadline::Never))
     }
@@ -158,6 +160,7 @@ impl<T: Message> Publisher<T> {
         self.loan_until(Some(Deadline::at(deadline)))
     }
 
+    #[inline]
     fn loan_until(&self, deadline: Option<Deadline>) -> Result<Loan<'_, T>, SendError<()>> {
         match self.topic.port.claim(deadline) {
             Ok((me, claim)) => Ok(Loan::of_any(Held::new(&self.topic.port, me, claim))),

@@ -90,7 +90,7 @@ impl<T: Payload + ?Sized> Varying<Publisher<T>> {
     /// # Errors
     ///
     /// As [`try_publish`](Varying::try_publish), except for a lossless subscriber that lags. `Full`
-    /// only after some milliseconds in which the memory did not become free.
+    /// only after some 100 ms in which the memory did not become free.
     #[inline]
     pub fn publish<'m>(&self, message: T::Sent<'m>) -> Result<(), SendError<T::Sent<'m>>> {
         self.0.publish_any(message, Some(Deadline::Never))
@@ -130,6 +130,7 @@ impl<T: Message> Varying<Publisher<[T]>> {
     /// # Errors
     ///
     /// As [`try_publish`](Varying::try_publish).
+    #[inline]
     pub fn try_loan(&self, len: usize) -> Result<Room<'_, T>, SendError<()>> {
         self.0.room(len, None)
     }
@@ -140,6 +141,7 @@ impl<T: Message> Varying<Publisher<[T]>> {
     /// # Errors
     ///
     /// As [`publish`](Varying::publish).
+    #[inline]
     pub fn loan(&self, len: usize) -> Result<Room<'_, T>, SendError<()>> {
         self.0.room(len, Some(Deadline::Never))
     }
