@@ -305,26 +305,44 @@ impl Ring {
 
     /// Sends the message of a claimed slot. If the position was lost, `find` claims another slot,
     /// and `copy` copies the message there. On failure the slot that is still held is returned.
+    #[inline]
     pub(crate) fn send_claimed(
         &self,
         me: OwnerId,
-        mut claim: Claim,
+        claim: Claim,
+        deadline: Deadline,
+        find: impl FnMut(u32) -> Result<Claim, Blocked>,
+        copy: impl FnMut(u32, u32),
+    ) -> Result<(), (Blocked, Claim)> {
+        match self.publish(me, claim) {
+            Ok(()) => Ok(()),
+            Err(late) => self.send_again(me, (claim, late), deadline, find, copy),
+        }
+    }
+
+    /// Sends the message of a claimed slot after a first attempt that was too late.
+    #[cold]
+    fn send_again(
+        &self,
+        me: OwnerId,
+        (mut claim, mut late): (Claim, Late),
         deadline: Deadline,
         mut find: impl FnMut(u32) -> Result<Claim, Blocked>,
         mut copy: impl FnMut(u32, u32),
     ) -> Result<(), (Blocked, Claim)> {
-        for turn in 1u32.. {
+        for turn in 2u32.. {
+            if late == Late::Corrupted {
+                return Err((Blocked::Corrupted, claim));
+            }
+            let other = find(claim.index).map_err(|blocked| (blocked, claim))?;
+            if other.index != claim.index {
+                copy(claim.index, other.index);
+                self.free(me, claim);
+            }
+            claim = other;
             match self.publish(me, claim) {
                 Ok(()) => return Ok(()),
-                Err(Late::Corrupted) => return Err((Blocked::Corrupted, claim)),
-                Err(Late::Revoked) => {
-                    let other = find(claim.index).map_err(|blocked| (blocked, claim))?;
-                    if other.index != claim.index {
-                        copy(claim.index, other.index);
-                        self.free(me, claim);
-                    }
-                    claim = other;
-                }
+                Err(again) => late = again,
             }
             if turn % REVOKED_MAX == 0 && deadline.has_passed() {
                 break;

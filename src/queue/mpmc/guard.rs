@@ -39,6 +39,7 @@ impl<'a, P: Payload + ?Sized> Held<'a, P> {
     }
 
     /// Sends the message of a loan. On failure returns the slot that is still held.
+    #[inline]
     pub(super) fn send(self, deadline: Deadline) -> Result<(), (Blocked, Held<'a, P>)> {
         if !self.is_mine() {
             return Err((Blocked::NotInThisProcess(Refusal::FORKED), self));
@@ -131,6 +132,7 @@ impl<'a, T: Payload + ?Sized> Loan<'a, T> {
     /// # Errors
     ///
     /// With the loan: `Closed`, `Corrupted`, `NotInThisProcess`.
+    #[inline]
     pub fn send(self) -> Result<(), SendError<Loan<'a, T>>> {
         self.send_until(Deadline::Never)
     }
@@ -141,6 +143,7 @@ impl<'a, T: Payload + ?Sized> Loan<'a, T> {
     ///
     /// With the loan: `Full`, if its place was lost (see [`Loan`]) and there is no room; `Closed`,
     /// `Corrupted`, `NotInThisProcess`.
+    #[inline]
     pub fn try_send(self) -> Result<(), SendError<Loan<'a, T>>> {
         let queue = self.held.queue;
         let sent = self.send_until(Deadline::At(0));
@@ -166,6 +169,7 @@ impl<'a, T: Payload + ?Sized> Loan<'a, T> {
         self.send_until(Deadline::at(deadline))
     }
 
+    #[inline]
     fn send_until(self, deadline: Deadline) -> Result<(), SendError<Loan<'a, T>>> {
         let Loan { held, message } = self;
         let (queue, from) = (held.queue, held.queue.message(held.claim.index));

@@ -28,6 +28,7 @@ impl<T: Payload + ?Sized> Queue<T> {
     /// Claims a slot for a message of `len` elements, with a block if the slot is too small.
     /// Returns the address of the elements, whose contents may be anything. It does not depend on
     /// the slot's header, which a hostile process may change meanwhile.
+    #[inline]
     pub(super) fn place(
         &self,
         len: usize,
@@ -55,6 +56,7 @@ impl<T: Payload + ?Sized> Queue<T> {
         Ok((held, at.ok_or(SendError::Corrupted(()))?.cast()))
     }
 
+    #[inline]
     fn enter(&self, area: &Area, me: OwnerId, claim: Claim, len: usize, block: Option<Block>) -> Held<'_, T> {
         area.enter(self.ring.header(claim.index), len, block, me);
         Held::new(self, me, claim, true)

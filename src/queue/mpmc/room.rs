@@ -10,12 +10,14 @@ use crate::sys::clock::Deadline;
 impl<T: Message> Lent for Loan<'_, [T]> {
     type Element = T;
 
+    #[inline]
     fn elements(&self) -> *mut [T] {
         self.message
     }
 }
 
 impl<T: Message> Queue<[T]> {
+    #[inline]
     pub(super) fn room(&self, len: usize, deadline: Deadline) -> Result<Room<'_, T>, SendError<()>> {
         let (held, at) = self.place(len, deadline)?;
         Ok(Room::of(Loan { held, message: std::ptr::slice_from_raw_parts_mut(at, len) }))

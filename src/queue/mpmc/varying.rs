@@ -147,6 +147,7 @@ impl<T: Message> Varying<Queue<[T]>> {
     /// # Errors
     ///
     /// `Full`, `Closed`, `Corrupted`, `TooLarge`.
+    #[inline]
     pub fn try_loan(&self, len: usize) -> Result<Room<'_, T>, SendError<()>> {
         self.0.room(len, Deadline::At(0))
     }
@@ -156,6 +157,7 @@ impl<T: Message> Varying<Queue<[T]>> {
     /// # Errors
     ///
     /// `Closed`, `Corrupted`, `TooLarge`.
+    #[inline]
     pub fn loan(&self, len: usize) -> Result<Room<'_, T>, SendError<()>> {
         self.0.room(len, Deadline::Never)
     }

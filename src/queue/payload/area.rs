@@ -52,6 +52,7 @@ impl Area {
     }
 
     /// Returns where a message of `len` elements goes.
+    #[inline]
     pub(crate) fn need(&self, len: usize) -> Result<Need, Excess> {
         let excess = |needed| Excess::new(needed, self.quota());
         let bytes = len.checked_mul(self.size).ok_or_else(|| excess(u64::MAX))?;

@@ -51,10 +51,12 @@ pub struct Room<'a, T: Message, L: Lent<Element = T> = Loan<'a, [T]>> {
 impl<T: Message, L: Lent<Element = T>> Room<'_, T, L> {
     /// Creates the room of a loan whose elements may be anything. They must not be used before they
     /// are written.
+    #[inline]
     pub(in crate::queue) fn of(loan: L) -> Self {
         Room { loan, _elements: PhantomData }
     }
 
+    #[inline]
     fn at(&self) -> *mut T {
         self.loan.elements().cast()
     }
@@ -64,6 +66,7 @@ impl<T: Message, L: Lent<Element = T>> Room<'_, T, L> {
     /// # Panics
     ///
     /// If their number differs from that of the room.
+    #[inline]
     pub fn write_slice(self, elements: &[T]) -> L {
         assert!(elements.len() == self.len(), "room for {} elements, not {}", self.len(), elements.len());
         // SAFETY: the room is the loan's, and has as many elements.
@@ -95,6 +98,7 @@ impl<T: Message, L: Lent<Element = T>> Room<'_, T, L> {
     /// # Safety
     ///
     /// Every byte of every element was written.
+    #[inline]
     pub unsafe fn assume_init(self) -> Result<L, Self> {
         // SAFETY: the room is the loan's; the caller has written all of it.
         match unsafe { <[T]>::in_place(self.at(), self.len()) } {
@@ -107,6 +111,7 @@ impl<T: Message, L: Lent<Element = T>> Room<'_, T, L> {
 impl<T: Message, L: Lent<Element = T>> Deref for Room<'_, T, L> {
     type Target = [MaybeUninit<T>];
 
+    #[inline]
     fn deref(&self) -> &[MaybeUninit<T>] {
         // SAFETY: the elements are the loan's until it is sent or dropped; they are aligned, and
         // any bytes are a MaybeUninit.
@@ -115,6 +120,7 @@ impl<T: Message, L: Lent<Element = T>> Deref for Room<'_, T, L> {
 }
 
 impl<T: Message, L: Lent<Element = T>> DerefMut for Room<'_, T, L> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut [MaybeUninit<T>] {
         // SAFETY: as in deref, and `self` is borrowed mutably.
         unsafe { &mut *(self.loan.elements() as *mut [MaybeUninit<T>]) }

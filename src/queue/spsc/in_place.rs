@@ -145,6 +145,7 @@ impl<T: Message> Producer<T> {
     /// # Errors
     ///
     /// `Closed` if the consumer has closed or died.
+    #[inline]
     pub fn loan(&mut self) -> Result<Loan<'_, T>, SendError<()>> {
         self.loan_until(Deadline::Never)
     }

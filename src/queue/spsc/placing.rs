@@ -18,6 +18,7 @@ impl<T: Payload + ?Sized> Producer<T> {
     /// Waits for room for a message of `len` elements, in the current slot or in a block. Returns
     /// the address of the elements, whose contents may be anything. It does not depend on the
     /// slot's header, which a hostile process may change meanwhile.
+    #[inline]
     pub(super) fn place(&mut self, len: usize, deadline: Deadline) -> Result<*mut T::Element, SendError<()>> {
         let Some(area) = &self.endpoint.area else { return Err(SendError::Corrupted(())) };
         let block = match area.need(len).map_err(|excess| SendError::TooLarge((), excess))? {

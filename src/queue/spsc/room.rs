@@ -25,12 +25,14 @@ pub type Room<'a, T> = room::Room<'a, T, Loan<'a, [T]>>;
 impl<T: Message> Lent for Loan<'_, [T]> {
     type Element = T;
 
+    #[inline]
     fn elements(&self) -> *mut [T] {
         self.message
     }
 }
 
 impl<T: Message> Producer<[T]> {
+    #[inline]
     pub(super) fn room_for(&mut self, len: usize, deadline: Deadline) -> Result<Room<'_, T>, SendError<()>> {
         let message = std::ptr::slice_from_raw_parts_mut(self.place(len, deadline)?, len);
         Ok(Room::of(Loan { producer: self, message }))

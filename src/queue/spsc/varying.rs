@@ -97,6 +97,7 @@ impl<T: Message> Varying<Producer<[T]>> {
     /// # Errors
     ///
     /// `Full`, `Closed` if the consumer has closed or died, `TooLarge`, `Corrupted`.
+    #[inline]
     pub fn try_loan(&mut self, len: usize) -> Result<Room<'_, T>, SendError<()>> {
         self.0.room_for(len, Deadline::At(0))
     }
@@ -106,6 +107,7 @@ impl<T: Message> Varying<Producer<[T]>> {
     /// # Errors
     ///
     /// `Closed` if the consumer has closed or died, `TooLarge`, `Corrupted`.
+    #[inline]
     pub fn loan(&mut self, len: usize) -> Result<Room<'_, T>, SendError<()>> {
         self.0.room_for(len, Deadline::Never)
     }

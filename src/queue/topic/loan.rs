@@ -26,16 +26,19 @@ pub(super) struct Held<'a> {
 }
 
 impl<'a> Held<'a> {
+    #[inline]
     pub(super) fn new(port: &'a Port, me: OwnerId, claim: Claim) -> Held<'a> {
         Held { port, claim, tenure: Tenure::new(me) }
     }
 
     /// Returns the address of the slot's bytes.
+    #[inline]
     fn slot(&self) -> *mut u8 {
         self.port.ring.message(self.claim.position.index)
     }
 
     /// Publishes the message. On failure returns the slot that is still held.
+    #[inline]
     fn publish(self, deadline: Option<Deadline>) -> Result<(), (Refused, Held<'a>)> {
         if !self.tenure.is_mine() {
             return Err((Blocked::NotInThisProcess(Refusal::FORKED).into(), self));
@@ -51,6 +54,7 @@ impl<'a> Held<'a> {
 }
 
 impl Drop for Held<'_> {
+    #[inline]
     fn drop(&mut self) {
         if self.tenure.is_mine() {
             self.port.abandon(self.tenure.me, self.claim);
@@ -75,6 +79,7 @@ pub struct Loan<'a, T: Payload + ?Sized> {
 impl<'a, T: Message> Loan<'a, T> {
     /// Creates a loan of a claimed slot that holds a valid value. Types whose zeros are not valid
     /// are refused at compile time.
+    #[inline]
     pub(super) fn of_any(held: Held<'a>) -> Loan<'a, T> {
         const {
             assert!(T::ZERO_VALID, "zeros are no valid value of this message: use loan_with(value)");
@@ -104,6 +109,7 @@ impl<'a, T: Payload + ?Sized> Loan<'a, T> {
     ///
     /// [`SendError`], with the loan: `Closed`; `Corrupted`; `Full` if its place was lost and all
     /// slots are in use in place, or it was lost 1,024 times in a row; `NotInThisProcess`.
+    #[inline]
     pub fn publish(self) -> Result<(), SendError<Loan<'a, T>>> {
         self.publish_until(Some(Deadline::Never))
     }
@@ -114,6 +120,7 @@ impl<'a, T: Payload + ?Sized> Loan<'a, T> {
     ///
     /// As [`publish`](Loan::publish). If its place was lost and a lossless subscriber lags, also
     /// `Full` or `Lagging`, as [`Publisher::try_publish`](super::Publisher::try_publish) says.
+    #[inline]
     pub fn try_publish(self) -> Result<(), SendError<Loan<'a, T>>> {
         self.publish_until(None)
     }
@@ -136,6 +143,7 @@ impl<'a, T: Payload + ?Sized> Loan<'a, T> {
         self.publish_until(Some(Deadline::at(deadline)))
     }
 
+    #[inline]
     fn publish_until(self, deadline: Option<Deadline>) -> Result<(), SendError<Loan<'a, T>>> {
         let Loan { held, message } = self;
         let from = held.slot();

@@ -101,12 +101,14 @@ impl Port {
 
     /// Claims a slot for a message of `len` elements, with a block if the slot is too small. The
     /// elements may be anything. Without a deadline it does not block.
+    #[inline]
     pub(super) fn place(&self, len: usize, deadline: Option<Deadline>) -> Result<Placed, SendError<()>> {
         self.place_with(len, deadline, |_| ())
     }
 
     /// Claims a slot as [`place`](Port::place). If there is a block, calls `write` with its address
     /// before that. So nobody skips the message because writing it takes long.
+    #[inline]
     fn place_with(
         &self,
         len: usize,
@@ -228,6 +230,7 @@ impl Port {
     }
 
     /// Publishes the message of a claimed slot. On failure the slot that is still held is returned.
+    #[inline]
     pub(super) fn publish_claimed(
         &self,
         me: OwnerId,

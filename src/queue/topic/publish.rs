@@ -204,24 +204,41 @@ impl Ring {
     /// Publishes the message of a claimed slot. If the position was taken away, `find` claims a new
     /// one, and `copy` copies the message from the first index to the second. On failure the slot
     /// that is still held is returned.
+    #[inline]
     pub(crate) fn send_claimed<E: From<Blocked>>(
         &self,
         me: OwnerId,
-        mut claim: Claim,
+        claim: Claim,
+        find: impl FnMut() -> Result<Claim, E>,
+        copy: impl FnMut(u32, u32),
+    ) -> Result<(), (E, Claim)> {
+        match self.publish(me, claim) {
+            Ok(()) => Ok(()),
+            Err(late) => self.send_again(me, (claim, late), find, copy),
+        }
+    }
+
+    /// Publishes the message of a claimed slot after a first attempt that was too late.
+    #[cold]
+    fn send_again<E: From<Blocked>>(
+        &self,
+        me: OwnerId,
+        (mut claim, mut late): (Claim, Late),
         mut find: impl FnMut() -> Result<Claim, E>,
         mut copy: impl FnMut(u32, u32),
     ) -> Result<(), (E, Claim)> {
-        for _ in 0..REVOKED_MAX {
+        for _ in 1..REVOKED_MAX {
+            if late == Late::Corrupted {
+                return Err((Blocked::Corrupted.into(), claim));
+            }
+            // Another slot, because ours names us, and can only be skipped.
+            let other = find().map_err(|error| (error, claim))?;
+            copy(claim.position.index, other.position.index);
+            self.free(me, claim);
+            claim = other;
             match self.publish(me, claim) {
                 Ok(()) => return Ok(()),
-                Err(Late::Corrupted) => return Err((Blocked::Corrupted.into(), claim)),
-                Err(Late::Revoked) => {
-                    // Another slot, because ours names us, and can only be skipped.
-                    let other = find().map_err(|error| (error, claim))?;
-                    copy(claim.position.index, other.position.index);
-                    self.free(me, claim);
-                    claim = other;
-                }
+                Err(again) => late = again,
             }
         }
         Err((Blocked::Later.into(), claim))

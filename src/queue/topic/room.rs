@@ -30,12 +30,14 @@ pub type Room<'a, T> = room::Room<'a, T, Loan<'a, [T]>>;
 impl<T: Message> Lent for Loan<'_, [T]> {
     type Element = T;
 
+    #[inline]
     fn elements(&self) -> *mut [T] {
         self.message
     }
 }
 
 impl<T: Message> Publisher<[T]> {
+    #[inline]
     pub(super) fn room(&self, len: usize, deadline: Option<Deadline>) -> Result<Room<'_, T>, SendError<()>> {
         let placed = self.topic.port.place(len, deadline)?;
         let held = Held::new(&self.topic.port, placed.me, placed.claim);
