@@ -243,6 +243,27 @@ fn a_producer_that_stops() {
     });
 }
 
+/// A producer stops after it has published, before it moves `tail`.
+fn stops_before_tail_moves(capacity: usize) {
+    let queue = queue(capacity, false);
+    let claim = queue.ring.claim_next(id(8), None).unwrap();
+    queue.write(claim.index, 1);
+    queue.ring.publish(id(8), claim).unwrap();
+    let other = queue.clone();
+    let consumer = thread::spawn(move || other.recv(2));
+    queue.send(1, 2).unwrap();
+    assert_eq!(consumer.join().unwrap(), Ok(1));
+    queue.ring.move_tail(claim); // too late: the other producer has moved it
+    assert_eq!(queue.drain(2), [2]);
+    queue.assert_whole();
+}
+
+#[test]
+fn a_producer_that_stops_before_tail_moves() {
+    model("queue: a producer stops before it moves tail, 1 slot", || stops_before_tail_moves(1));
+    model("queue: a producer stops before it moves tail, 2 slots", || stops_before_tail_moves(2));
+}
+
 #[test]
 fn a_consumer_that_stops() {
     model_within(2, "queue: a consumer stops for ever while reading", || {

@@ -34,6 +34,14 @@ impl Ring {
     /// which it replaces.
     #[inline]
     pub(crate) fn try_claim(&self, me: OwnerId, own: Option<u32>) -> Result<Claim, Blocked> {
+        let claim = self.claim_next(me, own)?;
+        self.move_tail(claim);
+        Ok(claim)
+    }
+
+    /// Claims like [`try_claim`](Ring::try_claim), and leaves `tail` where it is.
+    #[inline]
+    pub(crate) fn claim_next(&self, me: OwnerId, own: Option<u32>) -> Result<Claim, Blocked> {
         // The first step of search_and_claim(), without what its loop needs. A model needs it once.
         if !cfg!(loom) {
             let tail = self.tail(Acquire); // pairs with advance()
@@ -82,8 +90,13 @@ impl Ring {
         let mine = Word::new(tail.lap(), Status::Writing, writer(me));
         // SeqCst: before pass_on() checks the waiters.
         slot.compare_exchange(word.0, mine.0, SeqCst, Relaxed).ok()?;
-        self.advance(&self.descriptor().tail, tail);
         Some(Claim { index: tail.index(), lap: tail.lap() })
+    }
+
+    /// Moves `tail` past a position that the caller has claimed, if nobody else has.
+    #[inline]
+    pub(crate) fn move_tail(&self, claim: Claim) {
+        self.advance(&self.descriptor().tail, Position::new(claim.lap, claim.index));
     }
 
     /// Handles a position that is not free: helps `tail` on, skips the position, or reports that
@@ -259,9 +272,14 @@ impl Ring {
     }
 
     /// Sends the message that `write` puts into the slot with the given index.
+    ///
+    /// Moves `tail` after the publication. So the slot is WRITING for a few instructions only, and
+    /// a consumer that polls it seldom takes its cache line from the producer in between.
     #[inline]
     pub(crate) fn try_send(&self, me: OwnerId, write: impl FnMut(u32)) -> Result<(), Blocked> {
-        self.send_by(me, Deadline::At(0), || self.try_claim(me, None), write)
+        let claim = self.send_by(me, Deadline::At(0), || self.claim_next(me, None), write)?;
+        self.move_tail(claim);
+        Ok(())
     }
 
     /// Sends like [`try_send`](Ring::try_send), but blocks until there is room, the queue is
@@ -273,9 +291,10 @@ impl Ring {
         mut reap_dead: impl FnMut(),
         write: impl FnMut(u32),
     ) -> Result<(), Blocked> {
-        self.send_by(me, deadline, || self.claim(me, None, deadline, &mut reap_dead), write)
+        self.send_by(me, deadline, || self.claim(me, None, deadline, &mut reap_dead), write).map(drop)
     }
 
+    /// Sends a message by a claim that `find` returns, and returns that claim.
     #[inline]
     fn send_by(
         &self,
@@ -283,14 +302,14 @@ impl Ring {
         deadline: Deadline,
         mut find: impl FnMut() -> Result<Claim, Blocked>,
         mut write: impl FnMut(u32),
-    ) -> Result<(), Blocked> {
+    ) -> Result<Claim, Blocked> {
         // Each turn but the last loses its position to a consumer that skips it.
         for turn in 1u32.. {
             let claim = find()?;
             let early = is_planted(Fault::PublishBeforeWrite).then(|| self.publish(me, claim));
             write(claim.index);
             match early.unwrap_or_else(|| self.publish(me, claim)) {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(claim),
                 Err(Late::Corrupted) => return Err(Blocked::Corrupted),
                 // A consumer skipped the position. Its slot must be free before the next claim, or
                 // we might wait for ourselves.

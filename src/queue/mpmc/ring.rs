@@ -38,7 +38,9 @@
 //! catches up in jumps ([`Position::beyond`]), long before laps can no longer express the distance:
 //! see [`bound`](super::bound), also for the maximum number of steps of a call.
 //!
-//! A closed `tail` never moves again, so every claimed position is before it or equal to it.
+//! A message may be received before `tail` has moved past its position, but the slot is not claimed
+//! again before that. A closed `tail` never moves again, so every claimed position is before it or
+//! equal to it.
 //!
 //! # Memory ordering
 //!
@@ -53,7 +55,7 @@
 //!
 //! | window | noticed by | repaired by | lost |
 //! |---|---|---|---|
-//! | slot claimed, `tail` not moved | the next producer | it moves `tail` | nothing |
+//! | slot claimed or FULL, `tail` not moved | the next producer | it moves `tail` | nothing |
 //! | WRITING or HELD | consumers, reapers | skipped; freed by `recover` | what was not sent |
 //! | FULL, nobody woken | a sleeper at the end of its slice | itself | up to 50 ms |
 //! | slot taken, `head` not moved | the next consumer | it moves `head` | nothing |
