@@ -25,15 +25,18 @@ const COMMIT_STEP: u64 = 1 << 16;
 /// The name of every object that has none. Users cannot choose it, because their names have no '/'.
 pub(crate) const NAMELESS: &str = "/";
 
-fn round_up(len: u64) -> u64 {
-    len.next_multiple_of(UNIT)
+/// Rounds up to a multiple of `unit`, a power of two. An impossible length stays one, so that the
+/// error shows it.
+fn round_up(len: u64, unit: u64) -> u64 {
+    len.saturating_add(unit - 1) & !(unit - 1)
 }
 
 /// Returns the size that a segment needs for one object with these texts.
 pub(crate) fn size_for(name: &str, schema: &str, len: usize) -> u64 {
-    let record = round_up(UNIT + (name.len() + schema.len()) as u64).saturating_add(round_up(len as u64));
+    let head = round_up(UNIT + (name.len() + schema.len()) as u64, UNIT);
+    let record = head.saturating_add(round_up(len as u64, UNIT));
     // One unit more, for the word that marks the end of space.
-    (SPACE_START + UNIT).saturating_add(record).next_multiple_of(4096)
+    round_up((SPACE_START + UNIT).saturating_add(record), 4096)
 }
 
 impl Attachment {
@@ -69,8 +72,8 @@ impl Attachment {
                 "the schema of this message is longer than 1 MiB",
             ));
         }
-        let head = round_up(UNIT + (name.len() + schema.len()) as u64);
-        let whole = head.saturating_add(round_up(len as u64));
+        let head = round_up(UNIT + (name.len() + schema.len()) as u64, UNIT);
+        let whole = head.saturating_add(round_up(len as u64, UNIT));
         let Ok(units) = u32::try_from(whole / UNIT) else {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
