@@ -98,16 +98,15 @@ impl Attachment {
             if reused {
                 base.add(8).write_bytes(0, whole as usize - 8);
             }
-            let raw = base.cast::<Record>();
-            (&raw mut (*raw).kind).write(kind);
-            (&raw mut (*raw).name_len).write(name.len() as u32);
-            (&raw mut (*raw).schema_len).write(schema.len() as u32);
-            (&raw mut (*raw).object).write(object);
-            (&raw mut (*raw).object_len).write(len as u64);
             let texts = base.add(UNIT as usize);
             texts.copy_from_nonoverlapping(name.as_ptr(), name.len());
             texts.add(name.len()).copy_from_nonoverlapping(schema.as_ptr(), schema.len());
         }
+        record.kind.store(kind, Relaxed); // published with the record, like all below
+        record.name_len.store(name.len() as u32, Relaxed);
+        record.schema_len.store(schema.len() as u32, Relaxed);
+        record.object.store(object, Relaxed);
+        record.object_len.store(len as u64, Relaxed);
         init(self.base().wrapping_add(object as usize));
 
         let directory = &self.view().header().directory;
@@ -147,8 +146,10 @@ impl Attachment {
         let freed = &self.view().header().freed;
         if freed.load(Relaxed) != 0 && freed.swap(0, AcqRel) != 0 {
             let view = self.view();
+            let size = self.facts().size;
             let free = view.chain().find_map(|at| {
-                let record = view.record(at).filter(|record| record.claim_free(units, owner))?;
+                let room = size.saturating_sub(at) / UNIT;
+                let record = view.record(at).filter(|record| record.claim_free(units, room, owner))?;
                 Some((at, record.len().unwrap_or(0)))
             });
             if let Some((offset, len)) = free {
