@@ -285,7 +285,7 @@ impl Ring {
         mut write: impl FnMut(u32),
     ) -> Result<(), Blocked> {
         // Each turn but the last loses its position to a consumer that skips it.
-        for turn in 1u32.. {
+        for turn in (1..=REVOKED_MAX).cycle() {
             let claim = find()?;
             let early = is_planted(Fault::PublishBeforeWrite).then(|| self.publish(me, claim));
             write(claim.index);
@@ -296,7 +296,7 @@ impl Ring {
                 // we might wait for ourselves.
                 Err(Late::Revoked) => self.free(me, claim),
             }
-            if turn % REVOKED_MAX == 0 && deadline.has_passed() {
+            if turn == REVOKED_MAX && deadline.has_passed() {
                 break;
             }
         }
@@ -313,7 +313,7 @@ impl Ring {
         mut find: impl FnMut(u32) -> Result<Claim, Blocked>,
         mut copy: impl FnMut(u32, u32),
     ) -> Result<(), (Blocked, Claim)> {
-        for turn in 1u32.. {
+        for turn in (1..=REVOKED_MAX).cycle() {
             match self.publish(me, claim) {
                 Ok(()) => return Ok(()),
                 Err(Late::Corrupted) => return Err((Blocked::Corrupted, claim)),
@@ -326,7 +326,7 @@ impl Ring {
                     claim = other;
                 }
             }
-            if turn % REVOKED_MAX == 0 && deadline.has_passed() {
+            if turn == REVOKED_MAX && deadline.has_passed() {
                 break;
             }
         }
