@@ -12,7 +12,7 @@
 
 use std::os::fd::BorrowedFd;
 use std::process::ExitStatus;
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -109,7 +109,7 @@ impl Child {
 struct Registry {
     process: u32,
     state: Mutex<State>,
-    count: AtomicU32,
+    count: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -134,7 +134,7 @@ fn registry() -> &'static Registry {
         if let Some(registry) = unsafe { current.as_ref() }.filter(|registry| registry.process == process) {
             return registry;
         }
-        let new = Box::new(Registry { process, state: Mutex::default(), count: AtomicU32::new(0) });
+        let new = Box::new(Registry { process, state: Mutex::default(), count: AtomicU64::new(0) });
         let new = Box::into_raw(new);
         if REGISTRY.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire).is_err() {
             // SAFETY: no other thread has seen it.
@@ -148,7 +148,7 @@ fn state() -> MutexGuard<'static, State> {
 }
 
 /// Returns the number of the next child of this process, for its name.
-pub(crate) fn next_number() -> u32 {
+pub(crate) fn next_number() -> u64 {
     registry().count.fetch_add(1, Ordering::Relaxed) + 1
 }
 

@@ -25,15 +25,18 @@ const COMMIT_STEP: u64 = 1 << 16;
 /// The name of every object that has none. Users cannot choose it, because their names have no '/'.
 pub(crate) const NAMELESS: &str = "/";
 
-fn round_up(len: u64) -> u64 {
-    len.next_multiple_of(UNIT)
+/// Rounds up to a multiple of `unit`, a power of two. An impossible length stays one, so that the
+/// error shows it.
+fn round_up(len: u64, unit: u64) -> u64 {
+    len.saturating_add(unit - 1) & !(unit - 1)
 }
 
 /// Returns the size that a segment needs for one object with these texts.
 pub(crate) fn size_for(name: &str, schema: &str, len: usize) -> u64 {
-    let record = round_up(UNIT + (name.len() + schema.len()) as u64).saturating_add(round_up(len as u64));
+    let head = round_up(UNIT + (name.len() + schema.len()) as u64, UNIT);
+    let record = head.saturating_add(round_up(len as u64, UNIT));
     // One unit more, for the word that marks the end of space.
-    (SPACE_START + UNIT).saturating_add(record).next_multiple_of(4096)
+    round_up((SPACE_START + UNIT).saturating_add(record), 4096)
 }
 
 impl Attachment {
@@ -69,8 +72,8 @@ impl Attachment {
                 "the schema of this message is longer than 1 MiB",
             ));
         }
-        let head = round_up(UNIT + (name.len() + schema.len()) as u64);
-        let whole = head.saturating_add(round_up(len as u64));
+        let head = round_up(UNIT + (name.len() + schema.len()) as u64, UNIT);
+        let whole = head.saturating_add(round_up(len as u64, UNIT));
         let Ok(units) = u32::try_from(whole / UNIT) else {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
@@ -95,16 +98,15 @@ impl Attachment {
             if reused {
                 base.add(8).write_bytes(0, whole as usize - 8);
             }
-            let raw = base.cast::<Record>();
-            (&raw mut (*raw).kind).write(kind);
-            (&raw mut (*raw).name_len).write(name.len() as u32);
-            (&raw mut (*raw).schema_len).write(schema.len() as u32);
-            (&raw mut (*raw).object).write(object);
-            (&raw mut (*raw).object_len).write(len as u64);
             let texts = base.add(UNIT as usize);
             texts.copy_from_nonoverlapping(name.as_ptr(), name.len());
             texts.add(name.len()).copy_from_nonoverlapping(schema.as_ptr(), schema.len());
         }
+        record.kind.store(kind, Relaxed); // published with the record, like all below
+        record.name_len.store(name.len() as u32, Relaxed);
+        record.schema_len.store(schema.len() as u32, Relaxed);
+        record.object.store(object, Relaxed);
+        record.object_len.store(len as u64, Relaxed);
         init(self.base().wrapping_add(object as usize));
 
         let directory = &self.view().header().directory;
@@ -144,8 +146,10 @@ impl Attachment {
         let freed = &self.view().header().freed;
         if freed.load(Relaxed) != 0 && freed.swap(0, AcqRel) != 0 {
             let view = self.view();
+            let size = self.facts().size;
             let free = view.chain().find_map(|at| {
-                let record = view.record(at).filter(|record| record.claim_free(units, owner))?;
+                let room = size.saturating_sub(at) / UNIT;
+                let record = view.record(at).filter(|record| record.claim_free(units, room, owner))?;
                 Some((at, record.len().unwrap_or(0)))
             });
             if let Some((offset, len)) = free {

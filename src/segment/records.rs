@@ -39,8 +39,8 @@
 //! | in the directory, still CLAIMED | the reaper | in the directory: LIVE | nothing |
 //! | removing a name | nobody needs to | one swap: removed, or not | nothing |
 
-use crate::loom::atomic::AtomicU64;
 use crate::loom::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use crate::loom::atomic::{AtomicU32, AtomicU64};
 use crate::segment::owner::OwnerId;
 
 /// Length of a record's fixed part. All lengths and offsets in space are multiples of it.
@@ -62,14 +62,15 @@ pub(crate) struct Record {
     /// Offset of the record that was published before this one; 0: this was the first. Written
     /// before publication.
     pub(crate) next: AtomicU64,
-    /// The object's `Kind` as a number.
-    pub(crate) kind: u32,
-    pub(crate) name_len: u32,
-    pub(crate) schema_len: u32,
+    /// The object's `Kind` as a number. Written before publication, like the lengths and the
+    /// offset. Readers load each once, because only a value that was checked may be used.
+    pub(crate) kind: AtomicU32,
+    pub(crate) name_len: AtomicU32,
+    pub(crate) schema_len: AtomicU32,
     pub(crate) _reserved: u32,
     /// Offset of the object in the segment.
-    pub(crate) object: u64,
-    pub(crate) object_len: u64,
+    pub(crate) object: AtomicU64,
+    pub(crate) object_len: AtomicU64,
     pub(crate) _pad: [u64; 10],
 }
 
@@ -122,11 +123,13 @@ impl Record {
         self.swap(Word { units: 0, status: EMPTY, owner: 0 }, claimed)
     }
 
-    /// Claims a freed record if `units` fit into it and it is at most twice as long.
-    pub(crate) fn claim_free(&self, units: u32, owner: OwnerId) -> bool {
+    /// Claims a freed record if `units` fit into it and it is at most twice as long. `room` is the
+    /// number of units up to the end of the segment: a longer record is damaged.
+    pub(crate) fn claim_free(&self, units: u32, room: u64, owner: OwnerId) -> bool {
         let word = self.load();
         word.status == FREE
             && (units..=units.saturating_mul(2)).contains(&word.units)
+            && u64::from(word.units) <= room
             && self.swap(word, Word { status: CLAIMED, owner: owner.bits(), ..word })
     }
 
@@ -253,12 +256,12 @@ impl Record {
         Record {
             word: AtomicU64::new(0),
             next: AtomicU64::new(0),
-            kind: 0,
-            name_len: 0,
-            schema_len: 0,
+            kind: AtomicU32::new(0),
+            name_len: AtomicU32::new(0),
+            schema_len: AtomicU32::new(0),
             _reserved: 0,
-            object: 0,
-            object_len: 0,
+            object: AtomicU64::new(0),
+            object_len: AtomicU64::new(0),
             _pad: [0; 10],
         }
     }
@@ -273,5 +276,15 @@ mod tests {
         let word = Word { units: 7, status: FREE, owner: (1 << 30) - 1 };
         assert_eq!(Word::from(u64::from(word)), word);
         assert_eq!(u64::from(Word { units: 0, status: EMPTY, owner: 0 }), 0);
+    }
+
+    /// The length may have been damaged after the walk that has found the record.
+    #[test]
+    fn a_freed_record_that_does_not_fit_into_the_segment_is_not_claimed() {
+        let (record, me) = (Record::new(), OwnerId::new(3, 1).unwrap());
+        record.word.store(Word { units: 12, status: FREE, owner: 0 }.into(), Relaxed);
+        assert!(!record.claim_free(8, 11, me), "longer than the room");
+        assert!(!record.claim_free(13, 100, me) && !record.claim_free(5, 100, me));
+        assert!(record.claim_free(8, 12, me));
     }
 }

@@ -87,7 +87,7 @@ impl<'a> View<'a> {
         let last = self.end().min(self.size - UNIT);
         let possible = (SPACE_START..=last).contains(&offset) && offset % UNIT == 0;
         // SAFETY: the offset is a multiple of 128 inside the mapping with room for a record. Its
-        // words are atomics, and its other fields are written only before it is published.
+        // words are atomics, and any bytes are a record.
         possible.then(|| unsafe { &*self.base.add(offset as usize).cast::<Record>() })
     }
 
@@ -190,8 +190,9 @@ impl Entry {
             Some(len) if len >= UNIT && len <= view.end().saturating_sub(offset) => offset + len,
             _ => return damaged("a record of impossible length"),
         };
-        let (name_len, schema_len) = (record.name_len as usize, record.schema_len as usize);
-        let (object, object_len) = (record.object, record.object_len);
+        let [name_len, schema_len] =
+            [&record.name_len, &record.schema_len].map(|len| len.load(Relaxed) as usize);
+        let [object, object_len] = [&record.object, &record.object_len].map(|word| word.load(Relaxed));
         let text = offset + UNIT;
         if schema_len > SCHEMA_MAX || name_len > NAME_MAX || text + (name_len + schema_len) as u64 > end {
             return damaged("a record whose texts do not fit");
@@ -212,7 +213,7 @@ impl Entry {
         };
         Ok(Entry {
             record: offset,
-            kind: record.kind,
+            kind: record.kind.load(Relaxed),
             name: text(offset + UNIT, name_len)?,
             schema: text(offset + UNIT + name_len as u64, schema_len)?,
             object,

@@ -42,7 +42,8 @@ pub enum LockError<G> {
     Poisoned(G),
     /// Not acquired: the lock was held by another, at the time of the call or until the deadline.
     NotAcquired,
-    /// Not acquired: this thread already holds the lock the maximum number of times.
+    /// Not acquired: this thread already holds the lock the maximum number of times; a
+    /// [`RwLock`](crate::RwLock) counts the readers of the process.
     TooDeep,
     /// The shared bytes are not a valid value.
     Corrupted,
@@ -104,9 +105,10 @@ impl<G> LockError<G> {
                 "a thread panicked while it held the lock: check the data and clear the poison",
             ),
             LockError::NotAcquired => (ErrorKind::TimedOut, "another thread or process held the lock"),
-            LockError::TooDeep => {
-                (ErrorKind::InvalidInput, "this thread already holds the lock the maximum number of times")
-            }
+            LockError::TooDeep => (
+                ErrorKind::InvalidInput,
+                "this thread or process already holds the lock the maximum number of times",
+            ),
             LockError::Corrupted => {
                 (ErrorKind::Corrupted, "the shared bytes are not a valid value: call `reset` with a new one")
             }

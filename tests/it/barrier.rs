@@ -343,3 +343,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_party_that_panics_breaks_the_barrier() {
+    let barrier = Barrier::new(2).unwrap();
+    let wait = || _ = barrier.wait_interruptible(None, || panic!("interrupted"));
+    std::panic::catch_unwind(AssertUnwindSafe(wait)).unwrap_err();
+    assert!(barrier.is_broken());
+    assert_eq!(barrier.wait_timeout(LONG), Err(BarrierError::Broken));
+    barrier.reset();
+    let other = barrier.clone();
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(move || other.wait_timeout(LONG));
+        assert!(barrier.wait_timeout(LONG).is_ok() && thread.join().unwrap().is_ok());
+    });
+}

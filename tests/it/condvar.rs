@@ -2,6 +2,7 @@
 //! type of lock, and what deaths do.
 
 use std::os::unix::fs::FileExt;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
@@ -404,4 +405,41 @@ proptest! {
             more.notify_all();
         });
     }
+}
+
+/// Waits until the call for an interruption panics, after it has done what is to be done.
+fn wait_and_panic(changed: &Condvar, mut before: impl FnMut()) {
+    let lock = Lock::new().unwrap();
+    let wait = || {
+        let _ = changed.wait_interruptible(lock.lock().unwrap(), None, || {
+            before();
+            panic!("interrupted")
+        });
+    };
+    std::panic::catch_unwind(AssertUnwindSafe(wait)).unwrap_err();
+    assert!(lock.try_lock().is_ok());
+}
+
+#[test]
+fn a_waiter_that_panics_takes_no_notification() {
+    let changed = Condvar::new().unwrap();
+    wait_and_panic(&changed, || assert_eq!(changed.waiting(), 1));
+    assert_eq!((changed.waiting(), changed.notify_one()), (0, false));
+}
+
+#[test]
+fn the_notification_of_a_waiter_that_panics_goes_to_another() {
+    let (changed, lock) = (Condvar::new().unwrap(), Lock::new().unwrap());
+    std::thread::scope(|scope| {
+        let mut other = None;
+        wait_and_panic(&changed, || {
+            other = Some(scope.spawn(|| {
+                let (_, is_notified) = changed.wait_timeout(lock.lock().unwrap(), LONG).unwrap();
+                is_notified
+            }));
+            until("another waits", || changed.waiting() == 2);
+            assert!(changed.notify_one(), "it has waited longest");
+        });
+        assert!(other.unwrap().join().unwrap());
+    });
 }

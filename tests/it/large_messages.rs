@@ -2,7 +2,7 @@
 //!
 //! A copy on the stack would overflow it, and end the whole test program by a signal.
 
-use pagemate::{spsc, Array, Dict, Message, Mutex, OnceValue, Queue, RwLock};
+use pagemate::{spsc, Array, Dict, ErrorKind, Message, Mutex, OnceValue, Queue, RwLock, Segment, Topic};
 
 const LEN: usize = 4 << 20;
 
@@ -106,5 +106,33 @@ fn values_of_at_most_a_word_are_in_the_guard() {
         let guard = dict.get_ref(&1).unwrap().unwrap();
         dict.insert(&1, "another").unwrap();
         assert_eq!(&*guard, text);
+    }
+}
+
+/// Sizes around those at which the arithmetic of a layout ends, and their objects.
+#[test]
+fn sizes_that_no_segment_has_are_refused() {
+    let segment = Segment::new(1 << 20).unwrap();
+    let largest = isize::MAX as usize;
+    let sizes = (0..40).map(|bit| 1 << bit).chain((0..200).map(|page| page << 12));
+    for size in sizes.flat_map(|less| [largest - less, usize::MAX - less]) {
+        let mut errors = vec![
+            Queue::<[u8]>::builder(1).inline(size).build().err(),
+            Queue::<[u8]>::builder(1).inline(size).create(segment.at("queue")).err(),
+            Queue::<u8>::new(size).err(),
+            Topic::<[u8]>::builder(1).inline(size).build().err(),
+            Topic::<[u8]>::builder(1).inline(size).create(segment.at("topic")).err(),
+            Topic::<u8>::new(size).err(),
+            pagemate::queue::spsc::builder::<[u8]>(1).inline(size).build().err(),
+            spsc::<u8>(size).err(),
+            Array::new(size, 0u8).err(),
+            Array::create(segment.at("array"), size, 0u8).err(),
+            pagemate::pipe::pipe_with_capacity(size).err(),
+        ];
+        errors.push(Segment::new(size as u64).err());
+        for (number, error) in errors.into_iter().enumerate() {
+            let kind = error.map(|error| error.kind());
+            assert_eq!(kind, Some(ErrorKind::InvalidInput), "object {number}, {size:#x}");
+        }
     }
 }

@@ -6,7 +6,7 @@
 use super::spsc::{producer, Scene};
 use super::{model, thread, Arc};
 use crate::queue::blocked::Blocked;
-use crate::queue::byte_ring::{Arrived, ByteReader, ByteWriter, Outgoing, Sort};
+use crate::queue::byte_ring::{Arrived, ByteReader, ByteWriter, Outgoing, Sort, Step};
 
 use crate::sys::clock::Deadline;
 
@@ -126,5 +126,43 @@ fn a_message_given_up() {
         });
         assert_eq!(recv(&scene, &mut reader).unwrap(), message(10, 1));
         sending.join().unwrap();
+    });
+}
+
+/// Receives the first of two parts of a message into a buffer of the caller's, and finds the header
+/// of the second one damaged; then it is repaired.
+fn halfway() -> (Arc<Scene>, ByteReader) {
+    let (scene, mut writer, mut reader) = ends();
+    let whole = message(90, 1);
+    let mut large = Outgoing::new(Sort::Bytes, 0, &whole);
+    let mut buffer = [0; 90];
+    assert_eq!(writer.step(&scene.control, &mut large), Ok(false));
+    assert_eq!(reader.step_into(&scene.control, &mut buffer), Ok(Step::Part));
+    assert_eq!(writer.step(&scene.control, &mut large), Ok(true));
+    let at = RING as u64;
+    // SAFETY: the writer has published the record, and the reader does not run meanwhile.
+    let header = unsafe { scene.area.word(at) };
+    // SAFETY: as above.
+    unsafe { scene.area.write(at, &[0xff; 8]) };
+    assert_eq!(reader.step_into(&scene.control, &mut buffer), Err(Blocked::Corrupted));
+    // SAFETY: as above.
+    unsafe { scene.area.write(at, &header.to_le_bytes()) };
+    (scene, reader)
+}
+
+#[test]
+fn the_rest_of_a_message_in_another_buffer() {
+    model("bytes: a damaged header in the middle of a message", || {
+        let (scene, mut reader) = halfway();
+        let mut other = [0; 90];
+        assert_eq!(reader.step_into(&scene.control, &mut other), Ok(Step::Copied(90)));
+        assert_eq!(other[..], message(90, 1));
+
+        let (scene, mut reader) = halfway();
+        assert!(matches!(reader.step_into(&scene.control, &mut [0; 10]), Ok(Step::Arrived(_))));
+        assert_eq!(reader.take(&scene.control), message(90, 1));
+
+        let (scene, mut reader) = halfway();
+        assert_eq!(recv(&scene, &mut reader).unwrap(), message(90, 1));
     });
 }

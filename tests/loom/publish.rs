@@ -126,7 +126,7 @@ fn a_death_after_the_claim_blocks_nobody() {
         assert!(recover(record, dead, || space.open(9).is_some()));
         creator.join().unwrap();
         assert_eq!(space.open(7), Some(70));
-        assert!(record.claim_free(1, participant(0)), "the dead one's space is used again");
+        assert!(record.claim_free(1, 1, participant(0)), "the dead one's space is used again");
     });
 }
 
@@ -148,7 +148,7 @@ fn a_death_after_publication_keeps_the_object() {
         reap(&space);
         reaper.join().unwrap();
         assert_eq!(space.open(7), Some(70));
-        assert!(!space.records[Space::index(offset)].claim_free(1, participant(0)));
+        assert!(!space.records[Space::index(offset)].claim_free(1, 1, participant(0)));
     });
 }
 
@@ -174,7 +174,7 @@ fn a_name_is_removed_once() {
             assert!(space.create(participant(0), 7), "the name is free");
             reaper.join().unwrap();
             assert!(mine != remover.join().unwrap());
-            assert!(space.records[record].is_removed() && !space.records[record].claim_free(1, dead));
+            assert!(space.records[record].is_removed() && !space.records[record].claim_free(1, 1, dead));
             assert!(space.is_listed(offset) && space.open(7) == Some(70));
         },
     );

@@ -15,7 +15,7 @@ struct Scene {
 }
 
 /// Returns a thread of the process with this index in the table.
-fn holder(index: usize, thread: u32) -> Holder {
+fn holder(index: usize, thread: u64) -> Holder {
     Holder { id: OwnerId::new(index, 1).unwrap(), thread }
 }
 

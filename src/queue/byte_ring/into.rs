@@ -18,8 +18,18 @@ pub(crate) enum Step {
 
 impl ByteReader {
     /// Receives the next message into `buffer`, one part at a time. Call it with the same buffer
-    /// until it is done. Until the last part the content of the buffer is unspecified.
+    /// until it is done: that is, unless it returns a part or `Later`. Until the last part the
+    /// content of the buffer is unspecified.
     pub(crate) fn step_into(&mut self, control: &Control, buffer: &mut [u8]) -> Result<Step, Blocked> {
+        let stepped = self.try_step_into(control, buffer);
+        if stepped.is_err_and(|blocked| blocked != Blocked::Later) {
+            // If the damage is repaired, the rest of the message may come into another buffer.
+            self.spill(buffer);
+        }
+        stepped
+    }
+
+    fn try_step_into(&mut self, control: &Control, buffer: &mut [u8]) -> Result<Step, Blocked> {
         if let Some(arrived) = self.arrived {
             return Ok(self.finish(control, arrived, buffer));
         }
@@ -91,8 +101,7 @@ impl ByteReader {
         Ok(Step::Copied(std::mem::take(&mut self.in_buffer)))
     }
 
-    /// Moves the parts from the buffer to the reader's own memory, because the message is longer
-    /// than the buffer.
+    /// Moves the parts from the buffer to the reader's own memory.
     fn spill(&mut self, buffer: &[u8]) {
         let len = std::mem::take(&mut self.in_buffer);
         self.parts.extend_from_slice(&buffer[..len]);

@@ -304,7 +304,7 @@ impl Ring {
         mut write: impl FnMut(u32),
     ) -> Result<Claim, Blocked> {
         // Each turn but the last loses its position to a consumer that skips it.
-        for turn in 1u32.. {
+        for turn in (1..=REVOKED_MAX).cycle() {
             let claim = find()?;
             let early = is_planted(Fault::PublishBeforeWrite).then(|| self.publish(me, claim));
             write(claim.index);
@@ -315,7 +315,7 @@ impl Ring {
                 // we might wait for ourselves.
                 Err(Late::Revoked) => self.free(me, claim),
             }
-            if turn % REVOKED_MAX == 0 && deadline.has_passed() {
+            if turn == REVOKED_MAX && deadline.has_passed() {
                 break;
             }
         }
@@ -349,7 +349,7 @@ impl Ring {
         mut find: impl FnMut(u32) -> Result<Claim, Blocked>,
         mut copy: impl FnMut(u32, u32),
     ) -> Result<(), (Blocked, Claim)> {
-        for turn in 2u32.. {
+        for turn in (1..=REVOKED_MAX).cycle().skip(1) {
             if late == Late::Corrupted {
                 return Err((Blocked::Corrupted, claim));
             }
@@ -363,7 +363,7 @@ impl Ring {
                 Ok(()) => return Ok(()),
                 Err(again) => late = again,
             }
-            if turn % REVOKED_MAX == 0 && deadline.has_passed() {
+            if turn == REVOKED_MAX && deadline.has_passed() {
                 break;
             }
         }

@@ -170,7 +170,7 @@ impl Ring {
     pub(crate) fn discard(&self, steps: &mut Steps, wanted: u64, free: Free<'_>) -> Result<(), Unsent> {
         let (mut freed, mut stuck) = (0u64, Blocked::Later.into());
         while freed < wanted && steps.take() {
-            match self.pass_oldest(free) {
+            match self.pass_oldest(steps, free) {
                 Step::Passed(bytes) => freed = freed.saturating_add(bytes),
                 Step::Again => {}
                 Step::Stuck(reason) => {
@@ -187,7 +187,7 @@ impl Ring {
     }
 
     /// Raises the floor past one position, and frees the block of its message.
-    fn pass_oldest(&self, free: Free<'_>) -> Step {
+    fn pass_oldest(&self, steps: &mut Steps, free: Free<'_>) -> Step {
         // Pairs with this function and join_floor().
         let floor = Floor(self.floor_word().load(Acquire));
         let tail = self.tail();
@@ -207,7 +207,7 @@ impl Ring {
         let word = Word(self.word(at.index).load(Acquire)); // pairs with publish()
         match (age(word, at), word.status()) {
             (Age::Here, Status::Writing) if self.is_followed(at) => {
-                self.revoke(at, word);
+                self.revoke(at, word, steps);
                 return Step::Again;
             }
             (Age::Here, Status::Writing) => return Step::Stuck(Blocked::Later.into()),
@@ -215,7 +215,7 @@ impl Ring {
             // Publishers came round. Or the words are damaged: then all steps are used.
             _ => return Step::Again,
         }
-        if self.is_awaited(number) {
+        if self.is_awaited(number, steps) {
             return Step::Stuck(Unsent::Gated(Lack::Memory));
         }
         let raised = floor.raised(number + 1);

@@ -61,7 +61,7 @@ use super::line::{Gate, LineWord, Mode, AHEAD_MAX};
 use super::locate::Wanted;
 use super::publish::Unsent;
 use super::receive::Cursor;
-use super::ring::{Ring, SWAPS_MAX};
+use super::ring::{Ring, Steps, SWAPS_MAX};
 use super::word::{age, Age, Position, Status, Word};
 use crate::failpoint::{is_planted, Fault};
 use crate::loom::atomic::AtomicU64;
@@ -96,9 +96,9 @@ impl Ring {
     /// Returns whether the next position may be claimed, as far as the lossless subscribers are
     /// concerned. Called only if there was one.
     #[inline]
-    pub(super) fn is_admitted(&self, next: Position) -> bool {
+    pub(super) fn is_admitted(&self, next: Position, steps: &mut Steps) -> bool {
         // Pairs with raise() and announce().
-        Gate(self.gate().load(Acquire)).admits(next.number) || self.raise(next)
+        Gate(self.gate().load(Acquire)).admits(next.number) || self.raise(next, steps)
     }
 
     /// Returns whether a position may be claimed, for a publisher that has work to do before it
@@ -107,7 +107,7 @@ impl Ring {
         let tail = self.tail();
         if tail & CLOSED != 0 {
             Err(Blocked::Closed.into())
-        } else if tail & GATED != 0 && !self.is_admitted(self.position(tail & NUMBER)) {
+        } else if tail & GATED != 0 && !self.is_admitted(self.position(tail & NUMBER), &mut self.steps()) {
             Err(Unsent::Gated(Lack::Position))
         } else {
             Ok(())
@@ -117,13 +117,13 @@ impl Ring {
     /// Scans the lines, and raises the gate as far as they permit. Returns whether it admits the
     /// next position.
     #[inline(never)]
-    fn raise(&self, next: Position) -> bool {
+    fn raise(&self, next: Position, steps: &mut Steps) -> bool {
         for _ in 0..SWAPS_MAX {
             let gate = Gate(self.gate().load(Acquire)); // pairs with announce() and this function
             if gate.admits(next.number) {
                 return true;
             }
-            let limits = self.lossless().map(|(_, line, _)| self.limit(line, next));
+            let limits = self.lossless().map(|(_, line, _)| self.limit(line, next, steps));
             let limit = limits.min().unwrap_or(next.number + AHEAD_MAX);
             if limit <= next.number {
                 return false;
@@ -149,19 +149,19 @@ impl Ring {
 
     /// Returns the first position that may not be claimed because of a lossless subscriber. The
     /// next position to claim is `next`.
-    fn limit(&self, line: &Line, next: Position) -> u64 {
+    fn limit(&self, line: &Line, next: Position, steps: &mut Steps) -> u64 {
         let cursor = line.cursor.load(Acquire); // pairs with step() and begin_at()
         let capacity = u64::from(self.shape.capacity);
         let limit = cursor.saturating_add(capacity);
         if limit > next.number {
             return limit;
         }
-        self.first_message(cursor, next).saturating_add(capacity)
+        self.first_message(cursor, next, steps).saturating_add(capacity)
     }
 
     /// Returns the first position from `cursor` on that has a message, `next` at most.
     #[cold]
-    fn first_message(&self, cursor: u64, next: Position) -> u64 {
+    fn first_message(&self, cursor: u64, next: Position, steps: &mut Steps) -> u64 {
         let slots = u64::from(self.shape.slots);
         if next.number.saturating_sub(cursor) > slots {
             return cursor; // overwritten, or damaged
@@ -174,7 +174,7 @@ impl Ring {
             let word = Word(self.word(at.index).load(Acquire)); // pairs with publish()
             match (age(word, at), word.status()) {
                 (Age::Here, Status::Hole | Status::Held) => at = self.next(at),
-                (Age::Here, Status::Writing) => self.revoke(at, word),
+                (Age::Here, Status::Writing) => self.revoke(at, word, steps),
                 _ => break,
             }
         }
@@ -183,24 +183,25 @@ impl Ring {
 
     /// Returns whether a lossless subscriber has yet to receive the message of this position, or an
     /// older one.
-    pub(super) fn is_awaited(&self, number: u64) -> bool {
-        self.lossless().any(|(_, line, _)| self.awaits(line, number))
+    pub(super) fn is_awaited(&self, number: u64, steps: &mut Steps) -> bool {
+        self.lossless().any(|(_, line, _)| self.awaits(line, number, steps))
     }
 
     /// Returns whether the subscriber has yet to receive the message of this position, or an older
     /// one.
-    fn awaits(&self, line: &Line, number: u64) -> bool {
+    fn awaits(&self, line: &Line, number: u64, steps: &mut Steps) -> bool {
         let cursor = line.cursor.load(Acquire); // pairs with step() and begin_at()
-        cursor <= number && self.first_message(cursor, self.position(number + 1)) <= number
+        cursor <= number && self.first_message(cursor, self.position(number + 1), steps) <= number
     }
 
     /// Returns the lossless subscribers for which the next publication has to wait: the index of
     /// the line, and its word.
     fn laggards(&self, lack: Lack) -> impl Iterator<Item = (u32, LineWord)> + '_ {
         let (next, oldest) = (self.position(self.end()), self.oldest_kept());
-        let lags = move |line: &Line| match lack {
-            Lack::Position => self.limit(line, next) <= next.number,
-            Lack::Memory => self.awaits(line, oldest),
+        let mut steps = self.steps();
+        let mut lags = move |line: &Line| match lack {
+            Lack::Position => self.limit(line, next, &mut steps) <= next.number,
+            Lack::Memory => self.awaits(line, oldest, &mut steps),
         };
         self.lossless().filter(move |(_, line, _)| lags(line)).map(|(index, _, word)| (index, word))
     }
@@ -270,7 +271,7 @@ impl Ring {
     pub(crate) fn pass_on_room(&self) {
         let change = Ordered::by_fence(); // before the check of the waiters
         let next = self.position(self.end());
-        if self.room().is_waited_on_after(change) && self.is_admitted(next) {
+        if self.room().is_waited_on_after(change) && self.is_admitted(next, &mut self.steps()) {
             self.room().notify_one(change);
         }
     }

@@ -214,7 +214,7 @@ impl Ring {
         while steps.take() {
             let word = Word(self.word(at.index).load(Acquire)); // pairs with publish()
             match (age(word, at), word.status()) {
-                (Age::Here, Status::Writing) => self.revoke(at, word),
+                (Age::Here, Status::Writing) => self.revoke(at, word, steps),
                 (Age::Here, status) => return Some(status == Status::Full),
                 (Age::Next, _) => return Some(!word.is_gap()),
                 (Age::Behind | Age::Ahead | Age::Far, _) => return None,

@@ -52,6 +52,8 @@ mod recover;
 pub(crate) mod ring;
 mod room;
 mod subscriber;
+#[cfg(all(test, not(loom)))]
+mod tests;
 mod varying;
 mod word;
 

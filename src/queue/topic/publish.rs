@@ -62,7 +62,7 @@ impl Ring {
                 }
                 // A position that was claimed already is no matter of the gate. But if the gate
                 // does not admit it, nobody needs to move `tail` past it now.
-                if !self.is_admitted(position) {
+                if !self.is_admitted(position, &mut steps) {
                     return Err(Unsent::Gated(Lack::Position));
                 }
             }
@@ -75,7 +75,7 @@ impl Ring {
                     }
                     // Most likely it is about to be done.
                     let is_at_work = word.status() == Status::Writing;
-                    if !is_at_work || !self.changes(position.index, word) {
+                    if !is_at_work || !self.changes(position.index, word, &mut steps) {
                         skipped += u32::from(self.skip(tail, position, word));
                     }
                 }

@@ -210,7 +210,7 @@ impl Ring {
                     // The hole may be the end of a closed topic.
                     cursor.polls.make_due(cursor.at.number);
                 }
-                (Age::Here, Status::Writing) => self.pass_writer(cursor, word)?,
+                (Age::Here, Status::Writing) => self.pass_writer(cursor, word, steps)?,
                 (Age::Behind, _) => self.wait_or_end(cursor, word)?,
                 // Overwritten, so the oldest message is a later one, or the words are damaged.
                 (Age::Next | Age::Ahead | Age::Far, _) => {
@@ -265,22 +265,22 @@ impl Ring {
     /// Handles a position whose publisher is at work: takes the position away if a later message is
     /// published or the topic is closed, else there is nothing to receive yet.
     #[cold]
-    fn pass_writer(&self, cursor: &mut Cursor, word: Word) -> Result<(), Blocked> {
+    fn pass_writer(&self, cursor: &mut Cursor, word: Word, steps: &mut Steps) -> Result<(), Blocked> {
         let at = cursor.at;
         // Most likely it is about to be done.
-        if cursor.polls.meets_writer(at.number) && self.changes(at.index, word) {
+        if cursor.polls.meets_writer(at.number) && self.changes(at.index, word, steps) {
             return Ok(());
         }
         if !self.is_closed() && !self.is_followed(at) {
             return Err(Blocked::Later);
         }
-        self.revoke(at, word);
+        self.revoke(at, word, steps);
         Ok(())
     }
 
     /// Takes the position from a publisher that stays WRITING. It publishes at a later one.
-    pub(super) fn revoke(&self, at: Position, word: Word) {
-        if !self.changes(at.index, word) {
+    pub(super) fn revoke(&self, at: Position, word: Word, steps: &mut Steps) {
+        if !self.changes(at.index, word, steps) {
             // Pairs with the failed swaps of publish() and check_pins(). If this one fails, the
             // position was decided.
             let _ = self.word(at.index).compare_exchange(word.0, word.revoked().0, AcqRel, Relaxed);

@@ -82,14 +82,18 @@ const SPINS: u32 = if cfg!(loom) { 0 } else { 64 };
 
 /// The steps that a call has left. Damaged words could keep a loop going for ever.
 #[derive(Debug)]
-pub(crate) struct Steps(u64);
+pub(crate) struct Steps {
+    left: u64,
+    /// Polls of the next word whose publisher is at work.
+    spins: u32,
+}
 
 impl Steps {
     /// Uses one step; returns false if none was left.
     #[inline]
     pub(super) fn take(&mut self) -> bool {
-        let left = self.0.checked_sub(1);
-        self.0 = left.unwrap_or(0);
+        let left = self.left.checked_sub(1);
+        self.left = left.unwrap_or(0);
         left.is_some()
     }
 }
@@ -250,7 +254,9 @@ impl Ring {
     /// Returns the steps of one call: enough to pass all slots eight times.
     #[inline]
     pub(crate) fn steps(&self) -> Steps {
-        Steps(STEPS_MIN + 8 * u64::from(self.shape.slots))
+        // Writing 32 bytes is faster than a poll, so a publisher that runs is done by then.
+        let spins = if cfg!(loom) { 0 } else { SPINS + (self.shape.stride / 32).min(1 << 16) as u32 };
+        Steps { left: STEPS_MIN + 8 * u64::from(self.shape.slots), spins }
     }
 
     /// Moves `tail` past a position that was claimed or skipped: its slot has `word`. The bits of
@@ -260,9 +266,11 @@ impl Ring {
         if self.holes().after(tail, word.is_gap()).is_some() {
             self.count(tail, word.is_gap());
         }
+        // Damage can have put the last number there.
+        let next = tail & !NUMBER | tail.wrapping_add(1) & NUMBER;
         // Pairs with tail(). A lost swap means that another participant has done it, or has set a
         // bit; then the next publisher does it.
-        let _ = self.descriptor().end.tail.compare_exchange(tail, tail + 1, AcqRel, Relaxed);
+        let _ = self.descriptor().end.tail.compare_exchange(tail, next, AcqRel, Relaxed);
     }
 
     /// Counts the hole that leaves the ring when `tail` moves on, if it is one.
@@ -317,9 +325,10 @@ impl Ring {
         // pairs with unpin()
     }
 
-    /// Polls a word whose publisher is at work; returns whether it has changed.
-    pub(super) fn changes(&self, index: u32, word: Word) -> bool {
-        let spins = if cfg!(loom) { 0 } else { SPINS + (self.shape.stride / 32).min(1 << 16) as u32 };
+    /// Polls a word whose publisher is at work; returns whether it has changed. Once in a call this
+    /// takes as long as writing a message, however many publishers it meets, and is short later.
+    pub(super) fn changes(&self, index: u32, word: Word, steps: &mut Steps) -> bool {
+        let spins = std::mem::replace(&mut steps.spins, SPINS);
         (0..spins).any(|_| {
             spin_loop();
             self.word(index).load(Relaxed) != word.0

@@ -202,6 +202,10 @@ impl Barrier {
     /// # Errors
     ///
     /// Those of [`wait_timeout`](Barrier::wait_timeout).
+    ///
+    /// # Panics
+    ///
+    /// If `is_interrupted` does; then the barrier breaks, too.
     pub fn wait_interruptible(
         &self,
         timeout: Option<Duration>,
@@ -229,7 +233,10 @@ impl Barrier {
             self.object.reap_dead();
             if thoroughly {
                 rendezvous.recover_dead(|id| self.object.is_alive(id));
-                if (is_interrupted.borrow_mut())() {
+                let unwinding = AbortOnUnwind(rendezvous);
+                let is_interrupted = (is_interrupted.borrow_mut())();
+                std::mem::forget(unwinding);
+                if is_interrupted {
                     rendezvous.abort();
                 }
             }
@@ -262,6 +269,15 @@ impl Barrier {
     /// Returns the number of parties.
     pub fn parties(&self) -> u32 {
         self.parties
+    }
+}
+
+/// Breaks the barrier if a party unwinds that has arrived.
+struct AbortOnUnwind<'a>(Rendezvous<'a>);
+
+impl Drop for AbortOnUnwind<'_> {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

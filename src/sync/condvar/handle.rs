@@ -159,6 +159,11 @@ impl Condvar {
     /// # Errors
     ///
     /// Those of [`wait`](Condvar::wait).
+    ///
+    /// # Panics
+    ///
+    /// If `is_interrupted` does. The lock is not held then, and a notification that has come goes
+    /// to another waiter.
     pub fn wait_interruptible<G: Relock>(
         &self,
         guard: G,
@@ -210,7 +215,9 @@ impl Condvar {
             return (G::relock(lock), in_time);
         };
         let lock = guard.unlock();
+        let unwinding = ResignOnUnwind { table, registration: &registration };
         let notified = sleep(table, &registration);
+        std::mem::forget(unwinding);
         let relocked = G::relock(lock);
         if notified {
             // Only now. If we had died before, the notification would have gone to another waiter.
@@ -333,6 +340,18 @@ impl Condvar {
     /// holds. May include waiters that have died.
     pub fn waiting(&self) -> usize {
         self.table().count()
+    }
+}
+
+/// Removes a waiter whose wait ends by a panic.
+struct ResignOnUnwind<'a> {
+    table: &'a WaiterTable,
+    registration: &'a Registration,
+}
+
+impl Drop for ResignOnUnwind<'_> {
+    fn drop(&mut self) {
+        self.table.resign(self.registration);
     }
 }
 

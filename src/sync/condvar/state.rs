@@ -258,6 +258,20 @@ impl WaiterTable {
         is_out
     }
 
+    /// Removes the waiter from the table. If it has been notified meanwhile, the notification goes
+    /// to another waiter.
+    #[cold]
+    pub(crate) fn resign(&self, registration: &Registration) {
+        if !self.retract(registration) {
+            let seen = self.entries[registration.index].word.load(Acquire); // pairs with notify()
+            if is_notified(seen) {
+                // As in recover().
+                self.notify_before(1, ticket(seen));
+            }
+            self.leave(registration);
+        }
+    }
+
     /// Leaves the table after a notification. The counterpart of [`join`](WaiterTable::join).
     pub(crate) fn leave(&self, registration: &Registration) {
         let entry = &self.entries[registration.index];

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::registry::Kind;
@@ -60,17 +60,19 @@ pub struct ReentrantLock {
     object: ObjectRef,
 }
 
+/// The number of the last thread that has one.
+static LAST: AtomicU64 = AtomicU64::new(0);
+
 /// Returns the number of this thread among those that the process has had; never 0.
 #[inline]
-fn thread_number() -> u32 {
+fn thread_number() -> u64 {
     thread_local! {
-        static NUMBER: Cell<u32> = const { Cell::new(0) };
+        static NUMBER: Cell<u64> = const { Cell::new(0) };
     }
 
     #[cold]
-    fn next() -> u32 {
-        static LAST: AtomicU32 = AtomicU32::new(0);
-        LAST.fetch_add(1, Relaxed).wrapping_add(1).max(1)
+    fn next() -> u64 {
+        LAST.fetch_add(1, Relaxed) + 1
     }
     if NUMBER.get() == 0 {
         NUMBER.set(next());
@@ -313,4 +315,23 @@ pub(crate) fn describe(base: *const u8, len: usize) -> Vec<(&'static str, String
     let mut lines = robust_word::describe(&state.word);
     lines.push(("depth", state.depth().to_string()));
     lines
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// A process that lives long has had more threads than 32 bits count.
+    #[test]
+    fn threads_beyond_the_four_thousand_millionth_exclude_each_other() {
+        LAST.store(u32::MAX.into(), Relaxed);
+        let lock = ReentrantLock::new().unwrap();
+        std::thread::scope(|scope| {
+            let holder = scope.spawn(|| {
+                let _guard = lock.lock().unwrap();
+                (0..4).all(|_| scope.spawn(|| lock.try_lock().is_err()).join().unwrap())
+            });
+            assert!(holder.join().unwrap());
+        });
+    }
 }

@@ -32,17 +32,19 @@ use crate::loom::atomic::{AtomicU32, AtomicU64};
 use crate::segment::owner::OwnerId;
 use crate::sync::robust_word::{Acquired, OwnerWord};
 
-/// A thread of a process. No other thread has ever had this token, in any process of the segment.
+/// A thread of a process. No other thread of the process has ever had this token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Holder {
     pub(crate) id: OwnerId,
     /// The number of the thread in its process. Not 0.
-    pub(crate) thread: u32,
+    pub(crate) thread: u64,
 }
 
 impl Holder {
+    /// Returns the word that names the thread. It differs between two threads of one process,
+    /// however many there were, and from those of other processes up to 2^34 threads.
     pub(crate) fn token(self) -> u64 {
-        u64::from(self.id.bits()) << 32 | u64::from(self.thread)
+        u64::from(self.id.bits()) << (64 - OwnerId::BITS) ^ self.thread
     }
 }
 
@@ -135,7 +137,7 @@ impl State {
 mod tests {
     use super::*;
 
-    fn holder(index: usize, thread: u32) -> Holder {
+    fn holder(index: usize, thread: u64) -> Holder {
         Holder { id: OwnerId::new(index, 1).unwrap(), thread }
     }
 

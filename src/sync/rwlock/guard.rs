@@ -17,12 +17,14 @@ pub struct RwLockReadGuard<'a, T: Message> {
     lock: &'a RwLock<T>,
     me: OwnerId,
     epoch: u32,
+    /// Whether it keeps readers out as well: it was the writer's, and could not become a reader.
+    is_alone: bool,
 }
 
 impl<'a, T: Message> RwLockReadGuard<'a, T> {
     #[inline]
     pub(super) fn new(lock: &'a RwLock<T>, me: OwnerId) -> RwLockReadGuard<'a, T> {
-        RwLockReadGuard { lock, me, epoch: fork::epoch() }
+        RwLockReadGuard { lock, me, epoch: fork::epoch(), is_alone: false }
     }
 
     /// Returns the lock of the guard.
@@ -35,7 +37,10 @@ impl<T: Message> Drop for RwLockReadGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         if self.epoch == fork::epoch() {
-            self.lock.shared().leave(self.me);
+            match self.is_alone {
+                false => self.lock.shared().leave(self.me),
+                true => self.lock.shared().release(self.me),
+            }
         }
     }
 }
@@ -85,7 +90,9 @@ impl<'a, T: Message> RwLockWriteGuard<'a, T> {
     /// let in. Never blocks.
     ///
     /// A writer that waits comes next, and keeps new readers out, until this reader has left. A
-    /// process that dies in this call counts as a writer that died, until it is a reader.
+    /// process that dies in this call counts as a writer that died, until it is a reader. If this
+    /// process has 2^31 readers already, whose guards it forgot, readers are not let in, and it
+    /// counts as a writer all the time.
     ///
     /// ```
     /// # fn main() -> pagemate::Result<()> {
@@ -99,22 +106,16 @@ impl<'a, T: Message> RwLockWriteGuard<'a, T> {
     /// # Ok(())
     /// # }
     /// ```
-    ///
-    /// # Panics
-    ///
-    /// If this process has 2^31 readers already, whose guards it forgot. The lock is released.
     pub fn downgrade(guard: RwLockWriteGuard<'a, T>) -> RwLockReadGuard<'a, T> {
         let RwLockWriteGuard { lock, me, epoch, .. } = guard;
+        let mut is_alone = false;
         // A copy in a forked child becomes a reader that holds nothing.
         if epoch == fork::epoch() {
             guard.poison_if_panicking();
-            if !lock.shared().downgrade(me) {
-                drop(guard); // before the panic, which would poison the lock
-                panic!("a process with 2^31 readers cannot have another one");
-            }
+            is_alone = !lock.shared().downgrade(me);
         }
         std::mem::forget(guard);
-        RwLockReadGuard { lock, me, epoch }
+        RwLockReadGuard { lock, me, epoch, is_alone }
     }
 
     /// Sets the poison if this thread began to panic while it held the lock.

@@ -143,7 +143,8 @@ impl<T: Message> RwLock<T> {
     /// # Errors
     ///
     /// With the guard: `OwnerDied`, `Poisoned`. Without: `Corrupted` (see
-    /// [`reset`](RwLock::reset)), `NotInThisProcess`.
+    /// [`reset`](RwLock::reset)), `NotInThisProcess`; `TooDeep` if this process has 2^31 readers,
+    /// whose guards it forgot.
     #[inline]
     pub fn read(&self) -> Result<RwLockReadGuard<'_, T>, LockError<RwLockReadGuard<'_, T>>> {
         self.read_until(Deadline::Never)
@@ -161,8 +162,16 @@ impl<T: Message> RwLock<T> {
             Some(admitted) => self.reading(me, admitted),
             None => {
                 self.object.note_failed_try();
-                Err(LockError::NotAcquired)
+                Err(self.why_not_read(me))
             }
+        }
+    }
+
+    #[cold]
+    fn why_not_read<G>(&self, me: OwnerId) -> LockError<G> {
+        match self.shared().is_crowded(me) {
+            true => LockError::TooDeep,
+            false => LockError::NotAcquired,
         }
     }
 
@@ -196,7 +205,7 @@ impl<T: Message> RwLock<T> {
         let shared = self.shared();
         match shared.try_read(me).or_else(|| shared.read(me, deadline, || self.reap_dead())) {
             Some(admitted) => self.reading(me, admitted),
-            None => Err(LockError::NotAcquired),
+            None => Err(self.why_not_read(me)),
         }
     }
 
@@ -386,4 +395,46 @@ pub(crate) fn describe(base: *const u8, len: usize) -> Vec<(&'static str, String
         ("poisoned", shared.is_poisoned().to_string()),
         ("waited on", shared.is_waited_on().to_string()),
     ]
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::loom::atomic::Ordering::Relaxed;
+    use crate::sync::RwLockWriteGuard;
+
+    /// Returns a lock for which this process has the largest number of readers.
+    fn crowded() -> RwLock<u32> {
+        let lock = RwLock::new(1).unwrap();
+        std::mem::forget(lock.read().unwrap());
+        let line = lock.shared().line(lock.object.owner().unwrap());
+        line.fetch_add((1 << 31) - 1, Relaxed);
+        assert_eq!(lock.reader_count(), 1 << 31);
+        lock
+    }
+
+    #[test]
+    fn a_reader_too_many_is_refused_and_does_not_wait() {
+        let lock = crowded();
+        for refused in [lock.try_read(), lock.read(), lock.read_timeout(Duration::MAX)] {
+            assert!(matches!(refused, Err(LockError::TooDeep)));
+        }
+        drop(RwLockReadGuard::new(&lock, lock.object.owner().unwrap()));
+        assert_eq!(*lock.read().unwrap(), 1);
+    }
+
+    #[test]
+    fn a_writer_that_can_be_no_reader_stays_alone() {
+        let lock = RwLock::new(1).unwrap();
+        drop(lock.read().unwrap());
+        let line = lock.shared().line(lock.object.owner().unwrap());
+        let writer = lock.write().unwrap();
+        line.fetch_add(1 << 31, Relaxed); // by damage
+        let reader = RwLockWriteGuard::downgrade(writer);
+        line.fetch_sub(1 << 31, Relaxed);
+        assert_eq!((*reader, lock.reader_count(), lock.is_write_locked()), (1, 0, true));
+        assert!(lock.try_read().is_err() && lock.try_write().is_err());
+        drop(reader);
+        assert!(lock.try_write().is_ok());
+    }
 }

@@ -62,7 +62,7 @@
 //!   stopped reader delays writers, a stopped draining writer delays all. Lost: nothing.
 
 use super::words::{
-    after_death, announced, count, line_of, reader, writer, COUNT_MAX, DIED, DRAINING, LINES,
+    after_death, announced, count, count_at, line_of, reader, writer, COUNT_MAX, DIED, DRAINING, LINES,
 };
 use crate::loom::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::loom::atomic::{fence, AtomicU32, AtomicU64};
@@ -123,7 +123,7 @@ impl Shared {
         Shared { writer: AtomicU64::new(0), high, poison, readers, writers, drain, lines }
     }
 
-    fn line(&self, owner: OwnerId) -> &AtomicU64 {
+    pub(super) fn line(&self, owner: OwnerId) -> &AtomicU64 {
         &self.lines[line_of(owner.index())].word
     }
 
@@ -191,9 +191,20 @@ impl Shared {
         }
     }
 
-    /// Blocks until a thread of `me` may read, or the deadline passes.
+    /// Returns whether `me` has the largest number of readers, so that no other can enter.
+    pub(crate) fn is_crowded(&self, me: OwnerId) -> bool {
+        let word = self.line(me).load(Relaxed);
+        reader(word) == Some(me) && count(word) >= COUNT_MAX
+    }
+
+    /// Blocks until a thread of `me` may read, or the deadline passes. Does not wait if `me` is
+    /// crowded.
     pub(crate) fn read(&self, me: OwnerId, deadline: Deadline, reap_dead: impl FnMut()) -> Option<Admitted> {
-        self.readers.wait(deadline, reap_dead, || self.try_read(me))
+        let attempt = || match self.try_read(me) {
+            None if self.is_crowded(me) => Some(None),
+            admitted => admitted.map(Some),
+        };
+        self.readers.wait(deadline, reap_dead, attempt)?
     }
 
     /// Lets a thread of `me` in to write, if nobody is in.
@@ -252,8 +263,7 @@ impl Shared {
         (0..high).all(|index| {
             // Pairs with announce() and leave(): a reader that is not visible here sees our claim,
             // or has left.
-            let word = self.lines[line_of(index)].word.load(SeqCst);
-            count(word) == 0 || reader(word).is_none_or(|reader| reader.index() != index)
+            count_at(index, self.lines[line_of(index)].word.load(SeqCst)) == 0
         })
     }
 
@@ -272,10 +282,8 @@ impl Shared {
     pub(crate) fn release(&self, me: OwnerId) {
         let word = self.writer.load(Relaxed);
         // Pairs with try_read() and try_claim(): what was written is seen.
-        let is_mine = writer(word) == Some(me);
-        // Otherwise the bytes are damaged, and the word is not ours.
-        if !is_mine {
-            return;
+        if writer(word) != Some(me) {
+            return; // the bytes are damaged, and the word is not ours
         }
         if let Ok(change) = self.writer.exchange_ordered(word, word & DIED, Relaxed) {
             self.writers.notify_one(change);
@@ -323,11 +331,8 @@ impl Shared {
     /// Returns the number of readers that are in or about to enter, of all participants.
     pub(crate) fn reader_count(&self) -> u64 {
         let high = (self.high.load(Relaxed) as usize).min(LINES);
-        let of_line = |index: usize| {
-            let word = self.lines[line_of(index)].word.load(Relaxed);
-            reader(word).filter(|reader| reader.index() == index).map_or(0, |_| u64::from(count(word)))
-        };
-        (0..high).map(of_line).sum()
+        let of_line = |index| count_at(index, self.lines[line_of(index)].word.load(Relaxed));
+        (0..high).map(of_line).map(u64::from).sum()
     }
 
     /// Returns the participant that writes or claims to.
@@ -341,7 +346,7 @@ impl Shared {
         let high = (self.high.load(Acquire) as usize).min(LINES);
         let readers = (0..high).filter_map(|index| {
             let word = self.lines[line_of(index)].word.load(Acquire);
-            reader(word).filter(|reader| reader.index() == index && count(word) > 0)
+            reader(word).filter(|_| count_at(index, word) > 0)
         });
         for id in self.writer().into_iter().chain(readers) {
             if !alive(id) {

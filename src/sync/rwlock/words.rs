@@ -48,6 +48,15 @@ pub(super) fn count(word: u64) -> u32 {
     word as u32
 }
 
+/// Returns the number of readers of the participant whose line has this word, which has this index.
+#[inline]
+pub(super) fn count_at(index: usize, word: u64) -> u32 {
+    match count(word) {
+        0 => 0,
+        count => reader(word).filter(|reader| reader.index() == index).map_or(0, |_| count),
+    }
+}
+
 /// Returns the position of a participant's line. Lines of neighbours are two apart while there are
 /// enough.
 #[inline]

@@ -1,0 +1,79 @@
+//! Words that no process can have left by itself, and calls that meet many publishers at work.
+
+use std::time::Duration;
+
+use super::descriptor::{GATED, NUMBER};
+use super::{From, Publisher, Subscriber, Topic};
+use crate::loom::atomic::Ordering::Relaxed;
+
+/// A message so large that writing it takes milliseconds.
+type Large = [[u64; 1 << 14]; 16];
+
+const CAPACITY: usize = 16;
+
+/// Returns the processor time of this thread.
+fn worked() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a clock of this thread, and a place for its time.
+    assert_eq!(unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) }, 0);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+#[test]
+fn the_last_position_is_sealed_without_a_panic() {
+    for (tail, status) in [(u64::MAX, 1), (u64::MAX, 2), (!GATED, 1), (!GATED, 2)] {
+        let topic = Topic::<u64>::new(4).unwrap();
+        let (publisher, mut subscriber) = (topic.publisher(), topic.subscribe(From::Latest).unwrap());
+        let ring = &topic.port.ring;
+        // Claimed or published at the last position.
+        let turn = NUMBER / u64::from(ring.shape().slots) + 1;
+        ring.word(ring.position(NUMBER).index).store(turn << 34 | status << 30, Relaxed);
+        ring.descriptor().end.tail.store(tail, Relaxed);
+        assert!(topic.is_closed() && !topic.close());
+        let _ = publisher.try_publish(1);
+        let _ = subscriber.try_recv();
+        let _ = topic.subscribe(From::Earliest);
+    }
+}
+
+struct Parts {
+    topic: Topic<Large>,
+    publisher: Publisher<Large>,
+    /// Has received nothing.
+    subscriber: Subscriber<Large>,
+}
+
+/// Returns the processor time of `call` in a topic with this many publishers at work, one after the
+/// other in the order, and this many messages behind them.
+fn time_of(writers: usize, published: usize, call: impl FnOnce(&mut Parts)) -> Duration {
+    let topic = Topic::<Large>::new(CAPACITY).unwrap();
+    let (publisher, subscriber) = (topic.publisher(), topic.subscribe(From::Latest).unwrap());
+    let mut parts = Parts { topic, publisher: publisher.clone(), subscriber };
+    let loans: Vec<_> = (0..writers).map(|_| publisher.try_loan().unwrap()).collect();
+    (0..published).for_each(|_| publisher.try_loan().unwrap().publish().unwrap());
+    let before = worked();
+    call(&mut parts);
+    let took = worked() - before;
+    drop(loans);
+    took
+}
+
+/// Checks that a call waits as long for many publishers as for one.
+#[track_caller]
+fn check(published: impl Fn(usize) -> usize, call: impl Fn(&mut Parts)) {
+    let [one, many] = [1, CAPACITY].map(|writers| time_of(writers, published(writers), &call));
+    assert!(many < 4 * one + Duration::from_millis(1), "{one:?} for one, {many:?} for {CAPACITY}");
+}
+
+#[test]
+fn a_publisher_waits_once_for_others_at_work() {
+    let slots = Topic::<Large>::new(CAPACITY).unwrap().port.ring.shape().slots as usize;
+    // The next position is in the slot of the first loan.
+    check(|writers| slots - writers, |parts| drop(parts.publisher.try_loan().unwrap()));
+}
+
+#[test]
+fn a_subscriber_waits_once_for_publishers_at_work() {
+    check(|_| 1, |parts| drop(parts.topic.subscribe(From::Earliest).unwrap()));
+    check(|_| 1, |parts| drop(parts.subscriber.try_recv_ref().unwrap()));
+}
