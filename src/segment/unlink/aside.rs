@@ -101,7 +101,7 @@ pub(super) fn remove_aside(
     Ok(Outcome::Overtaken)
 }
 
-/// Puts a segment back, or unlinks a file that is none.
+/// Puts a segment back; unlinks any other file.
 pub(super) fn complete_aside(
     dir: &OwnedFd,
     path: &Path,

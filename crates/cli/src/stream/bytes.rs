@@ -164,7 +164,7 @@ fn check_receiver(receipt: &mut Consumer<u64>, name: &str, location: &Location) 
     if receipt.is_closed() {
         return Err(RECEIVER_GONE.into());
     }
-    // Only a wait finds the dead, but it would delay the input if there are none.
+    // Only a wait reaps the dead, but it would delay the input if nobody has died.
     let stream = inspect::segment(location.place(name));
     let is_death_possible = stream.map_or(true, |stream| stream.participants.iter().any(|seen| !seen.alive));
     if is_death_possible && receipt.recv_timeout(TICK) == Err(RecvError::Closed) {
