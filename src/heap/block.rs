@@ -157,12 +157,12 @@ impl Slot<'_> {
     #[inline]
     pub(crate) fn free(&self, expected: u32, me: OwnerId) -> bool {
         let seen = self.word.load(Relaxed);
-        let may = match state(seen) {
+        let may_free = match state(seen) {
             State::Live => true,
             State::Claimed(owner) => owner == me,
             State::Free | State::Retired | State::Damaged => false,
         };
-        may && generation(seen) == expected && self.set_free(seen)
+        may_free && generation(seen) == expected && self.set_free(seen)
     }
 
     /// Retires the block, if it is this one, and LIVE or retired already. Then the caller must

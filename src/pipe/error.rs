@@ -12,8 +12,8 @@ use crate::{Error, ErrorKind};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum PipeError {
-    /// Receiving: there is no message. Sending: there is no room. For a call with a deadline: not
-    /// before the deadline.
+    /// Receiving: there is no message. Sending: there is no room. From a call with a deadline: and
+    /// there was none until then.
     TimedOut,
     /// Receiving: end of file. The other end has closed or died, and everything that it sent was
     /// received. Sending: nobody will receive the message.
