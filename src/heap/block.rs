@@ -96,7 +96,7 @@ pub(super) fn is_later(this: u32, that: u32) -> bool {
     (this.wrapping_sub(that) as i32) > 0
 }
 
-/// Returns the generation, which tells apart the successive blocks at one position.
+/// Returns the generation, which distinguishes the successive blocks at one position.
 pub(crate) fn generation(word: u64) -> u32 {
     (word >> 32) as u32
 }
@@ -115,7 +115,7 @@ pub(crate) fn state(word: u64) -> State {
 
 /// Returns the generation of a block that may be read: LIVE or RETIRED. `None` if it is in another
 /// state, or this is no block's word at all. For readers without a lock, since a former block's
-/// word may be bytes of a larger block by now.
+/// word may be bytes of a larger block now.
 #[inline]
 pub(crate) fn lasting(word: u64) -> Option<u32> {
     matches!(state(word), State::Live | State::Retired).then_some(generation(word))

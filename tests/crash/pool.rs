@@ -1,6 +1,6 @@
-//! Scenes of a pool's worker: it takes a chunk, runs its tasks and returns the results, or the
-//! reason why there are none. The results are short, or move to a larger block. The task in which it
-//! dies has a retry or not. After each scene, no block of the pool's heap is left.
+//! Scenes of a pool's worker: it takes a chunk, runs its tasks and returns the results, or the text
+//! of a panic. The results are short, or move to a larger block. The task in which it dies has a
+//! retry or not. After each scene, no block of the pool's heap is left.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 

@@ -88,7 +88,7 @@ enum Op {
     Publish,
     Overwrite,
     Short,
-    /// The message is of another size class than all that there are.
+    /// The message needs a size class that no chunk has.
     Other,
     Place,
     Drop,
@@ -231,7 +231,7 @@ impl Scene for Publishing {
             let message = vec![value; self.op.survivors_len()];
             let sent = self.publisher.publish_timeout(&message, PATIENCE);
             if self.op == Op::Other && end == End::Stopped && sent.is_err_and(|error| error.is_full()) {
-                return Ok(()); // it was stopped while it makes a chunk for messages of another size
+                return Ok(()); // it was stopped while it made a chunk for messages of another size
             }
             sent.map_err(|error| format!("publish: {error}"))?;
             let seen = self.drain()?;

@@ -264,9 +264,9 @@ impl<T: Payload + ?Sized> fmt::Debug for Subscriber<T> {
 
 /// A message of a [`Topic`], received in place.
 ///
-/// May be kept for any time: publishers skip its slot meanwhile, and do not use its memory. A
-/// process that breaks the rules and writes there changes what is read here; [`Subscriber::recv`]
-/// returns a copy.
+/// May be kept for any length of time: publishers skip its slot meanwhile, and do not use its
+/// memory. A process that breaks the rules and writes there changes what is read here;
+/// [`Subscriber::recv`] returns a copy.
 pub struct Received<'a, T: Payload + ?Sized> {
     subscriber: &'a mut Subscriber<T>,
     message: *const T,

@@ -156,7 +156,7 @@ pub(crate) fn identity(file: BorrowedFd<'_>) -> std::result::Result<Identity, Er
     Ok(Identity(file.0.file.number))
 }
 
-/// A descriptor that is kept for long.
+/// A descriptor that is open for a long time.
 #[derive(Debug)]
 pub(crate) struct Kept(OwnedFd);
 
