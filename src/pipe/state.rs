@@ -16,8 +16,8 @@
 //! `There` decides which process has an end; the role in direction `Back` follows.
 //!
 //! Each typed message carries the fingerprint of its layout. Before the first message of a type,
-//! the sender sends the text of the layout, so that a receiver that expects another one can show
-//! both.
+//! the sender sends the text of the layout, so that a receiver that expects a different layout can
+//! show both.
 //!
 //! # Memory ordering
 //!

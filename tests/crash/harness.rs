@@ -66,7 +66,7 @@ pub const FAILED: i32 = 1;
 /// The operation was over before the instruction.
 pub const OVER: i32 = 2;
 /// The operation returned an error.
-pub const TOLD: i32 = 4;
+pub const RETURNED_ERROR: i32 = 4;
 /// The process was ended by a signal.
 pub const STUCK: i32 = 3;
 /// The system does not let a process trace its child.
@@ -300,7 +300,7 @@ fn try_one(
     if is_over {
         OVER
     } else if note.is_error() {
-        TOLD
+        RETURNED_ERROR
     } else {
         WELL
     }

@@ -207,7 +207,7 @@ impl Office {
         let mut ledger = match self.ledger.lock() {
             Ok(ledger) => ledger,
             Err(LockError::OwnerDied(mut ledger)) => {
-                // The second phase, for the dead clerk, which may have come to that or not.
+                // The second phase, for the dead clerk. It may have been in it, or before it.
                 if heeds_deaths && ledger[UNDER_WAY] != 0 {
                     self.book(&mut ledger);
                 }

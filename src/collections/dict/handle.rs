@@ -260,8 +260,8 @@ impl<K: Item + ?Sized, V: Item + ?Sized> Dict<K, V> {
     /// Atomically replaces the value of `key` with `new` if it is `current`. `None` means no value:
     /// as `current` it matches a missing key, and as `new` it removes the key.
     ///
-    /// Values are compared by their bytes. If the value is another one, returns `Ok(Err(found))`,
-    /// and nothing has changed.
+    /// Values are compared by their bytes. If the value differs, returns `Ok(Err(found))`, and
+    /// nothing has changed.
     ///
     /// ```
     /// # fn main() -> pagemate::Result<()> {

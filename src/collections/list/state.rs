@@ -92,7 +92,8 @@ impl Head {
     }
 }
 
-/// Elements of a root block with blocks to be freed: links in the words `from..to`.
+/// A range of elements of a root block, whose blocks are to be freed: the words `from..to` link to
+/// them.
 #[derive(Debug)]
 #[repr(C)]
 struct Run {

@@ -201,7 +201,7 @@ impl<T: Payload + ?Sized> Endpoint<T> {
 
 /// Takes a role for `me`. If its last holder is dead, reaps it first.
 pub(crate) fn take_role(object: &ObjectRef, role: &Role, me: OwnerId, what: &str) -> Result<()> {
-    // Repeats only if a dead participant holds the role, each time another one.
+    // Repeats only if a dead participant holds the role, a different one each time.
     for _ in 0..TRIES {
         let (kind, text) = match role.take(me) {
             Ok(()) => return Ok(()),
