@@ -78,7 +78,7 @@ struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
-    /// Returns the unread text from the next character that is no space.
+    /// Returns the unread text from the next character that is not a space.
     fn rest(&mut self) -> &'a str {
         let rest = &self.all[self.at..];
         let trimmed = rest.trim_start();

@@ -78,7 +78,7 @@ impl ItemType {
     pub fn render_whole(&self, bytes: &[u8]) -> Result<String> {
         match self {
             ItemType::Str => String::from_utf8(bytes.to_vec())
-                .map_err(|_| Error::new(ErrorKind::Corrupted, "the bytes are no text in UTF-8")),
+                .map_err(|_| Error::new(ErrorKind::Corrupted, "the bytes are not UTF-8")),
             ItemType::Message(schema) => schema.render_whole(bytes),
             ItemType::Slice(element) => element.repeated(bytes.len()).render_whole(bytes),
             ItemType::Bytes | ItemType::Other(_) => Ok(self.render(bytes)),
@@ -98,7 +98,7 @@ impl ItemType {
             ItemType::Bytes => digits(text).ok_or_else(|| {
                 Error::new(
                     ErrorKind::InvalidInput,
-                    format!("{text:?} is no bytes: they are written as two hexadecimal digits each, 00ff"),
+                    format!("{text:?} is not bytes: they are written as two hexadecimal digits each, 00ff"),
                 )
             }),
             ItemType::Slice(element) => element.encode_elements(text),

@@ -341,7 +341,7 @@ fn a_sweep_puts_back_a_segment_and_leaves_what_it_cannot_open() {
         fs::rename(&file, &aside).unwrap();
         set_mode(&aside, 0);
         assert_eq!(inspect::sweep(Some(&dir)).unwrap().failed.len(), 1);
-        assert!(aside.exists(), "nobody could tell that it is no segment");
+        assert!(aside.exists(), "nobody could tell that it is not a segment");
         set_mode(&aside, 0o600);
         assert!(inspect::sweep(Some(&dir)).unwrap().failed.is_empty());
         used.set();

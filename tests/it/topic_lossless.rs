@@ -395,8 +395,9 @@ fn a_forked_child_is_no_lossless_subscriber() {
     let topic = topic(2, Policy::Block);
     let publisher = topic.publisher();
     let mut lossless = topic.subscribe_lossless(From::Latest).unwrap();
-    // SAFETY: the child takes no lock that another thread of the test may hold but the allocator's,
-    // which glibc hands over consistently, and ends without unwinding into the harness.
+    // SAFETY: the child takes no lock that another thread of the test may hold except the
+    // allocator's, which glibc hands over consistently, and ends without unwinding into the
+    // harness.
     let child = unsafe { libc::fork() };
     if child == 0 {
         let is_refused = matches!(lossless.try_recv(), Err(RecvError::NotInThisProcess(_)));

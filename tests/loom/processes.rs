@@ -20,7 +20,7 @@ fn model_within(preemptions: usize, name: &str, body: impl Fn() + Send + Sync + 
     let summary = model::model_within(preemptions, body);
     let Summary { executions, deaths, .. } = summary;
     println!("model {name}: {executions} runs, {deaths} deaths, {:.1?}", begin.elapsed());
-    assert!(executions > 1, "one execution is no model");
+    assert!(executions > 1, "one execution is not a model");
     summary
 }
 

@@ -7,7 +7,7 @@ use serde_json::{json, Value};
 
 use crate::{stdio, Outcome};
 
-/// Prints all of `text`. A reader that has gone (`pagemate ls | head -1`) is no failure.
+/// Prints all of `text`. A reader that has gone (`pagemate ls | head -1`) is not a failure.
 pub(crate) fn print(text: &str) -> Outcome {
     stdio::put(text.as_bytes())
 }

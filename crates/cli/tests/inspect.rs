@@ -35,7 +35,7 @@ fn nothing_there() {
     assert!(refused(dir.path(), &["rm", "a/b"]).contains("removes whole segments"));
     assert!(refused(dir.path(), &["show", "a/b"]).contains("nobody has created it"));
     for command in [&["show", "/a"][..], &["get", "/a", "k"], &["set", "/a", "k", "v"]] {
-        assert!(refused(dir.path(), command).contains("\"/a\" is no name: it is SEGMENT"));
+        assert!(refused(dir.path(), command).contains("\"/a\" is not a name: it is SEGMENT"));
     }
     let nowhere = dir.path().join("nowhere");
     for command in ["ls", "gc"] {

@@ -188,7 +188,7 @@ fn invalid_messages_and_other_objects_are_refused() {
     );
     assert_eq!([own.try_recv(), own.try_recv(), own.try_recv()], [Ok(1), Ok(2), Err(RecvError::Empty)]);
     for command in ["pub", "sub", "hz"] {
-        assert!(refused(path, &[command, "jobs"]).contains("jobs: it is no topic but a queue"));
+        assert!(refused(path, &[command, "jobs"]).contains("jobs: it is not a topic but a queue"));
         assert!(refused(path, &[command, "shop/x"]).contains("no object named \"x\""));
         assert!(refused(path, &[command, "nothing"]).contains("nobody has created it"));
     }

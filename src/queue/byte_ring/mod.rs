@@ -159,7 +159,7 @@ impl ByteWriter {
             // Half of the ring at a time, so that both sides can work at once.
             needed.min(self.area.len() as u64 / 2)
         };
-        // A damaged head that is no multiple of 16 is detected here first.
+        // A damaged head that is not a multiple of 16 is detected here first.
         let room = self.cursor.room(control, want)?;
         if room % STEP != 0 {
             return Err(Blocked::Corrupted);

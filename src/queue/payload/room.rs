@@ -85,7 +85,7 @@ impl<T: Message, L: Lent<Element = T>> Room<'_, T, L> {
     /// Writes zeros. Types for which zeros are not valid are refused at compile time.
     pub fn zeroed(self) -> L {
         const {
-            assert!(T::ZERO_VALID, "zeros are no valid value of this message: use fill_with");
+            assert!(T::ZERO_VALID, "zeros are not a valid value of this message: use fill_with");
         }
         // SAFETY: the room is the loan's, and has as many elements.
         unsafe { self.at().write_bytes(0, self.len()) };

@@ -82,7 +82,7 @@ impl<'a, T: Message> Loan<'a, T> {
     #[inline]
     pub(super) fn of_any(held: Held<'a>) -> Loan<'a, T> {
         const {
-            assert!(T::ZERO_VALID, "zeros are no valid value of this message: use loan_with(value)");
+            assert!(T::ZERO_VALID, "zeros are not a valid value of this message: use loan_with(value)");
         }
         let message = held.slot().cast::<T>();
         // SAFETY: the slot is ours, so its message can be read and written.

@@ -348,8 +348,8 @@ impl Rendezvous<'_> {
     fn end_orphaned_action(&self) {
         let state = self.head.state.load(SeqCst);
         let Some(index) = actor(state) else { return };
-        // In this order: if the state has not changed, a word that is no arrival now belongs to a
-        // dead party, or is damaged.
+        // In this order: if the state has not changed, a word that is not an arrival now belongs to
+        // a dead party, or is damaged.
         let is_orphaned =
             self.words.get(index).is_none_or(|word| arrived(word.load(SeqCst), round(state)).is_none());
         if is_orphaned {

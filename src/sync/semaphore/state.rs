@@ -63,9 +63,9 @@ fn after_acquire(word: u32, count: u32) -> Option<u32> {
     (permits(word) >= count).then(|| word - count)
 }
 
-/// Returns the word on which a waiter for `count` permits may sleep, when it has set the waiter bit
-/// of `word`. If there are enough permits, it is a word that has too few of them, so that a caller
-/// that loses them does not sleep while they are back.
+/// Returns the value of the word at which a waiter for `count` permits may sleep, after it has set
+/// the waiter bit of `word`. The value always has too few permits. If there are enough now, and
+/// others take them and release them again, the waiter does not sleep.
 fn to_sleep_on(word: u32, count: u32) -> u32 {
     permits(word).min(count.saturating_sub(1)) | WAITING
 }
