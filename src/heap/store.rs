@@ -65,7 +65,7 @@ impl Store {
         unsafe { Arena::new(self.base, self.units) }
     }
 
-    /// Returns the bytes of all units.
+    /// Returns the number of bytes of all units.
     pub(crate) fn quota(&self) -> u64 {
         self.units * UNIT
     }
@@ -192,7 +192,7 @@ impl Store {
         self.arena().recover(dead);
     }
 
-    /// Returns the bytes of the blocks that are not free. Inspects all of them.
+    /// Returns the number of bytes of the blocks that are not free. Inspects all of them.
     pub(crate) fn in_use(&self) -> u64 {
         let taken = self.arena().blocks().filter(|(_, word)| state(*word) != State::Free);
         taken.map(|(pos, _)| pos.class.len()).sum()

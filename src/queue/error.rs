@@ -51,7 +51,7 @@ impl Excess {
         self.needed
     }
 
-    /// Returns the bytes of the quota of the queue or topic.
+    /// Returns the number of bytes of the quota of the queue or topic.
     pub fn quota(&self) -> u64 {
         self.quota
     }

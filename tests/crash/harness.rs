@@ -308,7 +308,7 @@ fn try_one(
 
 /// Performs the first run: steps to the end of the operation, and notes each instruction.
 fn learn(tracee: &Tracee, board: &Board) -> (State, usize) {
-    let mut state = tracee.begin();
+    let mut state = tracee.position();
     let mut words = Words::now();
     board.len.store(0, Relaxed);
     for (k, address) in board.addresses.iter().enumerate() {

@@ -104,8 +104,8 @@ impl Record {
     }
 }
 
-/// Returns the bytes of the ring that a payload of `len` bytes takes. Lengths of slices do not come
-/// near an overflow.
+/// Returns the number of bytes of the ring that a payload of `len` bytes takes. Lengths of slices
+/// do not come near an overflow.
 fn size_for(len: u64) -> u64 {
     STEP + len.next_multiple_of(STEP)
 }

@@ -313,14 +313,14 @@ impl<T: Payload + ?Sized> Topic<T> {
 }
 
 impl<T: Varied + ?Sized> Topic<T> {
-    /// Returns the bytes of memory for messages that do not fit into a slot: see
+    /// Returns the number of bytes for messages that do not fit into a slot: see
     /// [`quota`](TopicBuilder::quota).
     pub fn quota(&self) -> u64 {
         self.port.area.as_ref().map_or(0, |area| area.quota())
     }
 
-    /// Returns the bytes of the quota that messages take. Inspects all blocks of memory. Stale at
-    /// once.
+    /// Returns the number of bytes of the quota that messages take. Inspects all blocks of memory.
+    /// Stale at once.
     pub fn quota_in_use(&self) -> u64 {
         self.port.area.as_ref().map_or(0, |area| area.in_use())
     }

@@ -138,7 +138,7 @@ fn joining_in_a_callback_waits_for_the_tasks() {
 }
 
 #[test]
-fn a_callback_that_waits_for_another_is_told() {
+fn a_callback_that_waits_for_another_is_refused() {
     let pool = Pool::new(1).unwrap();
     let (give, given) = channel::<(Task<u64>, Task<u64>)>();
     let (sender, receiver) = channel();
