@@ -174,7 +174,7 @@ impl Object for Rings {
 }
 
 impl Rings {
-    /// Returns the rings if they are as many as the caller asked for.
+    /// Returns the rings if the pipe has the number of rings that the caller asked for.
     pub(super) fn checked(self, is_duplex: bool) -> Result<Rings> {
         if is_duplex != (self.back > 0) {
             let (wanted, found) =

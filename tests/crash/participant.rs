@@ -259,14 +259,14 @@ struct Leaving {
     _segment: Segment,
     watched: Watched,
     held: Held,
-    childs: Option<(Segment, Queue<u64>)>,
+    of_child: Option<(Segment, Queue<u64>)>,
 }
 
 impl Leaving {
     fn new(held: Held) -> Leaving {
         let (segment, name) = meeting();
         let watched = Watched::new(&segment, held);
-        Leaving { name, _segment: segment, watched, held, childs: None }
+        Leaving { name, _segment: segment, watched, held, of_child: None }
     }
 }
 
@@ -275,11 +275,11 @@ impl Scene for Leaving {
         let segment = Segment::open(self.name.as_str()).unwrap();
         let queue = Queue::open(segment.at("queue")).unwrap();
         Watched::hold(&queue, self.held);
-        self.childs = Some((segment, queue));
+        self.of_child = Some((segment, queue));
     }
 
     fn act(&mut self) {
-        self.childs = None;
+        self.of_child = None;
     }
 
     fn check(&mut self, end: End) -> Result<(), String> {

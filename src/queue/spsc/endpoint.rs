@@ -96,9 +96,9 @@ pub(crate) struct Endpoint<T: ?Sized> {
     pub(super) object: ObjectRef,
     /// At least 1. All slots are within the object.
     pub(super) capacity: usize,
-    /// The bytes of a slot. Only if messages differ in length, like the next two.
+    /// The number of bytes of a slot. Used only if messages differ in length, like the next two.
     stride: usize,
-    /// The bytes of a message that fits into its slot.
+    /// The number of bytes for a message in its slot.
     pub(super) inline: usize,
     pub(super) area: Option<Area>,
     /// The identity of this process when it took the role.
@@ -237,8 +237,8 @@ pub(super) fn hand_over(role: &Role, me: OwnerId, to: OwnerId, what: &str) -> Re
     Err(Error::new(
         ErrorKind::NotInThisProcess,
         format!(
-            "this process is not the {what}, and cannot give away that it is: it \
-             was forked from the one that is"
+            "this process is not the {what}, so it cannot hand the role over: it was forked from the \
+             process that is"
         ),
     ))
 }

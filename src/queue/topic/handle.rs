@@ -282,7 +282,7 @@ impl<T: Payload + ?Sized> Topic<T> {
     }
 
     /// Returns the number of messages that the topic keeps. It may keep some more, or fewer while
-    /// messages are read or written in place, or if the quota has no memory for as many.
+    /// messages are read or written in place, or if the quota has no memory for that number.
     pub fn capacity(&self) -> usize {
         self.port.ring.shape().capacity as usize
     }

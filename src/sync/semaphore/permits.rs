@@ -31,7 +31,7 @@ impl Semaphore {
         self.counter().acquire(count, Deadline::Never);
     }
 
-    /// Acquires `count` permits if there are as many now. Returns false, and acquires none, if
+    /// Acquires `count` permits if there are `count` now. Returns false, and acquires none, if
     /// there are fewer. Never blocks.
     #[must_use]
     pub fn try_acquire_many(&self, count: u32) -> bool {

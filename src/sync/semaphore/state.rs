@@ -130,7 +130,7 @@ impl Counter {
         wait(&self.futex, deadline, || (), attempt, || self.announce(count)).is_some()
     }
 
-    /// Sets the waiter bit before a caller sleeps that wants `count` permits. Returns the value to
+    /// Sets the waiter bit before a caller that wants `count` permits sleeps. Returns the value to
     /// sleep on.
     pub(crate) fn announce(&self, count: u32) -> u32 {
         if count > 1 && self.several.load(Relaxed) == 0 {
