@@ -155,7 +155,7 @@ fn a_death_after_publication_keeps_the_object() {
 #[test]
 fn a_name_is_removed_once() {
     model(
-        "publish: two remove what a creator has published and not said so, a reaper, another takes the name",
+        "publish: two remove what a dead creator has published, a reaper, another takes the name",
         || {
             let space = space();
             let dead = participant(1);
