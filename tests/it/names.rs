@@ -632,7 +632,7 @@ fn creating_many_objects_in_a_segment_takes_time_for_each_and_not_for_all() {
 }
 
 #[test]
-fn a_damaged_directory_and_a_sparse_copy_are_no_signals_on_a_full_file_system() {
+fn a_damaged_directory_and_a_sparse_copy_raise_no_signal_on_a_full_file_system() {
     let dir = dir("full");
     let child = Forked::run(|| {
         let target = std::ffi::CString::new(dir.to_str().unwrap()).unwrap();

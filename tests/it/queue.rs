@@ -554,7 +554,7 @@ fn damaged_bytes_give_errors_or_nothing() {
 }
 
 #[test]
-fn a_message_that_is_no_valid_value() {
+fn a_message_that_is_not_a_valid_value() {
     let name = name("invalid");
     let queue = Queue::<Side>::create(&name, 2).unwrap();
     queue.send(Side::Buy).unwrap();

@@ -266,7 +266,7 @@ fn a_limit_of_file_sizes_is_named() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_failure() {
+fn a_reader_that_goes_away_is_not_a_failure() {
     let dir = directory();
     let _event = Event::create(Place::in_dir(dir.path(), "x")).unwrap();
     let mut child = common::command(dir.path(), &["show", "x"])

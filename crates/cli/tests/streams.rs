@@ -90,7 +90,7 @@ fn what_cannot_be_printed_is_a_failure() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_failure() {
+fn a_reader_that_goes_away_is_not_a_failure() {
     let dir = directory();
     let (_dict, commands) = printing(dir.path());
     for mut command in commands {
@@ -154,7 +154,7 @@ fn streams_through_non_blocking_pipes() {
 }
 
 #[test]
-fn a_closed_standard_input_is_no_empty_one() {
+fn a_closed_standard_input_is_not_an_empty_one() {
     let dir = directory();
     for mode in [&[][..], &["--lines"]] {
         let mut command = command(dir.path(), &[&["send", "x"], mode].concat());

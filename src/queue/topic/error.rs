@@ -13,7 +13,7 @@ use crate::{Error, ErrorKind};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RecvError {
-    /// No message: not now, or not before the deadline.
+    /// There is no message, or there was none until the deadline.
     Empty,
     /// No message will come: the topic is closed, and everything has been received.
     Closed,
