@@ -30,8 +30,8 @@ impl Schema {
     ///
     /// # Errors
     ///
-    /// `InvalidInput`: the text is no such value. The error says what was expected, and at which
-    /// position.
+    /// `InvalidInput`: the text is not a value of this layout. The error says what was expected,
+    /// and at which position.
     pub fn encode(&self, text: &str) -> Result<Vec<u8>> {
         let mut bytes = vec![0; self.bounded_size()?];
         let mut text = Text { all: text, at: 0 };

@@ -14,9 +14,9 @@ use crate::{Error, ErrorKind, Result};
 /// ```
 /// use pagemate::inspect::ItemType;
 ///
-/// let of = ItemType::from_text("u16");
-/// assert_eq!(of.encode("300")?, [44, 1]);
-/// assert_eq!(of.render(&[44, 1]), "300");
+/// let number = ItemType::from_text("u16");
+/// assert_eq!(number.encode("300")?, [44, 1]);
+/// assert_eq!(number.render(&[44, 1]), "300");
 /// assert_eq!(ItemType::from_text("str").render("Ada".as_bytes()), "Ada");
 /// assert_eq!(ItemType::from_text("[u8]").encode("00ff")?, [0, 255]);
 /// # Ok::<(), pagemate::Error>(())
@@ -90,7 +90,7 @@ impl ItemType {
     ///
     /// # Errors
     ///
-    /// `InvalidInput`: the text is no such item, or the type is unknown.
+    /// `InvalidInput`: the text is not an item of this type, or the type is unknown.
     pub fn encode(&self, text: &str) -> Result<Vec<u8>> {
         match self {
             ItemType::Str => Ok(text.as_bytes().to_vec()),
@@ -109,7 +109,7 @@ impl ItemType {
     }
 }
 
-/// Returns what is between the brackets of a slice's text; empty if it is none.
+/// Returns what is between the brackets of a slice's text; empty if the text has none.
 fn element(text: &str) -> &str {
     text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or_default()
 }
