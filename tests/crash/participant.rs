@@ -105,7 +105,7 @@ impl Watched {
 }
 
 /// Checks that every participant is reaped in the end, so that only the survivor is left.
-fn is_alone(name: &str, queue: &Queue<u64>) -> Result<(), String> {
+fn check_alone(name: &str, queue: &Queue<u64>) -> Result<(), String> {
     until("the dead are reaped", || {
         let _ = queue.recv_timeout(Duration::from_millis(1));
         inspect::segment(name).is_ok_and(|segment| segment.participants.len() == 1)
@@ -245,7 +245,7 @@ impl Scene for Reaping {
         if end == End::Stopped {
             return Ok(());
         }
-        is_alone(&self.name, &self.watched.queue)
+        check_alone(&self.name, &self.watched.queue)
     }
 
     fn words(&self) -> String {
@@ -290,7 +290,7 @@ impl Scene for Leaving {
             return Ok(());
         }
         self.watched.check()?;
-        is_alone(&self.name, &self.watched.queue)
+        check_alone(&self.name, &self.watched.queue)
     }
 
     fn words(&self) -> String {

@@ -71,7 +71,7 @@ fn number(message: &[u64]) -> Option<u64> {
 }
 
 /// Publishes a message that takes the whole quota, and then short ones, until the quota is free.
-fn is_whole(topic: &Topic<[u64]>, publisher: &Publisher<[u64]>) -> Result<(), String> {
+fn check_whole(topic: &Topic<[u64]>, publisher: &Publisher<[u64]>) -> Result<(), String> {
     let most = vec![0; topic.quota() as usize / 8 - 2];
     until("a message takes the whole quota", || publisher.publish_timeout(&most, PATIENCE).is_ok())?;
     for _ in 0..2 * topic.capacity() + 6 {
@@ -247,7 +247,7 @@ impl Scene for Publishing {
         while self.subscriber.is_lossless() {
             self.subscriber = self.topic.subscribe(From::Latest).unwrap();
         }
-        is_whole(self.topic, self.publisher)
+        check_whole(self.topic, self.publisher)
     }
 
     fn words(&self) -> String {
@@ -392,7 +392,7 @@ impl Scene for Receiving {
         }
         match end {
             End::Stopped => Ok(()),
-            _ => is_whole(self.topic, &self.publisher),
+            _ => check_whole(self.topic, &self.publisher),
         }
     }
 

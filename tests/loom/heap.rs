@@ -38,8 +38,7 @@ impl Chunk {
         Slot { word: &self.words[block], bits: &self.bits, mask: 1 << block }
     }
 
-    /// Claims, as `Arena::claim` does, the first free block, after it has written the claim into
-    /// the log.
+    /// Writes a claim into the log, and then claims the first free block, as `Arena::claim` does.
     fn alloc(&self, me: OwnerId) -> Option<(usize, u32)> {
         for block in 0..2 {
             if self.bits.load(Relaxed) & 1 << block != 0 {

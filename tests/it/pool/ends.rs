@@ -24,7 +24,7 @@ extern "C" fn park_at_the_end() {
     park(0);
 }
 
-/// An initialiser after which the worker does not exit by itself.
+/// Keeps the worker from exiting by itself. An initialiser.
 fn never_end(_: ()) {
     // SAFETY: registers a plain function.
     unsafe { libc::atexit(park_at_the_end) };
