@@ -1,5 +1,5 @@
-//! A camera, a recorder of every frame, and two viewers: `cargo run --example camera`. The frames
-//! are compressed, so each has another size.
+//! A camera, a recorder of every frame, and two viewers: `cargo run --example camera`. Each frame
+//! has a size of its own, as if it were compressed.
 
 use pagemate::queue::topic::From;
 use pagemate::{Event, Process, Topic};

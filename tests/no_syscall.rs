@@ -6,7 +6,7 @@
 use pagemate::queue::topic::From;
 use pagemate::{Event, Queue, Topic, WaitSet};
 
-/// Makes this process one that may only exit.
+/// Forbids this process every system call except to exit.
 fn confine() {
     const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const IS_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
@@ -26,7 +26,7 @@ fn confine() {
     assert_eq!(refused, 0);
 }
 
-/// They take some milliseconds in all.
+/// The number of times that the child repeats its operations: some milliseconds in all.
 const ROUNDS: usize = 100;
 
 /// Runs `body` in a forked child without system calls; returns its wait status.
@@ -34,7 +34,7 @@ fn confined(body: impl Fn()) -> i32 {
     // SAFETY: the child touches only what it was given and its stack, and exits without unwinding.
     match unsafe { libc::fork() } {
         0 => {
-            // The first use after the fork attaches anew and may allocate; the second is the rule.
+            // The first use after the fork attaches again and may allocate. Later ones do not.
             body();
             confine();
             (0..ROUNDS).for_each(|_| body());
@@ -128,7 +128,7 @@ fn topic() {
 fn topic_of_messages_of_any_length() {
     let topic = Topic::<[u64]>::builder(2).quota(1 << 18).build().unwrap();
     let (numbers, samples) = ([7; 500], std::cell::RefCell::new(Vec::with_capacity(500)));
-    // Subscribers do not pass through a fork, so they are made in the child.
+    // Subscribers do not pass through a fork, so they are created in the child.
     let parts = std::cell::OnceCell::new();
     let body = || {
         let parts = parts.get_or_init(|| {

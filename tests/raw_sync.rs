@@ -204,11 +204,11 @@ fn two_processes_count_and_a_death_frees() {
         }
     });
     let begin = std::time::Instant::now();
-    let has_ended = || {
+    let has_locked = || {
         // SAFETY: as above.
         unsafe { data.cast::<usize>().add(1).read_volatile() != 0 }
     };
-    while !has_ended() {
+    while !has_locked() {
         assert!(begin.elapsed() < LONG);
         std::thread::yield_now();
     }

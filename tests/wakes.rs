@@ -1,4 +1,4 @@
-//! A publication wakes all lossy subscribers that sleep by one system call.
+//! A publication wakes all sleeping lossy subscribers with one system call.
 //!
 //! The publisher is a child whose system calls this process counts by `ptrace`.
 
@@ -13,7 +13,7 @@ mod support;
 const SUBSCRIBERS: usize = 32;
 const ROUNDS: u64 = 20;
 
-/// A call that is in no publication. It begins and ends what is counted.
+/// A system call that no publication makes. It marks the beginning and the end of each.
 const MARK: i64 = libc::SYS_getppid;
 
 /// A thread that receives.
@@ -28,7 +28,7 @@ impl Sleeper {
         let mut subscriber = topic.subscribe(From::Latest).unwrap();
         let sleeper = Arc::new(Sleeper { thread: AtomicU64::new(0), received: AtomicU64::new(0) });
         let own = sleeper.clone();
-        // It is not joined, so a failed assertion ends the test.
+        // It is not joined. If its assertion fails, the wait for it to sleep fails too.
         std::thread::spawn(move || {
             // SAFETY: asks for the number of the thread.
             own.thread.store(unsafe { libc::gettid() } as u64, Relaxed);
@@ -40,7 +40,8 @@ impl Sleeper {
     }
 
     /// Returns whether it has received this number of messages and sleeps. A thread that checks for
-    /// deaths between two sleeps may pass for one that sleeps. It is waited on as well.
+    /// deaths between two sleeps may also count as asleep, because it stays announced as a waiter
+    /// meanwhile.
     fn is_asleep(&self, received: u64) -> bool {
         let stat = || {
             let path = format!("/proc/self/task/{}/stat", self.thread.load(Relaxed));
@@ -101,10 +102,10 @@ impl Tracee {
             }
             assert!(libc::WIFSTOPPED(status), "status {status:#x}");
             if libc::WSTOPSIG(status) != libc::SIGTRAP | 0x80 {
-                continue; // a signal, which is none of its own
+                continue; // a signal, which is not delivered
             }
-            // SAFETY: plain data, which the kernel fills for our stopped tracee. Only of a call
-            // that begins the number is read.
+            // SAFETY: plain data, which the kernel fills for our stopped tracee. The number is read
+            // only if a call begins.
             unsafe {
                 let mut info: libc::ptrace_syscall_info = std::mem::zeroed();
                 let size = size_of_val(&info);

@@ -66,7 +66,7 @@ pub struct Duplex<S, R> {
     pub rx: R,
 }
 
-/// Two ends of two one-way channels, crossed.
+/// Returns the two ends of a connection that consists of two one-way channels.
 pub fn crossed<S, R>(one: (S, R), other: (S, R)) -> (Duplex<S, R>, Duplex<S, R>) {
     (Duplex { tx: one.0, rx: other.1 }, Duplex { tx: other.0, rx: one.1 })
 }

@@ -34,7 +34,8 @@ impl Twins {
         self.0 == self.1
     }
 
-    /// Volatile, so that a reader that is not kept out can see it half done.
+    /// Adds 1 to both numbers. The first store is volatile, so that a reader that is not kept out
+    /// can see the change half done.
     #[inline]
     pub fn count(&mut self) {
         // SAFETY: a valid, aligned reference.

@@ -1,8 +1,8 @@
 //! Counts the words of a text file, in several processes that share one dict.
 //!
 //! ```text
-//! cargo run --release --example word_count -- FILE               # 4 processes, as `uniq -c`
-//! cargo run --release --example word_count -- FILE -n 2 --local  # 2 processes with own counts
+//! cargo run --release --example word_count -- FILE               # 4 processes; prints as `uniq -c`
+//! cargo run --release --example word_count -- FILE -n 2 --local  # 2 processes, each counts alone first
 //! cargo run --release --example word_count -- FILE --single      # this process, with a HashMap
 //! cargo run --release --example word_count -- --generate 100000000 > FILE
 //! bash examples/word_count/compare                               # compares all of them

@@ -96,7 +96,7 @@ pub(super) fn is_later(this: u32, that: u32) -> bool {
     (this.wrapping_sub(that) as i32) > 0
 }
 
-/// Returns the generation, which tells apart the successive blocks at one position.
+/// Returns the generation, which distinguishes the successive blocks at one position.
 pub(crate) fn generation(word: u64) -> u32 {
     (word >> 32) as u32
 }
@@ -115,7 +115,7 @@ pub(crate) fn state(word: u64) -> State {
 
 /// Returns the generation of a block that may be read: LIVE or RETIRED. `None` if it is in another
 /// state, or this is no block's word at all. For readers without a lock, since a former block's
-/// word may be bytes of a larger block by now.
+/// word may be bytes of a larger block now.
 #[inline]
 pub(crate) fn lasting(word: u64) -> Option<u32> {
     matches!(state(word), State::Live | State::Retired).then_some(generation(word))
@@ -157,12 +157,12 @@ impl Slot<'_> {
     #[inline]
     pub(crate) fn free(&self, expected: u32, me: OwnerId) -> bool {
         let seen = self.word.load(Relaxed);
-        let may = match state(seen) {
+        let may_free = match state(seen) {
             State::Live => true,
             State::Claimed(owner) => owner == me,
             State::Free | State::Retired | State::Damaged => false,
         };
-        may && generation(seen) == expected && self.set_free(seen)
+        may_free && generation(seen) == expected && self.set_free(seen)
     }
 
     /// Retires the block, if it is this one, and LIVE or retired already. Then the caller must

@@ -180,7 +180,7 @@ impl Class {
         self.stride() - 8
     }
 
-    /// Returns the bytes of a chunk that a block takes.
+    /// Returns the number of bytes of a chunk that a block takes.
     pub(crate) fn share(self) -> u64 {
         self.units() * UNIT / self.blocks()
     }

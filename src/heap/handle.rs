@@ -340,7 +340,7 @@ impl Heap {
         Ok(blocks.filter(|(_, state)| *state != State::Free).collect())
     }
 
-    /// Returns the bytes of all arenas.
+    /// Returns the number of bytes of all arenas.
     #[cfg(test)]
     pub(crate) fn size(&self) -> u64 {
         (0..self.known.count())

@@ -129,7 +129,7 @@ impl Pins {
 
     /// Releases a pin of `me`. `free` frees the block at its offset if it is RETIRED and not
     /// [pinned](Pins::is_pinned).
-    pub(crate) fn let_go(&self, index: usize, at: u64, me: OwnerId, free: impl FnOnce(u64)) {
+    pub(crate) fn release(&self, index: usize, at: u64, me: OwnerId, free: impl FnOnce(u64)) {
         // Fails if this process was reaped, or the memory is damaged.
         if self.pins[index].compare_exchange(pack(at, me.bits()), pack(at, 0), SeqCst, Relaxed).is_ok() {
             self.finish(&self.pins[index], at, free);
@@ -149,14 +149,14 @@ impl Pins {
         for pin in &self.pins {
             let seen = pin.load(SeqCst);
             let at = place(seen);
-            let is_let_go = match owner(seen) {
+            let is_released = match owner(seen) {
                 0 => seen != 0,
                 owner if owner == dead.bits() => {
                     pin.compare_exchange(seen, pack(at, 0), SeqCst, Relaxed).is_ok()
                 }
                 _ => false,
             };
-            if is_let_go {
+            if is_released {
                 self.finish(pin, at, &mut free);
             }
         }
@@ -190,8 +190,8 @@ mod tests {
             assert_eq!(pins.pin(B, c), pin); // 4: C reads B in place
             is_retired.set(true); // 5: W retires B, and leaves it to C
             free(B);
-            let let_go = || pins.let_go(pin.unwrap(), B, c, |_| resume_unwind(Box::new(())));
-            assert!(catch_unwind(AssertUnwindSafe(let_go)).is_err()); // 6: C releases the pin, and is killed
+            let release = || pins.release(pin.unwrap(), B, c, |_| resume_unwind(Box::new(())));
+            assert!(catch_unwind(AssertUnwindSafe(release)).is_err()); // 6: C releases the pin, and is killed
         };
         pins.recover(a, reap_a); // 7: R continues
         pins.recover(c, free); // 8: C is reaped

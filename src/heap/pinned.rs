@@ -65,7 +65,7 @@ impl Drop for Pinned<'_> {
     fn drop(&mut self) {
         // In a forked child the pin is the parent's.
         if self.heap.attachment.owner().is_ok_and(|me| me == self.me) {
-            self.arena.pins().let_go(self.index, self.at, self.me, |at| self.arena.free_retired(at));
+            self.arena.pins().release(self.index, self.at, self.me, |at| self.arena.free_retired(at));
         }
     }
 }

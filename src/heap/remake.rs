@@ -202,14 +202,14 @@ impl Arena<'_> {
     }
 }
 
-/// Lets a test act as the keeper: what it does when a participant finds that another remakes.
+/// Lets a test act as the keeper while a participant finds that another one remakes.
 #[cfg(all(test, not(loom)))]
 pub(crate) mod busy {
     use std::cell::RefCell;
 
     thread_local!(static ACT: RefCell<Option<Box<dyn FnMut()>>> = const { RefCell::new(None) });
 
-    /// Has `act` called each time when this thread finds that another participant remakes.
+    /// Calls `act` from now on, each time this thread finds that another participant remakes.
     pub(crate) fn on_each(act: impl FnMut() + 'static) {
         ACT.set(Some(Box::new(act)));
     }

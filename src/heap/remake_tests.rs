@@ -70,7 +70,7 @@ fn what_is_in_use_stays_where_it_is_while_others_are_remade() {
 }
 
 #[test]
-fn an_earlier_block_is_told_from_the_present_one() {
+fn an_earlier_block_is_not_taken_for_the_present_one() {
     let heap = Heap::of(&segment(1 << 20));
     let mut before = HashSet::new();
     let name = |block: &Block| (block.at, block.generation);

@@ -17,9 +17,9 @@ use crate::loom::atomic::AtomicU32;
 use crate::loom::atomic::Ordering::{Acquire, Relaxed};
 use crate::segment::owner::OwnerId;
 
-/// The units of the smallest store: those of the largest chunk of several blocks.
+/// The number of units of the smallest store: that of the largest chunk with several blocks.
 const UNITS_MIN: u64 = 4;
-/// The units of the largest store: 128 GiB. So the offset of a block fits into 38 bits.
+/// The number of units of the largest store: 128 GiB. So the offset of a block fits into 38 bits.
 pub(crate) const UNITS_MAX: u64 = 1 << 23;
 
 /// The arena of an object as a process uses it.
@@ -65,7 +65,7 @@ impl Store {
         unsafe { Arena::new(self.base, self.units) }
     }
 
-    /// Returns the bytes of all units.
+    /// Returns the number of bytes of all units.
     pub(crate) fn quota(&self) -> u64 {
         self.units * UNIT
     }
@@ -74,7 +74,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// It does not fit, even if the store is empty. Returns the bytes that it takes.
+    /// It does not fit, even if the store is empty. The error is the number of bytes that it takes.
     pub(crate) fn class_for(&self, len: u64) -> Result<Class, u64> {
         Class::for_len_within(len, self.units)
             .ok_or_else(|| Class::for_len(len).map_or(u64::MAX, |class| class.units() * UNIT))
@@ -97,8 +97,8 @@ impl Store {
         Ok(Block { at: arena.offset(pos), generation })
     }
 
-    /// Allocates a block as [`alloc`](Store::alloc), but only where one of this class was freed. So
-    /// it takes less time if there is none.
+    /// Allocates a block like [`alloc`](Store::alloc), but only where one of this class was freed.
+    /// So it takes less time if there is none.
     pub(crate) fn alloc_freed(&self, class: Class, me: OwnerId) -> Option<Block> {
         let arena = self.arena();
         let current = self.current[class.number()].load(Relaxed).checked_sub(1);
@@ -170,7 +170,7 @@ impl Store {
         true
     }
 
-    /// Returns the address of a block that this process has allocated, and its bytes.
+    /// Returns the address of the bytes of a block that this process has allocated.
     #[inline]
     pub(crate) fn address(&self, block: Block) -> *mut u8 {
         self.base.wrapping_add(block.at as usize)
@@ -192,7 +192,7 @@ impl Store {
         self.arena().recover(dead);
     }
 
-    /// Returns the bytes of the blocks that are not free. Inspects all of them.
+    /// Returns the number of bytes of the blocks that are not free. Inspects all of them.
     pub(crate) fn in_use(&self) -> u64 {
         let taken = self.arena().blocks().filter(|(_, word)| state(*word) != State::Free);
         taken.map(|(pos, _)| pos.class.len()).sum()

@@ -181,8 +181,8 @@ fn look_into(place: &Place, name: &str, entries: usize, most_bytes: usize) -> Re
 ///
 /// # Errors
 ///
-/// `TypeMismatch`: the object is neither a dict nor a namespace. `InvalidInput`: the text is no
-/// such key, or the place is inside of a segment. Those of [`contents`].
+/// `TypeMismatch`: the object is neither a dict nor a namespace. `InvalidInput`: the text is not a
+/// key of its type, or the place is inside of a segment. Those of [`contents`].
 pub fn item(place: impl Into<Place>, name: &str, key: &str) -> Result<Option<ItemBytes>> {
     let place = place.into();
     again(|| look_up(&place, name, key))

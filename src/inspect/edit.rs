@@ -23,8 +23,8 @@ pub use super::topic::{Publisher, Subscriber, Topic};
 /// # Errors
 ///
 /// `NotFound`: no such object. `TypeMismatch`: it is something else, or `of` is not the type of the
-/// dict's values. `InvalidInput`: the texts are no such items. `TimedOut`: a process is stopped
-/// while it writes. `OutOfMemory`, `Corrupted`.
+/// dict's values. `InvalidInput`: the texts are not items of these types. `TimedOut`: a process is
+/// stopped while it writes. `OutOfMemory`, `Corrupted`.
 pub fn set(
     segment: &Segment,
     name: &str,

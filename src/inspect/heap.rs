@@ -1,6 +1,6 @@
 //! The heap as an observer sees it: a mapping for reading, and the extent of its arenas.
 //!
-//! An observer is no participant, so nothing here allocates, and nothing finds arenas that are
+//! An observer is not a participant, so nothing here allocates, and nothing finds arenas that are
 //! added later. Data in one of those seems damaged to it, until it is opened again.
 
 use crate::loom::atomic::AtomicU64;

@@ -80,7 +80,8 @@ fn element(
                 (place(word) + 8, usize::try_from(len.load(Relaxed)).unwrap_or(usize::MAX))
             }
         };
-        // Copies only if the block is still the same, because half of another block is no length.
+        // Copies only if the block is still the same, because half of another block is not a
+        // length.
         if !still(heap, word) {
             continue;
         }

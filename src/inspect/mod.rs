@@ -1,6 +1,6 @@
 //! Observing segments from outside: participants, objects, and sweeping what crashes left behind.
 //!
-//! An observer is no participant: it maps the segment read-only, holds no lock, keeps no segment
+//! An observer is not a participant: it maps the segment read-only, holds no lock, keeps no segment
 //! alive, and no process sees it. It reads the state of one moment, which may be outdated by the
 //! time it is printed.
 //!

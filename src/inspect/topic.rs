@@ -32,7 +32,7 @@ impl Topic {
     ///
     /// # Errors
     ///
-    /// `NotFound`: no such object. `TypeMismatch`: it is no topic. `InvalidInput`: the schema
+    /// `NotFound`: no such object. `TypeMismatch`: it is not a topic. `InvalidInput`: the schema
     /// cannot be read. `Corrupted`.
     pub fn open(segment: &Segment, name: &str) -> Result<Topic> {
         let attachment = segment.attachment();
@@ -40,7 +40,7 @@ impl Topic {
         match Kind::from_number(entry.kind) {
             Some(Kind::Topic) => {}
             Some(kind) => {
-                let text = format!("it is no topic but a {}", kind.name());
+                let text = format!("it is not a topic but a {}", kind.name());
                 return Err(Error::new(ErrorKind::TypeMismatch, text));
             }
             None => return Err(Error::new(ErrorKind::TypeMismatch, "it is of an unknown kind")),

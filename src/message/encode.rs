@@ -30,8 +30,8 @@ impl Schema {
     ///
     /// # Errors
     ///
-    /// `InvalidInput`: the text is no such value. The error says what was expected, and at which
-    /// position.
+    /// `InvalidInput`: the text is not a value of this layout. The error says what was expected,
+    /// and at which position.
     pub fn encode(&self, text: &str) -> Result<Vec<u8>> {
         let mut bytes = vec![0; self.bounded_size()?];
         let mut text = Text { all: text, at: 0 };
@@ -78,7 +78,7 @@ struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
-    /// Returns the unread text from the next character that is no space.
+    /// Returns the unread text from the next character that is not a space.
     fn rest(&mut self) -> &'a str {
         let rest = &self.all[self.at..];
         let trimmed = rest.trim_start();

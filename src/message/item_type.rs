@@ -14,9 +14,9 @@ use crate::{Error, ErrorKind, Result};
 /// ```
 /// use pagemate::inspect::ItemType;
 ///
-/// let of = ItemType::from_text("u16");
-/// assert_eq!(of.encode("300")?, [44, 1]);
-/// assert_eq!(of.render(&[44, 1]), "300");
+/// let number = ItemType::from_text("u16");
+/// assert_eq!(number.encode("300")?, [44, 1]);
+/// assert_eq!(number.render(&[44, 1]), "300");
 /// assert_eq!(ItemType::from_text("str").render("Ada".as_bytes()), "Ada");
 /// assert_eq!(ItemType::from_text("[u8]").encode("00ff")?, [0, 255]);
 /// # Ok::<(), pagemate::Error>(())
@@ -78,7 +78,7 @@ impl ItemType {
     pub fn render_whole(&self, bytes: &[u8]) -> Result<String> {
         match self {
             ItemType::Str => String::from_utf8(bytes.to_vec())
-                .map_err(|_| Error::new(ErrorKind::Corrupted, "the bytes are no text in UTF-8")),
+                .map_err(|_| Error::new(ErrorKind::Corrupted, "the bytes are not UTF-8")),
             ItemType::Message(schema) => schema.render_whole(bytes),
             ItemType::Slice(element) => element.repeated(bytes.len()).render_whole(bytes),
             ItemType::Bytes | ItemType::Other(_) => Ok(self.render(bytes)),
@@ -90,7 +90,7 @@ impl ItemType {
     ///
     /// # Errors
     ///
-    /// `InvalidInput`: the text is no such item, or the type is unknown.
+    /// `InvalidInput`: the text is not an item of this type, or the type is unknown.
     pub fn encode(&self, text: &str) -> Result<Vec<u8>> {
         match self {
             ItemType::Str => Ok(text.as_bytes().to_vec()),
@@ -98,7 +98,7 @@ impl ItemType {
             ItemType::Bytes => digits(text).ok_or_else(|| {
                 Error::new(
                     ErrorKind::InvalidInput,
-                    format!("{text:?} is no bytes: they are written as two hexadecimal digits each, 00ff"),
+                    format!("{text:?} is not bytes: they are written as two hexadecimal digits each, 00ff"),
                 )
             }),
             ItemType::Slice(element) => element.encode_elements(text),
@@ -109,7 +109,7 @@ impl ItemType {
     }
 }
 
-/// Returns what is between the brackets of a slice's text; empty if it is none.
+/// Returns what is between the brackets of a slice's text; empty if the text has none.
 fn element(text: &str) -> &str {
     text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or_default()
 }

@@ -3,7 +3,7 @@
 use super::Schema;
 use crate::{Error, ErrorKind};
 
-/// The number of characters that are shown of a text that is no schema.
+/// The number of characters that are shown of a text that is not a schema.
 const MAX_RAW: usize = 200;
 
 /// Returns the error for `what` (for example "queue `orders`"), which holds messages with the

@@ -33,7 +33,7 @@ pub use schema::Schema;
 /// struct or fieldless enum that derives the trait. `#[derive(Message)]` refuses the following
 /// types, and names the field at fault:
 ///
-/// - `usize` and `isize`, which have another size on another platform: use `u64` and `i64`;
+/// - `usize` and `isize`, whose size differs between platforms: use `u64` and `i64`;
 /// - references and pointers, which mean nothing in another process: store the data itself, or an
 ///   index;
 /// - padding between or after the fields: add `_pad: [u8; 3]`, or order the fields from large to
@@ -103,7 +103,7 @@ pub use schema::Schema;
 /// # With bytemuck
 ///
 /// The bounds of soundness are bytemuck's: [`Bits`](Message::Bits) is `AnyBitPattern`, and a type
-/// that is not generic also gets `NoUninit` and `CheckedBitPattern`. They are no supertraits, for
+/// that is not generic also gets `NoUninit` and `CheckedBitPattern`. They are not supertraits, for
 /// two reasons. bytemuck lacks them for arrays of checked types (`[Side; 4]`). A generic struct
 /// must not have them, because only its use determines whether it has padding. A type that derives
 /// bytemuck's traits itself needs `#[message(no_bytemuck)]`. In a crate that re-exports pagemate,

@@ -14,9 +14,9 @@ pub use std::ptr::from_ref;
 pub use std::vec;
 
 /// Stops the compilation if the type is not as it was described.
-pub const fn confirm(is_so: bool) {
+pub const fn confirm(is_as_described: bool) {
     assert!(
-        is_so,
+        is_as_described,
         "the type has padding, or is not what its `#[derive(Message)]` describes: \
          put the derive below attributes that change the type"
     );

@@ -6,9 +6,10 @@ use super::schema::{Field, Layout, Primitive};
 use super::Schema;
 use crate::{Error, ErrorKind, Result};
 
-/// The number of array elements that a short text shows. A whole text shows at most this number of
-/// elements that have no bytes.
+/// The number of array elements that a short text shows.
 const MAX_ELEMENTS: u64 = 32;
+/// The number of array elements without bytes that a whole text shows. It shows all elements that
+/// have bytes.
 const MAX_EMPTY: u64 = 1 << 10;
 /// The length at which a short text ends with `..`, for example for deeply nested arrays.
 const MAX_SHORT: usize = 16 << 10;

@@ -12,8 +12,8 @@ use crate::loom::atomic::Ordering::Relaxed;
 #[inline(always)]
 fn load_two(from: &[AtomicU64; 2]) -> std::arch::x86_64::__m128i {
     let two;
-    // SAFETY: sixteen bytes are readable. That others may write to them is no race of the language,
-    // because this is a load of the machine. The machine performs its loads in program order, as it
+    // SAFETY: sixteen bytes are readable. Others may write to them, but a load of the machine
+    // is not a data race of the language. The machine performs its loads in program order, as it
     // does those of atomics. No flags, no stack, no stores.
     unsafe {
         std::arch::asm!(

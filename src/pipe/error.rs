@@ -12,8 +12,8 @@ use crate::{Error, ErrorKind};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum PipeError {
-    /// Receiving: there is no message. Sending: there is no room. For a call with a deadline: not
-    /// before the deadline.
+    /// Receiving: there is no message. Sending: there is no room. From a call with a deadline: and
+    /// there was none until then.
     TimedOut,
     /// Receiving: end of file. The other end has closed or died, and everything that it sent was
     /// received. Sending: nobody will receive the message.
@@ -26,7 +26,7 @@ pub enum PipeError {
     /// The message has more bytes than the pipe has room for. Only a send that may block can send
     /// it.
     TooLarge,
-    /// The words in shared memory contradict each other, or the bytes are no valid message.
+    /// The words in shared memory contradict each other, or the bytes are not a valid message.
     Corrupted,
     /// The handle was created in another process, of which this process is a `fork`.
     NotInThisProcess,
@@ -68,7 +68,7 @@ impl fmt::Display for PipeError {
                 "the message is larger than the pipe: only a send that may wait can send it"
             }
             PipeError::Corrupted => {
-                "the shared bytes of the pipe contradict each other, or are no valid message"
+                "the shared bytes of the pipe contradict each other, or are not a valid message"
             }
             PipeError::NotInThisProcess => {
                 "the end of the pipe belongs to the process that this one was forked from: \

@@ -16,8 +16,8 @@
 //! `There` decides which process has an end; the role in direction `Back` follows.
 //!
 //! Each typed message carries the fingerprint of its layout. Before the first message of a type,
-//! the sender sends the text of the layout, so that a receiver that expects another one can show
-//! both.
+//! the sender sends the text of the layout, so that a receiver that expects a different layout can
+//! show both.
 //!
 //! # Memory ordering
 //!
@@ -174,7 +174,7 @@ impl Object for Rings {
 }
 
 impl Rings {
-    /// Returns the rings if they are as many as the caller asked for.
+    /// Returns the rings if the pipe has the number of rings that the caller asked for.
     pub(super) fn checked(self, is_duplex: bool) -> Result<Rings> {
         if is_duplex != (self.back > 0) {
             let (wanted, found) =

@@ -224,9 +224,9 @@ impl Engine {
         }
     }
 
-    /// Returns whether the end of a task cannot be told from shared memory: the pool is over, or
-    /// more slots are out of use than the `lost` ones, so that a worker may still be in one of
-    /// them. In that case this breaks the pool off. The workers are killed.
+    /// Returns whether shared memory cannot say when a task ends: the pool is over, or more than
+    /// `lost` slots are out of use, so a worker may still be in one of them. In the second case
+    /// this breaks the pool, and kills its workers.
     pub(crate) fn is_over_or_damaged(&self, lost: usize) -> bool {
         let mut scheduler = self.lock();
         if scheduler.table.over.is_none() && scheduler.table.lost > lost {

@@ -24,8 +24,8 @@ pub enum TaskError {
     TimedOut(Duration),
     /// The pool was terminated, or dropped, before the task was done.
     Terminated,
-    /// The pool is broken, because its workers cannot begin: as many initialisers in a row as it
-    /// has workers failed. The text says how the last one did.
+    /// The pool is broken, because its workers cannot begin: initialisers failed as often in a row
+    /// as the pool has workers. The text says how the last one failed.
     Broken(String),
     /// The argument or the result was lost, because memory ran out or the bytes that arrived were
     /// damaged. As an [`Error`] its kind is `OutOfMemory`, which is nearly always the reason; the

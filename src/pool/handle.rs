@@ -58,8 +58,8 @@ use crate::Result;
 /// }
 /// ```
 ///
-/// A closure that captures anything is no function pointer, because what it captures does not exist
-/// in a worker. That includes values without bytes:
+/// A closure that captures anything is not a function pointer, because what it captures does not
+/// exist in a worker. That includes values without bytes:
 ///
 /// ```compile_fail,E0308
 /// # use pagemate::Pool;

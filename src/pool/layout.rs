@@ -208,8 +208,8 @@ impl Slot {
         self.output.store(number, Release); // pairs with output()
     }
 
-    /// Hands over the results, as worker `worker` that has taken this slot, which is number
-    /// `index`. Returns whether the monitor is to be woken.
+    /// Hands over the results of this slot, whose index is `index`. Only for `worker`, which has
+    /// taken it. Returns whether the monitor is to be woken.
     #[must_use]
     pub(crate) fn hand_over(
         &self,

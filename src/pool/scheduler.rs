@@ -153,8 +153,8 @@ impl Scheduler {
         if self.supervisor.was_stopped(now) {
             self.table.forget_progress();
         }
-        // As of `now`: the time that this check itself takes, stopped or not, is none of the
-        // tasks'.
+        // As of `now`: the time that this check itself takes, stopped or not, does not count
+        // against the tasks.
         for (worker, task) in self.table.overdue(memory, now, limit) {
             self.supervisor.kill_for(worker, task);
         }

@@ -198,7 +198,7 @@ mod tests {
 
     /// A worker died in the middle of an element, and another gets its piece.
     #[test]
-    fn no_slice_is_made_of_what_is_no_value() {
+    fn no_slice_is_made_of_an_invalid_value() {
         let (input, output) = (Array::new(4, 0_u8).unwrap(), Array::new(4, 'a').unwrap());
         let piece =
             |start| (std::process::id(), place(&input).unwrap(), place(&output).unwrap(), start, 2_u64);

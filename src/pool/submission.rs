@@ -37,8 +37,8 @@ impl<'a> TaskOptions<'a> {
         Err(Error::new(ErrorKind::InvalidInput, reason).into())
     }
 
-    /// Registers the call as submitting. Until the guard is dropped, closing the pool does not turn
-    /// its tasks away.
+    /// Registers the call as submitting. Its tasks are accepted even if the pool is closed before
+    /// the guard is dropped.
     pub(super) fn begin(&self) -> Result<Submission<'a>, TaskError> {
         self.check()?;
         self.engine.begin()

@@ -348,7 +348,7 @@ fn start(shared: &Shared, index: usize) -> Result<Process<()>> {
 fn processor_of(processors: &[usize], index: usize) -> usize {
     match processors.len() {
         0 => 0,
-        // The last number is no processor of any machine, so it has no effect.
+        // The last number is not a processor of any machine, so it has no effect.
         len => processors[index % len].wrapping_add(1),
     }
 }

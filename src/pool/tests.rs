@@ -115,7 +115,7 @@ fn a_task_that_took_too_long_is_told_so() {
 
 /// Nor does the death count as a try of the task.
 #[test]
-fn a_death_by_mistake_is_no_try() {
+fn a_death_by_mistake_is_not_a_try() {
     let pool = pool(&[1], 1);
     for round in 0..5 {
         let (ticket, _) = pool.executor(0).take().unwrap();

@@ -153,7 +153,7 @@ macro_rules! init_tests {
 /// There is one for each type of functions.
 pub(crate) type Entry = unsafe fn(usize, Arguments) -> Result<Packer>;
 
-/// The entry of functions from `A` to `R`.
+/// Runs a function from `A` to `R` in the child: see [`Entry`].
 ///
 /// # Safety
 ///

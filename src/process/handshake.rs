@@ -326,7 +326,7 @@ mod tests {
     use super::*;
     use crate::sys::process::inheritable;
 
-    fn sealed(token: u64) -> SpawnMemfd {
+    fn new_memfd(token: u64) -> SpawnMemfd {
         let request = SpawnRequest {
             entry: 1,
             function: 3,
@@ -358,7 +358,7 @@ mod tests {
 
     #[test]
     fn a_request_arrives_as_it_was_written() {
-        let opened = SpawnMemfd::open(&address(sealed(9), 9)).unwrap();
+        let opened = SpawnMemfd::open(&address(new_memfd(9), 9)).unwrap();
         let request = &opened.request;
         assert_eq!((request.entry, request.mark, request.function, request.daemon), (1, 2, 3, true));
         assert_eq!((&*opened.request.name, &*opened.request.parent_name), ("n", "p"));
@@ -368,13 +368,13 @@ mod tests {
 
     #[test]
     fn answers_replace_each_other_and_false_ones_are_refused() {
-        let memfd = sealed(1);
+        let memfd = new_memfd(1);
         assert_eq!(memfd.read_answer().unwrap(), None);
         memfd.answer(Answer::Panic, b"a long message").unwrap();
         memfd.answer(Answer::Value, b"").unwrap();
         assert_eq!(memfd.read_answer().unwrap(), Some((Answer::Value, Vec::new())));
         write_at(memfd.file().unwrap(), &u64::MAX.to_le_bytes(), memfd.answer_at + 8).unwrap();
-        assert!(memfd.read_answer().is_err(), "a length that cannot be");
+        assert!(memfd.read_answer().is_err(), "an impossible length");
         rustix::fs::ftruncate(memfd.file().unwrap(), 1 << 40).unwrap();
         write_at(memfd.file().unwrap(), &(1u64 << 39).to_le_bytes(), memfd.answer_at + 8).unwrap();
         assert!(memfd.read_answer().is_err(), "a length without bytes behind it");
@@ -392,7 +392,7 @@ mod tests {
             rustix::fs::ftruncate(&file, len).unwrap();
             assert!(SpawnMemfd::open(&format!("{}:0", file.as_raw_fd())).is_err());
         }
-        let memfd = sealed(5);
+        let memfd = new_memfd(5);
         assert!(SpawnMemfd::open(&memfd.address(6)).is_err(), "another token");
         let twice = address(memfd, 5);
         let opened = SpawnMemfd::open(&twice).unwrap();

@@ -1,8 +1,8 @@
 //! Why a queue, a ring or a pipe cannot take its next step: one answer for all of them.
 //!
-//! A step of an algorithm returns [`Blocked`] without the message; the handles make the public
-//! error of it, which has the message again. [`PipeError`](crate::pipe::PipeError) is made of it in
-//! `pipe/error.rs`, because pipes are a higher layer.
+//! A step of an algorithm returns [`Blocked`] without the message. The handles convert it into the
+//! public error, which returns the message to the caller. The conversion into
+//! [`PipeError`](crate::pipe::PipeError) is in `pipe/error.rs`, because pipes are a higher layer.
 
 use crate::error::Refusal;
 use crate::queue::error::{RecvError, SendError};

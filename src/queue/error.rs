@@ -51,7 +51,7 @@ impl Excess {
         self.needed
     }
 
-    /// Returns the bytes of the quota of the queue or topic.
+    /// Returns the number of bytes of the quota of the queue or topic.
     pub fn quota(&self) -> u64 {
         self.quota
     }
@@ -68,7 +68,7 @@ pub enum RecvError {
     /// No message will come: the queue is closed, or its only sender has died, and everything that
     /// was sent has been received.
     Closed,
-    /// The words in shared memory contradict each other, or the bytes are no valid message.
+    /// The words in shared memory contradict each other, or the bytes are not a valid message.
     Corrupted,
     /// The handle was created in another process, of which this process is a `fork`. The
     /// [`Refusal`] says why this process cannot use it.
@@ -170,7 +170,7 @@ impl RecvError {
                 (ErrorKind::Closed, "no message will come: it was closed, or the other side is gone")
             }
             RecvError::Corrupted => {
-                (ErrorKind::Corrupted, "the shared bytes contradict each other, or are no valid message")
+                (ErrorKind::Corrupted, "the shared bytes contradict each other, or are not a valid message")
             }
             RecvError::NotInThisProcess(refusal) => (refusal.kind(), refusal.sentence()),
         }

@@ -121,7 +121,7 @@ impl Attachment {
         }
     }
 
-    /// Returns the object with this name.
+    /// Returns the object with this name; `None` if there is none.
     pub(crate) fn find(&self, name: &str) -> Result<Option<Entry>> {
         self.index().find(self.view(), name)
     }

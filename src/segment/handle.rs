@@ -112,7 +112,7 @@ impl Segment {
     }
 
     /// Returns a new descriptor of the segment's memory, which is closed on `exec`. It keeps the
-    /// memory, but is no participant. In another process,
+    /// memory, but is not a participant. In another process,
     /// [`from_descriptor`](Segment::from_descriptor) makes a segment of it.
     ///
     /// ```

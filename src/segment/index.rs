@@ -1,9 +1,9 @@
 //! A process's index of a segment's directory: the newest record of each name. A search for a name
 //! reads only the records that are new.
 //!
-//! The list only grows at its front, and a name's newest record decides: either it has the name, or
-//! no record has. So an index of records that were read earlier stays right. Every answer is
-//! checked against the record itself.
+//! The list only grows at its front, and only the newest record of a name counts: if it was
+//! removed, no object has the name. So an index of records that were read earlier stays right.
+//! Every answer is checked against the record itself.
 
 use std::collections::hash_map::RandomState;
 use std::collections::HashMap;
@@ -36,7 +36,7 @@ struct Seen {
 }
 
 impl Index {
-    /// Returns the object with this name.
+    /// Returns the object with this name; `None` if there is none.
     pub(crate) fn find(&self, view: View<'_>, name: &str) -> Result<Option<Entry>> {
         let mut backoff = Backoff::new();
         for _ in 0..TRIES {
@@ -64,7 +64,7 @@ impl Seen {
         let Some(offset) = self.newest.get(&self.keys.hash_one(name)) else { return Ok(None) };
         let entry = Entry::read(view, *offset)?;
         if entry.name != name {
-            return view.find(name); // two names of one hash, or damage
+            return view.find(name); // two names with the same hash, or damage
         }
         Ok((!entry.is_removed).then_some(entry))
     }

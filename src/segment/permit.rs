@@ -189,7 +189,7 @@ struct Dir {
 }
 
 impl Dir {
-    /// Opens a directory. Returns `None` if the name does not exist, or is no directory.
+    /// Opens a directory. Returns `None` if the name does not exist, or is not a directory.
     fn open(parent: &OwnedFd, name: &OsStr) -> rustix::io::Result<Option<Dir>> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = match fs::openat(parent, name, flags, Mode::empty()).and_then(above_standard) {

@@ -205,7 +205,7 @@ impl Place {
     /// # Errors
     ///
     /// `Busy`: a process is attached; `NotFound`; `InvalidInput` for a place inside of a segment;
-    /// `Corrupted`: it is no segment, and only [`remove`](Place::remove) takes it;
+    /// `Corrupted`: it is not a segment, and only [`remove`](Place::remove) takes it;
     /// `PermissionDenied`.
     pub fn remove_unused(&self) -> Result<()> {
         let path = self.file()?;

@@ -85,7 +85,7 @@ pub(crate) enum Outcome {
 pub(crate) trait Name {
     /// The error of a failed step.
     type Error;
-    /// A permit as its maker holds it. A directory made later under its number is no permit.
+    /// A permit as its maker holds it. A directory made later under its number is not a permit.
     type Permit;
 
     /// Makes a permit. Its number is never 0.

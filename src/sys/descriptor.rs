@@ -4,8 +4,8 @@
 //! Any part of a program can close a descriptor (daemonizing code calls `close_range(3, ~0)`). Then
 //! its number refers to the next file that is opened. So a [`Kept`] descriptor carries two proofs:
 //! the identity of its file, and a file offset that only this library sets. The offset belongs to
-//! the open file description, so it also tells apart another descriptor of the same file. The
-//! library reads and writes at explicit offsets only.
+//! the open file description, so a file that the program has opened itself does not pass, even if
+//! it is the same file. The library reads and writes at explicit offsets only.
 
 use std::hash::{BuildHasher, Hasher};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
@@ -41,8 +41,7 @@ pub(crate) fn identity(file: BorrowedFd<'_>) -> Result<Identity, Errno> {
     fstat(file).map(|stat| Identity(stat.st_dev, stat.st_ino))
 }
 
-/// A descriptor that this process keeps for long, while the program around it may close or replace
-/// it.
+/// A descriptor that is open for a long time, while the program may close or replace it.
 #[derive(Debug)]
 pub(crate) struct Kept {
     number: AtomicI32,
@@ -75,7 +74,7 @@ impl Kept {
         is_ours.then_some(file)
     }
 
-    /// Returns the identity of the file that was kept, whatever the number refers to by now.
+    /// Returns the identity of the file that was kept, whatever the number refers to now.
     pub(crate) fn identity(&self) -> Identity {
         self.identity
     }
@@ -111,8 +110,8 @@ impl Drop for Kept {
 ///
 /// All eventfds have one identity, and so have all pidfds before Linux 6.9. So the mark is in the
 /// open file description: the signal that it would send if it were made to send signals
-/// (`F_SETSIG`). A pidfd or an eventfd of the program's own has no such mark. Another one of this
-/// library that gets the same number is not told apart.
+/// (`F_SETSIG`). A pidfd or an eventfd of the program's own has no such mark. Another marked one of
+/// this library that gets the same number is not detected.
 #[derive(Debug)]
 pub(crate) struct Own {
     number: i32,
@@ -121,8 +120,8 @@ pub(crate) struct Own {
     is_marked: bool,
 }
 
-/// The signal that is the mark: one that no file sends. The same for all descriptors, since
-/// processes that share a description mark it at any time.
+/// The signal that is the mark: one that no file sends. It is the same for all descriptors, because
+/// processes that share a description may mark it at any time.
 const MARK: i32 = 57;
 const F_SETSIG: i32 = 10;
 const F_GETSIG: i32 = 11;
@@ -159,7 +158,7 @@ impl Own {
         })
     }
 
-    /// Returns the number, whatever it refers to by now.
+    /// Returns the number, whatever it refers to now.
     pub(crate) fn number(&self) -> BorrowedFd<'_> {
         // SAFETY: not -1, since it was open; callers ask the kernel what the number refers to.
         unsafe { BorrowedFd::borrow_raw(self.number) }
@@ -187,9 +186,14 @@ impl Drop for Own {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{memfd_create, MemfdFlags};
+
+    fn memfd() -> OwnedFd {
+        memfd_create("test-kept", MemfdFlags::CLOEXEC).unwrap()
+    }
 
     #[test]
-    fn what_a_number_means_by_now_is_left_alone() {
+    fn another_file_under_the_number_is_left_alone() {
         let own = Own::new(memfd()).unwrap();
         let number = own.number().as_raw_fd();
         let other = memfd();
@@ -200,11 +204,6 @@ mod tests {
         // SAFETY: the number is open, by the dup2 above, and closed by nobody else.
         let still = unsafe { OwnedFd::from_raw_fd(number) };
         assert_eq!(identity(still.as_fd()), identity(other.as_fd()));
-    }
-    use rustix::fs::{memfd_create, MemfdFlags};
-
-    fn memfd() -> OwnedFd {
-        memfd_create("test-kept", MemfdFlags::CLOEXEC).unwrap()
     }
 
     #[test]
@@ -242,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn another_descriptor_of_the_same_file_is_not_taken_for_it() {
+    fn another_description_of_the_same_file_is_not_taken_for_it() {
         let kept = Kept::new(memfd()).unwrap();
         let number = kept.get().unwrap().as_raw_fd();
         let again = || {

@@ -60,8 +60,8 @@ impl Image {
     }
 }
 
-/// Returns the bytes of thread-local storage that each thread has from its start, of the program
-/// and its libraries. Some C libraries take them out of the thread's stack.
+/// Returns the number of bytes of thread-local storage that each thread has from its start, of the
+/// program and its libraries. Some C libraries take them out of the thread's stack.
 pub(crate) fn static_tls() -> usize {
     let mut total = 0_usize;
     // SAFETY: the callback has the signature that is called, and gets the sum as its data for the

@@ -16,11 +16,11 @@
 //! Code that stores an epoch elsewhere stores one that is not 0: it calls [`ensure_epoch`], or
 //! attaches first, which calls it.
 //!
-//! The epoch has no model under loom. No two processes share it, so the only algorithm is that of
-//! threads that take the first one at once: one exchange from 0, whose loser takes the value that
-//! it finds. The kernel guarantees the rest: the copy of a process finds 0, and a [`LAST`] that is
-//! no less than any epoch its memory contains. (A write that comes after the copying of its page
-//! waits until all is copied.) So that is tested on a kernel, below and in `tests/it/liveness.rs`.
+//! The epoch has no model under loom. No two processes share it. So the only algorithm is one
+//! exchange from 0, by threads that take the first epoch at once: the loser takes the value that it
+//! finds. The kernel guarantees the rest. A copy of a process finds 0, and a [`LAST`] that is no
+//! less than any epoch in its memory, because a write to a page that was copied already waits until
+//! all pages are copied. That is tested on a kernel, below and in `tests/it/liveness.rs`.
 //! The use of the epoch in [`crate::segment::membership::word`] has models.
 //!
 //! # Windows

@@ -37,9 +37,9 @@ impl Map {
         self.start.as_ptr()
     }
 
-    /// Replaces the holes of the file, which is mapped for reading only, by zeros. Touching a hole
-    /// takes memory, and raises a signal if there is none. Later writes of other processes into the
-    /// holes are not visible.
+    /// Replaces the holes of the file, which is mapped for reading only, with zeros. Touching a
+    /// hole takes memory, and raises a signal if there is none. Later writes of other processes
+    /// into the holes are not visible.
     pub(crate) fn cover_holes(&self, file: BorrowedFd<'_>) -> Result<()> {
         let mut from = 0;
         for number in 0.. {

@@ -42,7 +42,7 @@ mod real {
     }
 }
 
-/// Under loom both sides are the fence that the pair represents.
+/// Runs a SeqCst fence. Under loom both sides of the pair do.
 #[cfg(loom)]
 pub(crate) fn heavy() {
     crate::loom::atomic::fence(crate::loom::atomic::Ordering::SeqCst);

@@ -36,9 +36,7 @@ pub(crate) fn start(argv: &[CString], env: &[CString], inherit: &[BorrowedFd<'_>
         let what = "cannot start this program again (through /proc/self/exe, with /dev/null)";
         match cause.raw_os_error() {
             Some(libc::EAGAIN) => Error::system(
-                format!(
-                    "{what}, for this user or this cgroup has too many processes (`ulimit -u`, pids.max)"
-                ),
+                format!("{what}: this user or this cgroup has too many processes (`ulimit -u`, pids.max)"),
                 cause,
             ),
             _ => Error::system(what, cause),
@@ -335,8 +333,7 @@ pub(crate) fn leave_interrupts_to_parent() {
     }
 }
 
-/// The stack that a thread needs in which nothing of the program runs, and which holds none of its
-/// values.
+/// The bytes of stack for a thread that runs no code of the program and holds none of its values.
 const SMALL: usize = 64 << 10;
 
 /// Returns the size of a stack with room for [`SMALL`] bytes, besides what the C library takes for

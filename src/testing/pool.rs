@@ -73,7 +73,7 @@ impl<R: Argument + Send + 'static> Rehearsal<R> {
             packed.push_back(pack::<A, R>(batch.clone(), first, items)?);
             first += count;
         }
-        // Workers are not replaced, and one that dies had begun.
+        // Workers are not replaced, and count as begun.
         engine.lock().supervisor.dismissed = true;
         (0..2)
             .filter_map(|worker| engine.shared.memory.worker_slot(worker))
@@ -135,7 +135,7 @@ impl<R: Argument + Send + 'static> Rehearsal<R> {
         workers.collect()
     }
 
-    /// Returns the workers that have been in one task for longer than no time, after two checks.
+    /// Returns the workers that are in the same task at two checks.
     pub fn overdue(&self) -> Vec<usize> {
         let mut state = self.engine.lock();
         let now = Instant::now();

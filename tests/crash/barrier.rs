@@ -44,7 +44,7 @@ fn outcome(barrier: &Barrier) -> u64 {
 }
 
 /// Checks that two living processes pass the barrier.
-fn is_usable(barrier: &Barrier) -> Result<(), String> {
+fn check_usable(barrier: &Barrier) -> Result<(), String> {
     // The barrier may be broken, or the dead child has arrived and counts until its death is
     // noticed.
     barrier.reset();
@@ -121,7 +121,7 @@ impl Scene for Meeting {
                 return Err(format!("the other one: {others}, we: {mine:?}"));
             }
         }
-        is_usable(&self.barrier)
+        check_usable(&self.barrier)
     }
 
     fn words(&self) -> String {
@@ -161,7 +161,7 @@ impl Scene for Asleep {
             return Ok(());
         }
         self.waker.finish()?;
-        is_usable(&self.barrier)
+        check_usable(&self.barrier)
     }
 
     fn words(&self) -> String {

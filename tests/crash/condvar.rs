@@ -334,7 +334,7 @@ impl<L: Waited> Tokens<L> {
     }
 }
 
-/// Waits once, and reports that.
+/// Waits once. Returns [`DONE`].
 fn wait_once(lock: &'static Mutex<u64>, condvar: &Condvar) -> u64 {
     let guard = lock.lock().unwrap();
     drop(condvar.wait(guard));
@@ -408,13 +408,13 @@ struct Heirs {
 impl Heirs {
     fn new() -> Heirs {
         let (lock, condvar) = (leaked(Mutex::new(0).unwrap()), Condvar::new().unwrap());
-        // It does not get the child's index in the table of participants, because the child would
-        // reap it when it attaches.
+        // Keeps an index of the table of participants free for the child. If the child took the
+        // index of the dead waiter, it would reap it when it attaches.
         let attach = || drop(condvar.wait_timeout(lock.lock().unwrap(), Duration::ZERO));
         let place = Waker::holding(attach, drop);
         let dies = Helper::start_blocked(|| wait_once(lock, &condvar));
         let heirs = (0..2).map(|_| Helper::start_blocked(|| wait_once(lock, &condvar))).collect();
-        // So it is notified and cannot continue.
+        // The waiter is notified, and cannot continue while this process has the lock.
         let guard = lock.lock().unwrap();
         condvar.notify_one();
         until("it is notified", || condvar.waiting() == 2).unwrap();

@@ -10,7 +10,7 @@ pub fn scenes() -> Vec<Recipe> {
     vec![
         Recipe {
             name: "event: set",
-            build: || Box::new(Set { event: Event::new().unwrap(), go: Event::new().unwrap() }),
+            build: || Box::new(Set { event: Event::new().unwrap(), other: Event::new().unwrap() }),
         },
         Recipe { name: "event: wait, timing out", build: || Box::new(Wait { event: Event::new().unwrap() }) },
     ]
@@ -18,7 +18,7 @@ pub fn scenes() -> Vec<Recipe> {
 
 struct Set {
     event: Event,
-    go: Event,
+    other: Event,
 }
 
 impl Scene for Set {
@@ -32,8 +32,8 @@ impl Scene for Set {
         }
         if end != End::Finished {
             // The others can use another event, and after a death this one too.
-            self.go.set();
-            if !self.go.wait_timeout(Duration::from_secs(5)) {
+            self.other.set();
+            if !self.other.wait_timeout(Duration::from_secs(5)) {
                 return Err("another event is stuck".into());
             }
             if end == End::Killed {

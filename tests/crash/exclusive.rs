@@ -136,7 +136,7 @@ pub struct Turns<L: Exclusive> {
     deaths: u64,
     /// The guard of the survivor.
     mine: Option<L::Guard>,
-    childs: Option<L::Guard>,
+    of_child: Option<L::Guard>,
     helper: Option<Helper>,
     waker: Option<Waker>,
     other: Other,
@@ -154,7 +154,7 @@ impl<L: Exclusive> Turns<L> {
             op,
             deaths: 0,
             mine: None,
-            childs: None,
+            of_child: None,
             helper: None,
             waker: None,
             other: Other::Nobody,
@@ -240,7 +240,7 @@ impl<L: Exclusive> Scene for Turns<L> {
                 self.board.early.fetch_add(1, SeqCst);
             }
         } else {
-            self.childs = acquired.map(|(guard, _)| guard);
+            self.of_child = acquired.map(|(guard, _)| guard);
             self.board.is_held.store(1, SeqCst);
             let other = self.other;
             let is_ready = |helper: &Helper| match other {
@@ -262,7 +262,7 @@ impl<L: Exclusive> Scene for Turns<L> {
                 drop(self.lock.lock(How::Try).map(|acquired| self.board.child_turn::<L>(acquired)));
             }
             Op::WaitInVain => drop(self.lock.lock(How::For(Duration::from_micros(20)))),
-            Op::Unlock => drop(self.childs.take().map(|guard| self.board.child_turn::<L>((guard, false)))),
+            Op::Unlock => drop(self.of_child.take().map(|guard| self.board.child_turn::<L>((guard, false)))),
         }
     }
 

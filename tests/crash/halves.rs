@@ -88,7 +88,7 @@ impl Scene for Halves {
             let closed = self.queue.is_closed();
             return Err(format!("the message came: {}, closed: {closed}", self.has_come));
         }
-        // If it died before it was counted, another one makes the end.
+        // If the sender died before it was counted, another one must join and leave, to end it.
         drop(self.queue.sender());
         match self.receiver.recv_timeout(PATIENCE) {
             Err(RecvError::Closed) => Ok(()),

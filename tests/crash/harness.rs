@@ -66,7 +66,7 @@ pub const FAILED: i32 = 1;
 /// The operation was over before the instruction.
 pub const OVER: i32 = 2;
 /// The operation returned an error.
-pub const TOLD: i32 = 4;
+pub const RETURNED_ERROR: i32 = 4;
 /// The process was ended by a signal.
 pub const STUCK: i32 = 3;
 /// The system does not let a process trace its child.
@@ -300,7 +300,7 @@ fn try_one(
     if is_over {
         OVER
     } else if note.is_error() {
-        TOLD
+        RETURNED_ERROR
     } else {
         WELL
     }
@@ -308,7 +308,7 @@ fn try_one(
 
 /// Performs the first run: steps to the end of the operation, and notes each instruction.
 fn learn(tracee: &Tracee, board: &Board) -> (State, usize) {
-    let mut state = tracee.begin();
+    let mut state = tracee.position();
     let mut words = Words::now();
     board.len.store(0, Relaxed);
     for (k, address) in board.addresses.iter().enumerate() {

@@ -88,13 +88,13 @@ impl Change {
         let now: HashSet<Block> = now.into_iter().collect();
         let kept: HashSet<Block> = self.live.iter().copied().collect();
         let new: Vec<&Block> = now.difference(&kept).collect();
-        let may = match (self.op, end) {
+        let is_expected = match (self.op, end) {
             (Op::Publish, End::Finished) => new.len() == 1,
             (Op::Publish, _) => new.len() <= 1,
             (Op::GiveUp, _) | (Op::Free, End::Finished) => new.is_empty(),
             (Op::Free, _) => new.iter().all(|block| Some(**block) == self.old),
         };
-        if others > 0 || !may || !kept.is_subset(&now) {
+        if others > 0 || !is_expected || !kept.is_subset(&now) {
             return Ok(Some(format!("{kept:?} was published, {now:?} is, and {others} are claimed")));
         }
         // Every block can be allocated once.

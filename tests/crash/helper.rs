@@ -191,9 +191,9 @@ pub fn children() -> Vec<libc::pid_t> {
     list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
-/// Whether the child of this process has come to a sleep, as its tracer saw it. On a busy machine a
-/// child that is single-stepped sleeps for a small part of its time, and a process that watches
-/// it may always find it awake.
+/// Returns the word that is 1 once the child has begun to sleep, as its tracer saw it. On a busy
+/// machine a child that is single-stepped sleeps for a small part of its time, and a process that
+/// watches it may always find it awake.
 fn sleeps() -> &'static AtomicU64 {
     static SLEEPS: OnceLock<&'static AtomicU64> = OnceLock::new();
     SLEEPS.get_or_init(shared)

@@ -9,7 +9,7 @@ fn byte(address: u64, offset: u64) -> u8 {
     unsafe { *((address + offset) as *const u8) }
 }
 
-/// Returns the offset of the first byte that is no prefix, or is `lock`.
+/// Returns the offset of the first byte that is not a prefix, or is `lock`.
 fn legacy_prefixes(address: u64) -> u64 {
     let is_prefix = |offset: &u64| {
         matches!(byte(address, *offset), 0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf2 | 0xf3)

@@ -105,7 +105,7 @@ impl Watched {
 }
 
 /// Checks that every participant is reaped in the end, so that only the survivor is left.
-fn is_alone(name: &str, queue: &Queue<u64>) -> Result<(), String> {
+fn check_alone(name: &str, queue: &Queue<u64>) -> Result<(), String> {
     until("the dead are reaped", || {
         let _ = queue.recv_timeout(Duration::from_millis(1));
         inspect::segment(name).is_ok_and(|segment| segment.participants.len() == 1)
@@ -245,7 +245,7 @@ impl Scene for Reaping {
         if end == End::Stopped {
             return Ok(());
         }
-        is_alone(&self.name, &self.watched.queue)
+        check_alone(&self.name, &self.watched.queue)
     }
 
     fn words(&self) -> String {
@@ -259,14 +259,14 @@ struct Leaving {
     _segment: Segment,
     watched: Watched,
     held: Held,
-    childs: Option<(Segment, Queue<u64>)>,
+    of_child: Option<(Segment, Queue<u64>)>,
 }
 
 impl Leaving {
     fn new(held: Held) -> Leaving {
         let (segment, name) = meeting();
         let watched = Watched::new(&segment, held);
-        Leaving { name, _segment: segment, watched, held, childs: None }
+        Leaving { name, _segment: segment, watched, held, of_child: None }
     }
 }
 
@@ -275,11 +275,11 @@ impl Scene for Leaving {
         let segment = Segment::open(self.name.as_str()).unwrap();
         let queue = Queue::open(segment.at("queue")).unwrap();
         Watched::hold(&queue, self.held);
-        self.childs = Some((segment, queue));
+        self.of_child = Some((segment, queue));
     }
 
     fn act(&mut self) {
-        self.childs = None;
+        self.of_child = None;
     }
 
     fn check(&mut self, end: End) -> Result<(), String> {
@@ -290,7 +290,7 @@ impl Scene for Leaving {
             return Ok(());
         }
         self.watched.check()?;
-        is_alone(&self.name, &self.watched.queue)
+        check_alone(&self.name, &self.watched.queue)
     }
 
     fn words(&self) -> String {

@@ -1,6 +1,6 @@
-//! Scenes of a pool's worker: it takes a chunk, runs its tasks and returns the results, or the
-//! reason why there is none. The results are short, or move to a larger block. The task in which it
-//! dies has a retry or not. After each scene, no block of the pool's heap is left.
+//! Scenes of a pool's worker: it takes a chunk, runs its tasks and returns the results, or the text
+//! of a panic. The results are short, or move to a larger block. The task in which it dies has a
+//! retry or not. After each scene, no block of the pool's heap is left.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
@@ -28,7 +28,7 @@ fn texts(n: u64) -> Vec<u8> {
     vec![n as u8; 60]
 }
 
-/// Returns results of which each has no room in the block of the one before.
+/// Returns a result that needs a larger block than that of the task before.
 fn growing(n: u64) -> Vec<u8> {
     vec![n as u8; 60 << (2 * n)]
 }
@@ -43,12 +43,13 @@ fn panicking(n: u64) -> Vec<u8> {
 
 const PANICS: u64 = 1;
 const WORDS: &str =
-    "a task that panics says why, and the pool frees what it says it in, whenever it is killed at that";
+    "a task that panics says why; the pool frees the block of the text, even if the worker dies writing it";
 
 /// Worker 0 is the child; worker 1 is the survivor, and so is the pool.
 struct Work {
     pool: Rehearsal<Vec<u8>>,
-    function: fn(u64) -> Vec<u8>,
+    /// Returns the result that is expected of a task.
+    expected: fn(u64) -> Vec<u8>,
     retries: u32,
     panics: bool,
 }
@@ -57,10 +58,10 @@ struct Work {
 const CHUNKS: [std::ops::Range<u64>; 2] = [0..3, 3..5];
 
 impl Work {
-    fn boxed(function: fn(u64) -> Vec<u8>, same: fn(u64) -> Vec<u8>, retries: u32) -> Box<dyn Scene> {
+    fn boxed(function: fn(u64) -> Vec<u8>, expected: fn(u64) -> Vec<u8>, retries: u32) -> Box<dyn Scene> {
         let pool = Rehearsal::new(function, CHUNKS.map(Vec::from_iter).into(), retries).unwrap();
         let panics = catch_unwind(AssertUnwindSafe(|| function(PANICS))).is_err();
-        Box::new(Work { pool, function: same, retries, panics })
+        Box::new(Work { pool, expected, retries, panics })
     }
 }
 
@@ -106,8 +107,8 @@ impl Scene for Work {
         };
         let died =
             results.iter().filter(|result| matches!(result, Err(TaskError::WorkerDied { .. }))).count();
-        let may = usize::from(end == End::Killed && self.retries == 0);
-        if results.len() != 5 || died > may {
+        let died_max = usize::from(end == End::Killed && self.retries == 0);
+        if results.len() != 5 || died > died_max {
             return Err(format!("{} results, {died} died", results.len()));
         }
         for (n, result) in results.iter().enumerate() {
@@ -118,7 +119,7 @@ impl Scene for Work {
                     }
                 }
                 Ok(_) if self.panics && n as u64 == PANICS => return Err("it has not panicked".into()),
-                Ok(bytes) if *bytes == (self.function)(n as u64) => {}
+                Ok(bytes) if *bytes == (self.expected)(n as u64) => {}
                 Err(TaskError::WorkerDied { .. }) if n < 3 => {}
                 other => return Err(format!("task {n} returned {other:?}")),
             }

@@ -163,8 +163,8 @@ impl Exchange {
         }
     }
 
-    /// Checks that all slots come back, except those in `lent`, and with redelivery the message
-    /// too. A slot that came back may have to wait for its turn, so this drains in between.
+    /// Checks that all slots come back, except `lent` of them, and with redelivery the message too.
+    /// A slot that came back may have to wait for its turn, so this drains in between.
     fn fill(&mut self) -> Result<(), String> {
         let slots = (self.queue.capacity() - self.lent) as u64;
         let begin = std::time::Instant::now();

@@ -147,7 +147,7 @@ impl<'a> Active<'a> {
         match code {
             harness::WELL if moment.how == How::Stop => self.tally.stops += 1,
             harness::WELL => self.tally.kills += 1,
-            harness::TOLD => self.tally.stops += 1,
+            harness::RETURNED_ERROR => self.tally.stops += 1,
             // The child took another route this time, which is shorter or passes the breakpoint by.
             // Some routes depend on the clock.
             harness::OVER if !moment.by_steps && moment.k < route.len() => {

@@ -30,7 +30,7 @@ pub fn scenes() -> Vec<Recipe> {
         Recipe { name: "segment: remove", build: || Box::new(Named::new(Op::Remove)) },
         Recipe { name: "segment: remove a stale one", build: || Box::new(Named::new(Op::RemoveStale)) },
         Recipe {
-            name: "segment: remove a file that is no segment",
+            name: "segment: remove a file that is not a segment",
             build: || Box::new(Named::new(Op::RemoveOther)),
         },
         Recipe { name: "directory: insert", build: || Box::new(Named::new(Op::Insert)) },
@@ -60,9 +60,9 @@ struct Named {
     /// The parent's attachment, where it has one.
     own: Option<Segment>,
     /// The child's attachment.
-    childs: Option<Segment>,
+    of_child: Option<Segment>,
     /// The segment that the parent found or created while the child was stopped.
-    anew: Option<Segment>,
+    meanwhile: Option<Segment>,
 }
 
 /// Starts a process that attaches, does `more` and dies.
@@ -87,7 +87,7 @@ impl Named {
                 created => break created.map(|()| dir).unwrap(),
             }
         };
-        let mut named = Named { dir: dir.into(), op, own: None, childs: None, anew: None };
+        let mut named = Named { dir: dir.into(), op, own: None, of_child: None, meanwhile: None };
         match op {
             Op::Open | Op::OpenLeft | Op::Leave | Op::Exit | Op::Insert | Op::Remove | Op::Reap => {
                 named.own = Some(Segment::create(named.place(), SIZE).unwrap());
@@ -122,10 +122,10 @@ impl Scene for Named {
     fn prepare(&mut self) {
         match self.op {
             Op::LastLeave | Op::Leave | Op::LastExit | Op::Exit => {
-                self.childs = Some(Segment::open_or_create(self.place(), SIZE).unwrap().0);
+                self.of_child = Some(Segment::open_or_create(self.place(), SIZE).unwrap().0);
             }
             Op::Insert => {
-                self.childs = Some(Segment::open(self.place()).unwrap());
+                self.of_child = Some(Segment::open(self.place()).unwrap());
             }
             _ => {}
         }
@@ -133,22 +133,23 @@ impl Scene for Named {
 
     fn act(&mut self) {
         match self.op {
-            Op::Create => self.childs = noted(Segment::create(self.place(), SIZE)),
-            Op::Open | Op::Reap => self.childs = noted(Segment::open(self.place())),
+            Op::Create => self.of_child = noted(Segment::create(self.place(), SIZE)),
+            Op::Open | Op::Reap => self.of_child = noted(Segment::open(self.place())),
             Op::OpenLeft => {
-                self.childs = noted(Segment::open(self.place()));
-                if let Some(segment) = &self.childs {
+                self.of_child = noted(Segment::open(self.place()));
+                if let Some(segment) = &self.of_child {
                     noted(Event::create(segment.at(BY_THE_CHILD)));
                 }
             }
-            Op::LastLeave | Op::Leave => self.childs = None,
+            Op::LastLeave | Op::Leave => self.of_child = None,
             Op::LastExit | Op::Exit => {
                 // As a static would.
-                std::mem::forget(self.childs.take());
+                std::mem::forget(self.of_child.take());
                 std::process::exit(0);
             }
             Op::TakeOver => {
-                self.childs = noted(Segment::open_or_create(self.place(), SIZE)).map(|(segment, _)| segment);
+                self.of_child =
+                    noted(Segment::open_or_create(self.place(), SIZE)).map(|(segment, _)| segment);
             }
             Op::Remove | Op::RemoveOther => {
                 noted(self.place().remove());
@@ -157,13 +158,13 @@ impl Scene for Named {
                 noted(self.place().remove_unused());
             }
             Op::Insert => {
-                if let Some(segment) = &self.childs {
+                if let Some(segment) = &self.of_child {
                     noted(Event::create(segment.at("x")));
                 }
             }
         }
         // The child ends without leaving, as if killed.
-        std::mem::forget(self.childs.take());
+        std::mem::forget(self.of_child.take());
     }
 
     fn check(&mut self, end: End) -> Result<(), String> {
@@ -171,8 +172,8 @@ impl Scene for Named {
             self.op == Op::RemoveOther && std::fs::read(self.file()).is_ok_and(|text| text.len() < 100);
         // Another process may remove the segment that the child is about to remove, and a new one
         // may get the name.
-        let is_anew = end == End::Stopped && (self.op == Op::Remove || (self.is_last() && is_one_of(2)));
-        if is_anew || is_other {
+        let is_replaced = end == End::Stopped && (self.op == Op::Remove || (self.is_last() && is_one_of(2)));
+        if is_replaced || is_other {
             let _ = self.place().remove();
         }
         if end == End::Stopped && self.op == Op::OpenLeft {
@@ -181,19 +182,19 @@ impl Scene for Named {
             self.own = None;
         }
         let is_gone = matches!(self.op, Op::LastLeave | Op::LastExit) && end == End::Finished;
-        if is_gone && self.anew.is_none() && self.file().exists() {
+        if is_gone && self.meanwhile.is_none() && self.file().exists() {
             return Err("the last participant has left, but the name is still there".into());
         }
         let (segment, origin) = Segment::open_or_create(self.place(), SIZE)
             .map_err(|error| format!("the segment cannot be opened or created: {error}"))?;
-        if let Some(anew) = self.anew.take() {
+        if let Some(found) = self.meanwhile.take() {
             // A process that removes whatever has the name may have been stopped before it read
             // which file that is.
             let may_be_removed = matches!(self.op, Op::Remove | Op::RemoveOther);
             let is_same =
                 origin == Origin::Opened && segment.objects().is_ok_and(|objects| objects.len() >= 2);
             if !is_same && !may_be_removed {
-                return Err(format!("{:?} has lost its name to a process that went on", anew.path()));
+                return Err(format!("{:?} has lost its name to a process that went on", found.path()));
             }
         } else if self.op == Op::Remove && end == End::Finished && origin == Origin::Opened {
             return Err("the removed segment is still there".into());
@@ -218,7 +219,7 @@ impl Scene for Named {
         }
         if end == End::Stopped {
             // Without this the child may be the last participant when it goes on.
-            self.anew = Some(segment);
+            self.meanwhile = Some(segment);
             return Ok(());
         }
         drop(segment);

@@ -116,14 +116,14 @@ impl Scene for Count {
             Op::Release(more) => (count.saturating_sub(self.taken), count + more - self.taken),
         };
         let finished = if matches!(self.op, Op::Acquire | Op::AcquireTwo) { least } else { most };
-        let is = self.semaphore.available();
-        if self.op == Op::AcquireTwo && is == count - 1 {
+        let left = self.semaphore.available();
+        if self.op == Op::AcquireTwo && left == count - 1 {
             return Err("one of two permits was acquired".into());
         }
-        if !(least..=most).contains(&is) || end == End::Finished && is != finished {
-            return Err(format!("{is} permits, {finished} once it has finished"));
+        if !(least..=most).contains(&left) || end == End::Finished && left != finished {
+            return Err(format!("{left} permits, {finished} once it has finished"));
         }
-        holds_exactly(&self.semaphore, is)
+        holds_exactly(&self.semaphore, left)
     }
 
     fn words(&self) -> String {
@@ -168,12 +168,12 @@ impl Scene for Asleep {
                 .ok_or("a stopped process blocks".into());
         }
         let given = u32::from(self.waker.finish()?) + self.added;
-        let is = self.semaphore.available();
-        let taken = given.checked_sub(is).ok_or("there are more permits than were released")?;
+        let left = self.semaphore.available();
+        let taken = given.checked_sub(left).ok_or("there are more permits than were released")?;
         if taken > 1 || end == End::Finished && taken != 1 {
-            return Err(format!("{given} released, {is} left"));
+            return Err(format!("{given} released, {left} left"));
         }
-        holds_exactly(&self.semaphore, is)
+        holds_exactly(&self.semaphore, left)
     }
 
     fn words(&self) -> String {

@@ -21,8 +21,8 @@ pub fn scenes() -> Vec<Recipe> {
 }
 
 /// The child starts a process and gives it handles, for which it reserves a participant's index in
-/// the segment. A process that is no daemon sends a message and ends. A daemon waits for ever, and
-/// ends with its parent.
+/// the segment. A process that is not a daemon sends a message and ends. A daemon waits for ever,
+/// and ends with its parent.
 struct Spawning {
     name: String,
     _segment: Segment,

@@ -71,7 +71,7 @@ fn number(message: &[u64]) -> Option<u64> {
 }
 
 /// Publishes a message that takes the whole quota, and then short ones, until the quota is free.
-fn is_whole(topic: &Topic<[u64]>, publisher: &Publisher<[u64]>) -> Result<(), String> {
+fn check_whole(topic: &Topic<[u64]>, publisher: &Publisher<[u64]>) -> Result<(), String> {
     let most = vec![0; topic.quota() as usize / 8 - 2];
     until("a message takes the whole quota", || publisher.publish_timeout(&most, PATIENCE).is_ok())?;
     for _ in 0..2 * topic.capacity() + 6 {
@@ -88,7 +88,7 @@ enum Op {
     Publish,
     Overwrite,
     Short,
-    /// The message is of another size class than all that there are.
+    /// The message needs a size class that no chunk has.
     Other,
     Place,
     Drop,
@@ -231,7 +231,7 @@ impl Scene for Publishing {
             let message = vec![value; self.op.survivors_len()];
             let sent = self.publisher.publish_timeout(&message, PATIENCE);
             if self.op == Op::Other && end == End::Stopped && sent.is_err_and(|error| error.is_full()) {
-                return Ok(()); // it was stopped while it makes a chunk for messages of another size
+                return Ok(()); // it was stopped while it made a chunk for messages of another size
             }
             sent.map_err(|error| format!("publish: {error}"))?;
             let seen = self.drain()?;
@@ -247,7 +247,7 @@ impl Scene for Publishing {
         while self.subscriber.is_lossless() {
             self.subscriber = self.topic.subscribe(From::Latest).unwrap();
         }
-        is_whole(self.topic, self.publisher)
+        check_whole(self.topic, self.publisher)
     }
 
     fn words(&self) -> String {
@@ -392,7 +392,7 @@ impl Scene for Receiving {
         }
         match end {
             End::Stopped => Ok(()),
-            _ => is_whole(self.topic, &self.publisher),
+            _ => check_whole(self.topic, &self.publisher),
         }
     }
 

@@ -5,7 +5,7 @@
 //! steps outside of them do not count. A system call is one step. The moments before and after it
 //! are both tried.
 //!
-//! To reach a moment does not take k steps. The first run of a scene records the addresses of all
+//! Reaching a moment does not take k steps. The first run of a scene records the addresses of all
 //! its instructions. From these [`Route::to`] finds the last address before k that is not passed
 //! too often. The child runs there freely, up to a breakpoint in a debug register, and is
 //! single-stepped only from there.
@@ -36,7 +36,7 @@ pub struct Tracee {
     pid: libc::pid_t,
 }
 
-/// Marks the begin and the end of the operation.
+/// Marks the beginning and the end of the operation.
 #[inline(never)]
 fn mark() {
     // SAFETY: a breakpoint; the tracer continues after it.
@@ -218,8 +218,8 @@ impl Tracee {
         result
     }
 
-    /// Runs to the begin of the operation.
-    pub fn begin(&self) -> State {
+    /// Returns the position of the child, which has not begun its operation.
+    pub fn position(&self) -> State {
         State::Inside(self.counter())
     }
 
@@ -231,8 +231,7 @@ impl Tracee {
         self.resume(libc::PTRACE_SINGLESTEP)
     }
 
-    /// Continues the child. Ignores the signal that a process which the operation started has
-    /// ended.
+    /// Continues the child. Ignores SIGCHLD: a process that the operation started has ended.
     fn resume(&self, how: libc::c_uint) -> State {
         loop {
             self.request(how, 0);
@@ -250,7 +249,7 @@ impl Tracee {
         if !self.set_debug_register(0, address) || !self.set_debug_register(7, 1) {
             return None;
         }
-        let mut state = self.begin();
+        let mut state = self.position();
         for _ in 0..times {
             state = self.resume(libc::PTRACE_CONT);
             if !matches!(state, State::Inside(_)) {
@@ -263,7 +262,7 @@ impl Tracee {
 
     /// Follows the way to an instruction. Returns the position, and its step in the first run.
     pub fn go(&self, leg: Leg) -> (State, usize) {
-        let (mut state, mut done) = (self.begin(), 0);
+        let (mut state, mut done) = (self.position(), 0);
         if leg.times > 0 {
             match self.run_to(leg.address, leg.times) {
                 Some(now @ State::Inside(_)) => (state, done) = (now, leg.at),

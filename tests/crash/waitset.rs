@@ -77,7 +77,7 @@ impl Scene for Wait {
                 received.extend(self.queue.try_recv());
                 received.contains(&9)
             })?;
-            // A message of another process goes back.
+            // The message that was sent for the child goes back.
             received.retain(|n| *n == 7);
             return received.into_iter().try_for_each(|n| self.queue.send(n)).map_err(|e| e.to_string());
         }

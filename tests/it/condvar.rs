@@ -77,7 +77,7 @@ fn notify_wakes_the_number_of_waiters_that_it_names() {
     for (notify, left) in [(0, 5), (1, 4), (2, 2)] {
         let before = children.len();
         shop.1.notify(notify);
-        assert_eq!(shop.1.waiting(), left, "a notified process is no waiter any more");
+        assert_eq!(shop.1.waiting(), left, "a notified process is not a waiter any more");
         let mut count = 0;
         until("they end", || {
             count += ended(&mut children);

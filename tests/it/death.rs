@@ -35,8 +35,8 @@ fn holds(((mutex, lock, rlock, rwlock), inside, go): (Locks, Event, Event)) {
     drop(guards);
 }
 
-/// Waits for one of them and repairs it. Returns whether it reported a death, or `None` after the
-/// time.
+/// Waits for one of the locks and repairs its value. Returns whether the lock reported a death, or
+/// `None` if it was not acquired in `time`.
 fn wait_for(which: usize, (mutex, lock, rlock, rwlock): &Locks, time: Duration) -> Option<bool> {
     use pagemate::sync::LockError::OwnerDied;
     use pagemate::sync::{MutexGuard, RwLockWriteGuard};
@@ -110,7 +110,7 @@ fn a_killed_holder_is_noticed_within_100_ms() {
             p50 <= Duration::from_millis(100),
             "{name}: half of the deaths were noticed after more than {p50:?}"
         );
-        // A limit for busy machines. On others the slowest takes 100 ms too.
+        // A limit for busy machines. On an idle one the slowest takes about 100 ms.
         assert!(max <= Duration::from_secs(10), "{name}: a death was noticed after {max:?}");
     }
 }

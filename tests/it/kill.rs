@@ -61,7 +61,7 @@ fn senders_killed_at_random_moments() {
             rest.is_empty() || rest == [logged.len() as u64],
             "the interrupted send at most once: {rest:?}"
         );
-        can_be_filled(&queue);
+        check_can_be_filled(&queue);
         sent += logged.len();
         in_flight += rest.len();
     }
@@ -71,7 +71,7 @@ fn senders_killed_at_random_moments() {
 
 /// Checks that all slots have come back. A slot that came back may have to wait for its turn, so
 /// this drains in between.
-fn can_be_filled(queue: &Queue<u64>) {
+fn check_can_be_filled(queue: &Queue<u64>) {
     until("all slots come back", || {
         while queue.recv_timeout(Duration::from_millis(1)).is_ok() {}
         (0..queue.capacity() as u64).all(|value| queue.try_send(value).is_ok())
@@ -150,7 +150,7 @@ fn receivers_killed(redeliver: bool) {
         lost_in_all += queue.lost();
         again_in_all += again;
         total += sent;
-        can_be_filled(&queue);
+        check_can_be_filled(&queue);
     }
     println!(
         "{KILLS} receivers killed, redelivery {redeliver}: {total} sent, {lost_in_all} lost with their \

@@ -270,7 +270,7 @@ fn a_child_forked_in_a_closure_changes_nothing() {
     // The child continues from here too. Its calls must fail.
     let mut fork = || {
         // SAFETY: the child goes on in this test only, which takes no lock that another thread may
-        // hold but the allocator's, which glibc hands over consistently, and ends below without
+        // hold except the allocator's, which glibc hands over consistently, and ends below without
         // unwinding into the harness.
         children.push(unsafe { libc::fork() });
         *children.last().unwrap() == 0

@@ -105,7 +105,7 @@ fn every_shape_compiles_and_works() {
 
 /// With `BLESS=1`, records the errors instead of comparing them.
 #[test]
-fn types_that_are_no_messages_are_refused_with_a_reason() {
+fn types_that_are_not_messages_are_refused_with_a_reason() {
     let version = Command::new("rustc").arg("--version").output().unwrap();
     let version = String::from_utf8_lossy(&version.stdout).into_owned();
     let is_recorded = version.split(' ').nth(1).is_some_and(|version| version.starts_with(RECORDED_WITH));

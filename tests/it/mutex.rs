@@ -114,7 +114,7 @@ fn owner_died_is_returned_until_a_holder_repairs() {
     MutexGuard::mark_consistent(&mut guard);
     drop(guard);
     assert_eq!(*mutex.lock().unwrap(), [1, 1]);
-    assert!(!mutex.is_poisoned(), "a death is no panic");
+    assert!(!mutex.is_poisoned(), "a death is not a panic");
 }
 
 fn panics_inside<T: pagemate::Message>(mutex: &Mutex<T>) {

@@ -341,7 +341,7 @@ fn a_sweep_puts_back_a_segment_and_leaves_what_it_cannot_open() {
         fs::rename(&file, &aside).unwrap();
         set_mode(&aside, 0);
         assert_eq!(inspect::sweep(Some(&dir)).unwrap().failed.len(), 1);
-        assert!(aside.exists(), "nobody could tell that it is no segment");
+        assert!(aside.exists(), "nobody could tell that it is not a segment");
         set_mode(&aside, 0o600);
         assert!(inspect::sweep(Some(&dir)).unwrap().failed.is_empty());
         used.set();
@@ -632,7 +632,7 @@ fn creating_many_objects_in_a_segment_takes_time_for_each_and_not_for_all() {
 }
 
 #[test]
-fn a_damaged_directory_and_a_sparse_copy_are_no_signals_on_a_full_file_system() {
+fn a_damaged_directory_and_a_sparse_copy_raise_no_signal_on_a_full_file_system() {
     let dir = dir("full");
     let child = Forked::run(|| {
         let target = std::ffi::CString::new(dir.to_str().unwrap()).unwrap();

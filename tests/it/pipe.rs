@@ -143,7 +143,7 @@ fn deadlines() {
     // The message is too large for the ring, and nobody reads. The send times out, and no reader
     // sees the message.
     assert!(a.send_bytes_timeout(&[2; 1000], Duration::from_millis(20)).unwrap_err().is_timed_out());
-    assert!(!b.wait_readable(Duration::ZERO).unwrap(), "a part is no message");
+    assert!(!b.wait_readable(Duration::ZERO).unwrap(), "a part is not a message");
     a.send_bytes(&[3; 5]).unwrap();
     assert_eq!(b.recv_bytes().unwrap(), [3; 5]);
     assert!(a.send_deadline(&[4u64; 100], begin).unwrap_err().is_timed_out());

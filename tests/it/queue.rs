@@ -447,8 +447,9 @@ fn a_forked_child_frees_nothing_of_its_parents() {
     queue.send(1).unwrap();
     let held = queue.recv_ref().unwrap();
     let loan = queue.loan_with(2).unwrap();
-    // SAFETY: the child takes no lock that another thread of the test may hold but the allocator's,
-    // which glibc hands over consistently, and ends without unwinding into the harness.
+    // SAFETY: the child takes no lock that another thread of the test may hold except the
+    // allocator's, which glibc hands over consistently, and ends without unwinding into the
+    // harness.
     let child = unsafe { libc::fork() };
     if child == 0 {
         let loan = loan.send().unwrap_err();
@@ -553,7 +554,7 @@ fn damaged_bytes_give_errors_or_nothing() {
 }
 
 #[test]
-fn a_message_that_is_no_valid_value() {
+fn a_message_that_is_not_a_valid_value() {
     let name = name("invalid");
     let queue = Queue::<Side>::create(&name, 2).unwrap();
     queue.send(Side::Buy).unwrap();

@@ -187,7 +187,7 @@ fn the_dead_are_reaped_and_their_places_used_again() {
 }
 
 #[test]
-fn what_is_no_segment_says_what_is_wrong_with_it() {
+fn opening_what_is_not_a_segment_says_what_is_wrong() {
     let dir = std::env::temp_dir().join(name("wrong"));
     fs::create_dir_all(&dir).unwrap();
     let kind_of = |name: &str| Segment::open(Place::in_dir(&dir, name)).unwrap_err().kind();

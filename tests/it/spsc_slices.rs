@@ -68,7 +68,7 @@ fn slices_take_what_fits_and_what_is_there() {
 }
 
 #[test]
-fn slices_end_before_what_is_no_message() {
+fn slices_end_before_an_invalid_message() {
     let name = format!("test-spsc_slices-invalid-{}", std::process::id());
     let mut consumer = Consumer::<bool>::create(&name, 8).unwrap();
     let mut producer = Producer::<bool>::open(&name).unwrap();

@@ -615,8 +615,9 @@ fn a_forked_child_has_no_subscriber() {
     let mut reader = topic.subscribe(From::Earliest).unwrap();
     let held = reader.recv_ref().unwrap();
     let loan = publisher.loan_with(2).unwrap();
-    // SAFETY: the child takes no lock that another thread of the test may hold but the allocator's,
-    // which glibc hands over consistently, and ends without unwinding into the harness.
+    // SAFETY: the child takes no lock that another thread of the test may hold except the
+    // allocator's, which glibc hands over consistently, and ends without unwinding into the
+    // harness.
     let child = unsafe { libc::fork() };
     if child == 0 {
         let refused = matches!(loan.publish(), Err(SendError::NotInThisProcess(..)))

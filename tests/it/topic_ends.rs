@@ -105,8 +105,9 @@ fn coming_and_going_at_once() {
 fn a_copy_by_fork_does_not_count() {
     let topic = topic();
     let publisher = topic.publisher();
-    // SAFETY: the child takes no lock that another thread of the test may hold but the allocator's,
-    // which glibc hands over consistently, and ends without unwinding into the harness.
+    // SAFETY: the child takes no lock that another thread of the test may hold except the
+    // allocator's, which glibc hands over consistently, and ends without unwinding into the
+    // harness.
     let child = unsafe { libc::fork() };
     if child == 0 {
         drop(publisher);

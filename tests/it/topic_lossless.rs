@@ -253,18 +253,21 @@ fn the_policy_and_lossless_subscribers_are_shown() {
     publishers[0].try_publish(3).unwrap();
     let seen = inspect::segment(name.as_str()).unwrap();
     let state = &seen.objects[0].state;
-    let is = |label: &str, text: &str| {
+    let assert_shown = |label: &str, text: &str| {
         let found = state.iter().find(|(other, _)| *other == label);
         assert_eq!(found.map(|(_, text)| text.as_str()), Some(text), "{label}");
     };
-    is("policy", "evict");
-    is("ends with publishers", "false");
-    is("publishers", "2");
-    is("subscribers", "2");
-    is("lossless", "1");
-    is("largest lag", "4");
-    is("subscribed", "participant 0: evicted, lag 4, lost 0; participant 0: lossless, lag 1, lost 0");
-    is("publishers wait", "false");
+    assert_shown("policy", "evict");
+    assert_shown("ends with publishers", "false");
+    assert_shown("publishers", "2");
+    assert_shown("subscribers", "2");
+    assert_shown("lossless", "1");
+    assert_shown("largest lag", "4");
+    assert_shown(
+        "subscribed",
+        "participant 0: evicted, lag 4, lost 0; participant 0: lossless, lag 1, lost 0",
+    );
+    assert_shown("publishers wait", "false");
     drop((evicted, lossless));
 }
 
@@ -391,12 +394,13 @@ fn joining_while_others_publish_loses_nothing() {
 }
 
 #[test]
-fn a_forked_child_is_no_lossless_subscriber() {
+fn a_forked_child_is_not_a_lossless_subscriber() {
     let topic = topic(2, Policy::Block);
     let publisher = topic.publisher();
     let mut lossless = topic.subscribe_lossless(From::Latest).unwrap();
-    // SAFETY: the child takes no lock that another thread of the test may hold but the allocator's,
-    // which glibc hands over consistently, and ends without unwinding into the harness.
+    // SAFETY: the child takes no lock that another thread of the test may hold except the
+    // allocator's, which glibc hands over consistently, and ends without unwinding into the
+    // harness.
     let child = unsafe { libc::fork() };
     if child == 0 {
         let is_refused = matches!(lossless.try_recv(), Err(RecvError::NotInThisProcess(_)));
@@ -430,7 +434,7 @@ fn a_waiting_publisher_returns_at_its_deadline() {
     });
 }
 
-/// Returns what the kernel runs barriers for in this process: see membarrier(2).
+/// Returns the kinds of barriers that this process is registered for: see membarrier(2).
 fn barriers() -> i64 {
     const GET_REGISTRATIONS: i32 = 512;
     // SAFETY: this command only reads.

@@ -117,7 +117,7 @@ fn processes_count_together_and_never_see_half_a_change() {
     assert_eq!((small.load(), large.get()), (12_000, Ok([6_000; 9])));
 }
 
-/// A writer in the middle of an update, in a child.
+/// Starts a child that is in the middle of an update.
 fn in_the_middle(value: &Value<Large>, on: &Event) -> Forked {
     let here = Event::new().unwrap();
     let child = Forked::run(|| {

@@ -40,7 +40,7 @@ fn queues() {
     queue.send(1).unwrap();
     assert!(is_ready(&mut messages) && is_ready(&mut room));
     let held = queue.try_loan().unwrap();
-    assert!(is_ready(&mut messages) && !is_ready(&mut room), "a loan takes room and is no message");
+    assert!(is_ready(&mut messages) && !is_ready(&mut room), "a loan takes room and is not a message");
     drop(held);
     queue.recv().unwrap();
     assert!(!is_ready(&mut messages) && is_ready(&mut room));

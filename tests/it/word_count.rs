@@ -8,7 +8,7 @@ mod example;
 use std::process::Command;
 
 #[test]
-fn shorter_than_there_are_processes() {
+fn fewer_bytes_than_processes() {
     let path = std::env::temp_dir().join(format!("pagemate-test-word-{}", std::process::id()));
     for (text, expected) in
         [("", vec![]), ("a", vec![("a".to_string(), 1)]), (" a ", vec![("a".to_string(), 1)])]

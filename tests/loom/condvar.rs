@@ -131,7 +131,7 @@ fn two_notifiers_wake_two_of_three() {
 }
 
 #[test]
-fn the_time_of_one_is_over_while_it_is_notified() {
+fn one_times_out_while_it_is_notified() {
     model("condvar: timeout against notification", || {
         let scene = scene();
         let [first, second] = [1, 2].map(|index| scene.table.join(id(index)).unwrap());

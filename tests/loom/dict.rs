@@ -261,7 +261,7 @@ fn deaths_in_the_second_change() {
 /// One writer dies in a change, and the next while it finishes that. The third finds the old value
 /// or the new one, and no lost block.
 #[test]
-fn deaths_in_settling() {
+fn deaths_in_repairs() {
     for deed in DEEDS {
         for (first, second) in (0..=2 * STEPS).flat_map(|first| (0..STEPS).map(move |second| (first, second)))
         {

@@ -145,8 +145,8 @@ fn beside_a_close() {
     });
 }
 
-/// The victim dies with the oldest message taken, or with its slot claimed again. Two threads reap
-/// it, and another one replaces.
+/// Models a victim that dies with the oldest message taken, or with its slot claimed again. Two
+/// threads reap it, and another one replaces the oldest message.
 fn death(claimed: bool) {
     let queue = queue(2, false);
     queue.filled(&[10, 11]);

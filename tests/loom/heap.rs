@@ -38,8 +38,7 @@ impl Chunk {
         Slot { word: &self.words[block], bits: &self.bits, mask: 1 << block }
     }
 
-    /// Claims, as `Arena::claim` does, the first free block, after it has written the claim into
-    /// the log.
+    /// Writes a claim into the log, and then claims the first free block, as `Arena::claim` does.
     fn alloc(&self, me: OwnerId) -> Option<(usize, u32)> {
         for block in 0..2 {
             if self.bits.load(Relaxed) & 1 << block != 0 {
@@ -435,13 +434,13 @@ impl Pinnable {
         pin
     }
 
-    fn let_go(&self, pin: usize, me: OwnerId) {
-        self.pins.let_go(pin, AT, me, |_| self.free());
+    fn release(&self, pin: usize, me: OwnerId) {
+        self.pins.release(pin, AT, me, |_| self.free());
         self.reuse();
     }
 
     /// Checks that the block, which was retired and is not pinned, was freed, or is in use again.
-    fn is_freed(&self) {
+    fn assert_freed(&self) {
         let word = self.chunk.words[0].load(Acquire);
         assert!(state(word) != State::Retired && !self.pins.is_pinned(AT), "it is lost");
     }
@@ -454,33 +453,33 @@ fn one_reads_in_place_while_another_retires() {
         let reader = scene.clone();
         let reader = thread::spawn(move || {
             let pin = reader.read(id(1));
-            reader.let_go(pin, id(1));
+            reader.release(pin, id(1));
         });
         scene.retire();
         reader.join().unwrap();
-        scene.is_freed();
+        scene.assert_freed();
     });
 }
 
 #[test]
-fn two_let_go_while_a_third_retires() {
+fn two_release_while_a_third_retires() {
     model_within(2, "heap: two pins and a process that retires the block", || {
         let scene = Pinnable::new();
         let readers = [1, 2].map(|index| {
             let reader = scene.clone();
             thread::spawn(move || {
                 let pin = reader.read(id(index));
-                reader.let_go(pin, id(index));
+                reader.release(pin, id(index));
             })
         });
         scene.retire();
         readers.into_iter().for_each(|reader| reader.join().unwrap());
-        scene.is_freed();
+        scene.assert_freed();
     });
 }
 
 #[test]
-fn the_dead_let_go() {
+fn a_reaper_releases_the_pins_of_the_dead() {
     model_within(2, "heap: dead with a pin, two reapers, and a process that retires the block", || {
         let scene = Pinnable::new();
         scene.read(id(1));
@@ -494,6 +493,6 @@ fn the_dead_let_go() {
         scene.retire();
         reaper.join().unwrap();
         other.join().unwrap();
-        scene.is_freed();
+        scene.assert_freed();
     });
 }

@@ -16,10 +16,11 @@ use crate::segment::owner::OwnerId;
 use crate::sys::clock::Deadline;
 use crate::sys::fork;
 
-/// The elements are pairs of equal words, each in a block: more than a store.
+/// An element: two equal words in a block, so that writing it takes more than one store.
 type Pair = [u64; 2];
 
-/// The capacity of the first root: all of its block, whose number of words is odd.
+/// The capacity of the first root, which fills its block: one word has the length, and the block
+/// has an odd number of words.
 const ROOM: usize = (ROOM_MIN as usize).next_multiple_of(2);
 const FULL: [u64; ROOM] = [1; ROOM];
 const GROWN: [u64; ROOM + 1] = {
@@ -42,9 +43,9 @@ fn pair(number: u64) -> Pair {
     [number; 2]
 }
 
-/// Returns the number in a pair, which is no mixture of two.
+/// Checks that a pair is whole. Returns its number.
 fn number([first, second]: Pair) -> u64 {
-    assert_eq!(first, second, "a mixture");
+    assert_eq!(first, second, "a torn element");
     first
 }
 
@@ -82,7 +83,7 @@ impl Scene {
         read::get::<Pair>(&self.local(me), &self.head, index).unwrap().map(number)
     }
 
-    /// All elements, each in a block, and a root.
+    /// Returns all elements. Checks that only their blocks and the root are in use.
     fn all(&self, me: OwnerId) -> Vec<u64> {
         let all = self.write(me, |change| change.all::<Pair>());
         let root = usize::from(self.head.root.load(Relaxed) != 0);
@@ -301,7 +302,7 @@ fn deaths_in_changes_that_move() {
 /// One writer dies in a change, and the next one while it completes or undoes that change. The
 /// third finds the old or the new list, and no block too many.
 #[test]
-fn deaths_in_settling() {
+fn deaths_in_repairs() {
     for deed in DEEDS {
         let moments = deed.moments();
         for (first, second) in (0..moments).flat_map(|first| (0..moments).map(move |second| (first, second)))

@@ -32,8 +32,8 @@ impl Scene {
         Scene { word: self.word.copy(), epoch: 2, page, joined: AtomicU32::new(0) }
     }
 
-    /// As `Membership::enter`, which tries again while others join. Returns whether this thread has
-    /// joined.
+    /// Enters like `Membership::enter`, which tries again while others join. Returns whether this
+    /// thread has joined.
     fn enter(&self, fails: bool) -> (Turn, bool) {
         let turn = self.word.begin(self.epoch);
         if turn == Turn::Mine {

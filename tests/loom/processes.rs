@@ -20,7 +20,7 @@ fn model_within(preemptions: usize, name: &str, body: impl Fn() + Send + Sync + 
     let summary = model::model_within(preemptions, body);
     let Summary { executions, deaths, .. } = summary;
     println!("model {name}: {executions} runs, {deaths} deaths, {:.1?}", begin.elapsed());
-    assert!(executions > 1, "one execution is no model");
+    assert!(executions > 1, "one execution is not a model");
     summary
 }
 
@@ -207,7 +207,7 @@ impl Office {
         let mut ledger = match self.ledger.lock() {
             Ok(ledger) => ledger,
             Err(LockError::OwnerDied(mut ledger)) => {
-                // The second phase, for the dead clerk, which may have come to that or not.
+                // The second phase, for the dead clerk. It may have been in it, or before it.
                 if heeds_deaths && ledger[UNDER_WAY] != 0 {
                     self.book(&mut ledger);
                 }

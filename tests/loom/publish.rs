@@ -154,28 +154,25 @@ fn a_death_after_publication_keeps_the_object() {
 
 #[test]
 fn a_name_is_removed_once() {
-    model(
-        "publish: two remove what a creator has published and not said so, a reaper, another takes the name",
-        || {
-            let space = space();
-            let dead = participant(1);
-            let offset = space.claim(dead);
-            space.write(offset, 7);
-            space.directory.store(offset, Release);
-            let record = Space::index(offset);
-            let (reaper, remover) = (space.clone(), space.clone());
-            let reaper = thread::spawn(move || {
-                let is_listed = || reaper.is_listed(offset);
-                assert!(!recover(&reaper.records[record], dead, is_listed), "it must not be freed");
-            });
-            let remover = thread::spawn(move || remover.records[record].remove());
-            let mine = space.records[record].remove();
-            assert!(mine || space.records[record].is_removed());
-            assert!(space.create(participant(0), 7), "the name is free");
-            reaper.join().unwrap();
-            assert!(mine != remover.join().unwrap());
-            assert!(space.records[record].is_removed() && !space.records[record].claim_free(1, 1, dead));
-            assert!(space.is_listed(offset) && space.open(7) == Some(70));
-        },
-    );
+    model("publish: two remove what a dead creator has published, a reaper, another takes the name", || {
+        let space = space();
+        let dead = participant(1);
+        let offset = space.claim(dead);
+        space.write(offset, 7);
+        space.directory.store(offset, Release);
+        let record = Space::index(offset);
+        let (reaper, remover) = (space.clone(), space.clone());
+        let reaper = thread::spawn(move || {
+            let is_listed = || reaper.is_listed(offset);
+            assert!(!recover(&reaper.records[record], dead, is_listed), "it must not be freed");
+        });
+        let remover = thread::spawn(move || remover.records[record].remove());
+        let mine = space.records[record].remove();
+        assert!(mine || space.records[record].is_removed());
+        assert!(space.create(participant(0), 7), "the name is free");
+        reaper.join().unwrap();
+        assert!(mine != remover.join().unwrap());
+        assert!(space.records[record].is_removed() && !space.records[record].claim_free(1, 1, dead));
+        assert!(space.is_listed(offset) && space.open(7) == Some(70));
+    });
 }

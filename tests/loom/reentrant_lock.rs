@@ -201,7 +201,7 @@ fn deaths_in_holding_and_releasing() {
 /// The dead thread's token stays in the lock. It must be no living thread's token, not even that of
 /// the heir's thread with the same number, while another thread of the heir takes the lock.
 #[test]
-fn the_token_of_a_dead_thread_is_no_living_one() {
+fn the_token_of_a_dead_thread_is_not_that_of_a_living_one() {
     model("reentrant lock: two threads of a process in the place of a dead holder", || {
         let scene = Scene::new();
         let dead = holder(1, 1);

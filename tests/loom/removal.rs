@@ -118,7 +118,8 @@ impl Name for Remover<'_> {
     type Permit = u64;
 
     fn permit(&self) -> Result<(u64, u64), ()> {
-        // Two calls create and open it. A number that is forged in between is not used.
+        // One step for two system calls, which create and open the directory. A process that finds
+        // a forged directory when it opens does not use it.
         let made = self.call(|files| {
             files.made += 1;
             files.dirs.insert(files.made, Dir::Permit(None));
@@ -171,7 +172,7 @@ impl Name for Remover<'_> {
 
 #[test]
 fn removers_beside_a_creator() {
-    model("removal: two removers beside a process that creates anew", || {
+    model("removal: two removers beside a process that creates the name again", || {
         let place = Place::new();
         let removers = [(); 2].map(|_| {
             let place = place.clone();
@@ -205,7 +206,7 @@ fn a_forged_permit_removes_nothing() {
 }
 
 #[test]
-fn an_entrant_is_in_in_spite_of_a_forged_permit() {
+fn a_forged_permit_does_not_keep_an_entrant_out() {
     model("removal: another user forges the permit of a remover that died", || {
         let place = Place::new();
         // The remover dies with its permit registered, and a sweep removes the directory.

@@ -147,7 +147,8 @@ impl Scene {
         step()
     }
 
-    /// Grows, by steps, as a worker does whose results no longer fit.
+    /// Moves the results to a larger block, step by step, like a worker whose results no longer
+    /// fit.
     fn grow(&self, slot: &Slot, done: usize, result: u64, step: impl Fn() -> Option<()>) -> Option<()> {
         let from = self.output(slot).unwrap();
         let new = self.alloc();
@@ -392,8 +393,8 @@ fn an_audit_beside_a_report() {
     });
 }
 
-/// Worker 0 dies after this number of steps of a chunk of two tasks. Worker 1 takes what it finds,
-/// and the pool recovers the rest.
+/// Models a worker 0 that dies after this number of steps of a chunk of two tasks. Worker 1 takes
+/// what it finds, and the pool recovers the rest.
 fn a_death_after(steps: usize, grows: bool, retries: u32) {
     let name = format!("slot table: death after {steps} steps, growing {grows}, {retries} retries");
     model_within(2, &name, move || {

@@ -2,8 +2,8 @@
 //!
 //! A round has fresh objects. Workers do random operations on random ones of them. The killer kills
 //! workers with SIGKILL and starts others in their place. It stops some with SIGSTOP and continues
-//! them. All record on a [`board`] beside the library what they do, so that a verdict at the end
-//! can tell what was lost, doubled, torn or stuck. Any of these makes the program fail.
+//! them. All record what they do on a [`board`], which does not use the library, so that a verdict
+//! at the end can tell what was lost, doubled, torn or stuck. Any of these makes the program fail.
 //!
 //! A worker that makes no progress for [`PATIENCE`] although nobody has stopped it is stuck. While
 //! one is stopped, all others must go on, except those that wait without a deadline.

@@ -42,8 +42,8 @@ impl Object {
     }
 }
 
-/// Calls `body` with each offset below `len` and each of three values: none of them may panic or
-/// take long.
+/// Calls `body` with each offset below `len` and each of three values. No call may panic or take
+/// long.
 pub(crate) fn each(len: usize, body: impl Fn(usize, u8) + Send + Sync + 'static) {
     let mut random = 0x9e37_79b9_u32;
     let body = std::sync::Arc::new(body);

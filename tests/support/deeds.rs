@@ -183,7 +183,7 @@ pub(crate) fn leave_no_descriptor() {
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
 }
 
-/// Becomes a user that may open nothing of root's. Does nothing for others than root.
+/// Becomes a user that may open nothing of root's. Does nothing unless this process is root's.
 pub(crate) fn drop_all_rights() {
     // SAFETY: changes this process only.
     unsafe {

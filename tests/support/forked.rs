@@ -7,8 +7,8 @@ pub(crate) struct Forked(libc::pid_t);
 impl Forked {
     pub(crate) fn run(body: impl FnOnce() -> i32) -> Forked {
         // SAFETY: the child runs `body`, which takes no lock that another thread of the test may
-        // hold but the allocator's, which glibc hands over consistently, and ends without unwinding
-        // into the harness.
+        // hold except the allocator's, which glibc hands over consistently, and ends without
+        // unwinding into the harness.
         match unsafe { libc::fork() } {
             0 => {
                 let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or(99);

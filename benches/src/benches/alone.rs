@@ -93,7 +93,7 @@ impl<E: Flag> Deed<E> for SetClear {
     }
 }
 
-/// For objects of one process.
+/// Returns a contender that measures an object of one process.
 pub fn pair<D: Deed<P::End>, P: Pair>(name: &'static str) -> Contender {
     Contender::alone(name, |call: Call<'_>| {
         let (end, _other) = P::pair()?;
@@ -101,7 +101,7 @@ pub fn pair<D: Deed<P::End>, P: Pair>(name: &'static str) -> Contender {
     })
 }
 
-/// For objects that processes can share.
+/// Returns a contender that measures an object that processes can share.
 pub fn wire<D: Deed<W::End>, W: Wire>(name: &'static str) -> Contender {
     Contender::alone(name, |call| {
         let mut setup = Setup::new(call.cpus)?;

@@ -22,7 +22,8 @@ impl Polled for OneLine {
         true
     }
 
-    /// For taking turns only: without a send in between, the same value is received again.
+    /// Receives a value, if the two sides take turns: without a send in between, the same value is
+    /// received again.
     #[inline]
     fn try_recv(&mut self) -> Option<u64> {
         let seen = self.desk.lines[0].0.load(Acquire); // pairs with try_send()

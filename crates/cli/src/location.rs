@@ -51,7 +51,7 @@ impl Location {
         let (segment, object) = name.split_once('/').unwrap_or((name, ""));
         if segment.is_empty() && !name.is_empty() {
             return Err(format!(
-                "{name:?} is no name: it is SEGMENT or SEGMENT/OBJECT, not a path (see --dir)"
+                "{name:?} is not a name: it is SEGMENT or SEGMENT/OBJECT, not a path (see --dir)"
             )
             .into());
         }

@@ -2,7 +2,7 @@
 //!
 //! One file for each subcommand. Exit status: 0; 1 for a failure, with one line on standard error;
 //! 2 for wrong usage. If a signal ends the program, the status says so. A reader that closes the
-//! output (`pagemate ls | head -1`) is no failure. Any other byte that cannot be written is one.
+//! output (`pagemate ls | head -1`) is not a failure. Any other byte that cannot be written is one.
 
 mod contents;
 mod demo;

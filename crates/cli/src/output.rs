@@ -7,7 +7,7 @@ use serde_json::{json, Value};
 
 use crate::{stdio, Outcome};
 
-/// Prints all of `text`. A reader that has gone (`pagemate ls | head -1`) is no failure.
+/// Prints all of `text`. A reader that has gone (`pagemate ls | head -1`) is not a failure.
 pub(crate) fn print(text: &str) -> Outcome {
     stdio::put(text.as_bytes())
 }
@@ -22,8 +22,8 @@ pub(crate) fn json_line(value: &Value) -> String {
     escaped(&format!("{value}\n"))
 }
 
-/// JSON escapes only the control characters of ASCII, but others control a terminal as well. They
-/// are in strings.
+/// Escapes the control characters that serde_json does not: those beyond ASCII, which control a
+/// terminal as well. They occur only in strings.
 fn escaped(json: &str) -> String {
     let escape =
         |c: char| if c > '\u{7e}' && c.is_control() { format!("\\u{:04x}", c as u32) } else { c.to_string() };
@@ -89,7 +89,8 @@ pub(crate) fn one_line(text: &str) -> String {
     shown(&text.lines().map(str::trim).collect::<Vec<_>>().join(" "))
 }
 
-/// Returns an item with every digit: numbers and booleans as such, everything else as text.
+/// Returns an item as JSON, with every digit: numbers and booleans as such, everything else as
+/// text.
 pub(crate) fn typed(item: &ItemBytes) -> pagemate::Result<Value> {
     let text = item.render_whole()?;
     Ok(match &item.of {

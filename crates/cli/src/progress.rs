@@ -1,4 +1,5 @@
-//! `--progress`: a bar or a spinner with the rate on standard error, and a final line with the sum.
+//! `--progress`: a bar or a spinner with the rate on standard error, and a final line with the
+//! number of bytes.
 
 use std::time::Instant;
 
@@ -46,12 +47,13 @@ impl Progress {
         self.bar.iter().for_each(|bar| bar.set_position(self.bytes));
     }
 
-    /// Removes the bar and prints the sum, even without a terminal for a bar.
+    /// Removes the bar and prints the number of bytes, even without a terminal for a bar.
     pub(crate) fn finish(self) -> Outcome {
         self.end("")
     }
 
-    /// Does the same as [`finish`](Progress::finish), if some of the bytes may not have arrived.
+    /// Does the same as [`finish`](Progress::finish), but prints the number as an upper bound,
+    /// because some of the bytes may not have arrived.
     pub(crate) fn finish_at_most(self) -> Outcome {
         self.end("at most ")
     }

@@ -40,7 +40,7 @@ impl Pub {
     pub(crate) fn run(self) -> Outcome {
         interrupt::install()?;
         let topic = open(&self.name, &self.location)?;
-        let (of, policy, publisher) = (topic.item(), topic.policy(), topic.publisher());
+        let (item, policy, publisher) = (topic.item(), topic.policy(), topic.publisher());
         let mut input = Input::open()?;
         let (mut text, mut line) = (Vec::new(), 0);
         loop {
@@ -52,7 +52,7 @@ impl Pub {
                 let mut rest = &text[..];
                 while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
                     line += 1;
-                    send(&publisher, policy, &encode(of, &rest[..end], Some(line))?)?;
+                    send(&publisher, policy, &encode(item, &rest[..end], Some(line))?)?;
                     rest = &rest[end + 1..];
                 }
                 let done = text.len() - rest.len();
@@ -67,8 +67,8 @@ impl Pub {
         }
         match self.lines {
             true if text.is_empty() => Ok(()),
-            true => send(&publisher, policy, &encode(of, &text, Some(line + 1))?),
-            false => send(&publisher, policy, &encode(of, &text, None)?),
+            true => send(&publisher, policy, &encode(item, &text, Some(line + 1))?),
+            false => send(&publisher, policy, &encode(item, &text, None)?),
         }
     }
 }
@@ -80,15 +80,15 @@ pub(crate) fn open(name: &str, location: &Location) -> Result<Topic, Failure> {
     topic.map_err(|error| format!("{name}: {error}").into())
 }
 
-fn encode(of: &ItemType, text: &[u8], line: Option<u64>) -> Result<Vec<u8>, Failure> {
+fn encode(item: &ItemType, text: &[u8], line: Option<u64>) -> Result<Vec<u8>, Failure> {
     let place = line.map_or_else(String::new, |line| format!("line {line} of standard input: "));
     let text = std::str::from_utf8(text).map_err(|error| format!("{place}{error}"))?;
-    let text = match of {
+    let text = match item {
         // As it is, but for the end of its line.
         ItemType::Str => text.strip_suffix('\n').unwrap_or(text),
         _ => text.trim(),
     };
-    of.encode(text).map_err(|error| format!("{place}{error}").into())
+    item.encode(text).map_err(|error| format!("{place}{error}").into())
 }
 
 fn send(publisher: &Publisher, policy: Policy, bytes: &[u8]) -> Outcome {

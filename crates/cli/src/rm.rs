@@ -69,7 +69,7 @@ impl Rm {
     }
 }
 
-/// Returns whether the name is taken by something that is no segment of this version.
+/// Returns whether the name is taken by something that is not a segment of this version.
 fn is_unreadable(error: &pagemate::Error) -> bool {
     matches!(error.kind(), ErrorKind::Corrupted | ErrorKind::VersionMismatch)
 }

@@ -141,8 +141,10 @@ pub(crate) fn message(schema: &str, bytes: &[u8], is_all: bool) -> String {
     let more = if bytes.len() > most { " .." } else { "" };
     let shown = &bytes[..bytes.len().min(most)];
     match ItemType::from_text(schema) {
-        of @ (ItemType::Message(_) | ItemType::Slice(_)) if is_all => contents::whole(of.render_whole(bytes)),
-        of @ (ItemType::Message(_) | ItemType::Slice(_)) => of.render(bytes),
+        item @ (ItemType::Message(_) | ItemType::Slice(_)) => match is_all {
+            true => contents::whole(item.render_whole(bytes)),
+            false => item.render(bytes),
+        },
         ItemType::Str => format!("{:?}{more}", String::from_utf8_lossy(shown)),
         _ => {
             let shown: Vec<_> = shown.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -185,7 +185,7 @@ impl Output {
     }
 }
 
-/// Writes to standard output. A stream without readers is no failure. If `bytes` is empty, the
+/// Writes to standard output. A stream without readers is not a failure. If `bytes` is empty, the
 /// stream may even be closed.
 pub(crate) fn put(bytes: &[u8]) -> Outcome {
     if bytes.is_empty() {

@@ -132,7 +132,7 @@ fn names_of_others_are_left_alone() {
 }
 
 #[test]
-fn a_killed_sender_is_no_end_of_the_stream() {
+fn a_killed_sender_is_not_the_end_of_the_stream() {
     let dir = directory();
     let bytes = noise(8 << 20);
     for _ in 0..30 {

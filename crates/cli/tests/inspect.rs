@@ -35,7 +35,7 @@ fn nothing_there() {
     assert!(refused(dir.path(), &["rm", "a/b"]).contains("removes whole segments"));
     assert!(refused(dir.path(), &["show", "a/b"]).contains("nobody has created it"));
     for command in [&["show", "/a"][..], &["get", "/a", "k"], &["set", "/a", "k", "v"]] {
-        assert!(refused(dir.path(), command).contains("\"/a\" is no name: it is SEGMENT"));
+        assert!(refused(dir.path(), command).contains("\"/a\" is not a name: it is SEGMENT"));
     }
     let nowhere = dir.path().join("nowhere");
     for command in ["ls", "gc"] {
@@ -266,7 +266,7 @@ fn a_limit_of_file_sizes_is_named() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_failure() {
+fn a_reader_that_goes_away_is_not_a_failure() {
     let dir = directory();
     let _event = Event::create(Place::in_dir(dir.path(), "x")).unwrap();
     let mut child = common::command(dir.path(), &["show", "x"])

@@ -219,7 +219,7 @@ fn bytes_and_lines_do_not_mix() {
 }
 
 #[test]
-fn a_killed_sender_is_no_end() {
+fn a_killed_sender_is_not_the_end_of_its_lines() {
     let dir = directory();
     for _ in 0..10 {
         let receivers = [receiver(dir.path(), 0), receiver(dir.path(), 1)];

@@ -1,5 +1,5 @@
-//! The standard streams: closed, full, non-blocking, without a reader. No byte is lost with status
-//! 0.
+//! The standard streams: closed, full, non-blocking, without a reader. If a byte is lost, the
+//! status is not 0.
 
 mod common;
 
@@ -90,7 +90,7 @@ fn what_cannot_be_printed_is_a_failure() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_failure() {
+fn a_reader_that_goes_away_is_not_a_failure() {
     let dir = directory();
     let (_dict, commands) = printing(dir.path());
     for mut command in commands {
@@ -154,7 +154,7 @@ fn streams_through_non_blocking_pipes() {
 }
 
 #[test]
-fn a_closed_standard_input_is_no_empty_one() {
+fn a_closed_standard_input_is_not_an_empty_one() {
     let dir = directory();
     for mode in [&[][..], &["--lines"]] {
         let mut command = command(dir.path(), &[&["send", "x"], mode].concat());
@@ -165,7 +165,7 @@ fn a_closed_standard_input_is_no_empty_one() {
     }
 }
 
-/// If a receiver cannot write, it fails, and nothing is lost with status 0 on both sides.
+/// If a receiver cannot write, it fails, and if something is lost, the sender fails too.
 #[test]
 fn a_receiver_that_cannot_write() {
     let dir = directory();
@@ -199,8 +199,8 @@ fn a_limit_of_file_sizes_is_a_failure_with_a_message() {
     let mut recv = command(dir.path(), &["recv", "x"]);
     let copy = dir.path().join("copy");
     recv.stdout(File::create(&copy).unwrap()).stderr(Stdio::piped());
-    // The stream exists already. Its memory is beyond the limit. The output file is below it at
-    // first.
+    // The segment of the stream exists already, because it is larger than the limit. The output
+    // file is smaller at first.
     let limit = || {
         let most = rustix::process::Rlimit { current: Some(1 << 20), maximum: Some(1 << 20) };
         Ok(rustix::process::setrlimit(rustix::process::Resource::Fsize, most)?)
@@ -231,7 +231,7 @@ fn an_unwritable_standard_error_changes_no_status() {
             Running::of(command).end()
         };
         assert_quiet_failure(&run(command(dir.path(), &["show", "none"])));
-        // A child with the environment variable of pagemate's children, which is none.
+        // This process has the environment variable of pagemate's children, and is not one of them.
         let mut child = command(dir.path(), &["ls"]);
         child.env("PAGEMATE_CHILD", "nothing");
         assert_quiet_failure(&run(child));
@@ -252,9 +252,9 @@ fn a_full_non_blocking_standard_error() {
     drop(reader);
 }
 
-/// The sum that `--progress` asks for cannot be printed.
+/// `--progress` cannot print its final line.
 #[test]
-fn a_sum_that_cannot_be_printed_is_a_failure() {
+fn a_final_line_that_cannot_be_printed_is_a_failure() {
     let dir = directory();
     let receiver = Running::start(dir.path(), &["recv", "x"]);
     wait_for_role(dir.path(), "receiver");

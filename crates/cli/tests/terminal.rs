@@ -189,7 +189,7 @@ fn a_closed_terminal_ends_it() {
 
 /// A terminal that is closed may have lost input, so the sender fails.
 #[test]
-fn a_closed_terminal_is_no_end_of_the_input() {
+fn a_closed_terminal_is_not_the_end_of_the_input() {
     let dir = directory();
     for mode in [&[][..], &["--lines"]] {
         let terminal = Terminal::new(24, 80);

@@ -21,7 +21,7 @@ struct Tick {
     _pad: u32,
 }
 
-/// Runs it with this standard input.
+/// Runs the program with this standard input.
 fn fed(dir: &Path, arguments: &[&str], input: &str) -> std::process::Output {
     let mut running = Running::start(dir, arguments);
     let mut pipe = running.child().stdin.take().unwrap();
@@ -155,7 +155,7 @@ fn slices_published_by_text() {
 }
 
 #[test]
-fn losses_are_told() {
+fn losses_are_reported() {
     let dir = directory();
     let path = dir.path();
     let topic = Topic::<u64>::create(Place::in_dir(path, "numbers"), 2).unwrap();
@@ -188,7 +188,7 @@ fn invalid_messages_and_other_objects_are_refused() {
     );
     assert_eq!([own.try_recv(), own.try_recv(), own.try_recv()], [Ok(1), Ok(2), Err(RecvError::Empty)]);
     for command in ["pub", "sub", "hz"] {
-        assert!(refused(path, &[command, "jobs"]).contains("jobs: it is no topic but a queue"));
+        assert!(refused(path, &[command, "jobs"]).contains("jobs: it is not a topic but a queue"));
         assert!(refused(path, &[command, "shop/x"]).contains("no object named \"x\""));
         assert!(refused(path, &[command, "nothing"]).contains("nobody has created it"));
     }
@@ -240,7 +240,7 @@ fn rates() {
         [&mut hz, &mut text].map(|run| BufReader::new(run.child().stdout.take().unwrap()).lines());
     let is_over = AtomicBool::new(false);
     let over = &is_over;
-    // What is wrong is found after the scope, because its thread publishes until the end.
+    // The results are checked after the scope, because its thread publishes until `over` is set.
     let (line, text_line) = std::thread::scope(|scope| {
         scope.spawn(move || {
             while !over.load(Relaxed) {

@@ -112,7 +112,7 @@ pub(crate) fn shards<'a>(base: *const u8, len: usize) -> &'a [Shard] {
 
 #[cold]
 pub(crate) fn not_an_item() -> Error {
-    Error::new(ErrorKind::Corrupted, "the dict is damaged: bytes that are no value of their type")
+    Error::new(ErrorKind::Corrupted, "the dict is damaged: bytes that are not a value of their type")
 }
 
 impl<K: Item + ?Sized, V: Item + ?Sized> Object for Dict<K, V> {
@@ -154,8 +154,8 @@ impl<K: Item + ?Sized, V: Item + ?Sized> Referent for Dict<K, V> {
 impl<K: Item + ?Sized, V: Item + ?Sized> Dict<K, V> {
     verbs!(Dict<K, V>: "an empty" "dict" (), mismatch "keys or values of another type");
 
-    /// Returns a handle to the same dict whose writes fail with `TimedOut` if they have waited for
-    /// another writer of the same part, which may be stopped, for `timeout`. With a timeout of zero
+    /// Returns a handle to the same dict whose writes wait at most `timeout` for another writer of
+    /// the same part, which may be stopped, and then fail with `TimedOut`. With a timeout of zero
     /// they do not wait at all. By default they wait without limit.
     pub fn with_write_timeout(&self, timeout: Duration) -> Dict<K, V> {
         Dict { patience: Some(timeout), ..self.clone() }
@@ -260,8 +260,8 @@ impl<K: Item + ?Sized, V: Item + ?Sized> Dict<K, V> {
     /// Atomically replaces the value of `key` with `new` if it is `current`. `None` means no value:
     /// as `current` it matches a missing key, and as `new` it removes the key.
     ///
-    /// Values are compared by their bytes. If the value is another one, returns `Ok(Err(found))`,
-    /// and nothing has changed.
+    /// Values are compared by their bytes. If the value differs, returns `Ok(Err(found))`, and
+    /// nothing has changed.
     ///
     /// ```
     /// # fn main() -> pagemate::Result<()> {

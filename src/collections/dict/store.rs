@@ -40,8 +40,8 @@ pub(crate) trait Store: Words {
     /// owner, and nobody else may have seen the block.
     fn free(&self, block: Block);
 
-    /// Like `free`, for a block that others may read, also in place: then it is freed once they
-    /// have finished.
+    /// Like `free`, for a block that others may read, also in place. It is freed once nobody reads
+    /// it in place.
     fn retire(&self, block: Block);
 
     /// Returns true if this process has died. Only models return true, between two steps of a

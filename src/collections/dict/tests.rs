@@ -1,5 +1,5 @@
-//! One shard in one thread beside a `HashMap`, and every step of every change as the last of its
-//! writer.
+//! Tests of one shard in one thread, compared with a `HashMap`, also if a writer dies after any
+//! step of a change.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -15,7 +15,7 @@ fn bytes(bytes: super::read::Bytes<'_>) -> Vec<u8> {
     copy
 }
 
-/// Hashes collide on purpose.
+/// Returns one of 13 hashes, so that hashes collide.
 fn hash(key: &[u8]) -> u64 {
     super::hash::hash(3, key) % 13
 }

@@ -64,8 +64,8 @@ impl<S: Store> Writer<'_, S> {
     /// Returns true if the value of `key` is `expected`, or if there is none and `expected` is
     /// `None`.
     pub(crate) fn has(&self, hash: u64, key: &[u8], expected: Option<&[u8]>) -> Result<bool> {
-        let is = self.get(hash, key, |value| expected.is_some_and(|expected| value.are(expected)))?;
-        Ok(is.unwrap_or(expected.is_none()))
+        let is_equal = self.get(hash, key, |value| expected.is_some_and(|expected| value.are(expected)))?;
+        Ok(is_equal.unwrap_or(expected.is_none()))
     }
 
     /// Sets the value of `key`. Returns true if it had none.

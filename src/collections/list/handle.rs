@@ -142,8 +142,8 @@ impl<T: Item + ?Sized> List<T> {
         Ok(Change::begin(&self.heap, head, (me, epoch), acquired))
     }
 
-    /// Returns a handle to the same list whose changes fail with `TimedOut` if they have waited for
-    /// another writer, which may be stopped, for `timeout`. With a timeout of zero they do not wait
+    /// Returns a handle to the same list whose changes wait at most `timeout` for another writer,
+    /// which may be stopped, and then fail with `TimedOut`. With a timeout of zero they do not wait
     /// at all. By default they wait without limit.
     pub fn with_write_timeout(&self, timeout: Duration) -> List<T> {
         List { patience: Some(timeout), ..self.clone() }

@@ -14,8 +14,8 @@
 //! | block of an element | its bytes; for strings and bytes preceded by a word with their length |
 //!
 //! A link leads to the element's block. It is the block's offset and the lower 30 bits of its
-//! generation, so it never leads to the next block at the same offset. Zero is no block: the fresh
-//! state is an empty list.
+//! generation, so it never leads to the next block at the same offset. Zero leads to no block: the
+//! fresh state is an empty list.
 //!
 //! Every change is published by **one store of one word**: of the root (insert, remove, sort,
 //! clear, growing), of the length in the root (push, pop, extend), or of an element's word (set).
@@ -92,7 +92,8 @@ impl Head {
     }
 }
 
-/// Elements of a root block with blocks to be freed: links in the words `from..to`.
+/// A range of elements of a root block, whose blocks are to be freed: the words `from..to` link to
+/// them.
 #[derive(Debug)]
 #[repr(C)]
 struct Run {

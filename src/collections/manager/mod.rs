@@ -35,9 +35,10 @@ use crate::Result;
 /// until it is [removed](Manager::remove). Dicts and lists can store [`Ref`]s to other objects of
 /// the manager.
 ///
-/// Finding an object, by its name or by a [`Ref`], scans all objects that were ever created, also
-/// removed ones, in about 100 ns each. So open frequently used objects once. Create objects by the
-/// thousand, not by the million: large numbers of items belong in a dict or list.
+/// Following a [`Ref`] scans all objects that were ever created, also removed ones, in about 100 ns
+/// each. Finding an object by its name scans only those that were created since this process
+/// searched last. So open frequently used objects once. Create objects by the thousand, not by the
+/// million: large numbers of items belong in a dict or list.
 ///
 /// A minimal program: `examples/manager.rs`.
 ///
@@ -84,7 +85,7 @@ pub struct Manager {
 }
 
 impl From<Segment> for Manager {
-    /// Returns the objects of an existing segment.
+    /// Returns a manager of the objects of this segment.
     fn from(segment: Segment) -> Manager {
         Manager { segment }
     }

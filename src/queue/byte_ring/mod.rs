@@ -104,8 +104,8 @@ impl Record {
     }
 }
 
-/// Returns the bytes of the ring that a payload of `len` bytes takes. Lengths of slices do not come
-/// near an overflow.
+/// Returns the number of bytes of the ring that a payload of `len` bytes takes. Lengths of slices
+/// do not come near an overflow.
 fn size_for(len: u64) -> u64 {
     STEP + len.next_multiple_of(STEP)
 }
@@ -159,7 +159,7 @@ impl ByteWriter {
             // Half of the ring at a time, so that both sides can work at once.
             needed.min(self.area.len() as u64 / 2)
         };
-        // A damaged head that is no multiple of 16 is detected here first.
+        // A damaged head that is not a multiple of 16 is detected here first.
         let room = self.cursor.room(control, want)?;
         if room % STEP != 0 {
             return Err(Blocked::Corrupted);

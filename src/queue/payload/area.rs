@@ -18,7 +18,7 @@ const BLOCK_ALIGN: usize = 16;
 pub(crate) struct Area {
     /// `None` if the quota is 0.
     store: Option<Store>,
-    /// The bytes of a slot.
+    /// The number of bytes for a message in its slot.
     inline: usize,
     /// The size and the alignment of an element.
     size: usize,
@@ -119,7 +119,7 @@ impl Area {
     }
 
     /// Returns the address of the elements in the block with this name. `None` if it is not LIVE,
-    /// or has no room for so many bytes.
+    /// or has no room for `bytes` bytes.
     #[inline]
     fn find_block(&self, name: Name, bytes: usize) -> Option<*mut u8> {
         let (at, room) = self.store.as_ref()?.bytes(name.at(), |generation| name.is_of(generation))?;

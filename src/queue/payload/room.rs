@@ -69,7 +69,7 @@ impl<T: Message, L: Lent<Element = T>> Room<'_, T, L> {
     #[inline]
     pub fn write_slice(self, elements: &[T]) -> L {
         assert!(elements.len() == self.len(), "room for {} elements, not {}", self.len(), elements.len());
-        // SAFETY: the room is the loan's, and has as many elements.
+        // SAFETY: the room is the loan's, and has this number of elements (checked above).
         unsafe { self.at().copy_from_nonoverlapping(elements.as_ptr(), elements.len()) };
         self.loan
     }
@@ -85,9 +85,9 @@ impl<T: Message, L: Lent<Element = T>> Room<'_, T, L> {
     /// Writes zeros. Types for which zeros are not valid are refused at compile time.
     pub fn zeroed(self) -> L {
         const {
-            assert!(T::ZERO_VALID, "zeros are no valid value of this message: use fill_with");
+            assert!(T::ZERO_VALID, "zeros are not a valid value of this message: use fill_with");
         }
-        // SAFETY: the room is the loan's, and has as many elements.
+        // SAFETY: the room is the loan's, and has `len()` elements.
         unsafe { self.at().write_bytes(0, self.len()) };
         self.loan
     }

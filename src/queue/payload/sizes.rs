@@ -5,7 +5,7 @@ use crate::heap::Store;
 use crate::message::Payload;
 use crate::{Error, ErrorKind, Result};
 
-/// Returns the bytes of a message in its slot.
+/// Returns the number of bytes of a message in its slot.
 fn content<P: Payload + ?Sized>(inline: usize) -> usize {
     if P::IS_FIXED {
         size_of::<P::Element>()
@@ -14,12 +14,13 @@ fn content<P: Payload + ?Sized>(inline: usize) -> usize {
     }
 }
 
-/// Returns the bytes of a slot whose message is at `offset`: a multiple of 128. `None`: too many.
+/// Returns the number of bytes of a slot whose message is at `offset`: a multiple of 128. `None`:
+/// too many.
 pub(crate) fn stride<P: Payload + ?Sized>(offset: usize, inline: usize) -> Option<usize> {
     offset.checked_add(content::<P>(inline))?.checked_next_multiple_of(128)
 }
 
-/// Returns the units of the store; `None`: the quota is too large.
+/// Returns the number of units of the store; `None`: the quota is too large.
 pub(crate) fn units<P: Payload + ?Sized>(quota: u64) -> Option<u64> {
     if P::IS_FIXED {
         Some(0)

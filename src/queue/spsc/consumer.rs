@@ -22,7 +22,8 @@ use crate::Result;
 ///
 /// Not `Clone`: a second consumer needs a [`Queue`](crate::Queue). Dropping it closes the ring for
 /// the producer. `try_recv` does not allocate, and makes a system call only if the producer sleeps.
-/// In a child made by `fork` its calls return `NotInThisProcess`, because it stays with the parent.
+/// In a child created by `fork`, its calls return `NotInThisProcess`, because the role stays with
+/// the parent.
 pub struct Consumer<T: Payload + ?Sized> {
     pub(super) cursor: ReadCursor,
     /// The slot of the cursor's position.

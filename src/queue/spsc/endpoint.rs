@@ -96,9 +96,9 @@ pub(crate) struct Endpoint<T: ?Sized> {
     pub(super) object: ObjectRef,
     /// At least 1. All slots are within the object.
     pub(super) capacity: usize,
-    /// The bytes of a slot. Only if messages differ in length, like the next two.
+    /// The number of bytes of a slot. Used only if messages differ in length, like the next two.
     stride: usize,
-    /// The bytes of a message that fits into its slot.
+    /// The number of bytes for a message in its slot.
     pub(super) inline: usize,
     pub(super) area: Option<Area>,
     /// The identity of this process when it took the role.
@@ -201,7 +201,7 @@ impl<T: Payload + ?Sized> Endpoint<T> {
 
 /// Takes a role for `me`. If its last holder is dead, reaps it first.
 pub(crate) fn take_role(object: &ObjectRef, role: &Role, me: OwnerId, what: &str) -> Result<()> {
-    // Repeats only if a dead participant holds the role, each time another one.
+    // Repeats only if a dead participant holds the role, a different one each time.
     for _ in 0..TRIES {
         let (kind, text) = match role.take(me) {
             Ok(()) => return Ok(()),
@@ -237,8 +237,8 @@ pub(super) fn hand_over(role: &Role, me: OwnerId, to: OwnerId, what: &str) -> Re
     Err(Error::new(
         ErrorKind::NotInThisProcess,
         format!(
-            "this process is not the {what}, and cannot give away that it is: it \
-             was forked from the one that is"
+            "this process is not the {what}, so it cannot hand the role over: it was forked from the \
+             process that is"
         ),
     ))
 }

@@ -194,7 +194,7 @@ pub(super) unsafe fn make_valid<T: Message>(slot: *mut T) {
     const {
         assert!(
             T::ANY_BITS || T::ZERO_VALID,
-            "zeros are no valid value of this message type, so it cannot be \
+            "zeros are not a valid value of this message type, so it cannot be \
              written in place: send it by value"
         )
     };

@@ -20,7 +20,7 @@ use crate::Result;
 /// Not `Clone`: a second producer needs a [`Queue`](crate::Queue). Dropping it closes the ring for
 /// the consumer, which first receives everything that was sent. `try_send` does not allocate, and
 /// makes a system call only if the consumer sleeps. In a child created by `fork`, its calls return
-/// `NotInThisProcess`, because it stays with the parent.
+/// `NotInThisProcess`, because the role stays with the parent.
 ///
 /// # Examples
 ///

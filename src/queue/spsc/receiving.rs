@@ -16,8 +16,8 @@ impl<T: Message> Consumer<T> {
     ///
     /// - `Empty`: there is no message.
     /// - `Closed`: the producer has closed or died, and everything it sent was received.
-    /// - `Corrupted`: the bytes are no valid message. It is dropped, so the next call receives the
-    ///   message after it. Or the positions of the ring contradict each other; then every later
+    /// - `Corrupted`: the bytes are not a valid message. It is dropped, so the next call receives
+    ///   the message after it. Or the positions of the ring contradict each other; then every later
     ///   call fails as well.
     #[inline]
     pub fn try_recv(&mut self) -> Result<T, RecvError> {

@@ -28,7 +28,8 @@ impl<T: Message> Consumer<T> {
     ///
     /// # Errors
     ///
-    /// As [`try_recv`](Consumer::try_recv). Bytes that are no valid message are dropped here too.
+    /// As [`try_recv`](Consumer::try_recv). Bytes that are not a valid message are dropped here
+    /// too.
     pub fn peek(&mut self) -> Result<&T, RecvError> {
         // The guard would release the slot.
         std::mem::forget(self.try_recv_ref()?);

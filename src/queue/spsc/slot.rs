@@ -19,8 +19,8 @@
 //! | consumer dies | nobody | nobody: the ring is over, and its memory ends with it | all |
 //! | a reaper is late | not needed | the block has another generation | nothing |
 //!
-//! [`recover`] frees the block before it ends the role. A ring whose consumer has unread messages
-//! in all slots has no slot of the producer, so nothing is freed then.
+//! [`recover`] frees the block before it ends the role. If every slot has an unread message, none
+//! is the producer's, and nothing is freed.
 
 use std::marker::PhantomData;
 
@@ -120,7 +120,7 @@ pub fn builder<T: Varied + ?Sized>(capacity: usize) -> RingBuilder<T> {
 }
 
 impl<T: Varied + ?Sized> RingBuilder<T> {
-    /// Sets the bytes of memory for messages that do not fit into a slot. The default is 1 MiB. See
+    /// Sets the number of bytes for messages that do not fit into a slot. The default is 1 MiB. See
     /// [`QueueBuilder::quota`](crate::queue::QueueBuilder::quota).
     pub fn quota(mut self, bytes: u64) -> RingBuilder<T> {
         self.plan.quota = bytes;

@@ -137,7 +137,7 @@ impl<T: Varied + ?Sized> Varying<Consumer<T>> {
     /// # Errors
     ///
     /// [`RecvError`]: `Empty`; `Closed` once the producer has closed or died, and everything it
-    /// sent was received; `Corrupted` if the bytes are no valid message, which is dropped.
+    /// sent was received; `Corrupted` if the bytes are not a valid message, which is dropped.
     #[inline]
     pub fn try_recv(&mut self) -> Result<T::Owned, RecvError> {
         self.0.try_recv_any()

@@ -87,7 +87,7 @@ impl<T: Payload + ?Sized> TopicBuilder<T> {
 }
 
 impl<T: Varied + ?Sized> TopicBuilder<T> {
-    /// Sets the bytes of memory for messages that do not fit into a slot. The default is 1 MiB.
+    /// Sets the number of bytes for messages that do not fit into a slot. The default is 1 MiB.
     ///
     /// It is part of the topic, and never grows. When it is used up, the oldest messages are
     /// discarded, as if they were overwritten: the topic then keeps fewer messages than its

@@ -13,14 +13,14 @@ use crate::{Error, ErrorKind};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RecvError {
-    /// No message: not now, or not before the deadline.
+    /// There is no message, or there was none until the deadline.
     Empty,
     /// No message will come: the topic is closed, and everything has been received.
     Closed,
     /// This number of messages was overwritten, or discarded because the quota was used up, before
     /// the subscriber received them. The next call receives the oldest message that is there.
     Lagged(u64),
-    /// The words in shared memory contradict each other, or the bytes are no valid message.
+    /// The words in shared memory contradict each other, or the bytes are not a valid message.
     Corrupted,
     /// The subscriber was made in another process, of which this one is a `fork`. The [`Refusal`]
     /// says why this process cannot use it.
@@ -36,7 +36,7 @@ impl RecvError {
                 (ErrorKind::Lagged, "messages were overwritten before this subscriber received them")
             }
             RecvError::Corrupted => {
-                (ErrorKind::Corrupted, "the shared bytes contradict each other, or are no valid message")
+                (ErrorKind::Corrupted, "the shared bytes contradict each other, or are not a valid message")
             }
             RecvError::NotInThisProcess(refusal) => (refusal.kind(), refusal.sentence()),
         }

@@ -282,7 +282,7 @@ impl<T: Payload + ?Sized> Topic<T> {
     }
 
     /// Returns the number of messages that the topic keeps. It may keep some more, or fewer while
-    /// messages are read or written in place, or if the quota has no memory for as many.
+    /// messages are read or written in place, or if the quota has no memory for that number.
     pub fn capacity(&self) -> usize {
         self.port.ring.shape().capacity as usize
     }
@@ -313,14 +313,14 @@ impl<T: Payload + ?Sized> Topic<T> {
 }
 
 impl<T: Varied + ?Sized> Topic<T> {
-    /// Returns the bytes of memory for messages that do not fit into a slot: see
+    /// Returns the number of bytes for messages that do not fit into a slot: see
     /// [`quota`](TopicBuilder::quota).
     pub fn quota(&self) -> u64 {
         self.port.area.as_ref().map_or(0, |area| area.quota())
     }
 
-    /// Returns the bytes of the quota that messages take. Inspects all blocks of memory. Stale at
-    /// once.
+    /// Returns the number of bytes of the quota that messages take. Inspects all blocks of memory.
+    /// Stale at once.
     pub fn quota_in_use(&self) -> u64 {
         self.port.area.as_ref().map_or(0, |area| area.in_use())
     }

@@ -51,8 +51,8 @@ pub(super) struct Plan {
     pub(super) capacity: usize,
     pub(super) policy: Policy,
     pub(super) ends: bool,
-    /// Only of a topic whose messages differ in length: the least bytes of a slot, and the bytes
-    /// for larger messages.
+    /// Used only if messages differ in length: the minimum number of bytes for a message in a slot,
+    /// and the number of bytes for larger messages.
     pub(super) inline: usize,
     pub(super) quota: u64,
 }

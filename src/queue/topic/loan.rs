@@ -66,11 +66,11 @@ impl Drop for Held<'_> {
 ///
 /// [`publish`](Loan::publish) publishes it. Dropping the loan publishes nothing and frees the slot.
 ///
-/// The loan keeps the position in the order that it got when it was taken, unless one that would
-/// have to wait for it skips it: a subscriber that has a later message to receive or begins
-/// behind it, or a publisher that waits for lossless subscribers or needs memory. Then `publish`
-/// claims a new position and moves the message there. So a process that stops while it has a loan
-/// blocks nobody.
+/// The loan keeps the position in the order that it got when it was taken, unless a participant
+/// that would have to wait for it skips it: a subscriber that has a later message to receive or
+/// begins behind it, or a publisher that waits for lossless subscribers or needs memory. Then
+/// `publish` claims a new position and moves the message there. So a process that stops while it
+/// has a loan blocks nobody.
 pub struct Loan<'a, T: Payload + ?Sized> {
     pub(super) held: Held<'a>,
     pub(super) message: *mut T,
@@ -82,7 +82,7 @@ impl<'a, T: Message> Loan<'a, T> {
     #[inline]
     pub(super) fn of_any(held: Held<'a>) -> Loan<'a, T> {
         const {
-            assert!(T::ZERO_VALID, "zeros are no valid value of this message: use loan_with(value)");
+            assert!(T::ZERO_VALID, "zeros are not a valid value of this message: use loan_with(value)");
         }
         let message = held.slot().cast::<T>();
         // SAFETY: the slot is ours, so its message can be read and written.

@@ -1,11 +1,11 @@
 //! Publishing messages of varying length: a block is claimed and written, then a slot is claimed,
-//! and the message is published as any other. A loan is written when it has its slot.
+//! and the message is published like any other. A loan is written when it has its slot.
 //!
 //! A publisher gives its block back if there is no slot. So a publisher that waits holds nothing.
 //! If there is no memory, it discards the oldest messages: see [`floor`](super::floor). Memory that
 //! nobody can discard is being written or read in place. A publisher that may block waits for it
 //! some 100 ms, because writing is over soon, and reaps the dead. It does not wait longer,
-//! because a message may be read in place for any time.
+//! because a subscriber may read a message in place for as long as it likes.
 //!
 //! The states of header and block, and what a death leaves, are in
 //! [`header`](crate::queue::payload::header) and [`floor`](super::floor).
@@ -27,7 +27,8 @@ use crate::sys::clock::{Backoff, Deadline};
 /// in all, because a participant that is only preempted runs again by then.
 const PAUSES: u32 = if cfg!(loom) { 0 } else { 110 };
 
-/// While there is no memory for messages of a size, all memory is searched for one of this number.
+/// While there is no memory for messages of some size, only one in this number of them searches all
+/// memory.
 const SEARCH_EVERY: u32 = 64;
 
 /// Attempts to allocate while another participant remakes chunks for messages of another size.
@@ -54,14 +55,14 @@ impl Area {
 }
 
 impl Port {
-    /// Returns where a message that differs in length is: the address and the number of its
-    /// elements. `None`: the header is damaged, or others have the slot.
+    /// Returns the address and the number of the elements of a message of varying length. `None`:
+    /// the header is damaged, or others have the slot.
     #[inline]
     pub(crate) fn find(&self, index: u32) -> Option<(*mut u8, usize)> {
         self.area.as_ref()?.find(self.ring.header(index), self.ring.message(index))
     }
 
-    /// Publishes `len` elements of these bytes. Without a deadline it does not block.
+    /// Publishes `bytes`, which are `len` elements. Without a deadline it does not block.
     #[inline]
     pub(crate) fn publish_bytes(
         &self,
@@ -106,8 +107,9 @@ impl Port {
         self.place_with(len, deadline, |_| ())
     }
 
-    /// Claims a slot as [`place`](Port::place). If there is a block, calls `write` with its address
-    /// before that. So nobody skips the message because writing it takes long.
+    /// Claims a slot like [`place`](Port::place). If the message has a block, calls `write` with
+    /// its address before the slot is claimed, so that others do not skip a slot whose message
+    /// takes long to write.
     #[inline]
     fn place_with(
         &self,
@@ -130,7 +132,7 @@ impl Port {
         at.map(|at| Placed { me, claim, at }).ok_or(SendError::Corrupted(()))
     }
 
-    /// Allocates a block, has it written, and claims a slot: both or none.
+    /// Allocates a block, has it written, and claims a slot. If that fails, frees the block.
     fn claim_with_block(
         &self,
         area: &Area,
@@ -158,7 +160,7 @@ impl Port {
                 return done;
             }
             pauses -= 1;
-            // One that has the memory may be dead.
+            // A participant that has the memory may be dead.
             match pauses {
                 0 => self.object.attachment().reap_all(),
                 _ => self.object.reap_dead(),
@@ -169,10 +171,10 @@ impl Port {
 
     /// Allocates a block. Discards the oldest messages while there is no memory.
     ///
-    /// A search of all memory in vain takes much longer than to discard a message, and most likely
-    /// the quota still is used up. So after a search in vain, the next messages of this size only
-    /// take blocks of their size that were freed, and all memory is searched after a message was
-    /// discarded, or for one of [`SEARCH_EVERY`].
+    /// A failed search of all memory takes much longer than discarding a message, and the next one
+    /// would most likely fail too. So after a failed search, the next messages of this size take
+    /// only freed blocks of their size. All memory is searched again after a message was discarded,
+    /// and for one in [`SEARCH_EVERY`] messages.
     #[inline]
     fn alloc(&self, area: &Area, class: Class, me: OwnerId) -> Result<Block, Unsent> {
         let (is_due, mut attempts) = (self.shortage(class).load(Relaxed) % SEARCH_EVERY == 0, ATTEMPTS);
@@ -183,8 +185,8 @@ impl Port {
         found.map_or_else(|| self.alloc_discarding(area, class, me, attempts), Ok)
     }
 
-    /// Searches all memory for a block. While another participant remakes chunks, tries again, this
-    /// number of times at most: nothing need be discarded for what is about to be free.
+    /// Searches all memory for a block. While another participant remakes chunks, tries again, at
+    /// most `attempts` times: nothing need be discarded for memory that is about to be free.
     #[inline]
     fn search(&self, area: &Area, class: Class, me: OwnerId, attempts: &mut u32) -> Option<Block> {
         loop {
@@ -278,8 +280,9 @@ mod tests {
     use crate::queue::topic::{From, Publisher, Topic};
 
     const QUOTA: u64 = 1 << 16;
-    /// The bytes of messages of which the quota holds two, and of which it holds many.
+    /// A length in bytes: the quota has room for two such messages.
     const LARGE: usize = 24_000;
+    /// Another: the quota has room for many.
     const SMALL: usize = 1000;
 
     /// Returns a topic whose memory is free, but is cut for large messages, and its publisher.
@@ -288,7 +291,7 @@ mod tests {
         let publisher = topic.publisher();
         (0..4).for_each(|_| publisher.publish(&[1; LARGE]).unwrap());
         assert!(topic.port.ring.floor() > 0, "the quota was used up");
-        // In their slots, and so often that all large messages are overwritten.
+        // These are stored in their slots, and overwrite all large messages.
         (0..20).for_each(|number| publisher.publish(&[number]).unwrap());
         (topic, publisher)
     }

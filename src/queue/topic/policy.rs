@@ -7,8 +7,8 @@ use crate::segment::owner::OwnerId;
 /// The policy of a [`Topic`](crate::Topic) for a lossless subscriber that is alive, but still lags
 /// at the deadline of a publisher: see [`TopicBuilder::policy`](super::TopicBuilder::policy).
 ///
-/// The deadline of `try_publish` is now; `publish` has none. A subscriber whose process has died is
-/// no matter of the policy: its line is reaped, and publishers go on.
+/// The deadline of `try_publish` is now; `publish` has none. If a subscriber's process has died,
+/// the policy does not matter: its line is reaped, and publishers go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(u8)]
 #[non_exhaustive]

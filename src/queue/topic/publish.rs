@@ -60,8 +60,8 @@ impl Ring {
                 if tail & CLOSED != 0 {
                     return Err(Blocked::Closed.into());
                 }
-                // A position that was claimed already is no matter of the gate. But if the gate
-                // does not admit it, nobody needs to move `tail` past it now.
+                // The gate does not concern a position that was claimed already. But if it does not
+                // admit the position, nobody needs to move `tail` past it now.
                 if !self.is_admitted(position, &mut steps) {
                     return Err(Unsent::Gated(Lack::Position));
                 }

@@ -1,8 +1,8 @@
 //! The ring of a topic: many publishers, one order, read by any number of subscribers.
 //!
-//! Lock-free. A subscriber takes nothing from the ring, so publishers wait only for one that asked
-//! for it, in the [`gate`](super::gate). This file
-//! has the shared parts. Publishers are in [`publish`](super::publish), subscribers in
+//! Lock-free. A subscriber takes nothing from the ring, so publishers wait only for lossless
+//! subscribers, which ask for it (see [`gate`](super::gate)). This file has the shared parts.
+//! Publishers are in [`publish`](super::publish), subscribers in
 //! [`receive`](super::receive), the search for a position in [`locate`](super::locate), lossless
 //! subscribers in [`gate`](super::gate), messages of any length in [`floor`](super::floor),
 //! recovery in [`recover`](super::recover), the words in [`descriptor`](super::descriptor),

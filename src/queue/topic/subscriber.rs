@@ -36,7 +36,7 @@ impl<T: Payload + ?Sized> Subscriber<T> {
         Subscriber { topic, cursor, tenure }
     }
 
-    fn is_mine(&self) -> Result<(), RecvError> {
+    fn check_mine(&self) -> Result<(), RecvError> {
         match self.tenure.is_mine() {
             true => Ok(()),
             false => Err(RecvError::NotInThisProcess(Refusal::FORKED)),
@@ -51,7 +51,7 @@ impl<T: Payload + ?Sized> Subscriber<T> {
             self.copy_elements(&mut copied, deadline)?;
             return T::from_copy(copied).ok_or(RecvError::Corrupted);
         }
-        self.is_mine()?;
+        self.check_mine()?;
         let (port, cursor) = (&self.topic.port, &mut self.cursor);
         let mut copy = MaybeUninit::<T::Element>::uninit();
         let read = |index| {
@@ -73,7 +73,7 @@ impl<T: Payload + ?Sized> Subscriber<T> {
         deadline: Option<Deadline>,
     ) -> Result<(), RecvError> {
         let mut copy = Copied::new(std::mem::take(copied));
-        let received = self.is_mine().and_then(|()| {
+        let received = self.check_mine().and_then(|()| {
             let (port, cursor) = (&self.topic.port, &mut self.cursor);
             // SAFETY: find() returns elements of this type, as the topic's schema says, inside of
             // the object, which is mapped. They are aligned to 8, as blocks and slots are.
@@ -172,7 +172,7 @@ impl<T: Payload + ?Sized> Subscriber<T> {
     }
 
     fn pin(&mut self, deadline: Option<Deadline>) -> Result<Received<'_, T>, RecvError> {
-        self.is_mine()?;
+        self.check_mine()?;
         let (port, me, cursor) = (&self.topic.port, self.tenure.me, &mut self.cursor);
         let index = port.receive(deadline, cursor, (), |cursor, ()| port.ring.try_pin(me, cursor))?;
         let found = match T::IS_FIXED {
@@ -264,9 +264,9 @@ impl<T: Payload + ?Sized> fmt::Debug for Subscriber<T> {
 
 /// A message of a [`Topic`], received in place.
 ///
-/// May be kept for any time: publishers skip its slot meanwhile, and do not use its memory. A
-/// process that breaks the rules and writes there changes what is read here; [`Subscriber::recv`]
-/// returns a copy.
+/// May be kept for any length of time: publishers skip its slot meanwhile, and do not use its
+/// memory. A process that breaks the rules and writes there changes what is read here;
+/// [`Subscriber::recv`] returns a copy.
 pub struct Received<'a, T: Payload + ?Sized> {
     subscriber: &'a mut Subscriber<T>,
     message: *const T,

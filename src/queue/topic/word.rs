@@ -21,7 +21,7 @@
 //!
 //! The word only moves forward: its turn never falls. Within a turn it goes from WRITING to FULL,
 //! HELD or HOLE, and from HELD to HOLE. FULL and HOLE at a turn are final. A position's first turn
-//! is 1, so zero is the fresh state: a hole of turn 0, which is no position.
+//! is 1, so zero is the fresh state: a hole of turn 0, which is not a position.
 
 use crate::segment::owner::OwnerId;
 

@@ -80,7 +80,7 @@ pub(crate) struct Attachment {
     facts: Facts,
     /// Below this offset, what this process added to the segment is committed; see `directory`.
     pub(crate) committed: AtomicU64,
-    /// The path by which this process created or opened it. The creator's path may be another one
+    /// The path by which this process created or opened it. The creator's path may lead elsewhere
     /// here.
     known_as: OnceLock<PathBuf>,
     /// The description of the mapping, which never holds a lock.

@@ -11,7 +11,7 @@
 //! | this process's epoch | owner id | it takes part |
 //!
 //! Zero is the fresh state. A copy of the process finds the state of the first row, whatever the
-//! original was doing, because its epoch is another one (see `sys::fork`). It replaces whatever it
+//! original was doing, because its epoch differs (see `sys::fork`). It replaces whatever it
 //! finds there, so it waits for no thread that it does not have.
 //!
 //! # Memory ordering

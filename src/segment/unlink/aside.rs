@@ -6,8 +6,8 @@
 //!
 //! # Death
 //!
-//! 1. The file is moved aside, but not unlinked. A sweep unlinks it if it is no segment, and puts a
-//!    segment back. Nothing is lost, but the name is free until then.
+//! 1. The file is moved aside, but not unlinked. A sweep unlinks it if it is not a segment, and
+//!    puts a segment back. Nothing is lost, but the name is free until then.
 //! 2. The file is moved aside, to be put back. A sweep does the same. Nothing is lost, unless the
 //!    name was taken meanwhile: then the name.
 //!
@@ -37,7 +37,7 @@ const ASIDE: &str = ".pagemate-aside.";
 const TRIES: usize = 100;
 
 /// Removes the name `path` without a permit. The name must mean the file open as `meant`, the file
-/// must be no directory, and `reason` must still hold after the file has lost its name.
+/// must not be a directory, and `reason` must still hold after the file has lost its name.
 pub(crate) fn remove_other(path: &Path, meant: BorrowedFd<'_>, reason: impl Fn() -> bool) -> Result<Outcome> {
     let failed = |cause| Error::system(format!("cannot remove {}", path.display()), cause);
     let stat = memory::stat(meant)?;
@@ -101,7 +101,7 @@ pub(super) fn remove_aside(
     Ok(Outcome::Overtaken)
 }
 
-/// Puts a segment back, or unlinks a file that is none.
+/// Puts a segment back; unlinks any other file.
 pub(super) fn complete_aside(
     dir: &OwnedFd,
     path: &Path,

@@ -35,7 +35,7 @@ impl FileName {
 
     /// Refuses a removal that cannot succeed before it begins, because in a directory with the
     /// sticky bit, other users could not revoke its permit.
-    fn may_be_removed(&self) -> Result<()> {
+    fn check_may_be_removed(&self) -> Result<()> {
         match self.may_remove(rustix::process::geteuid().as_raw())? {
             true => Ok(()),
             false => Err(self.not_permitted(Errno::PERM)),
@@ -79,7 +79,7 @@ impl Name for FileName {
     type Permit = Permit;
 
     fn permit(&self) -> Result<(u64, Permit)> {
-        self.may_be_removed()?;
+        self.check_may_be_removed()?;
         let is_sticky = is_sticky(&self.dir_stat()?);
         permit::create(&self.dir, is_sticky, &self.stat).map_err(|cause| match cause {
             Errno::BUSY => overtaken(&self.path),

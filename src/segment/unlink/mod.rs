@@ -3,7 +3,7 @@
 //! A permit is a directory beside the segment ([`crate::segment::permit`]). Three kinds of files
 //! are removed without one:
 //!
-//! - a file that is no segment has no word to register a permit in;
+//! - a file that is not a segment has no word to register a permit in;
 //! - a segment of another user is never mapped, so its word cannot be used;
 //! - on a file system with no room for a directory, a permit cannot be created.
 //!

@@ -26,7 +26,7 @@ fn without_a_permit_only_the_file_that_was_meant_is_removed() {
         std::fs::write(&path, "newer").unwrap();
         true
     };
-    // The remover is stopped after its check, and another process creates the name anew.
+    // The remover is stopped after its check, and another process creates the name again.
     assert_eq!(remove_other(&path, meant.as_fd(), replace).unwrap(), Outcome::NotNamed);
     assert_eq!(std::fs::read(&path).unwrap(), b"newer");
     let newer = std::fs::File::open(&path).unwrap();
@@ -59,8 +59,8 @@ fn as_user(user: u32, body: impl FnOnce() -> bool) -> bool {
             let is_user = libc::setgroups(0, std::ptr::null()) == 0
                 && libc::setgid(65534) == 0
                 && libc::setuid(user) == 0;
-            let is_so = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or(false);
-            libc::_exit(i32::from(!(is_user && is_so)));
+            let is_true = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or(false);
+            libc::_exit(i32::from(!(is_user && is_true)));
         }
     }
     let mut status = 0;
@@ -140,7 +140,7 @@ fn a_failed_revocation_names_the_owner_of_the_permit() {
 }
 
 #[test]
-fn what_was_put_aside_by_the_dead_is_told_by_its_name() {
+fn a_file_moved_aside_is_recognised_by_its_name() {
     let file = |entry: &'static str| file_aside(OsStr::new(entry)).and_then(OsStr::to_str);
     assert_eq!(file(".pagemate-aside.0123456789abcdef.pagemate.x.y"), Some("pagemate.x.y"));
     for none in [

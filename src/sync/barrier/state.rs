@@ -124,7 +124,7 @@ impl Rendezvous<'_> {
                 None => match self.arrive(me, hint) {
                     Arrival::At(mine) => {
                         arrival.set(Some(mine));
-                        if self.is_full(mine.round).is_some() {
+                        if self.when_full(mine.round).is_some() {
                             reap_dead(false);
                             self.finish(mine, action);
                         }
@@ -191,7 +191,7 @@ impl Rendezvous<'_> {
                     }
                     state = turned(state);
                 }
-                // Pairs with is_full(): every party that passes sees what was done before this
+                // Pairs with when_full(): every party that passes sees what was done before this
                 // call.
                 if self.words[index].compare_exchange(word, arrival(round, me), SeqCst, Relaxed).is_ok() {
                     return Arrival::At(ArrivalSlot { round, index });
@@ -205,8 +205,8 @@ impl Rendezvous<'_> {
         }
     }
 
-    /// Returns the state at which all parties have arrived for `round`, if they have.
-    fn is_full(&self, round: u32) -> Option<u64> {
+    /// Returns the state if all parties have arrived for `round`.
+    fn when_full(&self, round: u32) -> Option<u64> {
         // This arrival before the reads of the others: of two that arrive at once, at least one
         // sees both.
         Ordered::by_fence();
@@ -217,7 +217,7 @@ impl Rendezvous<'_> {
 
     /// Passes the round if all have arrived, after the action.
     fn finish(&self, mine: ArrivalSlot, action: Option<&dyn Fn()>) {
-        let Some(state) = self.is_full(mine.round) else { return };
+        let Some(state) = self.when_full(mine.round) else { return };
         let Some(action) = action else {
             self.move_on(state, next(state, true));
             return;
@@ -348,8 +348,8 @@ impl Rendezvous<'_> {
     fn end_orphaned_action(&self) {
         let state = self.head.state.load(SeqCst);
         let Some(index) = actor(state) else { return };
-        // In this order: if the state has not changed, a word that is no arrival now belongs to a
-        // dead party, or is damaged.
+        // In this order: if the state has not changed, a word that is not an arrival now belongs to
+        // a dead party, or is damaged.
         let is_orphaned =
             self.words.get(index).is_none_or(|word| arrived(word.load(SeqCst), round(state)).is_none());
         if is_orphaned {
@@ -401,7 +401,7 @@ impl Rendezvous<'_> {
     /// Dies in the action after all have arrived, unless another party passes the round before.
     pub(crate) fn die_acting(&self, me: OwnerId) {
         if let Arrival::At(mine) = self.arrive(me, 0) {
-            if let Some(state) = self.is_full(mine.round) {
+            if let Some(state) = self.when_full(mine.round) {
                 let _ = self.head.state.compare_exchange(state, acting(state, mine.index), SeqCst, Relaxed);
             }
         }
@@ -410,7 +410,7 @@ impl Rendezvous<'_> {
     /// Dies after it passed the round, before the wake.
     pub(crate) fn die_passed(&self, me: OwnerId) {
         if let Arrival::At(mine) = self.arrive(me, 0) {
-            if let Some(state) = self.is_full(mine.round) {
+            if let Some(state) = self.when_full(mine.round) {
                 let _ = self.head.state.compare_exchange(state, next(state, true), SeqCst, Relaxed);
             }
         }

@@ -13,7 +13,7 @@ use crate::sync::error::LockError;
 use crate::sys::clock::Deadline;
 use crate::Result;
 
-/// How long a waiter sleeps that finds the table full, before it returns to check its condition.
+/// How long a waiter that finds the table full sleeps before it returns to check its condition.
 const CROWDED: Duration = Duration::from_millis(1);
 
 /// The result of a timed wait: the guard, and whether the waiter was notified, or the last value of
@@ -189,15 +189,15 @@ impl Condvar {
         sleep: impl FnOnce(&WaiterTable, &Registration) -> bool,
     ) -> Timed<G> {
         let me = self.object.owner().map_err(|error| LockError::NotInThisProcess(error.refusal()))?;
-        let (relocked, notified) = self.give_up(me, guard, deadline, sleep);
+        let (relocked, notified) = self.sleep_unlocked(me, guard, deadline, sleep);
         match relocked {
             Ok(guard) => Ok((guard, notified)),
             Err(error) => Err(error.map(|guard| (guard, notified))),
         }
     }
 
-    /// Releases the lock, waits by `sleep`, and acquires it again.
-    fn give_up<G: Relock>(
+    /// Releases the lock, calls `sleep`, and acquires the lock again.
+    fn sleep_unlocked<G: Relock>(
         &self,
         me: OwnerId,
         guard: G,

@@ -8,8 +8,8 @@ use crate::sys::clock::Deadline;
 use crate::sys::fork;
 
 impl Semaphore {
-    /// Acquires `count` permits at once. Blocks until there are as many, and acquires none before.
-    /// So two callers that want several permits each cannot block each other with parts of them.
+    /// Acquires `count` permits at once. Blocks until there are `count`, and holds none until then.
+    /// So two callers that need several permits each cannot block each other with parts of them.
     ///
     /// Unfair: a caller that wants many permits can starve while others keep acquiring fewer. As
     /// soon as a waiter has ever asked for more than one permit, each release wakes all waiters.
@@ -31,7 +31,7 @@ impl Semaphore {
         self.counter().acquire(count, Deadline::Never);
     }
 
-    /// Acquires `count` permits if there are as many now. Returns false, and acquires none, if
+    /// Acquires `count` permits if there are `count` now. Returns false, and acquires none, if
     /// there are fewer. Never blocks.
     #[must_use]
     pub fn try_acquire_many(&self, count: u32) -> bool {

@@ -63,9 +63,9 @@ fn after_acquire(word: u32, count: u32) -> Option<u32> {
     (permits(word) >= count).then(|| word - count)
 }
 
-/// Returns the word on which a waiter for `count` permits may sleep, when it has set the waiter bit
-/// of `word`. If there are enough permits, it is a word that has too few of them, so that a caller
-/// that loses them does not sleep while they are back.
+/// Returns the value of the word at which a waiter for `count` permits may sleep, after it has set
+/// the waiter bit of `word`. The value always has too few permits. If there are enough now, and
+/// others take them and release them again, the waiter does not sleep.
 fn to_sleep_on(word: u32, count: u32) -> u32 {
     permits(word).min(count.saturating_sub(1)) | WAITING
 }
@@ -130,7 +130,7 @@ impl Counter {
         wait(&self.futex, deadline, || (), attempt, || self.announce(count)).is_some()
     }
 
-    /// Sets the waiter bit before a caller sleeps that wants `count` permits. Returns the value to
+    /// Sets the waiter bit before a caller that wants `count` permits sleeps. Returns the value to
     /// sleep on.
     pub(crate) fn announce(&self, count: u32) -> u32 {
         if count > 1 && self.several.load(Relaxed) == 0 {

@@ -55,7 +55,7 @@ impl File {
         Ok(Arc::new(File { number: LAST.fetch_add(1, Relaxed) + 1, start, size }))
     }
 
-    /// The memory, and the word with the locks.
+    /// Returns the layout of the memory and of the word with the locks.
     fn layout(size: usize) -> Layout {
         Layout::from_size_align(size + size_of::<AtomicU64>(), ALIGN).expect("a size that is possible")
     }
@@ -123,7 +123,7 @@ impl AsFd for OwnedFd {
 }
 
 impl AsRawFd for BorrowedFd<'_> {
-    /// No number: what is done with one has no model.
+    /// Returns -1, because nothing that is done with a number has a model.
     fn as_raw_fd(&self) -> RawFd {
         -1
     }
@@ -156,7 +156,7 @@ pub(crate) fn identity(file: BorrowedFd<'_>) -> std::result::Result<Identity, Er
     Ok(Identity(file.0.file.number))
 }
 
-/// A descriptor that is kept for long.
+/// A descriptor that is open for a long time.
 #[derive(Debug)]
 pub(crate) struct Kept(OwnedFd);
 
@@ -247,7 +247,7 @@ pub(crate) mod ofd_lock {
         Ok(())
     }
 
-    /// As the kernel's answer: what is true at this moment.
+    /// Returns what is true at this moment, as the kernel does.
     pub(crate) fn held_by_others(file: BorrowedFd<'_>, index: usize, count: usize) -> io::Result<usize> {
         // A change reads the latest value, a load any. Pairs with unlock().
         let locks = file.0.file.locks().fetch_or(0, Acquire) & !file.0.held.load(Relaxed);
@@ -325,7 +325,7 @@ pub(crate) mod memory {
         unsupported()
     }
 
-    /// As a file of this user's, all of which is memory.
+    /// Returns what the kernel says about a file of this user's, all of which is memory.
     pub(crate) fn stat(file: BorrowedFd<'_>) -> Result<Stat> {
         // SAFETY: numbers, for which zero is a value.
         let mut stat: Stat = unsafe { std::mem::zeroed() };

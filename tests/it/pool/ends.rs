@@ -24,7 +24,7 @@ extern "C" fn park_at_the_end() {
     park(0);
 }
 
-/// An initialiser after which the worker does not exit by itself.
+/// Keeps the worker from exiting by itself. An initialiser.
 fn never_end(_: ()) {
     // SAFETY: registers a plain function.
     unsafe { libc::atexit(park_at_the_end) };
@@ -138,7 +138,7 @@ fn joining_in_a_callback_waits_for_the_tasks() {
 }
 
 #[test]
-fn a_callback_that_waits_for_another_is_told() {
+fn a_callback_that_waits_for_another_is_refused() {
     let pool = Pool::new(1).unwrap();
     let (give, given) = channel::<(Task<u64>, Task<u64>)>();
     let (sender, receiver) = channel();

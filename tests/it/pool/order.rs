@@ -60,7 +60,7 @@ fn values_of_every_kind_and_length() {
 }
 
 #[test]
-fn imap_gives_in_order_and_unordered_gives_all() {
+fn imap_yields_in_order_and_unordered_yields_all() {
     let pool = Pool::new(2).unwrap();
     let got: Result<Vec<u64>, TaskError> = pool.imap(square, 0..5000).collect();
     assert_eq!(got.unwrap(), (0..5000).map(square).collect::<Vec<_>>());
@@ -175,7 +175,7 @@ fn a_worker_knows_what_it_is_and_makes_no_pool() {
 }
 
 #[test]
-fn a_worker_ends_after_so_many_tasks() {
+fn a_worker_ends_after_its_maximum_of_tasks() {
     let pool = Pool::builder().workers(2).max_tasks_per_child(10).build().unwrap();
     let pids = pool.task_options().chunk_size(7).map(|_: u32| std::process::id(), 0..200).unwrap();
     let mut counts = std::collections::HashMap::new();
@@ -184,7 +184,7 @@ fn a_worker_ends_after_so_many_tasks() {
 }
 
 #[test]
-fn progress_is_told() {
+fn progress_is_reported() {
     let pool = Pool::new(2).unwrap();
     let mut told = Vec::new();
     pool.task_options()

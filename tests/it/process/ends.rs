@@ -77,7 +77,7 @@ fn exit_codes_and_signals() {
 }
 
 #[test]
-fn an_answer_does_not_count_if_the_end_was_bad() {
+fn a_result_does_not_count_if_the_exit_code_is_not_0() {
     extern "C" fn crash() {
         // SAFETY: ends the process.
         unsafe { libc::_exit(9) }
@@ -92,7 +92,7 @@ fn an_answer_does_not_count_if_the_end_was_bad() {
 
 /// A thread that panics after the result was written does not replace it.
 #[test]
-fn a_panic_after_the_answer_does_not_replace_it() {
+fn a_panic_after_the_result_does_not_replace_it() {
     extern "C" fn panic_elsewhere() {
         std::thread::spawn(|| panic!("late")).join().unwrap_err();
     }
@@ -104,12 +104,11 @@ fn a_panic_after_the_answer_does_not_replace_it() {
     assert_eq!(Process::spawn(body, ()).unwrap().join().unwrap(), 5);
 }
 
-/// A thread that panics all the time does not replace it either, and its message does not mix with
-/// the result.
+/// The messages of a thread that panics all the time neither replace the result nor mix with it.
 #[test]
-fn panics_beside_the_answer_do_not_mix_with_it() {
+fn panics_beside_the_result_do_not_mix_with_it() {
     let body = |()| {
-        // The value of the panic is not a text.
+        // Standard error gets a line for each panic.
         let nowhere = std::fs::File::create("/dev/null").unwrap();
         // SAFETY: both descriptors are open.
         unsafe { libc::dup2(nowhere.as_raw_fd(), 2) };
@@ -163,7 +162,7 @@ fn kill_and_terminate() {
 }
 
 #[test]
-fn joining_in_time_and_not() {
+fn joining_times_out_while_the_child_runs() {
     let go = Event::new().unwrap();
     let mut child = Process::spawn(|go: Event| u8::from(go.wait()), go.clone()).unwrap();
     for error in [

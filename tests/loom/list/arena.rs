@@ -1,4 +1,5 @@
-//! A small heap in an array, of the real words of blocks, and processes that die in it.
+//! A small heap in an array, with the real words of blocks, for processes that die while they use
+//! it.
 
 use std::cell::Cell;
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
@@ -20,8 +21,8 @@ pub(super) struct Arena {
 }
 
 impl Arena {
-    /// Creates an arena with blocks of these numbers of words, which are odd: so all blocks begin
-    /// at even words.
+    /// Creates an arena with blocks of these sizes, in words. They are odd, so that every block
+    /// begins at an even word.
     pub(super) fn new(sizes: &[usize]) -> Arena {
         assert!(sizes.len() <= 64 && sizes.iter().all(|size| size % 2 == 1));
         // Nothing begins at 0.
@@ -73,12 +74,13 @@ impl<'a> Local<'a> {
         Local::mortal(arena, me, usize::MAX)
     }
 
-    /// A process that dies at moment number `moments` of those before and after each use of memory.
+    /// Creates the view of a process that dies at the moment with this number. The moments are
+    /// before and after each use of memory.
     pub(super) fn mortal(arena: &'a Arena, me: OwnerId, moments: usize) -> Local<'a> {
         Local { arena, me, left: Cell::new(moments) }
     }
 
-    /// Returns the number of moments that have passed of an immortal life.
+    /// Returns the number of moments that have passed for a process that never dies.
     pub(super) fn moments(&self) -> usize {
         usize::MAX - self.left.get()
     }

@@ -119,13 +119,13 @@ impl Entries {
             (0, 0) => desk.patient("remove", || dict.remove(&key)).map(Some),
             (_, 0) => desk.timed("remove", |time| dict.with_write_timeout(time).remove(&key)).map(Some),
             (0, _) => desk.patient("insert", || dict.insert(&key, &text(key, after))).map(|is_new| {
-                is_fresh(desk, key, before, is_new);
+                check_is_new(desk, key, before, is_new);
                 None
             }),
             _ => desk
                 .timed("insert", |time| dict.with_write_timeout(time).insert(&key, &text(key, after)))
                 .map(|is_new| {
-                    is_fresh(desk, key, before, is_new);
+                    check_is_new(desk, key, before, is_new);
                     None
                 }),
         };
@@ -157,7 +157,8 @@ impl Entries {
     }
 }
 
-fn is_fresh(desk: &Desk, key: u64, before: u64, is_new: bool) {
+/// Checks that an insert says rightly whether `key`, which had number `before`, was new.
+fn check_is_new(desk: &Desk, key: u64, before: u64, is_new: bool) {
     if is_new != (before == 0) {
         let fault = if is_new { Fault::Lost } else { Fault::Doubled };
         desk.fault(fault, format!("{key} has {before}, and insert says that it was new: {is_new}"));

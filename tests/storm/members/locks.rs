@@ -45,8 +45,7 @@ fn taken<G>(desk: &Desk, result: Result<G, LockError<G>>) -> Option<(G, bool)> {
     }
 }
 
-/// Checks at the end that the lock can be acquired, within the time of a slice and a check for the
-/// dead.
+/// Checks at the end that the lock can be acquired, within [`PATIENCE`].
 fn can_be_had<G>(
     desk: &mut Desk,
     lock: impl FnOnce(std::time::Duration) -> Result<G, LockError<G>>,

@@ -23,9 +23,9 @@ const RECEIPT: &str = "receipt";
 /// The names of the stream's objects.
 pub(super) const OBJECTS: [&str; 2] = [DATA, RECEIPT];
 
-/// The bytes of a chunk, and the chunks of the ring. Together they fit into the second-level caches
-/// of two cores, where both sides find them again. Larger chunks gain nothing, smaller ones cost
-/// system calls.
+/// The number of bytes of a chunk, and of chunks of the ring. Together they fit into the
+/// second-level caches of two cores, where both sides find them again. Larger chunks gain nothing,
+/// smaller ones cost system calls.
 const CHUNK: usize = 256 << 10;
 const CHUNKS: usize = 8;
 
@@ -49,7 +49,7 @@ struct Chunk {
 }
 
 const SENDER_GONE: &str =
-    "the sender died or gave up before the end of the stream: the received bytes are not all";
+    "the sender died or gave up before the end of the stream: not all bytes were received";
 const RECEIVER_GONE: &str = "the receiver died or gave up before the end of the stream";
 
 pub(crate) fn send(name: &str, location: &Location, progress: bool) -> Outcome {
@@ -144,7 +144,7 @@ fn next_free<'a>(
         interrupt::check()?;
         match data.loan_timeout(TICK) {
             Err(error) if !error.is_full() => return Err(refused(error)),
-            // It may have died while it joined.
+            // The receiver may have died while it joined.
             Err(_) if receipt.is_closed() => return Err(RECEIVER_GONE.into()),
             _ => {}
         }
@@ -164,7 +164,7 @@ fn check_receiver(receipt: &mut Consumer<u64>, name: &str, location: &Location) 
     if receipt.is_closed() {
         return Err(RECEIVER_GONE.into());
     }
-    // Only a wait finds the dead, but it would delay the input if there are none.
+    // Only a wait reaps the dead, but it would delay the input if nobody has died.
     let stream = inspect::segment(location.place(name));
     let is_death_possible = stream.map_or(true, |stream| stream.participants.iter().any(|seen| !seen.alive));
     if is_death_possible && receipt.recv_timeout(TICK) == Err(RecvError::Closed) {

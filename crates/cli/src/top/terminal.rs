@@ -152,7 +152,7 @@ impl Screen {
         let mut keys = [0; 1024];
         match self.keys.read(&mut keys) {
             Ok(0) => Err("the terminal is closed".into()),
-            Ok(count) if ask_for_end(&keys[..count]) => Ok(Input::End),
+            Ok(count) if ends_program(&keys[..count]) => Ok(Input::End),
             Ok(_) => Ok(Input::Nothing),
             Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {
                 Ok(Input::Nothing)
@@ -197,7 +197,7 @@ impl Loan {
 
 /// Returns whether one of these keys is `q`, Ctrl-C or Esc. Other keys may begin with the byte of
 /// Esc: `ESC [ A` is one.
-fn ask_for_end(mut keys: &[u8]) -> bool {
+fn ends_program(mut keys: &[u8]) -> bool {
     loop {
         keys = match keys {
             [] => return false,
@@ -240,12 +240,12 @@ mod tests {
     #[test]
     fn q_ctrl_c_and_esc_end_the_program() {
         for end in [&b"q"[..], b"\x1b", b"\x03", b"xq", b"\x1b[Aq", b"\x1bOPq", b"\x1bx\x1b"] {
-            assert!(ask_for_end(end), "{end:?}");
+            assert!(ends_program(end), "{end:?}");
         }
         for other in
             [&b""[..], b"x", b"Q", b"\x1b[A", b"\x1bOP", b"\x1bq", b"\x1b[1;5q", b"\x1b[", "ü".as_bytes()]
         {
-            assert!(!ask_for_end(other), "{other:?}");
+            assert!(!ends_program(other), "{other:?}");
         }
     }
 }
