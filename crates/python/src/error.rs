@@ -7,6 +7,7 @@ use pyo3::exceptions::{
     PyRuntimeError, PyTypeError, PyValueError,
 };
 use pyo3::PyErr;
+use rustix::io::Errno;
 
 /// Converts an error of creating or opening.
 pub(crate) fn raise(error: impl Into<Error>) -> PyErr {
@@ -22,6 +23,15 @@ pub(crate) fn raise(error: impl Into<Error>) -> PyErr {
         ErrorKind::System | ErrorKind::Unsupported => PyOSError::new_err(text),
         _ => PyRuntimeError::new_err(text),
     }
+}
+
+/// Converts an error of the system, to the subclass of `OSError` that belongs to it.
+pub(crate) fn system(error: Errno) -> PyErr {
+    let text = match error {
+        Errno::BADMSG => "this is no message of a pagemate connection".to_string(),
+        error => error.to_string().split(" (os error").next().unwrap_or_default().to_string(),
+    };
+    PyOSError::new_err((error.raw_os_error(), text))
 }
 
 /// Converts the result of an attempt to lock, by `keep` for the guard. `None`: not acquired.

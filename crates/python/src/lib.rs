@@ -6,9 +6,12 @@
 //! the names of `multiprocessing` are in the package's Python files.
 
 mod barrier;
+mod buffer;
 mod condition;
+mod connection;
 mod error;
 mod event;
+mod frame;
 mod lock;
 mod object;
 mod queue;
@@ -24,6 +27,8 @@ mod _pagemate {
     use crate::barrier::Barrier;
     #[pymodule_export]
     use crate::condition::Condition;
+    #[pymodule_export]
+    use crate::connection::{pipe_pair, pipe_poll, pipe_recv, pipe_send};
     #[pymodule_export]
     use crate::event::Event;
     #[pymodule_export]

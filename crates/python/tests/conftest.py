@@ -1,6 +1,8 @@
 """Fixtures: a context for each start method, and children that are always ended."""
 
+import gc
 import os
+import threading
 import time
 
 import pagemate
@@ -9,6 +11,12 @@ import pytest
 METHODS = ["spawn", "fork", "forkserver"]
 #: For what must happen; far more than it takes.
 LONG = 30
+
+
+@pytest.fixture(autouse=True)
+def collect():
+    """Frees what exceptions of earlier tests refer to, so that nobody counts it."""
+    gc.collect()
 
 
 @pytest.fixture(params=METHODS)
@@ -41,14 +49,24 @@ def until(condition):
         time.sleep(0.001)
 
 
+#: The system calls in which a process sleeps: futex, and poll or ppoll.
+BLOCKING = {"x86_64": ["202", "7", "271"], "aarch64": ["98", "73"]}[os.uname().machine]
+
+
 def is_blocked(pid):
-    """Returns whether the main thread of a process sleeps in a futex."""
+    """Returns whether the main thread of a process sleeps in a wait of pagemate."""
     with open(f"/proc/{pid}/syscall") as file:
-        number = file.read().split()[0]
-    return number == {"x86_64": "202", "aarch64": "98"}[os.uname().machine]
+        return file.read().split()[0] in BLOCKING
 
 
 def ended(child):
     """Joins a child that must end by itself."""
     child.join(LONG)
     assert child.exitcode == 0, child
+
+
+def send(pipe, message):
+    """Sends a message that may be so long that it must be received first."""
+    thread = threading.Thread(target=pipe.send, args=(message,))
+    thread.start()
+    return thread

@@ -19,7 +19,7 @@ def test_it_has_all_names():
         getattr(pagemate.multiprocessing, name)
     for module in pkgutil.iter_modules(pagemate.multiprocessing.__path__):
         importlib.import_module(f"pagemate.multiprocessing.{module.name}")
-    assert pagemate.multiprocessing.connection is multiprocessing.connection
+    assert pagemate.multiprocessing.process is multiprocessing.process
 
 
 def test_contexts():

@@ -67,6 +67,18 @@ class _Objects:
 
         return JoinableQueue(maxsize, ctx=self)
 
+    def SimpleQueue(self):
+        """Returns a queue that is a pipe."""
+        from .queues import SimpleQueue
+
+        return SimpleQueue(ctx=self)
+
+    def Pipe(self, duplex=True):
+        """Returns both ends of a pipe."""
+        from .connection import Pipe
+
+        return Pipe(duplex)
+
     def Value(self, typecode_or_type, *args, lock=True):
         """Returns a shared value."""
         from .sharedctypes import Value

@@ -1,18 +1,18 @@
-"""How an object goes to a child: its descriptor does, by the way of the start method.
+"""How an object goes to another process: its descriptor does.
 
-A forked child inherits the object itself. For the others it is pickled while they are started, and
-the start method duplicates the descriptor: spawn by inheritance, forkserver over its socket.
+A forked child inherits the object itself. Otherwise it is pickled while a child is started or a
+message is sent, and the descriptor goes as :mod:`.travel` says.
 """
 
-from multiprocessing import context, reduction
+from . import travel
 
 
 class Handle:
     """Base of all classes with a native half, which comes after it among the bases."""
 
     def __reduce__(self):
-        context.assert_spawning(self)
-        descriptor = reduction.DupFd(self._descriptor())
+        travel.check(self)
+        descriptor = travel.give(self._descriptor())
         return _rebuild, (type(self), descriptor), self._state() or None
 
     def _state(self):

@@ -8,10 +8,11 @@ it is created, and ``put`` waits while there is no room. The bytes of the messag
 import io
 import sys
 import traceback
-from multiprocessing import queues, reduction
+from multiprocessing import reduction
 from queue import Empty, Full
 
 from .. import _pagemate
+from .connection import Pipe
 from .handle import Handle
 from .synchronize import Condition, Semaphore
 
@@ -19,8 +20,6 @@ __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 
 #: Messages in a queue without ``maxsize``.
 CAPACITY = 16384
-
-SimpleQueue = queues.SimpleQueue
 
 
 def _dumps(obj):
@@ -133,3 +132,39 @@ class JoinableQueue(Queue):
         """Blocks until all messages that were put are done."""
         with self._condition:
             self._condition.wait_for(lambda: self._unfinished.get_value() == 0)
+
+
+class SimpleQueue:
+    """A pipe that any number of processes write and read. It has no locks, and needs none.
+
+    ``put`` waits for readers when some hundred messages, or a few long ones, are in the pipe.
+    """
+
+    def __init__(self, *, ctx=None):
+        self._reader, self._writer = Pipe(duplex=False)
+
+    def __reduce__(self):
+        return _rebuild_simple, (type(self), self._reader, self._writer)
+
+    def put(self, obj):
+        """Sends ``obj``."""
+        self._writer.send(obj)
+
+    def get(self):
+        """Receives an object."""
+        return self._reader.recv()
+
+    def empty(self):
+        """Returns whether there is nothing to receive."""
+        return not self._reader.poll()
+
+    def close(self):
+        """Ends the use of the queue by this process. Messages stay."""
+        self._reader.close()
+        self._writer.close()
+
+
+def _rebuild_simple(cls, reader, writer):
+    queue = cls.__new__(cls)
+    queue._reader, queue._writer = reader, writer
+    return queue
