@@ -1,8 +1,7 @@
 //! A pool whose workers somebody else starts, reaps and replaces: for bindings to other languages.
 //!
 //! It has the memory, the slots and the run queue of [`Pool`](crate::Pool), and their states,
-//! orderings and deaths ([`slot`](super::slot), [`chunk`](super::chunk)). What differs is who does
-//! the rest:
+//! orderings and deaths (`pool/slot.rs`, `pool/chunk.rs`). What differs is who does the rest:
 //!
 //! | | [`Pool`](crate::Pool) | here |
 //! |---|---|---|
@@ -21,4 +20,4 @@ mod worker;
 
 pub use batch::{ForeignBatch, Part, Results};
 pub use tasks::{ForeignChunk, ForeignPool};
-pub use worker::{Found, ForeignWorker, RunningChunk};
+pub use worker::{ForeignWorker, Found, RunningChunk};

@@ -288,6 +288,16 @@ impl ForeignPool {
         self.wake();
     }
 
+    /// Attaches this process, if it was forked. For tests.
+    pub fn attach(&self) {
+        let _ = self.0.memory.object().owner();
+    }
+
+    /// Returns the number of blocks in use in the pool's heap. For tests.
+    pub fn blocks(&self) -> usize {
+        self.0.memory.heap.in_use().map_or(usize::MAX, |blocks| blocks.len())
+    }
+
     /// Lets workers exit that find no task.
     pub fn close(&self) {
         let header = self.0.memory.header();

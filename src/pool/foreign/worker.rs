@@ -23,6 +23,7 @@ pub struct ForeignWorker {
 
 /// The answer to a worker that wants a task.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "it is matched at once")]
 pub enum Found<'a> {
     /// A chunk, which is this worker's now.
     Chunk(RunningChunk<'a>),

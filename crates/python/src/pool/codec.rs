@@ -102,11 +102,7 @@ fn put_long(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
 }
 
 /// Appends a result.
-pub(crate) fn encode(
-    value: &Bound<'_, PyAny>,
-    out: &mut Vec<u8>,
-    dumps: &Bound<'_, PyAny>,
-) -> PyResult<()> {
+pub(crate) fn encode(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, dumps: &Bound<'_, PyAny>) -> PyResult<()> {
     let start = out.len();
     if !encode_plain(value, out, 0) {
         out.truncate(start);

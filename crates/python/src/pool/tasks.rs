@@ -94,7 +94,11 @@ impl PoolTasks {
             match encode_chunk(items, dumps) {
                 Ok(bytes) => chunks.push(ForeignChunk { first, count, bytes }),
                 Err(error) => {
-                    failed.push((first, count, error.into_value(dumps.py()).into_bound(dumps.py()).into_any()));
+                    failed.push((
+                        first,
+                        count,
+                        error.into_value(dumps.py()).into_bound(dumps.py()).into_any(),
+                    ));
                 }
             }
         }

@@ -171,7 +171,9 @@ fn call<'py>(
         (Call::One, Some(function)) => function.call1((item,)),
         (Call::Star, Some(function)) => match item.cast_into_exact::<PyTuple>() {
             Ok(arguments) => function.call1(arguments),
-            Err(error) => function.call1(py.get_type::<PyTuple>().call1((error.into_inner(),))?.cast::<PyTuple>()?),
+            Err(error) => {
+                function.call1(py.get_type::<PyTuple>().call1((error.into_inner(),))?.cast::<PyTuple>()?)
+            }
         },
         _ => {
             let task = item.cast_into::<PyTuple>()?;

@@ -33,7 +33,7 @@ from .pool_results import (
     MapResult,
     Stream,
 )
-from .pool_worker import dumps
+from .pool_worker import dumps, terminated
 
 __all__ = ["Pool", "ThreadPool"]
 
@@ -255,9 +255,10 @@ def _feed(engine, batch, stream, iterable, chunksize):
     is_ready = type(iterable) in _READY
     try:
         iterator = iter(iterable)
-        while room := stream.wait_for_room(taken, lambda: engine.state == TERMINATE):
-            if not _room(engine):
-                break
+        while True:
+            room = stream.wait_for_room(taken, lambda: engine.state == TERMINATE)
+            if not room or not _room(engine):
+                raise terminated()
             chunks = max(1, room // chunksize) if is_ready else 1
             items = list(itertools.islice(iterator, chunks * chunksize))
             if not items:

@@ -25,8 +25,8 @@ import threading
 import time
 from multiprocessing import connection, util
 
-from .errors import ProcessError, WorkerDied
-from .pool_worker import dumps, unpack_error, work
+from .errors import WorkerDied
+from .pool_worker import dumps, terminated, unpack_error, work
 
 RUN, CLOSE, TERMINATE = "RUN", "CLOSE", "TERMINATE"
 
@@ -153,6 +153,8 @@ class Engine:
         """Ends the pool, because its workers cannot begin."""
         util.debug("the workers of a pool cannot begin: %r", error)
         self.broken = error
+        for job in [*self.jobs.values()]:
+            job.reason = error
         self.tasks.end()
         self.lift()
 
@@ -168,11 +170,12 @@ class Engine:
         return self.state == RUN
 
     def lift(self):
-        """Ends the limits of all look-aheads, since somebody waits for the end of all tasks."""
+        """Lets all look-aheads go on, since somebody waits for the end of all tasks."""
         for stream in [*self.streams]:
             stream.lift()
 
     def add(self, batch, job):
+        job.reason = self.broken
         self.jobs[batch.id] = job
 
     def submit(self, batch, job, first, items, chunksize):
@@ -256,7 +259,7 @@ def pass_on(engine):
             pass_on_to(engine, number)
     for number in [*engine.jobs]:
         job = engine.jobs[number]
-        job.fail(ProcessError("the pool was terminated before the task was done"))
+        job.fail(terminated())
         engine.remove(number)
     util.debug("result handler exiting")
 

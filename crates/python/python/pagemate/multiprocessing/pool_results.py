@@ -10,12 +10,25 @@ import threading
 import types
 from multiprocessing import TimeoutError
 
-from .pool_worker import loads, lost, unpack_error
+from .pool_worker import Ended, loads, lost, terminated, unpack_error
 
 __all__ = ["ApplyResult", "AsyncResult", "IMapIterator", "IMapUnorderedIterator", "MapResult"]
 
 
-class ApplyResult:
+class _Job:
+    """What the pool passes results to."""
+
+    #: The exception that ended the pool before the tasks were done.
+    reason = None
+
+    def _error(self, number, error):
+        """Returns the exception of a task."""
+        if isinstance(error, Ended):
+            return self.reason or terminated()
+        return self.errors.get(number, error)
+
+
+class ApplyResult(_Job):
     """The result of one task."""
 
     def __init__(self, batch, callback, error_callback):
@@ -59,7 +72,7 @@ class ApplyResult:
         failures = batch.fill(values, loads, unpack_error, lost)
         if failures:
             first, error = min(failures, key=lambda failure: failure[0])
-            self._finish(False, self.errors.get(first, error))
+            self._finish(False, self._error(first, error))
         else:
             self._finish(True, self._result(values))
         return True
@@ -107,7 +120,7 @@ class MapResult(ApplyResult):
         self._event.set()
 
 
-class Stream:
+class Stream(_Job):
     """The results of an ``imap`` that have arrived, and those that have been consumed.
 
     The pool has this, the caller an iterator of it. If the iterator is dropped, the tasks are run
@@ -127,24 +140,28 @@ class Stream:
         self.window = window
         self.has_room = threading.Condition(self.condition._lock)
         self.is_abandoned = False
+        #: Whether the look-ahead is limited by the results that have arrived, consumed or not.
+        self.is_lifted = False
 
     def arrive(self):
         """Takes what has arrived. Returns whether that was all."""
         for first, values, failures in self.batch.take(loads, unpack_error, lost):
             items = [(True, value) for value in values]
             for number, error in failures:
-                items[number - first] = False, self.errors.pop(number, error)
+                items[number - first] = False, self._error(number, error)
+                self.errors.pop(number, None)
             with self.condition:
                 self._add(first, items)
                 self.condition.notify()
+                if self.is_lifted:
+                    self.has_room.notify()
         return self.batch.is_complete
 
     def _add(self, first, items):
-        if self.is_abandoned:
-            return
-        if not self.ordered:
-            self.items.extend(items)
+        if self.is_abandoned or not self.ordered:
             self.arrived += len(items)
+            if not self.is_abandoned:
+                self.items.extend(items)
             return
         self.early[first] = items
         while (items := self.early.pop(self.arrived, None)) is not None:
@@ -154,12 +171,15 @@ class Stream:
     def end(self, length, error):
         """Says how long the input was, and which exception ended it."""
         with self.condition:
-            self.length, self.input_error = length, error
+            if self.length is None:
+                self.length, self.input_error = length, error
             self.condition.notify_all()
 
     def fail(self, error):
         """Ends it before all results have arrived."""
-        self.end(self.arrived, error)
+        with self.condition:
+            self.length, self.input_error = self.arrived, error
+            self.condition.notify_all()
 
     def next(self, timeout):
         with self.condition:
@@ -185,15 +205,16 @@ class Stream:
     def abandon(self):
         """Drops all results, also those that have not arrived."""
         with self.condition:
-            self.is_abandoned, self.window = True, None
+            self.is_abandoned = self.is_lifted = True
             self.items.clear()
+            self.arrived += sum(map(len, self.early.values()))
             self.early.clear()
             self.has_room.notify()
 
     def lift(self):
-        """Ends the limit of the look-ahead."""
+        """Limits the look-ahead by the results that have arrived, since nobody may consume them."""
         with self.condition:
-            self.window = None
+            self.is_lifted = True
             self.has_room.notify()
 
     def wait_for_room(self, taken, is_over):
@@ -203,9 +224,8 @@ class Stream:
         """
         with self.condition:
             while not is_over():
-                if self.window is None:
-                    return 1024
-                room = self.consumed + self.window - taken
+                passed = self.arrived if self.is_lifted else self.consumed
+                room = passed + self.window - taken
                 if room > 0:
                     return room
                 self.has_room.wait()

@@ -82,11 +82,20 @@ def unpack_error(packed):
     return error
 
 
+class Ended(Exception):
+    """Stands for the reason why a pool ended before a task was done."""
+
+
+def terminated():
+    """Returns the exception of tasks that are not done when a pool is terminated."""
+    return ProcessError("the pool was terminated before the task was done")
+
+
 def lost(pid, exitcode, text):
     """Returns the exception of a task whose worker died, or whose bytes were lost."""
     if pid:
         return WorkerDied(exitcode, pid)
-    return ProcessError(text) if exitcode is None else MemoryError(text)
+    return Ended() if exitcode is None else MemoryError(text)
 
 
 def work(memory, index, initializer, initargs, maxtasks):
