@@ -134,7 +134,7 @@ fn damaged() -> Error {
 }
 
 impl<'a> ChunkRun<'a> {
-    fn input(&self) -> Result<&'a [u8]> {
+    pub(super) fn input(&self) -> Result<&'a [u8]> {
         let len = self.job.input_len;
         let start = self.memory.bytes(self.job.input, len).ok_or_else(damaged)?;
         // SAFETY: mapped; the pool wrote it before it queued the slot, and does not write there
@@ -143,7 +143,7 @@ impl<'a> ChunkRun<'a> {
     }
 
     /// Returns a packer into the results' bytes, after the first `used`.
-    fn output(&self, used: usize) -> Result<Packer> {
+    pub(super) fn output(&self, used: usize) -> Result<Packer> {
         let (start, len) = self.memory.output(self.slot).ok_or_else(damaged)?;
         let room = len.checked_sub(used).ok_or_else(damaged)?;
         // SAFETY: mapped; they are this worker's while it has the slot.
@@ -152,7 +152,7 @@ impl<'a> ChunkRun<'a> {
 
     /// Moves what `full` has packed to a larger block, and returns a packer that continues there.
     #[cold]
-    fn grow_output(&self, full: &Packer) -> Result<Packer> {
+    pub(super) fn grow_output(&self, full: &Packer) -> Result<Packer> {
         let (slot, memory) = (self.slot, self.memory);
         let spilled = full.spilled();
         let (from, len) = memory.output(slot).ok_or_else(damaged)?;

@@ -19,6 +19,9 @@ pub(super) mod chunker;
 pub(crate) mod completions;
 pub(super) mod engine;
 pub(crate) mod error;
+#[cfg(any(test, feature = "__internals"))]
+#[doc(hidden)]
+pub mod foreign;
 mod function;
 mod handle;
 mod imap;

@@ -70,7 +70,7 @@ impl Scheduler {
                 self.table.fail(chunk.batch, chunk.first, chunk.count, &error);
                 continue;
             }
-            self.table.fill(memory, chunk);
+            let _ = self.table.fill(memory, chunk);
         }
         memory.run_queue().publish(self.table.tail);
         match self.table.tail - first {

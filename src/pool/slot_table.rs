@@ -79,9 +79,13 @@ pub(crate) trait SlotMemory {
 pub(crate) struct SlotTable {
     chunks: Vec<Option<SlottedChunk>>,
     free: Vec<usize>,
+    /// The slot of each of the last tickets.
+    recent: Vec<usize>,
     /// The number of slots that are out of use, because their words were damaged and a worker may
     /// still be in them.
     pub(super) lost: usize,
+    /// The length of the arguments of all chunks in slots, in bytes.
+    pub(super) stored: u64,
     /// The next ticket.
     pub(crate) tail: u64,
     /// The number of workers.
@@ -99,7 +103,9 @@ impl SlotTable {
         SlotTable {
             chunks: (0..SLOTS).map(|_| None).collect(),
             free: (0..SLOTS).rev().collect(),
+            recent: vec![0; SLOTS],
             lost: 0,
+            stored: 0,
             tail: 0,
             workers,
             over: None,
@@ -140,23 +146,25 @@ impl SlotTable {
         }
     }
 
-    /// Puts a chunk into a slot. Its tasks fail if there is no memory for it.
-    pub(crate) fn fill(&mut self, memory: &impl SlotMemory, chunk: PackedChunk) {
+    /// Puts a chunk into a slot, and returns which. Its tasks fail if there is no memory for it.
+    pub(crate) fn fill(&mut self, memory: &impl SlotMemory, chunk: PackedChunk) -> Option<usize> {
         let PackedChunk { batch, first, count, bytes, room } = chunk;
-        let Some(index) = self.free.pop() else { return };
-        let Some(slot) = memory.slot(index) else { return };
+        let index = self.free.pop()?;
+        let slot = memory.slot(index)?;
         let (input, block) = match memory.store(slot, &bytes) {
             Ok(stored) => stored,
             Err(error) => {
                 self.free.push(index);
                 self.fail(batch, first, count, &TaskError::Lost(error.to_string()));
-                return;
+                return None;
             }
         };
         let input_len = bytes.len() as u64;
+        self.stored += input_len;
         let (tries, ticket, progress) = (0, self.tail, None);
         let chunk = SlottedChunk { batch, first, count, tries, ticket, block, input, input_len, progress };
         self.queue(memory, index, slot, chunk, room);
+        Some(index)
     }
 
     /// Queues a slot whose arguments are in place.
@@ -182,6 +190,7 @@ impl SlotTable {
         let (call, count) = (chunk.batch.function_call(), chunk.count as u32);
         let job = Job { call, input: chunk.input, input_len: chunk.input_len, count };
         slot.set_job(job, memory.seal(&job, chunk.ticket));
+        self.recent[chunk.ticket as usize % SLOTS] = index;
         memory.run_queue().push(chunk.ticket, index, &slot.word);
         self.chunks[index] = Some(chunk);
     }
@@ -263,6 +272,7 @@ impl SlotTable {
                 Err(error) => wants_call |= batch.failed(chunk.first + gone, count - gone, &error),
             }
         }
+        self.stored -= chunk.input_len;
         if let Some(block) = chunk.block {
             memory.free(block);
         }
@@ -276,7 +286,7 @@ impl SlotTable {
 
     /// Makes the chunk begin with its task number `gone`.
     fn advance(
-        &self,
+        &mut self,
         memory: &impl SlotMemory,
         chunk: &mut SlottedChunk,
         gone: usize,
@@ -290,6 +300,7 @@ impl SlotTable {
         let skipped = skipped.map_err(|_| lost())? as u64;
         chunk.input += skipped;
         chunk.input_len -= skipped;
+        self.stored -= skipped;
         chunk.first += gone;
         chunk.count -= gone;
         Ok(())
@@ -334,6 +345,40 @@ impl SlotTable {
         self.queue_again(memory, more);
     }
 
+    /// Marks the `count` oldest chunks in slots, so that the workers which finish them wake the
+    /// waiter. As with [`wait_for`](SlotTable::wait_for) the caller checks once more before it
+    /// sleeps.
+    pub(crate) fn wait_for_oldest(&mut self, memory: &impl SlotMemory, count: usize) {
+        let mut own = self.in_slots();
+        if own.len() > count {
+            own.sort_unstable();
+            own.truncate(count);
+        }
+        let mut more = Vec::new();
+        for (ticket, index) in own {
+            if memory.slot(index).is_some_and(|slot| !slot.word.wait_for(ticket)) {
+                self.collect_slot(memory, index, &mut more);
+            }
+        }
+        self.queue_again(memory, more);
+    }
+
+    /// Returns the tickets and slots of all chunks in slots.
+    fn in_slots(&self) -> Vec<(u64, usize)> {
+        let is_there = |&(ticket, index): &(u64, usize)| {
+            self.chunks[index].as_ref().is_some_and(|chunk| chunk.ticket == ticket)
+        };
+        // Usually there are few, and these have the last tickets.
+        let last = (self.tail.saturating_sub(SLOTS as u64)..self.tail).rev();
+        let last = last.map(|ticket| (ticket, self.recent[ticket as usize % SLOTS]));
+        let found: Vec<_> = last.filter(is_there).take(self.len()).collect();
+        if found.len() == self.len() {
+            return found;
+        }
+        let all = self.chunks.iter().enumerate();
+        all.filter_map(|(index, chunk)| chunk.as_ref().map(|chunk| (chunk.ticket, index))).collect()
+    }
+
     /// Checks every slot's word: collects finished slots that nobody has reported, and repairs
     /// damage.
     pub(crate) fn audit(&mut self, memory: &impl SlotMemory) {
@@ -362,6 +407,7 @@ impl SlotTable {
     fn abandon_slot(&mut self, index: usize) {
         let Some(chunk) = self.chunks[index].take() else { return };
         self.lost += 1;
+        self.stored -= chunk.input_len;
         self.has_news = true;
         let error = TaskError::Lost("the word of the task's slot is damaged".into());
         self.fail(chunk.batch, chunk.first, chunk.count, &error);
@@ -437,6 +483,6 @@ impl SlotTable {
                 self.fail(chunk.batch, chunk.first, chunk.count, error);
             }
         }
-        (self.free, self.lost) = ((0..SLOTS).collect(), 0);
+        (self.free, self.lost, self.stored) = ((0..SLOTS).collect(), 0, 0);
     }
 }

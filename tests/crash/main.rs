@@ -96,6 +96,8 @@ mod event;
 #[cfg(target_arch = "x86_64")]
 mod exclusive;
 #[cfg(target_arch = "x86_64")]
+mod foreign_pool;
+#[cfg(target_arch = "x86_64")]
 mod halves;
 #[cfg(target_arch = "x86_64")]
 mod harness;
@@ -203,6 +205,7 @@ fn main() {
         barrier::scenes(),
         once::scenes(),
         pool::scenes(),
+        foreign_pool::scenes(),
         value::scenes(),
         heap::scenes(),
         list::scenes(),

@@ -14,6 +14,8 @@ mod event;
 mod frame;
 mod lock;
 mod object;
+mod parent;
+mod pool;
 mod queue;
 mod semaphore;
 mod wait;
@@ -33,6 +35,10 @@ mod _pagemate {
     use crate::event::Event;
     #[pymodule_export]
     use crate::lock::{Lock, RLock};
+    #[pymodule_export]
+    use crate::parent::end_when_readable;
+    #[pymodule_export]
+    use crate::pool::{PoolBatch, PoolMemory, PoolTasks, PoolWorker};
     #[pymodule_export]
     use crate::queue::Queue;
     #[pymodule_export]

@@ -7,7 +7,6 @@ import multiprocessing as _standard
 from multiprocessing import (
     AuthenticationError,
     BufferTooShort,
-    Process,
     ProcessError,
     TimeoutError,
     active_children,
@@ -23,8 +22,9 @@ from multiprocessing import (
     set_forkserver_preload,
 )
 
-from . import connection, context, process, queues, reduction, sharedctypes, synchronize
-from .context import _default_context
+from . import connection, context, pool, process, queues, reduction, sharedctypes, synchronize
+from .context import Process, _default_context
+from .errors import WorkerDied
 
 _OWN = [
     "Array",

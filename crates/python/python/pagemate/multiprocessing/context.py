@@ -5,9 +5,36 @@ context of the standard library, because they need its queues.
 """
 
 import multiprocessing
+import os
 from multiprocessing import context
 
+from .. import _pagemate
+
 __all__ = ["get_context"]
+
+
+class _EndsWithParent:
+    """A process which ends with its parent if it is a daemon, also if that is killed."""
+
+    def _bootstrap(self, parent_sentinel=None):
+        if self.daemon:
+            self._watch_parent(parent_sentinel)
+        return super()._bootstrap(parent_sentinel)
+
+    def _watch_parent(self, sentinel):
+        watched = [] if sentinel is None else [sentinel]
+        try:
+            watched.append(os.pidfd_open(self._parent_pid))
+        except OSError:
+            pass  # an old kernel, or the parent is dead already
+        # A sibling that was forked later has a copy of the sentinel's other end. So that end alone
+        # does not say when the parent ends.
+        method = self._start_method or multiprocessing.get_start_method()
+        if method != "forkserver" and os.getppid() != self._parent_pid:
+            os._exit(1)
+        _pagemate.end_when_readable(watched)
+        for descriptor in watched[0 if sentinel is None else 1 :]:
+            os.close(descriptor)
 
 
 class _Objects:
@@ -107,9 +134,11 @@ class _Objects:
         """Returns the standard library's context with the same start method."""
         return multiprocessing.get_context(self.get_start_method())
 
-    def Pool(self, *args, **kwargs):
-        """Returns a pool of the standard library."""
-        return self._standard().Pool(*args, **kwargs)
+    def Pool(self, processes=None, initializer=None, initargs=(), maxtasksperchild=None):
+        """Returns a pool of worker processes."""
+        from .pool import Pool
+
+        return Pool(processes, initializer, initargs, maxtasksperchild, context=self.get_context())
 
     def Manager(self):
         """Returns a started manager of the standard library."""
@@ -125,25 +154,47 @@ class _Objects:
             raise ValueError(f"cannot find context for {method!r}: there are {[*_CONTEXTS]}") from None
 
 
+class SpawnProcess(_EndsWithParent, context.SpawnProcess):
+    """A new interpreter."""
+
+
+class ForkProcess(_EndsWithParent, context.ForkProcess):
+    """A copy of this process."""
+
+
+class ForkServerProcess(_EndsWithParent, context.ForkServerProcess):
+    """A copy of a server process."""
+
+
 class SpawnContext(_Objects, context.SpawnContext):
     """Children are new interpreters."""
+
+    Process = SpawnProcess
 
 
 class ForkContext(_Objects, context.ForkContext):
     """Children are copies of this process."""
 
+    Process = ForkProcess
+
 
 class ForkServerContext(_Objects, context.ForkServerContext):
     """Children are copies of a server process."""
+
+    Process = ForkServerProcess
 
 
 _CONTEXTS = {"fork": ForkContext(), "spawn": SpawnContext(), "forkserver": ForkServerContext()}
 
 
+class Process(_EndsWithParent, context.Process):
+    """A process of the start method that is set."""
+
+
 class DefaultContext(_Objects, context.BaseContext):
     """The context of the start method that is set for ``multiprocessing``, here or there."""
 
-    Process = context.Process
+    Process = Process
 
     def get_context(self, method=None):
         """Returns the context of a start method, or of the one that is set."""
