@@ -287,7 +287,9 @@ impl<'a> Table<'a> {
         self.pieces_from(0, end)
     }
 
-    fn pieces_from(self, first: usize, end: usize) -> impl Iterator<Item = (usize, Piece)> + 'a {
+    /// Returns the pieces from this unit on, where a piece began at some time, that begin below
+    /// `end`.
+    pub(crate) fn pieces_from(self, first: usize, end: usize) -> impl Iterator<Item = (usize, Piece)> + 'a {
         let mut next = first;
         std::iter::from_fn(move || loop {
             let first = next;

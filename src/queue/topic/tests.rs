@@ -5,19 +5,12 @@ use std::time::Duration;
 use super::descriptor::{GATED, NUMBER};
 use super::{From, Publisher, Subscriber, Topic};
 use crate::loom::atomic::Ordering::Relaxed;
+use crate::testing::thread_time;
 
 /// A message so large that writing it takes milliseconds.
 type Large = [[u64; 1 << 14]; 16];
 
 const CAPACITY: usize = 16;
-
-/// Returns the processor time of this thread.
-fn worked() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: a clock of this thread, and a place for its time.
-    assert_eq!(unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) }, 0);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
 
 #[test]
 fn the_last_position_is_sealed_without_a_panic() {
@@ -51,9 +44,9 @@ fn time_of(writers: usize, published: usize, call: impl FnOnce(&mut Parts)) -> D
     let mut parts = Parts { topic, publisher: publisher.clone(), subscriber };
     let loans: Vec<_> = (0..writers).map(|_| publisher.try_loan().unwrap()).collect();
     (0..published).for_each(|_| publisher.try_loan().unwrap().publish().unwrap());
-    let before = worked();
+    let before = thread_time();
     call(&mut parts);
-    let took = worked() - before;
+    let took = thread_time() - before;
     drop(loans);
     took
 }
