@@ -296,6 +296,8 @@ impl<'a> Table<'a> {
             if first >= end {
                 return None;
             }
+            #[cfg(all(test, not(loom)))]
+            tests::STEPS.set(tests::STEPS.get() + 1);
             let word = self.units.get(first)?.load(Acquire); // pairs with carve() and set_vacant()
             if word == 0 || word == INSIDE {
                 next += 1;
@@ -309,8 +311,13 @@ impl<'a> Table<'a> {
 }
 
 #[cfg(all(test, not(loom)))]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    thread_local! {
+        /// The number of units that walks of this thread have come to.
+        pub(crate) static STEPS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+    }
 
     #[test]
     fn chunks_follow_one_another() {

@@ -1,15 +1,14 @@
 //! Remaking: memory that was freed serves other sizes, and nothing that is in use is changed.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use crate::loom::atomic::Ordering::Relaxed;
 
 use super::arena::Arena;
+use super::chunk_table::tests::STEPS;
 use super::class::{Class, UNIT};
 use super::tests::{another, fill, holds, segment};
 use super::{Block, Heap};
-use crate::testing::thread_time;
 use crate::ErrorKind;
 
 /// Fills the heap with blocks of `len` bytes; returns them.
@@ -71,27 +70,27 @@ fn what_is_in_use_stays_where_it_is_while_others_are_remade() {
     assert_eq!(heap.in_use().unwrap().len(), kept.len() + large.len());
 }
 
-/// Returns the processor time of an allocation for which runs of so many free chunks are tried in
+/// Returns the steps of an allocation for which runs of so many free chunks are tried in
 /// vain, because a thread may be about to claim in any of them.
-fn time_in_vain(chunks: u64) -> Duration {
+fn steps_in_vain(chunks: u64) -> u64 {
     let attachment = segment(chunks * UNIT);
     let (heap, me) = (Heap::of(&attachment), attachment.owner().unwrap());
     fill_up(&heap, 15_000).into_iter().for_each(|block| heap.free(block).unwrap());
     let logs = || (0..).map_while(|number| Some(heap.arena(number)?.0.claim_log(me)));
     // More blocks than it can name.
     logs().for_each(|log| (0..8).for_each(|_| _ = log.record(0, me)));
-    let before = thread_time();
+    STEPS.set(0);
     assert_eq!(heap.alloc(60_000).unwrap_err().kind(), ErrorKind::OutOfMemory);
-    let took = thread_time() - before;
+    let steps = STEPS.get();
     logs().for_each(|log| (0..8).for_each(|_| log.erase(0, me)));
     assert!(heap.alloc(60_000).is_ok());
-    took
+    steps
 }
 
 #[test]
-fn runs_that_cannot_be_closed_take_time_for_themselves_only() {
-    let [few, many] = [1 << 9, 1 << 12].map(time_in_vain);
-    assert!(many < 20 * few + Duration::from_millis(5), "{few:?} for 2^9 chunks, {many:?} for 2^12");
+fn runs_that_cannot_be_closed_are_walked_alone() {
+    let [few, many] = [1 << 8, 1 << 11].map(steps_in_vain);
+    assert!(many < 16 * few, "{few} steps for 2^8 chunks, {many} for 2^11");
 }
 
 #[test]
