@@ -287,13 +287,17 @@ impl<'a> Table<'a> {
         self.pieces_from(0, end)
     }
 
-    fn pieces_from(self, first: usize, end: usize) -> impl Iterator<Item = (usize, Piece)> + 'a {
+    /// Returns the pieces from this unit on, where a piece began at some time, that begin below
+    /// `end`.
+    pub(crate) fn pieces_from(self, first: usize, end: usize) -> impl Iterator<Item = (usize, Piece)> + 'a {
         let mut next = first;
         std::iter::from_fn(move || loop {
             let first = next;
             if first >= end {
                 return None;
             }
+            #[cfg(all(test, not(loom)))]
+            tests::STEPS.set(tests::STEPS.get() + 1);
             let word = self.units.get(first)?.load(Acquire); // pairs with carve() and set_vacant()
             if word == 0 || word == INSIDE {
                 next += 1;
@@ -307,8 +311,13 @@ impl<'a> Table<'a> {
 }
 
 #[cfg(all(test, not(loom)))]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    thread_local! {
+        /// The number of units that walks of this thread have come to.
+        pub(crate) static STEPS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+    }
 
     #[test]
     fn chunks_follow_one_another() {

@@ -57,7 +57,7 @@ impl Heap {
 
     /// Returns the arena with this number, and its offset.
     #[inline]
-    fn arena(&self, number: usize) -> Option<(Arena<'_>, u64)> {
+    pub(super) fn arena(&self, number: usize) -> Option<(Arena<'_>, u64)> {
         let (at, units) = self.known.arena(number)?;
         // SAFETY: find_arenas() has checked that `units` units lie inside of the mapping, at a
         // multiple of 128; the mapping lives as long as `self`.

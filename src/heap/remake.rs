@@ -156,10 +156,7 @@ impl Arena<'_> {
     }
 
     fn pieces_of(&self, run: Run) -> impl Iterator<Item = (usize, Piece)> + '_ {
-        let pieces = self.table().pieces_before_end();
-        pieces
-            .skip_while(move |(first, _)| *first < run.first)
-            .take_while(move |(first, _)| *first < run.end())
+        self.table().pieces_from(run.first, run.end())
     }
 
     /// Builds a chunk over a closed run; the rest of the run becomes vacant.

@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use crate::loom::atomic::Ordering::Relaxed;
 
 use super::arena::Arena;
-use super::class::Class;
+use super::chunk_table::tests::STEPS;
+use super::class::{Class, UNIT};
 use super::tests::{another, fill, holds, segment};
 use super::{Block, Heap};
 use crate::ErrorKind;
@@ -67,6 +68,29 @@ fn what_is_in_use_stays_where_it_is_while_others_are_remade() {
         assert!(holds(&heap, *block, 1000, *number as u64) && heap.identify(block.at) == Some(*block));
     }
     assert_eq!(heap.in_use().unwrap().len(), kept.len() + large.len());
+}
+
+/// Returns the steps of an allocation for which runs of so many free chunks are tried in
+/// vain, because a thread may be about to claim in any of them.
+fn steps_in_vain(chunks: u64) -> u64 {
+    let attachment = segment(chunks * UNIT);
+    let (heap, me) = (Heap::of(&attachment), attachment.owner().unwrap());
+    fill_up(&heap, 15_000).into_iter().for_each(|block| heap.free(block).unwrap());
+    let logs = || (0..).map_while(|number| Some(heap.arena(number)?.0.claim_log(me)));
+    // More blocks than it can name.
+    logs().for_each(|log| (0..8).for_each(|_| _ = log.record(0, me)));
+    STEPS.set(0);
+    assert_eq!(heap.alloc(60_000).unwrap_err().kind(), ErrorKind::OutOfMemory);
+    let steps = STEPS.get();
+    logs().for_each(|log| (0..8).for_each(|_| log.erase(0, me)));
+    assert!(heap.alloc(60_000).is_ok());
+    steps
+}
+
+#[test]
+fn runs_that_cannot_be_closed_are_walked_alone() {
+    let [few, many] = [1 << 8, 1 << 11].map(steps_in_vain);
+    assert!(many < 16 * few, "{few} steps for 2^8 chunks, {many} for 2^11");
 }
 
 #[test]

@@ -329,6 +329,8 @@ impl Ring {
     /// takes as long as writing a message, however many publishers it meets, and is short later.
     pub(super) fn changes(&self, index: u32, word: Word, steps: &mut Steps) -> bool {
         let spins = std::mem::replace(&mut steps.spins, SPINS);
+        #[cfg(all(test, not(loom)))]
+        super::tests::note_polls(spins);
         (0..spins).any(|_| {
             spin_loop();
             self.word(index).load(Relaxed) != word.0
