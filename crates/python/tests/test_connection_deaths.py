@@ -148,8 +148,9 @@ def test_what_was_sent_outlives_its_sender(context, start, send, size):
 
 
 PROGRAM = """
-import sys, time
+import signal, sys, time
 import pagemate.multiprocessing as mp
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests may run where it is ignored
 first, second = mp.Pipe()
 queue, full = mp.SimpleQueue(), mp.SimpleQueue()
 print("ready", flush=True)

@@ -118,8 +118,9 @@ def test_killed_waiter(context, start):
 
 
 PROGRAM = """
-import sys, time
+import signal, sys, time
 import pagemate.multiprocessing as mp
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests may run where it is ignored
 queue, event, lock, semaphore = mp.Queue(1), mp.Event(), mp.Lock(), mp.Semaphore(0)
 condition, barrier, bounded = mp.Condition(), mp.Barrier(2), mp.BoundedSemaphore()
 joinable = mp.JoinableQueue()
