@@ -55,6 +55,8 @@ class Engine:
         self.workers = []  # in the order of their start
         self.places = [None] * processes
         self.begun = [False] * processes
+        #: Workers that have begun, and how many had when each worker was started.
+        self.begins, self.begins_before = 0, [0] * processes
         self.failures = self.kills = 0
         self.lacking_since = None
         self.jobs, self.streams = {}, set()
@@ -101,6 +103,7 @@ class Engine:
         worker.daemon = True
         worker.start()
         self.places[index], self.begun[index] = worker, False
+        self.begins_before[index] = self.begins
         self.workers.append(worker)
         util.debug("added worker")
 
@@ -123,14 +126,17 @@ class Engine:
     def reap(self):
         """Removes workers that have ended, and recovers what they were running."""
         with self.lock:
-            for index, worker in enumerate(self.places):
+            # First who has begun, since a worker that failed may have been started after that.
+            for index in range(self.processes):
                 self.note_begin(index)
+            for index, worker in enumerate(self.places):
                 if worker is not None and worker.exitcode is not None:
                     self.bury(index, worker)
 
     def note_begin(self, index):
         if not self.begun[index] and self.tasks.has_begun(index):
             self.begun[index] = True
+            self.begins += 1
             self.failures = self.kills = 0
 
     def bury(self, index, worker):
@@ -139,7 +145,8 @@ class Engine:
         self.places[index] = None
         self.workers.remove(worker)
         self.tasks.worker_ended(index, worker.pid, worker.exitcode)
-        if self.begun[index]:
+        # A failure that is seen late may have come before the last worker that began.
+        if self.begun[index] or self.begins != self.begins_before[index]:
             return
         packed = self.memory.take_error(index)
         if packed is None and worker.exitcode < 0:
