@@ -131,7 +131,7 @@ fn a_message_given_up() {
 
 /// Receives the first of two parts of a message into a buffer of the caller's, and finds the header
 /// of the second one damaged; then it is repaired.
-fn halfway() -> (Arc<Scene>, ByteReader) {
+fn halfway() -> (Arc<Scene>, ByteWriter, ByteReader) {
     let (scene, mut writer, mut reader) = ends();
     let whole = message(90, 1);
     let mut large = Outgoing::new(Sort::Bytes, 0, &whole);
@@ -147,22 +147,26 @@ fn halfway() -> (Arc<Scene>, ByteReader) {
     assert_eq!(reader.step_into(&scene.control, &mut buffer), Err(Blocked::Corrupted));
     // SAFETY: as above.
     unsafe { scene.area.write(at, &header.to_le_bytes()) };
-    (scene, reader)
+    (scene, writer, reader)
 }
 
 #[test]
 fn the_rest_of_a_message_in_another_buffer() {
     model("bytes: a damaged header in the middle of a message", || {
-        let (scene, mut reader) = halfway();
+        let (scene, _, mut reader) = halfway();
         let mut other = [0; 90];
         assert_eq!(reader.step_into(&scene.control, &mut other), Ok(Step::Copied(90)));
         assert_eq!(other[..], message(90, 1));
 
-        let (scene, mut reader) = halfway();
+        let (scene, _, mut reader) = halfway();
         assert!(matches!(reader.step_into(&scene.control, &mut [0; 10]), Ok(Step::Arrived(_))));
         assert_eq!(reader.take(&scene.control), message(90, 1));
 
-        let (scene, mut reader) = halfway();
+        let (scene, mut writer, mut reader) = halfway();
+        let other = scene.clone();
+        let sending = thread::spawn(move || send(&other, &mut writer, &message(10, 2)).unwrap());
         assert_eq!(recv(&scene, &mut reader).unwrap(), message(90, 1));
+        assert_eq!(recv(&scene, &mut reader).unwrap(), message(10, 2));
+        sending.join().unwrap();
     });
 }

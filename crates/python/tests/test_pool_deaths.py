@@ -202,10 +202,12 @@ def test_initializers_that_fail_break_the_pool(context):
 
 
 def test_initializers_that_end_break_the_pool(context):
-    with context.Pool(2, leave_at_once) as workers:
-        until(lambda: workers._engine.broken)
-        with pytest.raises(WorkerDied, match="exit code 3"):
-            workers.apply(square, (1,))
+    workers = context.Pool(2, leave_at_once)
+    until(lambda: workers._engine.broken)
+    with pytest.raises(WorkerDied, match="exit code 3"):
+        workers.apply(square, (1,))
+    workers.terminate()
+    workers.join()
 
 
 _shared = None
