@@ -10,7 +10,7 @@ import pytest
 
 METHODS = ["spawn", "fork", "forkserver"]
 #: For what must happen; far more than it takes.
-LONG = 30
+LONG = 120
 
 
 @pytest.fixture(autouse=True)
