@@ -188,9 +188,9 @@ impl Position {
     /// shows that the position is over: nothing can be received there any more.
     ///
     /// If the slot is more than one lap ahead, nothing was received for a long time, and the claims
-    /// of that time were abandoned. Then `tail` is beyond (lap - 1, index), where lap is that of
-    /// `word`, so it is beyond every position of lap - 2. All positions before (lap - 2, index) are
-    /// over, because `tail` has also passed the next position of each of their slots.
+    /// of that time were abandoned. Then `tail` is at (lap - 1, index) at least, where lap is that
+    /// of `word`, so it is beyond every position of lap - 2. All positions before (lap - 2, index)
+    /// are over, because `tail` has also passed the next position of each of their slots.
     pub(crate) fn beyond(self, word: Word, capacity: u32) -> Position {
         let ahead = word.lap().wrapping_sub(self.lap()) & LAP_MASK;
         let here = if ahead > 2 { Position::new(word.lap().wrapping_sub(2), self.index()) } else { self };
