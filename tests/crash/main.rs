@@ -140,6 +140,8 @@ mod segment;
 #[cfg(target_arch = "x86_64")]
 mod semaphore;
 #[cfg(target_arch = "x86_64")]
+mod service;
+#[cfg(target_arch = "x86_64")]
 mod spawn;
 #[cfg(target_arch = "x86_64")]
 mod spsc;
@@ -190,6 +192,7 @@ fn main() {
         topic::scenes(),
         lossless::scenes(),
         topic_varied::scenes(),
+        service::scenes(),
         segment::scenes(),
         participant::scenes(),
         spawn::scenes(),

@@ -34,6 +34,7 @@ mod reentrant_lock;
 mod removal;
 mod rwlock;
 mod semaphore;
+mod service;
 mod slot_table;
 mod spsc;
 mod topic;
