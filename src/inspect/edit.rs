@@ -10,10 +10,36 @@ use crate::collections::namespace;
 use crate::inspect::{contents, ItemType};
 use crate::registry::Kind;
 use crate::segment::object::{Object, ObjectRef};
+use crate::segment::place::Place;
 use crate::segment::Segment;
 use crate::{Error, ErrorKind, Result};
 
 pub use super::topic::{Publisher, Subscriber, Topic};
+pub use crate::collections::array::Untyped as Array;
+pub use crate::collections::value::Untyped as Value;
+pub use crate::queue::mpmc::Untyped as Queue;
+
+/// Creates a dict of keys and values of these types, as bytes.
+///
+/// # Errors
+///
+/// As `Dict::create`.
+pub fn create_dict(
+    place: impl Into<Place>,
+    key: &ItemType,
+    value: &ItemType,
+) -> Result<Dict<[u8], [u8]>> {
+    Dict::create_as(place, format!("{key} => {value}"), ())
+}
+
+/// Opens a dict of keys and values of these types, as bytes.
+///
+/// # Errors
+///
+/// As `Dict::open`.
+pub fn open_dict(place: impl Into<Place>, key: &ItemType, value: &ItemType) -> Result<Dict<[u8], [u8]>> {
+    Dict::open_as(place, &format!("{key} => {value}"))
+}
 
 /// Sets the value of a key in the dict or namespace called `name` (`""`: the object that has the
 /// segment's name), where `key` and `value` are texts. Returns true if the key had no value.

@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use crate::error::Refusal;
 use crate::inspect::{contents, ItemType};
+use crate::message::Schema;
 use crate::queue::holders::Tenure;
 use crate::queue::topic::port::{Port, Refused};
 use crate::queue::topic::receive::Cursor;
-use crate::queue::topic::{body, Any, From, Policy, RecvError};
+use crate::queue::topic::{body, Any, Fixed, From, Policy, RecvError};
 use crate::queue::SendError;
 use crate::registry::Kind;
-use crate::segment::object::ObjectRef;
+use crate::segment::object::{Object, ObjectRef};
+use crate::segment::place::Place;
 use crate::segment::Segment;
 use crate::sys::clock::Deadline;
 use crate::{Error, ErrorKind, Result};
@@ -27,7 +29,68 @@ pub struct Topic {
     item: ItemType,
 }
 
+/// The memory of a topic of messages of one size.
+struct Memory {
+    object: ObjectRef,
+}
+
+impl Object for Memory {
+    const KIND: Kind = Kind::Topic;
+    const LEN: usize = 0; // `typed` checks
+    type Initial = Fixed;
+
+    fn len_for(fixed: &Fixed) -> Result<usize> {
+        fixed.len()
+    }
+
+    unsafe fn init(base: *mut u8, fixed: &Fixed) {
+        // SAFETY: as the caller promises.
+        unsafe { fixed.init(base) }
+    }
+
+    fn attach(object: ObjectRef) -> Result<Memory> {
+        Ok(Memory { object })
+    }
+
+    fn object(&self) -> &ObjectRef {
+        &self.object
+    }
+}
+
+impl Memory {
+    fn typed(self, schema: &Schema) -> Result<Topic> {
+        let object = self.object;
+        // SAFETY: the object is aligned to 128, and `object`, which is stored beside the ring,
+        // keeps it mapped.
+        match unsafe { Any::check(object.base(), object.len()) } {
+            Some(found) if (found.size as u64, found.area.is_some()) == (schema.size(), false) => {
+                let item = ItemType::Message(schema.clone());
+                Ok(Topic { size: found.size, port: Port::new(found, object), item })
+            }
+            _ => Err(Error::new(ErrorKind::Corrupted, "the topic's geometry does not fit its size")),
+        }
+    }
+}
+
 impl Topic {
+    /// Creates a topic of messages of this layout at `place`.
+    ///
+    /// # Errors
+    ///
+    /// As `queue::topic::Topic::create`.
+    pub fn create_at(place: impl Into<Place>, schema: &Schema, capacity: usize) -> Result<Topic> {
+        Memory::create_as(place, schema.to_string(), Fixed::of(schema, capacity))?.typed(schema)
+    }
+
+    /// Opens the topic of messages of this layout at `place`.
+    ///
+    /// # Errors
+    ///
+    /// As `queue::topic::Topic::open`.
+    pub fn open_at(place: impl Into<Place>, schema: &Schema) -> Result<Topic> {
+        Memory::open_as(place, &schema.to_string())?.typed(schema)
+    }
+
     /// Opens the topic called `name` in the segment (`""`: the object that has the segment's name).
     ///
     /// # Errors

@@ -100,6 +100,19 @@ pub(crate) trait Object: Sized {
         Self::from_object(place.into().open(Self::KIND, &Self::schema())?)
     }
 
+    /// Like [`create`](Object::create), with a schema that is known at run time only.
+    #[cfg(any(test, feature = "__internals"))]
+    fn create_as(place: impl Into<Place>, schema: String, initial: Self::Initial) -> Result<Self> {
+        let layout = ObjectLayout { schema, ..ObjectLayout::of::<Self>(&initial)? };
+        Self::from_object(place.into().create(&layout, &initialiser::<Self>(initial))?)
+    }
+
+    /// Like [`open`](Object::open), with a schema that is known at run time only.
+    #[cfg(any(test, feature = "__internals"))]
+    fn open_as(place: impl Into<Place>, schema: &str) -> Result<Self> {
+        Self::from_object(place.into().open(Self::KIND, schema)?)
+    }
+
     /// Opens the object at `place`, or creates it if there is none. Returns which of the two
     /// happened.
     fn open_or_create(place: impl Into<Place>, initial: Self::Initial) -> Result<(Self, Origin)> {

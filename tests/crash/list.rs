@@ -25,6 +25,7 @@ enum Op {
     Insert,
     Remove,
     Sort,
+    Exchange,
     Clear,
 }
 
@@ -70,6 +71,11 @@ pub fn scenes() -> Vec<Recipe> {
         Recipe { name: "list: remove", build: || Change::<Large>::boxed(Op::Remove, 3, large) },
         Recipe { name: "list: remove of a word", build: || Change::<u64>::boxed(Op::Remove, 3, small) },
         Recipe { name: "list: sort", build: || Change::<Large>::boxed(Op::Sort, 3, large) },
+        Recipe { name: "list: exchange of all", build: || Change::<Large>::boxed(Op::Exchange, 3, large) },
+        Recipe {
+            name: "list: exchange of all words",
+            build: || Change::<u64>::boxed(Op::Exchange, 3, small),
+        },
         Recipe { name: "list: clear", build: || Change::<Large>::boxed(Op::Clear, 3, large) },
     ]
 }
@@ -106,6 +112,7 @@ where
             Op::Insert => all.insert(1, value(90)),
             Op::Remove => _ = all.remove(1),
             Op::Sort => all.sort(),
+            Op::Exchange => all = (90..95).map(value).collect(),
             Op::Clear => all.clear(),
         }
         all
@@ -153,6 +160,7 @@ where
             Op::Insert => list.insert(1, value(90)).unwrap(),
             Op::Remove => assert!(list.remove(1).unwrap().is_some()),
             Op::Sort => list.sort().unwrap(),
+            Op::Exchange => assert!(list.compare_exchange_all(&self.before, &self.after()).unwrap()),
             Op::Clear => list.clear().unwrap(),
         }
     }

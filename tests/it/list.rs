@@ -330,6 +330,13 @@ fn strings_and_bytes() {
     assert_eq!(list.to_vec().unwrap(), twin);
     assert_eq!((list.remove(7).unwrap(), list.pop().unwrap()), (Some(twin.remove(7)), twin.pop()));
     assert_eq!(list.slice(5..9).unwrap(), twin[5..9]);
+    let other: Vec<&str> = twin.iter().rev().map(String::as_str).collect();
+    assert!(!list.compare_exchange_all(&twin[1..], &other).unwrap(), "another length");
+    assert!(!list.compare_exchange_all(&other, &twin).unwrap(), "other elements");
+    assert!(list.compare_exchange_all(&twin, &other).unwrap());
+    assert_eq!(list.snapshot().unwrap(), other);
+    assert!(list.compare_exchange_all(&other, &[] as &[&str]).unwrap() && list.is_empty().unwrap());
+    assert!(list.compare_exchange_all(&[] as &[&str], &twin).unwrap());
     let child = |list: List<str>| list.push("from the child").unwrap();
     Process::spawn(child, list.clone()).unwrap().join().unwrap();
     assert_eq!(list.get(twin.len()).unwrap().as_deref(), Some("from the child"));

@@ -176,7 +176,7 @@ struct Deed {
     act: fn(&Change<'_, Local<'_>>) -> crate::Result<()>,
 }
 
-const DEEDS: [Deed; 10] = [
+const DEEDS: [Deed; 11] = [
     Deed { name: "push", before: &[1], after: &[1, 7], act: |change| change.append::<Pair>(&[pair(7)]) },
     Deed {
         name: "push the first",
@@ -206,6 +206,12 @@ const DEEDS: [Deed; 10] = [
         before: &[2, 1],
         after: &[1, 2],
         act: |change| change.sort::<Pair>(|a, b| a.cmp(b)),
+    },
+    Deed {
+        name: "exchange",
+        before: &[1],
+        after: &[7, 8],
+        act: |change| change.exchange_all::<Pair>(&[1].map(pair), &[7, 8].map(pair)).map(drop),
     },
 ];
 
@@ -286,7 +292,7 @@ fn deaths_in_a_push() {
 
 #[test]
 fn deaths_in_changes_of_many() {
-    ["extend", "sort", "clear"].into_iter().for_each(deaths_in);
+    ["extend", "sort", "clear", "exchange"].into_iter().for_each(deaths_in);
 }
 
 #[test]

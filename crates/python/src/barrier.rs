@@ -8,7 +8,7 @@ use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::raise;
-use crate::object::{Shared, NAME, SMALL};
+use crate::object::{Room, Shared, Source, NAME, SMALL};
 use crate::wait::{raised, Timeout};
 
 /// The exception of an action, on its way to the caller of `wait`.
@@ -25,12 +25,12 @@ pub(crate) struct Barrier(Shared<pagemate::Barrier>);
 #[pymethods]
 impl Barrier {
     #[new]
-    #[pyo3(signature = (parties = 1, *, descriptor = None))]
-    fn new(parties: i64, descriptor: Option<i32>) -> PyResult<Barrier> {
+    #[pyo3(signature = (parties = 1, *, source = None))]
+    fn new(parties: i64, source: Option<Source<'_>>) -> PyResult<Barrier> {
         let parties = u32::try_from(parties).ok().filter(|parties| (1..=4096).contains(parties));
         let parties = parties.ok_or_else(|| PyValueError::new_err("a barrier has 1 to 4096 parties"))?;
-        let create = |segment: &Segment| pagemate::Barrier::create(segment.at(NAME), parties);
-        Shared::new(descriptor, SMALL, create, |segment| pagemate::Barrier::open(segment.at(NAME)))
+        let create = |room: &Room| pagemate::Barrier::create(room.at(NAME), parties);
+        Shared::new(source, SMALL, create, |room| pagemate::Barrier::open(room.at(NAME)))
             .map(Barrier)
     }
 

@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 
 use crate::error::raise;
 use crate::lock::{Lock, RLock};
-use crate::object::{Shared, NAME, SMALL};
+use crate::object::{Room, Shared, Source, NAME, SMALL};
 use crate::wait::{raised, wait_through, Timeout};
 
 struct Parts {
@@ -87,17 +87,17 @@ impl Parts {
 #[pymethods]
 impl Condition {
     #[new]
-    #[pyo3(signature = (*, descriptor = None))]
-    fn new(descriptor: Option<i32>) -> PyResult<Condition> {
-        let create = |segment: &Segment| {
-            let gate = pagemate::Lock::create(segment.at("gate"))?;
-            Ok(Parts { gate, variable: pagemate::Condvar::create(segment.at(NAME))? })
+    #[pyo3(signature = (*, source = None))]
+    fn new(source: Option<Source<'_>>) -> PyResult<Condition> {
+        let create = |room: &Room| {
+            let gate = pagemate::Lock::create(room.at("gate"))?;
+            Ok(Parts { gate, variable: pagemate::Condvar::create(room.at(NAME))? })
         };
-        let open = |segment: &Segment| {
-            let gate = pagemate::Lock::open(segment.at("gate"))?;
-            Ok(Parts { gate, variable: pagemate::Condvar::open(segment.at(NAME))? })
+        let open = |room: &Room| {
+            let gate = pagemate::Lock::open(room.at("gate"))?;
+            Ok(Parts { gate, variable: pagemate::Condvar::open(room.at(NAME))? })
         };
-        Shared::new(descriptor, SMALL, create, open).map(Condition)
+        Shared::new(source, SMALL, create, open).map(Condition)
     }
 
     fn _descriptor(&self) -> PyResult<i32> {

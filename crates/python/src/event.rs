@@ -3,7 +3,7 @@
 use pagemate::Segment;
 use pyo3::prelude::*;
 
-use crate::object::{Shared, NAME, SMALL};
+use crate::object::{Room, Shared, Source, NAME, SMALL};
 use crate::wait::{wait, Timeout};
 
 /// A flag that processes set, clear and wait for.
@@ -13,10 +13,10 @@ pub(crate) struct Event(Shared<pagemate::Event>);
 #[pymethods]
 impl Event {
     #[new]
-    #[pyo3(signature = (*, descriptor = None))]
-    fn new(descriptor: Option<i32>) -> PyResult<Event> {
-        let create = |segment: &Segment| pagemate::Event::create(segment.at(NAME));
-        Shared::new(descriptor, SMALL, create, |segment| pagemate::Event::open(segment.at(NAME))).map(Event)
+    #[pyo3(signature = (*, source = None))]
+    fn new(source: Option<Source<'_>>) -> PyResult<Event> {
+        let create = |room: &Room| pagemate::Event::create(room.at(NAME));
+        Shared::new(source, SMALL, create, |room| pagemate::Event::open(room.at(NAME))).map(Event)
     }
 
     fn _descriptor(&self) -> PyResult<i32> {

@@ -7,12 +7,14 @@
 
 mod barrier;
 mod buffer;
+mod codec;
 mod condition;
 mod connection;
 mod error;
 mod event;
 mod frame;
 mod lock;
+mod manager;
 mod object;
 mod parent;
 mod pool;
@@ -35,6 +37,8 @@ mod _pagemate {
     use crate::event::Event;
     #[pymodule_export]
     use crate::lock::{Lock, RLock};
+    #[pymodule_export]
+    use crate::manager::{ManagedArray, ManagedDict, ManagedList, ManagerBytes, ManagerMemory};
     #[pymodule_export]
     use crate::parent::end_when_readable;
     #[pymodule_export]

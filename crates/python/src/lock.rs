@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::error::{acquired, not_released};
-use crate::object::{Shared, NAME, SMALL};
+use crate::object::{Room, Shared, Source, NAME, SMALL};
 use crate::wait::{wait, Timeout};
 
 /// Returns a number that no other thread of this process, nor of one that it was forked from, has.
@@ -51,11 +51,11 @@ impl Lock {
 #[pymethods]
 impl Lock {
     #[new]
-    #[pyo3(signature = (*, descriptor = None))]
-    fn new(descriptor: Option<i32>) -> PyResult<Lock> {
-        let create = |segment: &Segment| pagemate::Lock::create(segment.at(NAME));
-        let open = |segment: &Segment| pagemate::Lock::open(segment.at(NAME));
-        let shared = Shared::new(descriptor, SMALL, create, open)?;
+    #[pyo3(signature = (*, source = None))]
+    fn new(source: Option<Source<'_>>) -> PyResult<Lock> {
+        let create = |room: &Room| pagemate::Lock::create(room.at(NAME));
+        let open = |room: &Room| pagemate::Lock::open(room.at(NAME));
+        let shared = Shared::new(source, SMALL, create, open)?;
         Ok(Lock { shared, holder: AtomicU64::new(0) })
     }
 
@@ -123,11 +123,11 @@ impl RLock {
 #[pymethods]
 impl RLock {
     #[new]
-    #[pyo3(signature = (*, descriptor = None))]
-    fn new(descriptor: Option<i32>) -> PyResult<RLock> {
-        let create = |segment: &Segment| pagemate::ReentrantLock::create(segment.at(NAME));
-        let open = |segment: &Segment| pagemate::ReentrantLock::open(segment.at(NAME));
-        Shared::new(descriptor, SMALL, create, open).map(RLock)
+    #[pyo3(signature = (*, source = None))]
+    fn new(source: Option<Source<'_>>) -> PyResult<RLock> {
+        let create = |room: &Room| pagemate::ReentrantLock::create(room.at(NAME));
+        let open = |room: &Room| pagemate::ReentrantLock::open(room.at(NAME));
+        Shared::new(source, SMALL, create, open).map(RLock)
     }
 
     fn _descriptor(&self) -> PyResult<i32> {

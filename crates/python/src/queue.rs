@@ -20,7 +20,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::error::raise;
-use crate::object::{Shared, NAME};
+use crate::object::{Room, Shared, Source, NAME};
 use crate::wait::{wait, wait_long, Timeout};
 
 /// Address space of a queue. Memory is taken only as it is used.
@@ -94,20 +94,20 @@ pub(crate) struct Queue(Shared<Parts>);
 #[pymethods]
 impl Queue {
     #[new]
-    #[pyo3(signature = (capacity = 1, *, descriptor = None))]
-    fn new(capacity: usize, descriptor: Option<i32>) -> PyResult<Queue> {
-        let create = |segment: &Segment| {
-            let large = Dict::create(segment.at("large"))?;
-            let next_key = Value::create(segment.at("next key"), 0)?;
-            let queue = pagemate::Queue::builder(capacity).quota(QUOTA).create(segment.at(NAME))?;
+    #[pyo3(signature = (capacity = 1, *, source = None))]
+    fn new(capacity: usize, source: Option<Source<'_>>) -> PyResult<Queue> {
+        let create = |room: &Room| {
+            let large = Dict::create(room.at("large"))?;
+            let next_key = Value::create(room.at("next key"), 0)?;
+            let queue = pagemate::Queue::builder(capacity).quota(QUOTA).create(room.at(NAME))?;
             Ok(Parts { queue, large, next_key })
         };
-        let open = |segment: &Segment| {
-            let large = Dict::open(segment.at("large"))?;
-            let next_key = Value::open(segment.at("next key"))?;
-            Ok(Parts { queue: pagemate::Queue::open(segment.at(NAME))?, large, next_key })
+        let open = |room: &Room| {
+            let large = Dict::open(room.at("large"))?;
+            let next_key = Value::open(room.at("next key"))?;
+            Ok(Parts { queue: pagemate::Queue::open(room.at(NAME))?, large, next_key })
         };
-        Shared::new(descriptor, SIZE, create, open).map(Queue)
+        Shared::new(source, SIZE, create, open).map(Queue)
     }
 
     fn _descriptor(&self) -> PyResult<i32> {

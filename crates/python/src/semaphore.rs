@@ -5,7 +5,7 @@ use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::error::{acquired, not_released};
-use crate::object::{Shared, NAME, SMALL};
+use crate::object::{Room, Shared, Source, NAME, SMALL};
 use crate::wait::{wait, Timeout};
 
 /// The errno of an argument that cannot be.
@@ -30,12 +30,12 @@ pub(crate) struct Semaphore(Shared<pagemate::Semaphore>);
 #[pymethods]
 impl Semaphore {
     #[new]
-    #[pyo3(signature = (value = 1, *, descriptor = None))]
-    fn new(value: i64, descriptor: Option<i32>) -> PyResult<Semaphore> {
+    #[pyo3(signature = (value = 1, *, source = None))]
+    fn new(value: i64, source: Option<Source<'_>>) -> PyResult<Semaphore> {
         let value = count(value)?;
-        let create = |segment: &Segment| pagemate::Semaphore::create(segment.at(NAME), value);
-        let open = |segment: &Segment| pagemate::Semaphore::open(segment.at(NAME));
-        Shared::new(descriptor, SMALL, create, open).map(Semaphore)
+        let create = |room: &Room| pagemate::Semaphore::create(room.at(NAME), value);
+        let open = |room: &Room| pagemate::Semaphore::open(room.at(NAME));
+        Shared::new(source, SMALL, create, open).map(Semaphore)
     }
 
     fn _descriptor(&self) -> PyResult<i32> {
@@ -76,12 +76,12 @@ pub(crate) struct BoundedSemaphore(Shared<pagemate::BoundedSemaphore>);
 #[pymethods]
 impl BoundedSemaphore {
     #[new]
-    #[pyo3(signature = (value = 1, *, descriptor = None))]
-    fn new(value: i64, descriptor: Option<i32>) -> PyResult<BoundedSemaphore> {
+    #[pyo3(signature = (value = 1, *, source = None))]
+    fn new(value: i64, source: Option<Source<'_>>) -> PyResult<BoundedSemaphore> {
         let value = count(value)?;
-        let create = |segment: &Segment| pagemate::BoundedSemaphore::create(segment.at(NAME), value);
-        let open = |segment: &Segment| pagemate::BoundedSemaphore::open(segment.at(NAME));
-        Shared::new(descriptor, SMALL, create, open).map(BoundedSemaphore)
+        let create = |room: &Room| pagemate::BoundedSemaphore::create(room.at(NAME), value);
+        let open = |room: &Room| pagemate::BoundedSemaphore::open(room.at(NAME));
+        Shared::new(source, SMALL, create, open).map(BoundedSemaphore)
     }
 
     fn _descriptor(&self) -> PyResult<i32> {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use pyo3::prelude::*;
 
 /// The longest time without a look at pending signals.
-const SLICE: Duration = Duration::from_millis(50);
+pub(crate) const SLICE: Duration = Duration::from_millis(50);
 /// Timeouts from here on mean "without end". The clock would overflow.
 const FOREVER: f64 = 1e9;
 

@@ -272,6 +272,37 @@ impl<T: Item + ?Sized> List<T> {
         self.change()?.clear::<T>()
     }
 
+    /// Atomically replaces all elements with `new` if they are `current`. Returns whether they were;
+    /// if not, nothing has changed. Elements are compared by their bytes.
+    ///
+    /// So a program can compute new contents from a [`snapshot`](List::snapshot), which takes long
+    /// or may fail, and blocks no other writer meanwhile.
+    ///
+    /// ```
+    /// # fn main() -> pagemate::Result<()> {
+    /// let list = pagemate::List::<str>::new()?;
+    /// list.extend(["b", "a", "c"])?;
+    /// let before = list.snapshot()?;
+    /// let mut after = before.clone();
+    /// after.retain(|text| text != "a");
+    /// assert!(list.compare_exchange_all(&before, &after)?);
+    /// assert_eq!(list.snapshot()?, ["b", "c"]);
+    /// assert!(!list.compare_exchange_all(&before, &after)?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `OutOfMemory`; then the list is unchanged. `TimedOut`, `NotInThisProcess`, `Corrupted`.
+    pub fn compare_exchange_all(
+        &self,
+        current: &[impl Borrow<T>],
+        new: &[impl Borrow<T>],
+    ) -> Result<bool> {
+        self.change()?.exchange_all(current, new)
+    }
+
     /// Sorts the elements. The sort is stable. Others see the list as before or sorted.
     ///
     /// `compare` must not change this list, nor call [`snapshot`](List::snapshot) on it, because

@@ -369,6 +369,32 @@ impl<'a, M: ListMemory> Change<'a, M> {
         self.carry_out(entry, || Ok(()))
     }
 
+    /// Replaces all elements with `new` if their bytes are those of `current`. Returns whether they
+    /// are.
+    pub(crate) fn exchange_all<T: Item + ?Sized>(
+        &self,
+        current: &[impl Borrow<T>],
+        new: &[impl Borrow<T>],
+    ) -> Result<bool> {
+        let root = self.root()?;
+        if root.len != current.len() as u64 {
+            return Ok(false);
+        }
+        let slots = if root.link == 0 { Some(&[][..]) } else { self.slots(root.link, root.len) };
+        for (slot, expected) in slots.ok_or_else(damaged)?.iter().zip(current) {
+            let found = self.read::<T>(slot.load(Relaxed))?;
+            if Borrow::<T>::borrow(&found).bytes() != Borrow::<T>::borrow(expected).bytes() {
+                return Ok(false);
+            }
+        }
+        let len = new.len() as u64;
+        let block = self.build(len, len.max(ROOM_MIN), |_| 0)?;
+        let (old, new_of) = if is_inline::<T>() { (0, 0) } else { (root.link, link(block)) };
+        let entry = Entry { old_run: (old, 0, root.len), new_run: (new_of, 0, len), ..Entry::default() };
+        self.replace::<T>(block, new, entry)?;
+        Ok(true)
+    }
+
     /// Sorts the elements by `compare`. Stable.
     pub(crate) fn sort<T: Item + ?Sized>(
         &self,

@@ -69,7 +69,28 @@ struct Writing<'a> {
     epoch: u32,
 }
 
-impl Writing<'_> {
+impl<'a> Writing<'a> {
+    /// Acquires the value's owner word.
+    pub(super) fn begin(
+        word: &'a OwnerWord,
+        object: &ObjectRef,
+        deadline: Deadline,
+    ) -> Result<Writing<'a>, ValueError> {
+        let me = object.owner().map_err(|error| ValueError::NotInThisProcess(error.refusal()))?;
+        match robust_word::acquire(word, object, me, deadline) {
+            Some(acquired) => {
+                if acquired.after_death {
+                    word.mark_consistent(); // it always is
+                }
+                Ok(Writing { word, me, epoch: fork::epoch() })
+            }
+            None => {
+                object.note_failed_try();
+                Err(ValueError::NotAcquired)
+            }
+        }
+    }
+
     /// Returns true if this is the process that began to write, and not a child that the closure of
     /// an update has forked.
     fn is_here(&self) -> bool {
@@ -237,20 +258,7 @@ impl<T: Message> Value<T> {
     }
 
     fn writing(&self, deadline: Deadline) -> Result<Writing<'_>, ValueError> {
-        let me = self.object.owner().map_err(|error| ValueError::NotInThisProcess(error.refusal()))?;
-        let word = &self.head().word;
-        match robust_word::acquire(word, &self.object, me, deadline) {
-            Some(acquired) => {
-                if acquired.after_death {
-                    word.mark_consistent(); // it always is
-                }
-                Ok(Writing { word, me, epoch: fork::epoch() })
-            }
-            None => {
-                self.object.note_failed_try();
-                Err(ValueError::NotAcquired)
-            }
-        }
+        Writing::begin(&self.head().word, &self.object, deadline)
     }
 
     /// Sets the value to the result of `change`, and returns the previous one. Atomic: no other

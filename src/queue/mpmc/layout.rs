@@ -110,6 +110,69 @@ impl<P: Payload + ?Sized> Layout<P> {
     }
 }
 
+/// The layout of slots for messages whose size and alignment are known at run time only.
+#[cfg(any(test, feature = "__internals"))]
+pub(super) struct Fixed {
+    pub(super) offset: usize,
+    pub(super) size: usize,
+}
+
+#[cfg(any(test, feature = "__internals"))]
+impl Fixed {
+    pub(super) fn of(schema: &crate::message::Schema) -> Fixed {
+        // An alignment of more than 128 is refused by len().
+        let (size, align) = (schema.size() as usize, schema.align().max(1) as usize);
+        Fixed { offset: WORD.next_multiple_of(align), size }
+    }
+
+    fn stride(&self) -> Option<usize> {
+        self.offset.checked_add(self.size)?.checked_next_multiple_of(128)
+    }
+
+    /// As [`Layout::len`].
+    pub(super) fn len(&self, capacity: usize) -> Result<usize> {
+        let is_countable = u32::try_from(capacity).is_ok_and(|capacity| capacity > 0);
+        let slots = self.stride().and_then(|stride| stride.checked_mul(capacity)?.checked_add(SLOTS));
+        let halves = slots.and_then(|end| halves_at(end, 0)).filter(|at| *at <= isize::MAX as usize);
+        match halves {
+            Some(at) if is_countable && self.offset <= 128 => Ok(at + size_of::<Halves>()),
+            _ => {
+                let text = format!("a queue of {capacity} messages of {} bytes is not possible", self.size);
+                Err(Error::new(ErrorKind::InvalidInput, text))
+            }
+        }
+    }
+
+    /// As [`Layout::init`].
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    pub(super) unsafe fn init(&self, base: *mut u8, capacity: usize) {
+        // SAFETY: promised by the caller; any bytes are a Descriptor.
+        let geometry: &Geometry = unsafe { &(*base.cast::<Descriptor>()).geometry };
+        geometry.capacity.store(capacity as u64, Relaxed);
+        // len() has checked it.
+        geometry.stride.store(self.stride().unwrap_or(0) as u64, Relaxed);
+        geometry.offset.store(self.offset as u64, Relaxed);
+        geometry.size.store(self.size as u64, Relaxed);
+        geometry.options.store(0, Relaxed);
+    }
+
+    /// Finds out the layout of a queue of messages of a fixed size. `None` if it is none, or if its
+    /// geometry does not fit into `len` bytes.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Layout::check`].
+    pub(super) unsafe fn find(base: *mut u8, len: usize) -> Option<(Ring, Fixed)> {
+        // SAFETY: promised by the caller.
+        let found = unsafe { Any::check(base, len) }?;
+        let fixed = Fixed { offset: found.offset, size: found.size };
+        (found.area.is_none() && Some(found.stride) == fixed.stride()).then_some((found.ring, fixed))
+    }
+}
+
 /// Returns the offset of the halves, behind the slots and the store. `None` if the store is too
 /// large.
 fn halves_at(store_at: usize, units: u64) -> Option<usize> {

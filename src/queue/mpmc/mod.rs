@@ -43,6 +43,8 @@ mod room;
 mod sending;
 mod slot;
 mod take;
+#[cfg(any(test, feature = "__internals"))]
+mod untyped;
 mod varying;
 
 pub use builder::QueueBuilder;
@@ -51,3 +53,5 @@ pub use halves::{Receiver, Sender};
 pub use handle::Queue;
 pub(crate) use layout::{describe, peek, recover, settle};
 pub use receiving::{IntoIter, Iter, TryIter};
+#[cfg(any(test, feature = "__internals"))]
+pub use untyped::Untyped;

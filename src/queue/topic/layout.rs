@@ -20,7 +20,7 @@ use crate::segment::owner::OwnerId;
 use crate::{Error, ErrorKind, Result};
 
 /// The offset of the lines.
-pub(super) const LINES: usize = size_of::<Descriptor>();
+pub(crate) const LINES: usize = size_of::<Descriptor>();
 /// The number of subscribers that a new topic has lines for.
 pub(super) const SUBSCRIBERS: u32 = if cfg!(loom) { 4 } else { 64 };
 /// The least number of slots beyond the capacity: this many can be in use in place, and a topic of
@@ -127,6 +127,58 @@ impl<P: Payload + ?Sized> Layout<P> {
         let fits = (shape.offset, found.size) == (Self::OFFSET, size)
             && if P::IS_FIXED { found.align == 0 && shape.stride == stride } else { found.align == align };
         fits.then_some(found)
+    }
+}
+
+/// The layout of slots for messages whose size and alignment are known at run time only.
+#[cfg(any(test, feature = "__internals"))]
+pub(crate) struct Fixed {
+    offset: usize,
+    size: usize,
+    capacity: usize,
+}
+
+#[cfg(any(test, feature = "__internals"))]
+impl Fixed {
+    pub(crate) fn of(schema: &crate::message::Schema, capacity: usize) -> Fixed {
+        // An alignment of more than 128 is refused by len().
+        let (size, align) = (schema.size() as usize, schema.align().max(1) as usize);
+        Fixed { offset: size_of::<Slot>().next_multiple_of(align), size, capacity }
+    }
+
+    fn stride(&self) -> Option<usize> {
+        self.offset.checked_add(self.size)?.checked_next_multiple_of(128)
+    }
+
+    /// As [`Layout::len`].
+    pub(crate) fn len(&self) -> Result<usize> {
+        let slots = slots_for(self.capacity);
+        let before = LINES + SUBSCRIBERS as usize * size_of::<Line>();
+        let end = self.stride().and_then(|stride| stride.checked_mul(slots)?.checked_add(before));
+        let is_countable = self.capacity > 0 && slots < u32::MAX as usize && self.offset <= 128;
+        end.filter(|end| is_countable && *end <= isize::MAX as usize).ok_or_else(|| {
+            let (capacity, size) = (self.capacity, self.size);
+            let text = format!("a topic of {capacity} messages of {size} bytes is not possible");
+            Error::new(ErrorKind::InvalidInput, text)
+        })
+    }
+
+    /// As [`Layout::init`].
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    pub(crate) unsafe fn init(&self, base: *mut u8) {
+        // SAFETY: promised by the caller; any bytes are a Descriptor.
+        let geometry: &Geometry = unsafe { &(*base.cast::<Descriptor>()).geometry };
+        geometry.capacity.store(self.capacity as u64, Relaxed);
+        geometry.slots.store(slots_for(self.capacity) as u64, Relaxed);
+        // len() has checked it.
+        geometry.stride.store(self.stride().unwrap_or(0) as u64, Relaxed);
+        geometry.offset.store(self.offset as u64, Relaxed);
+        geometry.size.store(self.size as u64, Relaxed);
+        geometry.lines.store(u64::from(SUBSCRIBERS), Relaxed);
+        geometry.options.store(Policy::Block as u64, Relaxed);
     }
 }
 

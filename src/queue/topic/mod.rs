@@ -62,6 +62,8 @@ pub use error::RecvError;
 pub use handle::{From, Topic};
 #[cfg(feature = "__internals")]
 pub(crate) use layout::Any;
+#[cfg(any(test, feature = "__internals"))]
+pub(crate) use layout::Fixed;
 pub(crate) use layout::{describe, peek, recover, settle};
 pub use loan::Loan;
 pub use policy::{Laggard, Policy};

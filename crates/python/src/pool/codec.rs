@@ -1,105 +1,13 @@
-//! Arguments and results as bytes: small values of built-in types directly, all others as pickles.
+//! Arguments and results of tasks as bytes: the items of [`crate::codec`].
 //!
-//! # Format
-//!
-//! An item is a tag and what follows it; lengths and numbers are little-endian.
-//!
-//! | tag | item | what follows |
-//! |---|---|---|
-//! | 0 | an argument of a chunk that is pickled as a whole | nothing |
-//! | 1, 2, 3 | `None`, `True`, `False` | nothing |
-//! | 4 | `int` of 64 bits | 8 bytes |
-//! | 5 | `float` | 8 bytes |
-//! | 6, 7 | `str` (UTF-8), `bytes` | 4 bytes: the length; then the bytes |
-//! | 8 | `tuple` of such values | 1 byte: the length; then its items |
-//! | 9 | a pickle | 8 bytes: the length; then the pickle |
-//! | 10 | the exception of a task, as `encode_error` has packed it | as for 9 |
-//! | 11 | nothing: the task was not run, because one before it in its chunk raised | nothing |
-//!
-//! The types of the direct values are exactly these, and not subclasses. Pickle does the same with
-//! them whatever reducers are registered. They cannot change, so it makes no difference that two
-//! references to one object become two objects.
-//!
-//! If an argument of a chunk has another type, the chunk is pickled as one list, so that an object
-//! which several arguments refer to travels once. Before the pickle there is one byte 0 for each
-//! argument. So the first arguments of a chunk can be skipped without unpickling anything.
+//! If an argument of a chunk is no direct value, the chunk is pickled as one list, so that an object
+//! which several arguments refer to travels once. Before the pickle there is an item of tag 0 for
+//! each argument. So the first arguments of a chunk can be skipped without unpickling anything.
 
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyList};
 
-const IN_PICKLE: u8 = 0;
-const NONE: u8 = 1;
-const TRUE: u8 = 2;
-const FALSE: u8 = 3;
-const INT: u8 = 4;
-const FLOAT: u8 = 5;
-const STR: u8 = 6;
-const BYTES: u8 = 7;
-const TUPLE: u8 = 8;
-const PICKLE: u8 = 9;
-const ERROR: u8 = 10;
-pub(crate) const NOT_RUN: u8 = 11;
-
-/// Tuples in tuples: deeper ones are pickled.
-const DEPTH_MAX: usize = 4;
-/// Longer strings and bytes are pickled.
-const LEN_MAX: usize = u32::MAX as usize;
-
-#[cold]
-fn damaged() -> PyErr {
-    PyRuntimeError::new_err("the shared bytes of the pool contradict each other")
-}
-
-/// Appends a value of a built-in type. Returns false, and leaves `out` longer than it was, if it is
-/// none.
-fn encode_plain(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, depth: usize) -> bool {
-    if value.is_exact_instance_of::<PyInt>() {
-        let Ok(number) = value.extract::<i64>() else { return false };
-        out.push(INT);
-        out.extend_from_slice(&number.to_le_bytes());
-    } else if value.is_none() {
-        out.push(NONE);
-    } else if let Ok(value) = value.cast_exact::<PyBool>() {
-        out.push(if value.is_true() { TRUE } else { FALSE });
-    } else if let Ok(value) = value.cast_exact::<PyFloat>() {
-        out.push(FLOAT);
-        out.extend_from_slice(&value.value().to_le_bytes());
-    } else if let Ok(value) = value.cast_exact::<PyString>() {
-        // Fails for text with lone surrogates.
-        let Ok(text) = value.to_str() else { return false };
-        return put_bytes(out, STR, text.as_bytes());
-    } else if let Ok(value) = value.cast_exact::<PyBytes>() {
-        return put_bytes(out, BYTES, value.as_bytes());
-    } else if let Ok(value) = value.cast_exact::<PyTuple>() {
-        let Ok(len) = u8::try_from(value.len()) else { return false };
-        if depth == DEPTH_MAX {
-            return false;
-        }
-        out.extend_from_slice(&[TUPLE, len]);
-        return value.iter_borrowed().all(|item| encode_plain(&item, out, depth + 1));
-    } else {
-        return false;
-    }
-    true
-}
-
-fn put_bytes(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) -> bool {
-    if bytes.len() > LEN_MAX {
-        return false;
-    }
-    out.push(tag);
-    out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
-    out.extend_from_slice(bytes);
-    true
-}
-
-/// Appends a pickle, or what `encode_error` has returned.
-fn put_long(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
-    out.push(tag);
-    out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-    out.extend_from_slice(bytes);
-}
+use crate::codec::{damaged, encode_plain, put_long, Reader, ELSEWHERE, ERROR, NOT_RUN, PICKLE};
 
 /// Appends a result.
 pub(crate) fn encode(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, dumps: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -125,81 +33,9 @@ pub(crate) fn encode_chunk(items: &[Bound<'_, PyAny>], dumps: &Bound<'_, PyAny>)
     let pickle = dumps.call1((PyList::new(dumps.py(), items)?,))?;
     let pickle = pickle.cast::<PyBytes>()?.as_bytes();
     out.clear();
-    out.resize(items.len(), IN_PICKLE);
+    out.resize(items.len(), ELSEWHERE);
     out.extend_from_slice(pickle);
     Ok(out)
-}
-
-/// Bytes that are read from the start.
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn bytes(&mut self, len: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(len)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        self.bytes(N)?.try_into().ok()
-    }
-
-    fn byte(&mut self) -> Option<u8> {
-        self.array::<1>().map(|[byte]| byte)
-    }
-
-    /// Reads bytes with their length before them, of 4 bytes.
-    fn short(&mut self) -> Option<&'a [u8]> {
-        let len = u32::from_le_bytes(self.array()?);
-        self.bytes(len as usize)
-    }
-
-    /// Reads bytes with their length before them, of 8 bytes.
-    fn long(&mut self) -> Option<&'a [u8]> {
-        let len = u64::from_le_bytes(self.array()?);
-        self.bytes(usize::try_from(len).ok()?)
-    }
-
-    fn skip(&mut self, depth: usize) -> Option<()> {
-        match self.byte()? {
-            IN_PICKLE | NONE | TRUE | FALSE | NOT_RUN => {}
-            INT | FLOAT => drop(self.array::<8>()?),
-            STR | BYTES => drop(self.short()?),
-            PICKLE | ERROR => drop(self.long()?),
-            TUPLE if depth < DEPTH_MAX => {
-                for _ in 0..self.byte()? {
-                    self.skip(depth + 1)?;
-                }
-            }
-            _ => return None,
-        }
-        Some(())
-    }
-
-    fn value<'py>(&mut self, py: Python<'py>, depth: usize) -> PyResult<Bound<'py, PyAny>> {
-        let tag = self.byte().ok_or_else(damaged)?;
-        self.value_of(py, tag, depth)
-    }
-
-    fn value_of<'py>(&mut self, py: Python<'py>, tag: u8, depth: usize) -> PyResult<Bound<'py, PyAny>> {
-        Ok(match tag {
-            NONE => py.None().into_bound(py),
-            TRUE | FALSE => PyBool::new(py, tag == TRUE).to_owned().into_any(),
-            INT => i64::from_le_bytes(self.array().ok_or_else(damaged)?).into_pyobject(py)?.into_any(),
-            FLOAT => PyFloat::new(py, f64::from_le_bytes(self.array().ok_or_else(damaged)?)).into_any(),
-            STR => {
-                let text = std::str::from_utf8(self.short().ok_or_else(damaged)?);
-                PyString::new(py, text.map_err(|_| damaged())?).into_any()
-            }
-            BYTES => PyBytes::new(py, self.short().ok_or_else(damaged)?).into_any(),
-            TUPLE if depth < DEPTH_MAX => {
-                let len = self.byte().ok_or_else(damaged)?;
-                let items: PyResult<Vec<_>> = (0..len).map(|_| self.value(py, depth + 1)).collect();
-                PyTuple::new(py, items?)?.into_any()
-            }
-            _ => return Err(damaged()),
-        })
-    }
 }
 
 /// Returns the length in bytes of the first `count` items; `None` if they are damaged.
@@ -218,7 +54,7 @@ pub(crate) fn decode_chunk<'py>(
     count: usize,
     loads: &Bound<'py, PyAny>,
 ) -> PyResult<Vec<Bound<'py, PyAny>>> {
-    if bytes.first() != Some(&IN_PICKLE) {
+    if bytes.first() != Some(&ELSEWHERE) {
         let mut reader = Reader(bytes);
         return (0..count).map(|_| reader.value(py, 0)).collect();
     }

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
 use crate::error::raise;
-use crate::object::{Shared, NAME};
+use crate::object::{Room, Shared, Source, NAME};
 use crate::pool::codec::{encode_chunk, skip, Decoded, Decoder};
 use crate::pool::kind::Kind;
 use crate::pool::worker::PoolWorker;
@@ -33,10 +33,10 @@ impl PoolMemory {
 #[pymethods]
 impl PoolMemory {
     #[new]
-    #[pyo3(signature = (*, descriptor = None))]
-    fn new(descriptor: Option<i32>) -> PyResult<PoolMemory> {
-        let same = |segment: &Segment| Ok(segment.clone());
-        Shared::new(descriptor, SIZE, same, same).map(PoolMemory)
+    #[pyo3(signature = (*, source = None))]
+    fn new(source: Option<Source<'_>>) -> PyResult<PoolMemory> {
+        let same = |room: &Room| Ok(room.segment().clone());
+        Shared::new(source, SIZE, same, same).map(PoolMemory)
     }
 
     fn _descriptor(&self) -> PyResult<RawFd> {

@@ -7,8 +7,9 @@ use pagemate::pool::foreign::{ForeignWorker, Found, RunningChunk};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
+use crate::codec::NOT_RUN;
 use crate::error::raise;
-use crate::pool::codec::{decode_chunk, encode, encode_error, NOT_RUN};
+use crate::pool::codec::{decode_chunk, encode, encode_error};
 use crate::pool::kind::{Call, Kind};
 use crate::wait::{wait, Timeout};
 

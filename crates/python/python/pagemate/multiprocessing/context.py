@@ -141,8 +141,12 @@ class _Objects:
         return Pool(processes, initializer, initargs, maxtasksperchild, context=self.get_context())
 
     def Manager(self):
-        """Returns a started manager of the standard library."""
-        return self._standard().Manager()
+        """Returns a started manager."""
+        from .managers import SyncManager
+
+        manager = SyncManager(ctx=self.get_context())
+        manager.start()
+        return manager
 
     def get_context(self, method=None):
         """Returns the context of a start method."""

@@ -22,4 +22,4 @@ class Handle:
 
 def _rebuild(cls, descriptor):
     native = next(base for base in cls.__mro__ if base.__module__ == "pagemate._pagemate")
-    return native.__new__(cls, descriptor=descriptor.detach())
+    return native.__new__(cls, source=descriptor.detach())
