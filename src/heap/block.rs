@@ -7,16 +7,16 @@
 //! |---|---|
 //! | 0..30 | CLAIMED: owner id of its claimant; else 0 |
 //! | 30..32 | FREE, CLAIMED, LIVE, RETIRED |
-//! | 32..64 | generation: incremented by every claim |
+//! | 32..64 | generation: incremented by every claim and adoption |
 //!
 //! | status | meaning | changed by (CAS) |
 //! |---|---|---|
 //! | FREE | may be claimed; zero is the fresh state | a claimant, to CLAIMED, generation + 1 |
-//! | CLAIMED(p) | p has claimed it, unknown to others | p, to LIVE or FREE; a reaper, to FREE |
-//! | LIVE | it belongs to an object, and survives processes | its only owner, to FREE or RETIRED |
+//! | CLAIMED(p) | p has claimed it, or owns it | p, to LIVE or FREE; a reaper, to FREE; an adopter c, to CLAIMED(c) |
+//! | LIVE | it belongs to an object, and survives processes | its only owner, to FREE or RETIRED; an adopter c, to CLAIMED(c) |
 //! | RETIRED | unreachable, but perhaps read in place | a process that finds no pin, to FREE |
 //!
-//! For reading in place see [`crate::heap::hazard`].
+//! For reading in place see [`crate::heap::hazard`], for owning and adopting [`crate::heap::owned`].
 //!
 //! The bit of a block is 1 when the block is known to be taken. Invariant: **the bit of a FREE
 //! block is 0.** Only the claimant of the block sets it, while the block is CLAIMED, and it is
@@ -26,7 +26,8 @@
 //!
 //! A participant names a block in its [`ClaimLog`] before it claims it, so a reaper need not
 //! search. A log has seven places. The eighth word counts blocks without a place, and names a
-//! participant that ever needed it; when that one dies, its reaper searches all blocks.
+//! participant that ever needed it, or ever owned a block; when that one dies, its reaper searches
+//! all blocks.
 //!
 //! # Memory ordering
 //!
@@ -127,6 +128,24 @@ pub(crate) fn lasting(word: u64) -> Option<u32> {
 pub(crate) fn publish(word: &AtomicU64, expected: u32, me: OwnerId) -> bool {
     let claimed = pack(expected, CLAIMED, me.bits());
     word.compare_exchange(claimed, pack(expected, LIVE, 0), Release, Relaxed).is_ok()
+}
+
+/// Makes the block of this word `me`'s own; returns its new generation. `None` if it is not this
+/// block, or neither LIVE nor claimed.
+pub(crate) fn adopt(word: &AtomicU64, expected: u32, me: OwnerId) -> Option<u32> {
+    let next = expected.wrapping_add(1);
+    // Its last owner may release it meanwhile. Nothing else changes the word of such a block twice.
+    for _ in 0..3 {
+        let seen = word.load(Relaxed);
+        if generation(seen) != expected || !matches!(state(seen), State::Live | State::Claimed(_)) {
+            return None;
+        }
+        // Acquire pairs with publish(). Release: the mark in the log is stored before the word.
+        if word.compare_exchange(seen, pack(next, CLAIMED, me.bits()), AcqRel, Relaxed).is_ok() {
+            return Some(next);
+        }
+    }
+    None
 }
 
 /// The word of a block, and its bit.
@@ -250,12 +269,18 @@ impl ClaimLog {
                 }
             }
         }
-        // The generation first: if this participant dies between the two, the reaper knows whose
-        // the word is, and resets both.
+        // The mark first: if this participant dies between the two, the reaper knows whose the word
+        // is, and resets both.
+        self.mark(me);
+        self.more.add_ordered(UNNAMED).1 // pairs with may_name()
+    }
+
+    /// Makes a reaper of `me` search all blocks, because there may be some that are not named here.
+    #[inline]
+    pub(crate) fn mark(&self, me: OwnerId) {
         if self.more.load(Relaxed) & !UNNAMED_ALL != u64::from(me.generation()) {
             self.more.fetch_or(me.generation().into(), SeqCst);
         }
-        self.more.add_ordered(UNNAMED).1 // pairs with may_name()
     }
 
     /// Returns whether a participant may be about to claim a block in this range of the arena. If

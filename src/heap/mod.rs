@@ -7,7 +7,8 @@
 //!   quarter of the existing size, 256 MiB at most.
 //! - Chunks are carved out of an arena ([`chunk_table`]). Each has one size class ([`class`]).
 //!   Chunks that are empty are remade for other classes ([`remake`]).
-//! - A chunk is divided into blocks ([`block`]), which may be read in place ([`hazard`]).
+//! - A chunk is divided into blocks ([`block`]), which may be read in place ([`hazard`]), or belong
+//!   to one process at a time ([`owned`]).
 //! - [`handle`] puts the parts together, with what the process knows of the arenas
 //!   ([`arena_cache`]). [`store`] does it for one arena that is a part of another object. Both
 //!   search an arena in the same way ([`search`]).
@@ -35,6 +36,7 @@ pub(crate) mod hazard;
 
 pub(crate) mod arena;
 mod handle;
+mod owned;
 mod pinned;
 mod remake;
 mod search;

@@ -84,6 +84,8 @@ mod blocks;
 #[cfg(target_arch = "x86_64")]
 mod bounded_semaphore;
 #[cfg(target_arch = "x86_64")]
+mod buffer;
+#[cfg(target_arch = "x86_64")]
 mod closed;
 #[cfg(target_arch = "x86_64")]
 mod condvar;
@@ -208,6 +210,7 @@ fn main() {
         foreign_pool::scenes(),
         value::scenes(),
         heap::scenes(),
+        buffer::scenes(),
         list::scenes(),
         manager::scenes(),
         array::scenes(),

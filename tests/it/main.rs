@@ -12,6 +12,7 @@ mod array;
 mod auto_traits;
 mod barrier;
 mod bounded_semaphore;
+mod buffer;
 mod closing;
 mod condvar;
 mod contents;

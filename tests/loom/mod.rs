@@ -8,6 +8,7 @@
 //!     cargo test --release --lib models --target-dir target/loom
 //! ```
 
+mod adopted;
 mod barrier;
 mod bounded_semaphore;
 mod bytes;

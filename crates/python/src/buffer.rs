@@ -19,7 +19,7 @@ const CONTIGUOUS: c_int = 0x98;
 
 /// `Py_buffer`.
 #[repr(C)]
-struct View {
+pub(crate) struct View {
     buf: *mut c_void,
     obj: *mut ffi::PyObject,
     len: isize,
@@ -47,15 +47,18 @@ unsafe extern "C" {
 }
 
 /// The bytes of an object, which cannot move or go away meanwhile.
-pub(crate) struct Bytes<'py> {
+pub(crate) enum Bytes<'py> {
+    Bytes(Bound<'py, PyBytes>),
     /// In a box, because it may point into itself.
-    view: Box<View>,
-    _py: Python<'py>,
+    Other(Box<View>, Python<'py>),
 }
 
 impl<'py> Bytes<'py> {
     /// Borrows the bytes of an object. They must not have gaps.
     pub(crate) fn of(object: &Bound<'py, PyAny>) -> PyResult<Bytes<'py>> {
+        if let Ok(bytes) = object.cast_exact::<PyBytes>() {
+            return Ok(Bytes::Bytes(bytes.clone()));
+        }
         let mut view = Box::new(View {
             buf: null_mut(),
             obj: null_mut(),
@@ -74,29 +77,31 @@ impl<'py> Bytes<'py> {
         if status != 0 {
             return Err(PyErr::fetch(object.py()));
         }
-        Ok(Bytes { view, _py: object.py() })
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.view.len as usize
+        Ok(Bytes::Other(view, object.py()))
     }
 
     /// Returns the bytes. Python code may write there at the same time, so they are only for
     /// copying.
     pub(crate) fn as_slice(&self) -> &[u8] {
-        if self.len() == 0 {
-            return &[];
+        match self {
+            Bytes::Bytes(bytes) => bytes.as_bytes(),
+            Bytes::Other(view, _) if view.len == 0 => &[],
+            // SAFETY: the view is of so many bytes without gaps, and is held. Whatever they are,
+            // they are valid as bytes.
+            Bytes::Other(view, _) => unsafe {
+                std::slice::from_raw_parts(view.buf.cast::<u8>(), view.len as usize)
+            },
         }
-        // SAFETY: the view is of so many bytes without gaps, and is held. Whatever they are, they
-        // are valid as bytes.
-        unsafe { std::slice::from_raw_parts(self.view.buf.cast::<u8>(), self.len()) }
     }
 }
 
 impl Drop for Bytes<'_> {
     fn drop(&mut self) {
-        // SAFETY: PyObject_GetBuffer has filled it, and `_py` shows that the interpreter is there.
-        unsafe { PyBuffer_Release(&mut *self.view) };
+        if let Bytes::Other(view, _) = self {
+            // SAFETY: PyObject_GetBuffer has filled it, and the token shows that the interpreter is
+            // there.
+            unsafe { PyBuffer_Release(&mut **view) };
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! The layout of a message that has buffers beside its pickle.
+//! The layout of an object that is sent: a pickle alone; or, if it has buffers beside its pickle, a
+//! frame:
 //!
 //! ```text
 //! 0        number of buffers
@@ -15,31 +16,53 @@ use std::ops::Range;
 /// The alignment of frames and buffers.
 pub(crate) const ALIGN: usize = 64;
 
-/// A message to be sent: a pickle and its buffers, and where they are in the frame.
+/// An object to be sent: where the pieces of its pickle go, and its buffers.
 pub(crate) struct Frame<'a> {
+    /// Empty if there are no buffers.
     head: Vec<u8>,
-    pickle: &'a [u8],
-    buffers: Vec<(usize, &'a [u8])>,
+    /// What follows the head: each with its offset.
+    parts: Vec<(usize, &'a [u8])>,
     len: usize,
 }
 
 impl<'a> Frame<'a> {
-    pub(crate) fn new(pickle: &'a [u8], buffers: impl ExactSizeIterator<Item = &'a [u8]>) -> Frame<'a> {
-        let count = buffers.len();
-        let mut head = Vec::with_capacity(16 * (count + 1));
+    pub(crate) fn new(
+        pickle: impl Iterator<Item = &'a [u8]> + Clone,
+        buffers: impl ExactSizeIterator<Item = &'a [u8]>,
+    ) -> Frame<'a> {
+        let (mut head, mut parts) = (Vec::new(), Vec::with_capacity(buffers.len() + 1));
         let mut number = |number: usize| head.extend_from_slice(&(number as u64).to_le_bytes());
-        number(count);
-        number(pickle.len());
-        let mut len = 16 * (count + 1) + pickle.len();
-        let mut placed = Vec::with_capacity(count);
-        for buffer in buffers {
-            let at = len.next_multiple_of(ALIGN);
-            number(at);
-            number(buffer.len());
-            placed.push((at, buffer));
-            len = at + buffer.len();
+        let mut len = 0;
+        if buffers.len() > 0 {
+            number(buffers.len());
+            number(pickle.clone().map(<[u8]>::len).sum());
+            len = 16 * (buffers.len() + 1);
         }
-        Frame { head, pickle, buffers: placed, len }
+        for piece in pickle {
+            parts.push((len, piece));
+            len += piece.len();
+        }
+        for buffer in buffers {
+            len = len.next_multiple_of(ALIGN);
+            number(len);
+            number(buffer.len());
+            parts.push((len, buffer));
+            len += buffer.len();
+        }
+        Frame { head, parts, len }
+    }
+
+    /// Returns whether it has buffers, and is not a pickle alone.
+    pub(crate) fn has_buffers(&self) -> bool {
+        !self.head.is_empty()
+    }
+
+    /// Returns the bytes, if they are one piece.
+    pub(crate) fn only_part(&self) -> Option<&'a [u8]> {
+        match self.parts[..] {
+            [(_, part)] if !self.has_buffers() => Some(part),
+            _ => None,
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -49,15 +72,12 @@ impl<'a> Frame<'a> {
     /// Returns the parts, each with its offset in the frame, in order. What is between them may be
     /// anything.
     pub(crate) fn parts(&self) -> impl Iterator<Item = (usize, &[u8])> {
-        let first = [(0, &self.head[..]), (self.head.len(), self.pickle)];
-        first.into_iter().chain(self.buffers.iter().copied())
+        std::iter::once((0, &self.head[..])).chain(self.parts.iter().copied())
     }
 
-    /// Returns the frame as bytes.
-    pub(crate) fn to_vec(&self) -> Vec<u8> {
-        let mut bytes = vec![0; self.len];
-        self.parts().for_each(|(at, part)| bytes[at..at + part.len()].copy_from_slice(part));
-        bytes
+    /// Writes the frame.
+    pub(crate) fn write(&self, to: &mut [u8]) {
+        self.parts().for_each(|(at, part)| to[at..at + part.len()].copy_from_slice(part));
     }
 }
 

@@ -12,13 +12,19 @@ mod connection;
 mod error;
 mod event;
 mod frame;
+mod lease;
 mod lock;
 mod object;
 mod parent;
+mod passing;
+mod pickle;
 mod pool;
+mod program;
 mod queue;
 mod semaphore;
+mod views;
 mod wait;
+mod watcher;
 
 use pyo3::prelude::*;
 
@@ -30,7 +36,7 @@ mod _pagemate {
     #[pymodule_export]
     use crate::condition::Condition;
     #[pymodule_export]
-    use crate::connection::{pipe_pair, pipe_poll, pipe_recv, pipe_send};
+    use crate::connection::{pipe_pair, pipe_poll, pipe_recv, pipe_send, pipe_send_bytes};
     #[pymodule_export]
     use crate::event::Event;
     #[pymodule_export]
@@ -38,9 +44,15 @@ mod _pagemate {
     #[pymodule_export]
     use crate::parent::end_when_readable;
     #[pymodule_export]
+    use crate::passing::{is_sending, pass_descriptor};
+    #[pymodule_export]
     use crate::pool::{PoolBatch, PoolMemory, PoolTasks, PoolWorker};
+    #[pymodule_export]
+    use crate::program::run_program;
     #[pymodule_export]
     use crate::queue::Queue;
     #[pymodule_export]
     use crate::semaphore::{BoundedSemaphore, Semaphore};
+    #[pymodule_export]
+    use crate::watcher::Watcher;
 }

@@ -53,18 +53,6 @@ pub(crate) fn wait<T: Send>(
     }
 }
 
-/// [`wait`] for attempts that take long: none of them has the interpreter.
-pub(crate) fn wait_long<T: Send>(
-    py: Python<'_>,
-    timeout: Timeout,
-    mut attempt: impl FnMut(Duration) -> PyResult<Option<T>> + Send,
-) -> PyResult<Option<T>> {
-    match py.detach(|| attempt(Duration::ZERO))? {
-        None => wait_more(py, timeout, attempt),
-        value => Ok(value),
-    }
-}
-
 /// Goes on after an attempt that has failed.
 fn wait_more<T: Send>(
     py: Python<'_>,

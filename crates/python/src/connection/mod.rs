@@ -24,22 +24,23 @@ mod packet;
 mod receipt;
 
 use std::cell::Cell;
-use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
-use std::ptr::NonNull;
 use std::time::Duration;
 
 use pyo3::exceptions::{PyEOFError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PySlice};
+use pyo3::types::PyBytes;
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::net::{shutdown, socketpair, AddressFamily, Shutdown, SocketFlags, SocketType};
 
-use crate::buffer::{export, new_bytes, Bytes, Owner};
+use crate::buffer::{export, new_bytes, Bytes};
 use crate::error::system;
-use crate::frame::{Frame, Parts, ALIGN};
+use crate::frame::Frame;
+use crate::passing::collect;
+use crate::pickle::Pickled;
+use crate::views::{self, Views};
 use crate::wait::{wait, Timeout};
 use large::Mapping;
 use packet::{header, try_recv, try_send, Body, Header, Packet, FRAME, MEMORY, RECEIPT, SHORT};
@@ -68,42 +69,55 @@ pub(crate) fn pipe_pair(duplex: bool) -> PyResult<(RawFd, RawFd)> {
     Ok((first.into_raw_fd(), second.into_raw_fd()))
 }
 
-/// Sends bytes, or a pickle with the buffers that belong to it; and descriptors. Blocks while there
-/// is no room.
+/// Sends an object. Blocks while there is no room.
 #[pyfunction]
-pub(crate) fn pipe_send(
-    py: Python<'_>,
-    handle: RawFd,
-    message: &Bound<'_, PyAny>,
-    buffers: Vec<Bound<'_, PyAny>>,
-    descriptors: Vec<RawFd>,
-) -> PyResult<()> {
+pub(crate) fn pipe_send(handle: RawFd, object: &Bound<'_, PyAny>) -> PyResult<()> {
     let socket = borrow(handle)?;
-    let message = Bytes::of(message)?;
-    let buffers = buffers.iter().map(Bytes::of).collect::<PyResult<Vec<_>>>()?;
-    let mut descriptors = descriptors.into_iter().map(borrow).collect::<PyResult<Vec<_>>>()?;
-    let frame = Frame::new(message.as_slice(), buffers.iter().map(Bytes::as_slice));
-    let is_frame = !buffers.is_empty();
-    let flags = if is_frame { FRAME } else { 0 };
-    let len = if is_frame { frame.len() } else { message.len() };
+    let (pickled, descriptors) = collect(true, || Pickled::new(object))?;
+    let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+    send(object.py(), socket, &Frame::new(pickled.parts(), pickled.buffers()), &descriptors)
+}
+
+/// Sends bytes. Blocks while there is no room.
+#[pyfunction]
+pub(crate) fn pipe_send_bytes(py: Python<'_>, handle: RawFd, bytes: &Bound<'_, PyAny>) -> PyResult<()> {
+    let bytes = Bytes::of(bytes)?;
+    let frame = Frame::new(std::iter::once(bytes.as_slice()), std::iter::empty());
+    send(py, borrow(handle)?, &frame, &[])
+}
+
+/// Sends a message, with descriptors.
+fn send(
+    py: Python<'_>,
+    socket: BorrowedFd<'_>,
+    frame: &Frame<'_>,
+    descriptors: &[BorrowedFd<'_>],
+) -> PyResult<()> {
+    let flags = if frame.has_buffers() { FRAME } else { 0 };
+    let len = frame.len();
     if len <= SHORT {
-        let bytes = is_frame.then(|| frame.to_vec());
-        let body = bytes.as_deref().unwrap_or(message.as_slice());
-        if send(py, socket, &header(flags, len), body, &descriptors)? {
+        let is_sent = match frame.only_part() {
+            Some(part) => send_packet(py, socket, &header(flags, len), part, descriptors)?,
+            None => {
+                let mut body = vec![0; len];
+                frame.write(&mut body);
+                send_packet(py, socket, &header(flags, len), &body, descriptors)?
+            }
+        };
+        if is_sent {
             return Ok(());
         }
     }
-    let file = if is_frame {
-        large::create(py, frame.parts())?
-    } else {
-        large::create(py, [(0, message.as_slice())].into_iter())?
+    let file = large::create(py, frame.parts())?;
+    let receipt = (len > VERY_LONG).then(Receipt::new).transpose().map_err(system)?;
+    let mut all = vec![file.as_fd()];
+    all.extend_from_slice(descriptors);
+    let Some((receipt, token)) = receipt else {
+        return send_long(py, socket, &header(flags | MEMORY, len), &all);
     };
-    descriptors.insert(0, file.as_fd());
-    let Some((receipt, token)) = (len > VERY_LONG).then(Receipt::new).transpose().map_err(system)? else {
-        return send_long(py, socket, &header(flags | MEMORY, len), &descriptors);
-    };
-    descriptors.push(token.as_fd());
-    send_long(py, socket, &header(flags | MEMORY | RECEIPT, len), &descriptors)?;
+    all.push(token.as_fd());
+    send_long(py, socket, &header(flags | MEMORY | RECEIPT, len), &all)?;
+    drop(all);
     drop(token);
     wait(py, Timeout::new(true, None), |slice| receipt.wait(socket, slice)).map(drop)
 }
@@ -115,9 +129,9 @@ fn send_long(
     header: &Header,
     descriptors: &[BorrowedFd<'_>],
 ) -> PyResult<()> {
-    let is_sent = send(py, socket, header, &[0; LONG_ROOM], descriptors)?
+    let is_sent = send_packet(py, socket, header, &[0; LONG_ROOM], descriptors)?
         // Without the rest, if the kernel's room is very small.
-        || send(py, socket, header, &[], descriptors)?;
+        || send_packet(py, socket, header, &[], descriptors)?;
     if is_sent {
         Ok(())
     } else {
@@ -126,7 +140,7 @@ fn send_long(
 }
 
 /// Sends a packet. Returns false if it is too long for this socket.
-fn send(
+fn send_packet(
     py: Python<'_>,
     socket: BorrowedFd<'_>,
     header: &Header,
@@ -170,7 +184,7 @@ pub(crate) fn pipe_recv(
             if !slice.is_zero() {
                 wait_until_ready(socket, PollFlags::IN, slice)?;
             }
-            match try_recv(socket, &mut buffer.0) {
+            match try_recv(socket, buffer) {
                 Ok(Some(packet)) => Ok(Some(packet)),
                 Ok(None) => Err(PyEOFError::new_err(())),
                 Err(Errno::AGAIN | Errno::INTR) => Ok(None),
@@ -186,32 +200,13 @@ pub(crate) fn pipe_recv(
             return Ok(None);
         }
         let (message, buffers) = match body {
-            Body::Short(len) if is_frame => {
-                let (frame, owner) = copy(&buffer.0[..len]);
-                take_frame(py, frame, owner)?
-            }
-            Body::Short(len) => (PyBytes::new(py, &buffer.0[..len]).into_any(), Vec::new()),
+            Body::Short(len) if is_frame => views::of_copy(py, &buffer[..len])?,
+            Body::Short(len) => (PyBytes::new(py, &buffer[..len]).into_any(), Vec::new()),
             Body::Long(file, len) => take_long(py, &file, len, is_frame, copies)?,
         };
         let descriptors = descriptors.into_iter().map(IntoRawFd::into_raw_fd).collect();
         Ok(Some((message, buffers, descriptors)))
     })
-}
-
-/// Returns the parts of a frame, as memoryviews.
-fn take_frame<'py>(
-    py: Python<'py>,
-    frame: NonNull<[u8]>,
-    owner: Owner,
-) -> PyResult<(Bound<'py, PyAny>, Vec<Bound<'py, PyAny>>)> {
-    // SAFETY: `owner` keeps the bytes.
-    let parts = Parts::find(unsafe { frame.as_ref() }).ok_or_else(|| system(Errno::BADMSG))?;
-    // SAFETY: as above, and nobody writes there.
-    let whole = unsafe { export(py, frame, owner) }?;
-    let view =
-        |range: &Range<usize>| whole.get_item(PySlice::new(py, range.start as isize, range.end as isize, 1));
-    let buffers = parts.buffers.iter().map(view).collect::<PyResult<_>>()?;
-    Ok((view(&parts.pickle)?, buffers))
 }
 
 /// Returns a message that is in memory.
@@ -221,7 +216,7 @@ fn take_long<'py>(
     len: usize,
     is_frame: bool,
     copies: bool,
-) -> PyResult<(Bound<'py, PyAny>, Vec<Bound<'py, PyAny>>)> {
+) -> PyResult<Views<'py>> {
     large::check(file.as_fd(), len).map_err(system)?;
     if copies && !is_frame {
         let bytes = new_bytes(py, len, |bytes| large::copy(py, file, bytes))?;
@@ -230,9 +225,10 @@ fn take_long<'py>(
     let mapping = Mapping::new(file, len).map_err(system)?;
     let bytes = mapping.bytes();
     if is_frame {
-        return take_frame(py, bytes, Box::new(mapping));
+        // SAFETY: the mapping keeps the bytes, and nobody writes there.
+        return unsafe { views::of_frame(py, bytes, Box::new(mapping)) };
     }
-    // SAFETY: the mapping keeps the bytes, and nobody writes there.
+    // SAFETY: as above.
     Ok((unsafe { export(py, bytes, Box::new(mapping)) }?, Vec::new()))
 }
 
@@ -269,30 +265,12 @@ fn borrow<'a>(handle: RawFd) -> PyResult<BorrowedFd<'a>> {
     Ok(unsafe { BorrowedFd::borrow_raw(handle) })
 }
 
-/// Room for a packet's body, aligned as frames are.
-#[repr(align(64))]
-struct Buffer([u8; SHORT]);
-
-/// Calls `f` with the thread's buffer. A signal handler that receives meanwhile gets another one.
-fn with_buffer<R>(f: impl FnOnce(&mut Buffer) -> R) -> R {
-    thread_local!(static BUFFER: Cell<Option<Box<Buffer>>> = const { Cell::new(None) });
-    let mut buffer = BUFFER.take().unwrap_or_else(|| Box::new(Buffer([0; SHORT])));
+/// Calls `f` with the thread's room for the body of a packet. A signal handler that receives
+/// meanwhile gets another one.
+fn with_buffer<R>(f: impl FnOnce(&mut [u8]) -> R) -> R {
+    thread_local!(static BUFFER: Cell<Option<Box<[u8]>>> = const { Cell::new(None) });
+    let mut buffer = BUFFER.take().unwrap_or_else(|| vec![0; SHORT].into());
     let result = f(&mut buffer);
     BUFFER.set(Some(buffer));
     result
-}
-
-/// A piece of a frame, with its alignment.
-#[repr(align(64))]
-#[derive(Clone)]
-struct Line([u8; ALIGN]);
-
-/// Copies a frame.
-fn copy(frame: &[u8]) -> (NonNull<[u8]>, Owner) {
-    let mut lines = vec![Line([0; ALIGN]); frame.len().div_ceil(ALIGN)];
-    let at = NonNull::new(lines.as_mut_ptr().cast::<u8>()).unwrap_or(NonNull::dangling());
-    for (line, part) in lines.iter_mut().zip(frame.chunks(ALIGN)) {
-        line.0[..part.len()].copy_from_slice(part);
-    }
-    (NonNull::slice_from_raw_parts(at, frame.len()), Box::new(lines))
 }

@@ -5,7 +5,6 @@ processes read or write at one end. Long messages are shared memory, and buffers
 not copied when they are received. ``Listener`` and ``Client`` are the standard library's.
 """
 
-import io
 import os
 import pickle
 from multiprocessing import BufferTooShort, connection, reduction
@@ -33,16 +32,13 @@ class Connection(connection._ConnectionBase):
         close(self._handle)
 
     def _send_bytes(self, buf):
-        _pagemate.pipe_send(self._handle, buf, [], [])
+        _pagemate.pipe_send_bytes(self._handle, buf)
 
     def send(self, obj):
         """Sends an object, which is pickled."""
         self._check_closed()
         self._check_writable()
-        with travel.outgoing(in_message=True) as descriptors:
-            file, buffers = io.BytesIO(), []
-            reduction.ForkingPickler(file, 5, True, buffers.append).dump(obj)
-            _pagemate.pipe_send(self._handle, file.getbuffer(), buffers, descriptors)
+        _pagemate.pipe_send(self._handle, obj)
 
     def recv(self):
         """Receives an object."""

@@ -7,7 +7,8 @@ anything in it.
 import mmap
 import os
 import threading
-from multiprocessing import context, reduction
+
+from . import travel
 
 #: Bytes of an arena for small pieces.
 ARENA = 64 << 10
@@ -38,8 +39,8 @@ class Arena:
         self.used = 0
 
     def __reduce__(self):
-        context.assert_spawning(self)
-        return _open_arena, (self.size, reduction.DupFd(self.descriptor))
+        travel.check(self)
+        return _open_arena, (self.size, travel.give(self.descriptor))
 
     def __del__(self):
         if hasattr(self, "used"):

@@ -5,15 +5,14 @@ and it outlives its producer. Therefore a queue has room for a number of message
 it is created, and ``put`` waits while there is no room. The bytes of the messages are not bounded.
 """
 
-import io
 import sys
 import traceback
-from multiprocessing import reduction
-from queue import Empty, Full
+import types
 
 from .. import _pagemate
 from .connection import Pipe
 from .handle import Handle
+from .readiness import Awaitable
 from .synchronize import Condition, Semaphore
 
 __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
@@ -22,68 +21,16 @@ __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 CAPACITY = 16384
 
 
-def _dumps(obj):
-    buffer = io.BytesIO()
-    reduction.ForkingPickler(buffer).dump(obj)
-    return buffer.getvalue()
-
-
-class Queue(Handle, _pagemate.Queue):
+class Queue(Awaitable, Handle, _pagemate.Queue):
     """A queue of objects, which are pickled.
 
     ``maxsize`` is the number of messages, and 16384 if it is 0 or less. Messages may have any length.
     """
 
+    __class_getitem__ = classmethod(types.GenericAlias)
+
     def __new__(cls, maxsize=0, *, ctx=None):
-        self = super().__new__(cls, maxsize if maxsize > 0 else CAPACITY)
-        self._start()
-        return self
-
-    def _start(self):
-        self._closed = False
-
-    def __setstate__(self, state):
-        self.__dict__.update(state or {})
-        self._start()
-
-    def _state(self):
-        return {"_": None}  # not empty, so that __setstate__ is called
-
-    def put(self, obj, block=True, timeout=None):
-        """Sends ``obj``. Raises ``queue.Full`` if there was no room in time."""
-        if self._closed:
-            raise ValueError(f"Queue {self!r} is closed")
-        try:
-            message = _dumps(obj)
-        except Exception as error:
-            self._on_queue_feeder_error(error, obj)
-            return
-        self._put_bytes(message, block, timeout)
-
-    def _put_bytes(self, message, block, timeout):
-        if not self._send(message, block, timeout):
-            raise Full
-
-    def get(self, block=True, timeout=None):
-        """Receives an object. Raises ``queue.Empty`` if there was none in time."""
-        if self._closed:
-            raise ValueError(f"Queue {self!r} is closed")
-        message = self._recv(block, timeout)
-        if message is None:
-            raise Empty
-        return reduction.ForkingPickler.loads(message)
-
-    def put_nowait(self, obj):
-        """Calls ``put(obj, False)``."""
-        self.put(obj, False)
-
-    def get_nowait(self):
-        """Calls ``get(False)``."""
-        return self.get(False)
-
-    def close(self):
-        """Ends the use of the queue by this process. Messages stay."""
-        self._closed = True
+        return super().__new__(cls, maxsize if maxsize > 0 else CAPACITY)
 
     def join_thread(self):
         """Returns at once, since there is no thread: ``put`` has done everything."""
@@ -109,13 +56,13 @@ class JoinableQueue(Queue):
     def _state(self):
         return {"_unfinished": self._unfinished, "_condition": self._condition}
 
-    def _put_bytes(self, message, block, timeout):
+    def put(self, obj, block=True, timeout=None):
+        """Sends ``obj``. Raises ``queue.Full`` if there was no room in time."""
         # Counted first, so that a consumer that is quick does not call task_done too often.
         self._unfinished.release()
         sent = False
         try:
-            super()._put_bytes(message, block, timeout)
-            sent = True
+            sent = self._put(obj, block, timeout)
         finally:
             if not sent:
                 self.task_done()
@@ -139,6 +86,8 @@ class SimpleQueue:
 
     ``put`` waits for readers when some hundred messages, or a few long ones, are in the pipe.
     """
+
+    __class_getitem__ = classmethod(types.GenericAlias)
 
     def __init__(self, *, ctx=None):
         self._reader, self._writer = Pipe(duplex=False)

@@ -15,8 +15,7 @@ import os
 import threading
 from multiprocessing import context, reduction
 
-#: The most descriptors that are sent in one message. Further ones are fetched.
-MOST = 250
+from .. import _pagemate
 
 _local = threading.local()
 
@@ -35,36 +34,17 @@ class Passed:
 
 def check(obj):
     """Raises RuntimeError unless a child is being started, or a message is being sent."""
-    if getattr(_local, "outgoing", None) is None:
+    if not _pagemate.is_sending():
         context.assert_spawning(obj)
 
 
 def give(descriptor):
     """Returns what stands for a descriptor in the pickle that is being made."""
-    outgoing = getattr(_local, "outgoing", None)
-    is_message = context.get_spawning_popen() is None and outgoing is not None and outgoing.in_message
-    if not is_message or len(outgoing.descriptors) == MOST:
-        return reduction.DupFd(descriptor)
-    outgoing.descriptors.append(os.dup(descriptor))
-    return Passed(len(outgoing.descriptors) - 1)
-
-
-class _Outgoing:
-    def __init__(self, in_message):
-        self.in_message, self.descriptors = in_message, []
-
-
-@contextlib.contextmanager
-def outgoing(in_message):
-    """While a message is pickled and sent: returns the list of the descriptors that go with it."""
-    before, now = getattr(_local, "outgoing", None), _Outgoing(in_message)
-    _local.outgoing = now
-    try:
-        yield now.descriptors
-    finally:
-        _local.outgoing = before
-        for descriptor in now.descriptors:
-            os.close(descriptor)
+    if context.get_spawning_popen() is None:
+        index = _pagemate.pass_descriptor(descriptor)
+        if index is not None:
+            return Passed(index)
+    return reduction.DupFd(descriptor)
 
 
 @contextlib.contextmanager
