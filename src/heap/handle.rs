@@ -55,6 +55,11 @@ impl Heap {
         }
     }
 
+    /// Returns the length of the segment in bytes. All blocks together have fewer.
+    pub(crate) fn size(&self) -> u64 {
+        self.attachment.facts().size
+    }
+
     /// Returns the arena with this number, and its offset.
     #[inline]
     pub(super) fn arena(&self, number: usize) -> Option<(Arena<'_>, u64)> {
@@ -120,6 +125,18 @@ impl Heap {
 
     #[cold]
     fn alloc_elsewhere(&self, class: Class) -> Result<Block> {
+        match self.alloc_anywhere(class) {
+            Err(error) if error.kind() == ErrorKind::OutOfMemory => {
+                // The dead may have claimed blocks. Perhaps no process waits for anything in this
+                // segment, and so none looks for the dead.
+                self.attachment.reap_all();
+                self.alloc_anywhere(class)
+            }
+            found => found,
+        }
+    }
+
+    fn alloc_anywhere(&self, class: Class) -> Result<Block> {
         let me = self.attachment.owner()?;
         // A process that has not allocated from this class before begins in the newest arena.
         let is_new = self.known.current(class).is_none();
@@ -148,7 +165,7 @@ impl Heap {
             }
             if let Err(error) = self.grow(class, known) {
                 let other = class.in_smaller_chunks().filter(|_| error.kind() == ErrorKind::OutOfMemory);
-                return other.map_or(Err(error), |other| self.alloc_elsewhere(other));
+                return other.map_or(Err(error), |other| self.alloc_anywhere(other));
             }
         }
         Err(too_large())

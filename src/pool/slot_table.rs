@@ -189,7 +189,9 @@ impl SlotTable {
         slot.done.store(0, Relaxed);
         slot.ended.store(ChunkEnd::Done as u32, Relaxed);
         slot.needs_monitor.store(u32::from(chunk.batch.needs_monitor()), Relaxed);
-        let (call, count) = (chunk.batch.function_call(), chunk.count as u32);
+        // The tasks beyond that number are run later, as those that a worker leaves are.
+        let count = u32::try_from(chunk.count).unwrap_or(u32::MAX);
+        let call = chunk.batch.function_call();
         let job = Job { call, input: chunk.input, input_len: chunk.input_len, count };
         slot.set_job(job, memory.seal(&job, chunk.ticket));
         self.recent[chunk.ticket as usize % SLOTS] = index;

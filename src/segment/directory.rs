@@ -10,6 +10,7 @@
 //! [`crate::segment::view`] reads the directory.
 
 use crate::loom::atomic::Ordering::{AcqRel, Relaxed};
+use crate::registry::Kind;
 use crate::segment::attachment::Attachment;
 use crate::segment::header::SPACE_START;
 use crate::segment::name;
@@ -85,7 +86,15 @@ impl Attachment {
             return Err(already_exists(name));
         }
         let owner = self.owner()?;
-        let (offset, reused) = self.claim(units, owner)?;
+        let (offset, reused) = match self.claim(units, owner) {
+            // A process may have died while it built an object, and perhaps none looks for the
+            // dead. The heap, which comes here for an arena, does so itself.
+            Err(error) if error.kind() == ErrorKind::OutOfMemory && kind != Kind::Heap as u32 => {
+                self.reap_all();
+                self.claim(units, owner)
+            }
+            claimed => claimed,
+        }?;
         let Some(record) = self.view().record(offset) else {
             return Err(damaged("a record outside of the space", offset));
         };
@@ -238,7 +247,6 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::registry::Kind;
     use crate::sys::backing::memory;
 
     /// Creates a segment whose directory lists `count` records without texts and bytes; the last

@@ -7,7 +7,8 @@
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use pagemate::{Event, Lock, Mutex, Process, ReentrantLock, RwLock};
+use pagemate::queue::topic::From;
+use pagemate::{Array, Dict, Event, Lock, Mutex, Process, ReentrantLock, RwLock, Segment, Topic};
 
 use crate::support::{until, Random};
 
@@ -166,4 +167,79 @@ fn timed_waits_end_in_time_beside_deaths() {
     }
     drop(guard);
     until("nobody holds it", || mutex.try_lock().is_ok());
+}
+
+/// Stores a large value again and again.
+fn stores((dict, is_ready): (Dict<u64, [u8]>, Event)) {
+    let value = vec![1; LARGE];
+    loop {
+        dict.insert(&1, &value).unwrap();
+        is_ready.set();
+    }
+}
+
+/// The bytes of a value, which take most of the time of storing it.
+const LARGE: usize = 8 << 20;
+
+/// Nobody waits for anything here, so only those who need the memory look for the dead.
+#[test]
+fn memory_of_the_dead_is_there_for_the_next_value() {
+    let mut random = Random::new();
+    for _ in 0..10 {
+        let segment = Segment::new(2 * LARGE as u64 + (6 << 20)).unwrap();
+        let dict = Dict::<u64, [u8]>::create(segment.at("dict")).unwrap();
+        let is_ready = Event::new().unwrap();
+        let child = Process::spawn(stores, (dict.clone(), is_ready.clone())).unwrap();
+        assert!(is_ready.wait_timeout(LONG));
+        random.moment(Duration::from_millis(20));
+        child.kill().unwrap();
+        assert!(child.join().is_err());
+        dict.insert(&1, &vec![2; LARGE]).unwrap();
+    }
+}
+
+/// Creates a large array.
+fn creates((segment, is_ready): (Segment, Event)) {
+    is_ready.set();
+    Array::create(segment.at("first"), LARGE, 1_u8).unwrap();
+    Event::new().unwrap().wait();
+}
+
+#[test]
+fn memory_of_the_dead_is_there_for_the_next_object() {
+    let mut random = Random::new();
+    for _ in 0..20 {
+        let segment = Segment::new(LARGE as u64 + (1 << 20)).unwrap();
+        let is_ready = Event::new().unwrap();
+        let child = Process::spawn(creates, (segment.clone(), is_ready.clone())).unwrap();
+        assert!(is_ready.wait_timeout(LONG));
+        random.moment(Duration::from_millis(10));
+        child.kill().unwrap();
+        assert!(child.join().is_err());
+        let second = Array::create(segment.at("second"), LARGE, 2_u8);
+        // It may have been created before the kill.
+        assert!(second.is_ok() || Array::<u8>::open(segment.at("first")).is_ok(), "{second:?}");
+    }
+}
+
+/// Takes all places of subscribers.
+fn subscribes((topic, is_ready): (Topic<u64>, Event)) {
+    let subscribers: Vec<_> = std::iter::from_fn(|| topic.subscribe(From::Latest).ok()).collect();
+    is_ready.set();
+    Event::new().unwrap().wait();
+    drop(subscribers);
+}
+
+#[test]
+fn the_places_of_dead_subscribers_are_there_for_others() {
+    for _ in 0..5 {
+        let topic = Topic::<u64>::new(4).unwrap();
+        let is_ready = Event::new().unwrap();
+        let child = Process::spawn(subscribes, (topic.clone(), is_ready.clone())).unwrap();
+        assert!(is_ready.wait_timeout(LONG));
+        assert!(topic.subscribe(From::Latest).is_err(), "all are taken");
+        child.kill().unwrap();
+        assert!(child.join().is_err());
+        topic.subscribe(From::Latest).unwrap();
+    }
 }

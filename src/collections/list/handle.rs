@@ -280,6 +280,11 @@ impl<T: Item + ?Sized> List<T> {
     /// # Errors
     ///
     /// `OutOfMemory`; then the list is unchanged. `TimedOut`, `NotInThisProcess`, `Corrupted`.
+    ///
+    /// # Panics
+    ///
+    /// If `compare` panics; and perhaps if it is no total order, as for slices. Then the list is
+    /// unchanged.
     pub fn sort_by(&self, compare: impl FnMut(&T, &T) -> std::cmp::Ordering) -> Result<()> {
         self.change()?.sort(compare)
     }
@@ -289,6 +294,10 @@ impl<T: Item + ?Sized> List<T> {
     /// # Errors
     ///
     /// Those of [`sort_by`](List::sort_by).
+    ///
+    /// # Panics
+    ///
+    /// As [`sort_by`](List::sort_by).
     pub fn sort(&self) -> Result<()>
     where
         T: Ord,

@@ -12,6 +12,9 @@ pub(crate) trait ListMemory {
     /// no block, or no longer one: the reader checks that after it has read.
     fn words(&self, at: u64, count: usize) -> Option<&[AtomicU64]>;
 
+    /// Returns the length of the memory in bytes.
+    fn size(&self) -> u64;
+
     /// Returns the state word of the block at `at`. It changes whenever the block is claimed,
     /// published or freed.
     fn word(&self, at: u64) -> Option<&AtomicU64>;
@@ -45,6 +48,10 @@ impl ListMemory for crate::heap::Heap {
     #[inline]
     fn words(&self, at: u64, count: usize) -> Option<&[AtomicU64]> {
         crate::heap::Heap::words(self, at, count)
+    }
+
+    fn size(&self) -> u64 {
+        crate::heap::Heap::size(self)
     }
 
     #[inline]

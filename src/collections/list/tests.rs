@@ -2,15 +2,16 @@
 
 use proptest::prelude::*;
 
-use crate::collections::list::state::{is_of, link, place, Head};
+use crate::collections::list::state::{head_in, is_of, link, place, Head};
 use crate::collections::list::List;
-use crate::heap::Block;
+use crate::heap::{Block, Heap};
 use crate::message::item::Item;
 use crate::segment::object::Object;
 use crate::segment::owner::OwnerId;
 use crate::segment::place::Place;
+use crate::{ErrorKind, Segment};
 
-use crate::loom::atomic::AtomicU64;
+use crate::loom::atomic::{AtomicU64, Ordering::Relaxed};
 
 impl<T: Item + ?Sized> List<T> {
     fn head_words(&self) -> &[AtomicU64] {
@@ -93,4 +94,22 @@ fn places_reserve() {
     assert_eq!(list.object().attachment().facts().size, 1 << 22);
     let other = List::<u64>::create(format!("{name}-b")).unwrap();
     assert_eq!(other.object().attachment().facts().size, 16 << 30);
+}
+
+/// Words that each lead to something, and all to the same, are more than there is memory.
+#[test]
+fn a_copy_is_no_larger_than_the_memory() {
+    let segment = Segment::new(1 << 20).unwrap();
+    let list = List::<[u8]>::create(segment.at("list")).unwrap();
+    list.push(&[7; 100_000]).unwrap();
+    list.extend((0..19).map(|n| vec![n; 10])).unwrap();
+    assert_eq!(list.snapshot().unwrap().len(), 20);
+    let head = head_in(list.object().base(), list.object().len()).unwrap();
+    let heap = Heap::of(list.object().attachment());
+    // The length, and the words of the elements.
+    let root = heap.words(place(head.root.load(Relaxed)), 21).unwrap();
+    root[2..].iter().for_each(|word| word.store(root[1].load(Relaxed), Relaxed));
+    assert_eq!(list.get(19).unwrap().unwrap(), [7; 100_000]);
+    assert_eq!(list.snapshot().unwrap_err().kind(), ErrorKind::Corrupted);
+    assert_eq!(list.sort().unwrap_err().kind(), ErrorKind::Corrupted);
 }

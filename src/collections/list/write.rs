@@ -243,6 +243,24 @@ impl<'a, M: ListMemory> Change<'a, M> {
         self.read::<T>(slots[index as usize].load(Relaxed)).map(Some)
     }
 
+    /// Returns the values that these words are or lead to, with the words. Fails if there cannot be
+    /// so many, or such large ones.
+    fn values<T: Item + ?Sized>(&self, slots: &[AtomicU64]) -> Result<Vec<(T::Owned, u64)>> {
+        let (mut all, mut left) = (Vec::new(), self.memory.size());
+        all.try_reserve_exact(slots.len()).map_err(|_| {
+            Error::new(ErrorKind::OutOfMemory, "a copy of the list's elements does not fit into memory")
+        })?;
+        for slot in slots {
+            let word = slot.load(Relaxed);
+            let value = self.read::<T>(word)?;
+            // Damaged words may all lead to one large block.
+            let len = Borrow::<T>::borrow(&value).bytes().len() as u64;
+            left = left.checked_sub(len).ok_or_else(damaged)?;
+            all.push((value, word));
+        }
+        Ok(all)
+    }
+
     /// Returns all values. Nobody can change them, because this process holds the owner word.
     pub(crate) fn all<T: Item + ?Sized>(&self) -> Result<Vec<T::Owned>> {
         let root = self.root()?;
@@ -250,7 +268,7 @@ impl<'a, M: ListMemory> Change<'a, M> {
             return Ok(Vec::new());
         }
         let slots = self.slots(root.link, root.len).ok_or_else(damaged)?;
-        slots.iter().map(|slot| self.read::<T>(slot.load(Relaxed))).collect()
+        Ok(self.values::<T>(slots)?.into_iter().map(|(value, _)| value).collect())
     }
 
     /// Appends all values, or none.
@@ -379,11 +397,7 @@ impl<'a, M: ListMemory> Change<'a, M> {
             return Ok(());
         }
         let slots = self.slots(root.link, root.len).ok_or_else(damaged)?;
-        let mut all = Vec::with_capacity(slots.len());
-        for slot in slots {
-            let word = slot.load(Relaxed);
-            all.push((self.read::<T>(word)?, word));
-        }
+        let mut all = self.values::<T>(slots)?;
         all.sort_by(|(a, _), (b, _)| compare(a.borrow(), b.borrow()));
         self.check_here()?;
         let block = self.build(root.len, root.room, |index| all[index].1)?;

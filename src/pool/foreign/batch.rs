@@ -12,6 +12,7 @@ use crate::pool::layout::{name_of, Call};
 use crate::pool::packed_chunk::AnyBatch;
 use crate::pool::shared_pool::SharedPool;
 use crate::pool::slot_table::SlotMemory;
+use crate::sys::fork;
 use crate::{Error, ErrorKind, Result};
 
 /// Returns the length in bytes of the first arguments or results, as many as the number says;
@@ -51,6 +52,8 @@ pub(super) struct Shared {
     /// The block with the function's bytes.
     function: Option<Block>,
     memory: SharedPool,
+    /// The process that created the batch, and no fork of it.
+    epoch: u32,
     skip: Skip,
     is_stream: bool,
     news: Arc<News>,
@@ -80,6 +83,7 @@ impl ForeignBatch {
             call: Call { runner: kind, function: block.map_or(0, name_of) },
             function: block,
             memory: memory.clone(),
+            epoch: fork::epoch(),
             skip,
             is_stream,
             news: news.clone(),
@@ -144,7 +148,8 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        if let Some(block) = self.function {
+        // A fork has a copy of the batch, and the block is not its own.
+        if let Some(block) = self.function.filter(|_| self.epoch == fork::epoch()) {
             self.memory.free(block);
         }
     }

@@ -16,6 +16,8 @@
 mod batch;
 mod news;
 mod tasks;
+#[cfg(all(test, not(loom)))]
+mod tests;
 mod worker;
 
 pub use batch::{ForeignBatch, Part, Results};

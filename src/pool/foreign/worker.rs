@@ -98,6 +98,7 @@ impl ForeignWorker {
             run,
             is_whole,
             output,
+            used: 0,
             done: 0,
             epoch: fork::ensure_epoch(),
             is_finished: false,
@@ -123,6 +124,8 @@ pub struct RunningChunk<'a> {
     /// Whether the seal confirms the job.
     is_whole: bool,
     output: Option<Packer>,
+    /// The length of the results so far.
+    used: usize,
     done: u32,
     epoch: u32,
     is_finished: bool,
@@ -183,7 +186,8 @@ impl RunningChunk<'_> {
     ///
     /// # Errors
     ///
-    /// `OutOfMemory`, `Corrupted`; `InvalidInput`: all tasks have a result.
+    /// `OutOfMemory`, `Corrupted`; then the task has no result yet. `InvalidInput`: all tasks have
+    /// a result.
     pub fn push(&mut self, result: &[u8]) -> Result<()> {
         self.end_if_forked();
         if self.done >= self.run.job.count {
@@ -191,13 +195,14 @@ impl RunningChunk<'_> {
         }
         let mut output = match self.output.take() {
             Some(output) => output,
-            None => self.run.output(0)?,
+            None => self.run.output(self.used)?,
         };
         output.bytes(result);
         if !output.spilled().is_empty() {
             output = self.run.grow_output(&output)?;
         }
         self.output = Some(output);
+        self.used += result.len();
         self.done += 1;
         self.slot.raise(self.done);
         Ok(())

@@ -227,7 +227,7 @@ impl Port {
             Some(line) => line,
             None => {
                 // Some of them may be dead.
-                self.object.reap_dead();
+                self.object.attachment().reap_all();
                 ring.take_line(me).ok_or_else(table_is_full)?
             }
         };

@@ -110,6 +110,10 @@ impl ListMemory for Local<'_> {
         self.arena.words.get(first..first.checked_add(count)?)
     }
 
+    fn size(&self) -> u64 {
+        8 * self.arena.words.len() as u64
+    }
+
     fn word(&self, at: u64) -> Option<&AtomicU64> {
         self.arena.words.get(usize::try_from(at / 8).ok()?.checked_sub(1)?)
     }
