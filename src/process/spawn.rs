@@ -245,7 +245,11 @@ fn arguments() -> Vec<CString> {
     }
     // Before `main` the standard library does not know the command line with some C libraries
     // (musl).
-    let line = std::fs::read("/proc/thread-self/cmdline").unwrap_or_default();
+    arguments_of(&std::fs::read("/proc/thread-self/cmdline").unwrap_or_default())
+}
+
+/// Returns the arguments in a command line as `/proc` shows it: each ends with a NUL.
+fn arguments_of(line: &[u8]) -> Vec<CString> {
     line.split_inclusive(|&byte| byte == 0)
         .filter_map(|argument| CString::new(argument.strip_suffix(&[0]).unwrap_or(argument)).ok())
         .collect()
@@ -274,5 +278,17 @@ mod tests {
         assert!(error.to_string().contains("`ulimit -u`"), "{error}");
         assert_eq!(error.kind(), ErrorKind::System);
         assert!(!name_the_limit(failed(libc::ENOMEM)).to_string().contains("ulimit"));
+    }
+
+    #[test]
+    fn the_kernel_knows_the_command_line_too() {
+        let line = std::fs::read("/proc/thread-self/cmdline").unwrap();
+        assert!(!line.is_empty());
+        assert_eq!(arguments_of(&line), arguments());
+        assert_eq!(
+            arguments_of(b"program\0\0two words\0"),
+            [c"program", c"", c"two words"].map(CString::from)
+        );
+        assert_eq!(arguments_of(b""), []);
     }
 }

@@ -164,6 +164,8 @@ fn left_of(group: &Path, files: &Files) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
 
     #[test]
@@ -195,5 +197,44 @@ mod tests {
         assert_eq!(left("4:cpu,memory:/c\n1:name=systemd:/a\n"), Some(0));
         assert_eq!(left("4:memory:/not/seen/here\n"), None, "no limit at the root");
         std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    extern "C" fn ignore(_: libc::c_int) {}
+
+    /// The kernel takes back what an interrupted call has committed, and here it is interrupted long
+    /// before it could commit all.
+    #[test]
+    fn a_commit_under_a_timer_ends() {
+        const LEN: u64 = 256 << 20;
+        let file = crate::sys::memory::memfd("pagemate-test-commit", fs::MemfdFlags::empty()).unwrap();
+        fs::ftruncate(&file, LEN).unwrap();
+        // SAFETY: the child makes system calls, and allocates only for an error.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // SAFETY: a handler and a timer of the child. The handler is not to restart calls.
+            unsafe {
+                let mut action: libc::sigaction = std::mem::zeroed();
+                action.sa_sigaction = ignore as *const () as usize;
+                libc::sigaction(libc::SIGALRM, &action, std::ptr::null_mut());
+                let often = libc::timeval { tv_sec: 0, tv_usec: 2000 };
+                let timer = libc::itimerval { it_interval: often, it_value: often };
+                libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut());
+            }
+            let is_done = commit(file.as_fd(), 0, LEN).is_ok();
+            // SAFETY: ends the child.
+            unsafe { libc::_exit(if is_done { 7 } else { 8 }) };
+        }
+        let begin = Instant::now();
+        let mut status = 0;
+        // SAFETY: the child is ours, and the status is written to this variable.
+        while unsafe { libc::waitpid(child, &mut status, libc::WNOHANG) } == 0 {
+            if begin.elapsed() > Duration::from_secs(60) {
+                // SAFETY: as above; it has not been waited for.
+                unsafe { libc::kill(child, libc::SIGKILL) };
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(libc::WIFEXITED(status), "it goes on for ever");
+        assert_eq!(libc::WEXITSTATUS(status), 7);
     }
 }

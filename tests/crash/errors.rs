@@ -14,7 +14,8 @@ const fn call(number: i64, name: &'static str, errors: &'static [i32]) -> Call {
     Call { number, name, errors }
 }
 
-const OPEN: &[i32] = &[EACCES, EINTR, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSPC, EPERM, EOPNOTSUPP, EROFS];
+const OPEN: &[i32] =
+    &[EACCES, EINTR, EINVAL, EISDIR, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSPC, EPERM, EOPNOTSUPP, EROFS];
 const NEW_FILE: &[i32] = &[EMFILE, ENFILE, ENOMEM];
 const START: &[i32] = &[EAGAIN, ENOMEM, EPERM];
 const STATUS: &[i32] = &[EACCES, ENOENT, ENOMEM, EIO];
@@ -74,7 +75,7 @@ pub const CALLS: &[Call] = &[
     call(SYS_readlinkat, "readlinkat", &[EACCES, ENOENT, ENOMEM]),
     call(SYS_fchmodat, "fchmodat", &[EACCES, EPERM, EROFS]),
     call(SYS_ppoll, "ppoll", &[EINTR, ENOMEM]),
-    call(SYS_fallocate, "fallocate", &[EFBIG, EINTR, EIO, ENOMEM, ENOSPC, ENOSYS, EOPNOTSUPP, EPERM]),
+    call(SYS_fallocate, "fallocate", &[EFBIG, EINTR, EINVAL, EIO, ENOMEM, ENOSPC, ENOSYS, EOPNOTSUPP, EPERM]),
     call(SYS_eventfd2, "eventfd2", NEW_FILE),
     call(SYS_epoll_create1, "epoll_create1", NEW_FILE),
     call(SYS_epoll_ctl, "epoll_ctl", &[ENOMEM, ENOSPC]),

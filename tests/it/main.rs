@@ -8,6 +8,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod address_space;
 mod array;
 mod auto_traits;
 mod barrier;
@@ -26,6 +27,7 @@ mod force_send;
 mod halves;
 mod iter;
 mod kill;
+mod lacking;
 mod large_messages;
 mod linear;
 mod list;

@@ -23,6 +23,7 @@ pub(crate) const ALL: &[(&str, Do)] = &[
     }),
     ("fork", || copy(fork)),
     ("fork in another thread", || std::thread::spawn(|| copy(fork)).join().unwrap()),
+    ("clone with CLONE_VM, by a thread that ends", || std::thread::spawn(|| 0).join().unwrap()),
     ("clone without CLONE_VM", || copy(clone)),
     ("a program that inherits all descriptors", start_with_all),
     ("SCM_RIGHTS", send_all),
@@ -33,6 +34,22 @@ pub(crate) const ALL: &[(&str, Do)] = &[
     ("privilege drop", || {
         drop_all_rights();
         0
+    }),
+    ("chroot", || {
+        change_root();
+        0
+    }),
+    ("no /proc", || {
+        cover_proc();
+        0
+    }),
+    ("a user namespace", || {
+        unshare(libc::CLONE_NEWUSER);
+        0
+    }),
+    ("fork into a pid namespace", || {
+        let _ = unshare(libc::CLONE_NEWPID) || unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWPID);
+        copy(fork)
     }),
     ("mlockall", || {
         // SAFETY: locks mapped memory. Without the right to, nothing happens.
@@ -191,6 +208,39 @@ pub(crate) fn drop_all_rights() {
             assert_eq!((libc::setresgid(65534, 65534, 65534), libc::setresuid(65534, 65534, 65534)), (0, 0));
         }
     }
+}
+
+/// Moves this process, or its later children, into namespaces of their own. Returns false if that
+/// is not permitted. A user namespace needs a process without other threads.
+pub(crate) fn unshare(namespaces: i32) -> bool {
+    // SAFETY: changes this process only.
+    unsafe { libc::unshare(namespaces) == 0 }
+}
+
+/// Changes the root directory to one without `/proc` and `/dev/shm`. Does nothing if that is not
+/// permitted.
+fn change_root() {
+    let dir = std::ffi::CString::new(std::env::temp_dir().into_os_string().into_encoded_bytes()).unwrap();
+    let is_gone = |path: &str| !std::path::Path::new(path).exists();
+    // SAFETY: changes this process only; the path ends with NUL.
+    let chroot = || unsafe { libc::chroot(dir.as_ptr()) == 0 };
+    if chroot() || unshare(libc::CLONE_NEWUSER) && chroot() {
+        assert!(is_gone("/proc/self") && is_gone("/dev/shm"));
+    }
+}
+
+/// Mounts an empty directory over `/proc`, for this process. Does nothing if that is not permitted.
+fn cover_proc() {
+    if !unshare(libc::CLONE_NEWNS) && !unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS) {
+        return;
+    }
+    let (tmpfs, null) = (c"tmpfs".as_ptr(), std::ptr::null());
+    // SAFETY: this process has a mount namespace of its own; all strings end with NUL.
+    let is_covered = unsafe {
+        libc::mount(null, c"/".as_ptr(), null, libc::MS_REC | libc::MS_PRIVATE, null.cast()) == 0
+            && libc::mount(tmpfs, c"/proc".as_ptr(), tmpfs, 0, null.cast()) == 0
+    };
+    assert!(!is_covered || !std::path::Path::new("/proc/self").exists());
 }
 
 /// Returns whether this process has a descriptor that carries a lock.

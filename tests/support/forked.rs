@@ -37,6 +37,17 @@ impl Forked {
         }
     }
 
+    /// Returns whether the child has not ended. It can still be waited for.
+    pub(crate) fn is_running(&self) -> bool {
+        // SAFETY: the pid is our child's, and the information is written to this variable. Zero
+        // bytes are valid, and mean that no child has ended.
+        unsafe {
+            let mut ended: libc::siginfo_t = std::mem::zeroed();
+            let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+            libc::waitid(libc::P_PID, self.0 as u32, &mut ended, options) == 0 && ended.si_pid() == 0
+        }
+    }
+
     /// Waits for the end. Returns the exit code, or 0 after a signal.
     pub(crate) fn wait(self) -> i32 {
         let mut status = 0;
