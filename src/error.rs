@@ -41,6 +41,8 @@ pub enum ErrorKind {
     Closed,
     /// A subscriber was too slow, and messages that it had not received were overwritten.
     Lagged,
+    /// A server has dropped the request of a call without an answer.
+    Refused,
     /// A process died while it held the lock.
     OwnerDied,
     /// A thread panicked while it held the lock.

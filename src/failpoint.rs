@@ -28,6 +28,10 @@ pub(crate) enum Fault {
     JoinUngated,
     /// The memory of a topic's message is freed although it may be read in place.
     FreeUnscanned,
+    /// The slot of a dead server is freed, and its call does not end.
+    DieUnsettled,
+    /// A caller takes a request back without a check that it is its own.
+    TakeBackUnchecked,
 }
 
 #[cfg(not(pagemate_faults))]
@@ -58,6 +62,8 @@ mod planted {
                 "join-unchecked" => Some(Fault::JoinUnchecked),
                 "join-ungated" => Some(Fault::JoinUngated),
                 "free-unscanned" => Some(Fault::FreeUnscanned),
+                "die-unsettled" => Some(Fault::DieUnsettled),
+                "take-back-unchecked" => Some(Fault::TakeBackUnchecked),
                 _ => None,
             }
         }

@@ -50,7 +50,8 @@
 //! | messages from many publishers, each to all subscribers | [`Topic`] | `examples/topic.rs` |
 //! | the same, slices or text of any length | `Topic<[T]>`, `Topic<str>` | `examples/camera.rs` |
 //! | the latest value, with notification | [`Topic`] of capacity 1 | `examples/latest.rs` |
-//! | requests and answers, or bytes of any length | [`pipe()`] | `examples/pipe.rs` |
+//! | requests from many clients, each answered by a server | [`Service`] | `examples/service.rs` |
+//! | messages both ways, or bytes of any length | [`pipe()`] | `examples/pipe.rs` |
 //! | data that one process at a time changes | [`Mutex`], [`Array`] | `examples/{mutex,array}.rs` |
 //! | data that many read and few change | [`RwLock`] | `examples/rwlock.rs` |
 //! | a small value or a counter, without holding a lock | [`Value`] | `examples/value.rs` |
@@ -85,9 +86,9 @@
 //! # Modules
 //!
 //! The main types are re-exported here. Their guards, errors and builders are in their modules:
-//! [`sync`], [`queue`] with [`queue::spsc`] and [`queue::topic`], [`mod@pipe`], [`collections`],
-//! [`waitset`], [`process`], [`pool`], [`inspect`]. `docs/design.md` in the repository explains how
-//! they work.
+//! [`sync`], [`queue`] with [`queue::spsc`] and [`queue::topic`], [`service`], [`mod@pipe`],
+//! [`collections`], [`waitset`], [`process`], [`pool`], [`inspect`]. `docs/design.md` in the
+//! repository explains how they work.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]
 #![warn(unreachable_pub)]
@@ -122,6 +123,7 @@ pub mod process;
 pub mod queue;
 mod registry;
 mod segment;
+pub mod service;
 pub mod sync;
 mod sys;
 #[cfg(any(test, feature = "__internals"))]
@@ -146,6 +148,7 @@ pub use process::{init, Process};
 pub use queue::{spsc::spsc, topic::Topic, Queue};
 pub use registry::Kind;
 pub use segment::{ObjectInfo, Origin, Place, Segment};
+pub use service::Service;
 pub use sync::{
     Barrier, BoundedSemaphore, Condvar, Event, Lock, Mutex, Once, OnceValue, ReentrantLock, RwLock, Semaphore,
 };

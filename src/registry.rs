@@ -95,6 +95,7 @@ use crate::collections::{array, dict, list, value};
 use crate::collections::{Array, Dict, List, Namespace, Value};
 use crate::queue::topic::{self, Topic};
 use crate::queue::{mpmc, spsc, Queue};
+use crate::service::{self, Service};
 use crate::sync::{
     barrier, bounded_semaphore, condvar, event, lock, mutex, once, reentrant, rwlock, semaphore,
 };
@@ -156,6 +157,9 @@ kinds! {
     Pool = 21, "pool", (), no_owners, pool::describe, no_messages;
     /// [`Topic`](crate::Topic)
     Topic = 22, "topic", ([T: Payload + ?Sized] Topic<T>), topic::recover, topic::describe, topic::peek;
+    /// [`Service`](crate::Service)
+    Service = 23, "service", ([Q: Payload + ?Sized, R: Payload + ?Sized] Service<Q, R>),
+        service::recover, service::describe, service::peek;
 }
 
 fn no_owners(_: *mut u8, _: usize, _: OwnerId) {}

@@ -39,6 +39,11 @@ fn topic_bytes() {
 }
 
 #[test]
+fn service_ops() {
+    replay("service_ops", bodies::service_ops::run);
+}
+
+#[test]
 fn dict_ops() {
     replay("dict_ops", bodies::dict_ops::run);
 }

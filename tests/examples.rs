@@ -98,6 +98,7 @@ fn examples_leave_no_segment() {
 const SMALL: &[(&str, &str)] = &[
     ("array", "[0, 1, 4, 9, 16, 25, 36, 49, 64, 81]"),
     ("barrier", "this process saw (6, 66)"),
+    ("calculator", "1 / 8 = 0.125"),
     ("camera", "the recorder has 100 frames, the viewer saw or missed 100"),
     ("condvar", "the child did 5 jobs"),
     ("dict", "8 words, \"be\" 3 times"),
@@ -116,6 +117,7 @@ const SMALL: &[(&str, &str)] = &[
     ("queue", "two consumers counted a turnover of 2525"),
     ("rwlock", "quotes, none of them half changed"),
     ("semaphore", "both permits are free again"),
+    ("service", "ten numbers have at most 120 divisors"),
     ("spsc", "1 + 2 + ... + 1003 = 503506"),
     ("topic", "a subscriber saw 100 prices, the highest of 100"),
     ("value", "Range { low: 0.0, high: 1099.0, count: 200 }"),

@@ -17,6 +17,7 @@ const LAYERS: &[&str] = &[
     "heap",
     "queue",
     "pipe",
+    "service",
     "collections",
     "compat",
     "waitset",

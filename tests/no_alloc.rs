@@ -5,7 +5,7 @@ use std::cell::Cell;
 
 use pagemate::queue::spsc;
 use pagemate::queue::topic::From;
-use pagemate::{Event, Queue, Topic, WaitSet};
+use pagemate::{Event, Queue, Service, Topic, WaitSet};
 
 thread_local! {
     /// Allocations of this thread. The harness has threads of its own.
@@ -76,6 +76,48 @@ fn topic() {
                 assert_eq!(*subscriber.recv_ref().unwrap(), i);
                 assert!(subscriber.try_recv().is_err());
             }
+        }
+    };
+    assert_eq!(allocations(round), 0);
+}
+
+#[test]
+fn service() {
+    let service = Service::<u64, u64>::new(2).unwrap();
+    let (client, server) = (service.client(), service.server());
+    let round = || {
+        for i in 0..1000 {
+            let call = client.start(&i).unwrap();
+            let request = server.recv().unwrap();
+            assert!(*request == i && !request.is_cancelled() && request.deadline().is_none());
+            request.reply(&(i + 1)).unwrap();
+            assert_eq!(call.wait(), Ok(i + 1));
+            let mut loan = client.loan().unwrap();
+            *loan = i;
+            let call = loan.start().unwrap();
+            let mut reply = server.try_recv().unwrap().reply_loan().unwrap();
+            *reply = i + 2;
+            reply.send().unwrap();
+            assert_eq!(*call.wait_ref().unwrap(), i + 2);
+            drop(client.start(&i).unwrap());
+            assert!(server.try_recv().is_err());
+        }
+    };
+    assert_eq!(allocations(round), 0);
+}
+
+#[test]
+fn service_of_messages_of_any_length() {
+    let service = Service::<[u64], str>::builder(2).quota(1 << 20).build().unwrap();
+    let (client, server) = (service.client(), service.server());
+    let (numbers, text) = ([7; 5000], "long ".repeat(1000));
+    let round = || {
+        for len in [0, 3, 50, 5000] {
+            let call = client.loan(len).unwrap().write_slice(&numbers[..len]).start().unwrap();
+            let request = server.recv().unwrap();
+            assert_eq!(*request, numbers[..len]);
+            request.reply(&text[..len]).unwrap();
+            assert_eq!(*call.wait_ref().unwrap(), text[..len]);
         }
     };
     assert_eq!(allocations(round), 0);

@@ -4,7 +4,7 @@
 //! the time stamp counter too, by which the clock is read without a system call.)
 
 use pagemate::queue::topic::From;
-use pagemate::{Event, Queue, Topic, WaitSet};
+use pagemate::{Event, Queue, Service, Topic, WaitSet};
 
 /// Forbids this process every system call except to exit.
 fn confine() {
@@ -96,6 +96,30 @@ fn queue() {
         (0..4).for_each(|i| queue.try_send(i).unwrap());
         assert!(queue.try_send(5).is_err());
         while queue.try_recv().is_ok() {}
+    };
+    assert!(makes_none(body));
+}
+
+#[test]
+fn service() {
+    let service = Service::<u64, u64>::new(4).unwrap();
+    let (client, server) = (service.client(), service.server());
+    let body = || {
+        let call = client.start(&1).unwrap();
+        let request = server.recv().unwrap();
+        request.reply(&2).unwrap();
+        assert_eq!(call.wait(), Ok(2));
+        let call = client.loan().unwrap().start().unwrap();
+        let call = call.try_wait().unwrap_err();
+        server.try_recv().unwrap().reply_loan().unwrap().send().unwrap();
+        assert!(call.wait_ref().is_ok());
+        drop(client.start(&3).unwrap());
+        assert!(server.try_recv().is_err());
+        let calls = [(); 4].map(|()| client.try_start(&4).unwrap());
+        assert!(client.try_start(&5).is_err());
+        drop(server.try_recv().unwrap());
+        drop(calls);
+        assert!(server.try_recv().is_err());
     };
     assert!(makes_none(body));
 }

@@ -1,7 +1,7 @@
-//! Writing by text, and topics by their schema, for programs that do not have the types: `pagemate
-//! set`, `send`, `pub` and `sub` use it.
+//! Writing by text, and topics and services by their schema, for programs that do not have the
+//! types: `pagemate set`, `send`, `pub`, `sub` and `call` use it.
 //!
-//! Not for users: a program that has the types uses `Dict`, `Namespace` and `Topic`.
+//! Not for users: a program that has the types uses `Dict`, `Namespace`, `Topic` and `Service`.
 
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use crate::segment::object::{Object, ObjectRef};
 use crate::segment::Segment;
 use crate::{Error, ErrorKind, Result};
 
+pub use super::service::Client;
 pub use super::topic::{Publisher, Subscriber, Topic};
 
 /// Sets the value of a key in the dict or namespace called `name` (`""`: the object that has the

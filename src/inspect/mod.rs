@@ -43,6 +43,8 @@ pub mod edit;
 pub(crate) mod heap;
 pub(crate) mod list;
 #[cfg(feature = "__internals")]
+pub(crate) mod service;
+#[cfg(feature = "__internals")]
 pub(crate) mod topic;
 pub use crate::message::ItemType;
 pub use contents::{contents, item, Contents, ItemBytes};

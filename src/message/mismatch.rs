@@ -23,7 +23,22 @@ pub(crate) fn mismatch(what: &str, expected: &str, found: &str) -> Error {
     )
 }
 
+/// Returns the lines of a schema, or of both schemas of a dict or a service.
 fn lines(text: &str) -> Vec<String> {
+    match text.split_once(" => ") {
+        Some((first, second)) => {
+            let mut lines = pretty(first);
+            let mut rest = pretty(second);
+            rest[0].insert_str(0, "=> ");
+            lines.append(&mut rest);
+            lines
+        }
+        None => pretty(text),
+    }
+}
+
+/// Returns at least one line.
+fn pretty(text: &str) -> Vec<String> {
     match text.parse::<Schema>() {
         Ok(schema) => schema.pretty().lines().map(str::to_owned).collect(),
         Err(_) if text.is_empty() => vec!["(no messages)".to_owned()],

@@ -65,6 +65,9 @@ pub(crate) mod sealed {
         /// meanwhile.
         unsafe fn in_place(at: *mut Self::Element, len: usize) -> Option<*mut Self>;
 
+        /// Returns the elements of a payload.
+        fn as_elements(&self) -> &[Self::Element];
+
         /// Returns the owned form of a copy of all elements; `None` if they are not a valid
         /// payload.
         fn from_copy(copy: Vec<Self::Element>) -> Option<Self::Out>;
@@ -102,6 +105,11 @@ impl<T: Message> sealed::Sealed for T {
     unsafe fn in_place(at: *mut T, _: usize) -> Option<*mut T> {
         // SAFETY: promised by the caller.
         unsafe { is_valid::<T>(at.cast()) }.then_some(at)
+    }
+
+    #[inline]
+    fn as_elements(&self) -> &[T] {
+        std::slice::from_ref(self)
     }
 
     fn from_copy(copy: Vec<T>) -> Option<T> {
@@ -150,6 +158,11 @@ impl<T: Message> sealed::Sealed for [T] {
         unsafe { are_valid(at, len) }.then(|| std::ptr::slice_from_raw_parts_mut(at, len))
     }
 
+    #[inline]
+    fn as_elements(&self) -> &[T] {
+        self
+    }
+
     fn from_copy(copy: Vec<T>) -> Option<Vec<T>> {
         Some(copy)
     }
@@ -193,6 +206,11 @@ impl sealed::Sealed for str {
         let bytes = std::ptr::slice_from_raw_parts_mut(at, len);
         // SAFETY: promised by the caller.
         std::str::from_utf8(unsafe { &*bytes }).is_ok().then_some(bytes as *mut str)
+    }
+
+    #[inline]
+    fn as_elements(&self) -> &[u8] {
+        self.as_bytes()
     }
 
     fn from_copy(copy: Vec<u8>) -> Option<String> {

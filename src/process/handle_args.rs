@@ -16,6 +16,7 @@ use crate::queue::byte_ring::{Partial, Sort};
 use crate::queue::spsc::{Consumer, Producer};
 use crate::queue::{Receiver, Sender};
 use crate::segment::Segment;
+use crate::service::{Client, Server, Service};
 use crate::Result;
 
 impl Argument for Segment {
@@ -63,6 +64,33 @@ impl<T: Payload + ?Sized> Argument for Receiver<T> {
 
     fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Receiver<T>> {
         unpacker.handle().map(Receiver::from_parent)
+    }
+}
+
+impl<Q: Payload + ?Sized, R: Payload + ?Sized> Argument for Server<Q, R> {
+    const HAS_HANDLES: bool = true;
+
+    fn pack(self, packer: &mut Packer) -> Result<()> {
+        self.into_child(|object| packer.object(object))
+    }
+
+    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Server<Q, R>> {
+        unpacker.handle().map(Server::from_parent)
+    }
+}
+
+impl<Q: Payload + ?Sized, R: Payload + ?Sized> Argument for Client<Q, R> {
+    const HAS_HANDLES: bool = true;
+
+    fn pack(self, packer: &mut Packer) -> Result<()> {
+        let (wait_for_server, object) = self.parts();
+        packer.object(object)?;
+        wait_for_server.pack(packer)
+    }
+
+    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Client<Q, R>> {
+        let service: Service<Q, R> = unpacker.handle()?;
+        Ok(service.client().wait_for_server(bool::unpack(unpacker)?))
     }
 }
 

@@ -181,6 +181,19 @@ impl Holders {
         self.counts.iter().any(|word| count(word.load(SeqCst)) != 0) // pairs with change_count()
     }
 
+    /// Returns the index of a participant that has handles, `first` if that is one. `None`: there
+    /// are no handles.
+    #[inline]
+    pub(crate) fn find(&self, first: usize) -> Option<usize> {
+        let has = |index: &usize| count(self.counts[*index % COUNTS].load(SeqCst)) != 0; // as has_any()
+        Some(first).filter(has).or_else(|| self.search())
+    }
+
+    #[cold]
+    fn search(&self) -> Option<usize> {
+        self.counts.iter().position(|word| count(word.load(SeqCst)) != 0) // as has_any()
+    }
+
     /// Returns the number of handles, for others to see.
     pub(crate) fn number(&self) -> u64 {
         self.counts.iter().map(|word| u64::from(count(word.load(Relaxed)))).sum()

@@ -11,6 +11,7 @@ use crate::queue::spsc::cursor::Control;
 use crate::queue::spsc::{Consumer, Producer};
 use crate::queue::topic::Subscriber;
 use crate::segment::object::{Object, ObjectRef};
+use crate::service::{Call, Server};
 use crate::sync::event::Event;
 use crate::sync::semaphore::Semaphore;
 use crate::{Error, Result};
@@ -25,11 +26,13 @@ use crate::{Error, Result};
 /// | [`Connection`], [`PipeReader`] | there are bytes to read, or the end of file |
 /// | [`Event`] | it is set, or was set at any moment since the wait began |
 /// | [`Semaphore`] | there is a permit |
+/// | [`Server`] | there is a request, or the end |
+/// | [`Call`] | it has ended |
 /// | [`Process`](crate::Process) | it has ended |
 /// | anything else with a file descriptor | it is readable, at its end, or broken, as `poll` says |
 ///
-/// The bytes in a pipe may be only a part of a long message. Remove a subscriber from the set
-/// before you drop it. Otherwise the set may report a later subscriber of this process instead.
+/// The bytes in a pipe may be only a part of a long message. Remove a subscriber or a call from the
+/// set before you drop it. Otherwise the set may report a later one of this process instead.
 pub trait Waitable: sealed::Sealed {}
 
 /// Room in a queue, as a member of a [`WaitSet`](crate::WaitSet). The queue itself, as a member,
@@ -177,6 +180,25 @@ impl sealed::Sealed for Semaphore {
         // SAFETY: the counter is in the object's memory.
         let counter = unsafe { kept(self.object(), self.counter()) };
         word(self.object(), Source::Permit(counter), false)
+    }
+}
+
+impl<Q: Payload + ?Sized, R: Payload + ?Sized> Waitable for Server<Q, R> {}
+impl<Q: Payload + ?Sized, R: Payload + ?Sized> sealed::Sealed for Server<Q, R> {
+    fn member(&self) -> Result<Member> {
+        // The ring points into the memory of the object, and the object is stored beside the ring.
+        let (object, ring) = self.parts();
+        word(object, Source::Messages(ring), true)
+    }
+}
+
+impl<R: Payload + ?Sized> Waitable for Call<'_, R> {}
+impl<R: Payload + ?Sized> sealed::Sealed for Call<'_, R> {
+    fn member(&self) -> Result<Member> {
+        let (object, table, servers, index, call) = self.parts();
+        // SAFETY: the counts of the servers are in the object's memory, and so is the table.
+        let servers = servers.map(|servers| unsafe { kept(object, servers) });
+        word(object, Source::Answered(table, servers, index, call), true)
     }
 }
 

@@ -10,10 +10,13 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Arc;
 
 use crate::loom::Ordered;
+use crate::queue::holders::Holders;
 use crate::queue::mpmc::ring::Ring;
 use crate::queue::spsc::cursor::Control;
 use crate::queue::topic::ring::Ring as TopicRing;
 use crate::segment::owner::OwnerId;
+use crate::service::table::Table;
+use crate::service::word::Outcome;
 use crate::sync::event::state::Flag;
 use crate::sync::semaphore::state::Counter;
 use crate::sys::futex::WaitTarget;
@@ -38,6 +41,8 @@ pub(crate) enum Source<'a> {
     Published(TopicRing, u32, OwnerId),
     /// A permit.
     Permit(&'a Counter),
+    /// The end of the call in this slot. `Some`: it ends too if there are no servers.
+    Answered(Table, Option<&'a Holders>, u32, Outcome),
 }
 
 impl Source<'_> {
@@ -61,6 +66,11 @@ impl Source<'_> {
             Source::Set(flag, since) => flag.was_set_since(*since),
             Source::Published(ring, line, me) => ring.is_receivable(*line, *me),
             Source::Permit(counter) => counter.permits() > 0,
+            Source::Answered(table, servers, index, call) => {
+                let seen = table.outcome(*index);
+                let is_forsaken = || servers.is_some_and(|servers| servers.find(0).is_none());
+                !seen.is_pending() || !seen.is_of_same_call(*call) || is_forsaken() && !table.is_taken(*index)
+            }
         }
     }
 
@@ -80,6 +90,9 @@ impl Source<'_> {
             Source::Space(control, _) => control.space(),
             Source::Set(flag, _) => return WaitTarget::new(flag.futex(), flag.announce()),
             Source::Permit(counter) => return WaitTarget::new(counter.futex(), counter.announce(1)),
+            Source::Answered(table, _, index, call) => {
+                return WaitTarget::new(table.futex(*index), table.announce(*index, *call));
+            }
         };
         WaitTarget::new(waiters.futex(), waiters.announce())
     }
@@ -106,8 +119,8 @@ impl Source<'_> {
                 control.items().notify_one(Ordered::by_fence())
             }
             Source::Space(control, _) => control.space().notify_one(Ordered::by_fence()),
-            // Setting an event wakes all waiters, and so does publishing.
-            Source::Set(..) | Source::Published(..) => {}
+            // Setting an event wakes all waiters, and so does publishing. A call has one waiter.
+            Source::Set(..) | Source::Published(..) | Source::Answered(..) => {}
             Source::Permit(counter) => counter.pass_on(),
         }
     }
@@ -148,6 +161,7 @@ impl fmt::Debug for Source<'_> {
             Source::Set(..) => "event",
             Source::Published(..) => "subscriber",
             Source::Permit(_) => "semaphore",
+            Source::Answered(..) => "call",
         })
     }
 }

@@ -140,6 +140,9 @@ mod segment;
 #[cfg(target_arch = "x86_64")]
 mod semaphore;
 #[cfg(target_arch = "x86_64")]
+mod service;
+mod service_parts;
+#[cfg(target_arch = "x86_64")]
 mod spawn;
 #[cfg(target_arch = "x86_64")]
 mod spsc;
@@ -190,6 +193,8 @@ fn main() {
         topic::scenes(),
         lossless::scenes(),
         topic_varied::scenes(),
+        service::scenes(),
+        service_parts::scenes(),
         segment::scenes(),
         participant::scenes(),
         spawn::scenes(),

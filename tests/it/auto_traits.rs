@@ -68,6 +68,8 @@ fn handles_have_all() {
         Queue<[u64]>, Queue<str>, Consumer<[u64]>, Producer<str>, queue::spsc::RingBuilder<[u64]>,
         Topic<[u64]>, topic::TopicBuilder<str>, topic::Publisher<[u64]>, topic::Subscriber<str>,
         queue::Sender<u64>, queue::Receiver<str>, queue::Varying<Queue<str>>,
+        Service<u64, str>, service::ServiceBuilder<str, u64>, service::Client<u64, str>,
+        service::Server<[u64], u64>,
     ];
     all_lack(handles, &[]);
     // One thread waits on a set, through `&mut`.
@@ -101,6 +103,8 @@ fn errors_and_descriptions_have_all_that_their_parts_have() {
         topic::Laggard,
         topic::Policy,
         topic::RecvError,
+        service::CallError,
+        service::ClientId,
         NextTimedOut,
         Worker,
         TaskError,
@@ -150,6 +154,13 @@ fn guards_and_iterators() {
         RwLockWriteGuard<'static, u64>,
         SemaphorePermit<'static>,
         queue::spsc::IntoIter<u64>,
+        service::Answer<'static, str>,
+        service::Call<'static, str>,
+        service::Loan<'static, u64, str>,
+        service::ReplyLoan<'static, u64, str>,
+        service::ReplyRoom<'static, u64, u64>,
+        service::Request<'static, u64, str>,
+        service::Room<'static, u64, str>,
     ];
     all_lack(guards, &[]);
     // It belongs to a thread, as `std::sync::ReentrantLockGuard` does.
@@ -184,6 +195,7 @@ fn none_is_missing() {
         include_str!("../../src/process/mod.rs"),
         include_str!("../../src/queue/mod.rs"),
         include_str!("../../src/queue/spsc/mod.rs"),
+        include_str!("../../src/service/mod.rs"),
         include_str!("../../src/sync/mod.rs"),
         include_str!("../../src/waitset/mod.rs"),
     ];

@@ -12,7 +12,7 @@ use pagemate::queue::spsc::{Consumer, Producer};
 use pagemate::queue::topic::From;
 use pagemate::{
     Array, Barrier, BoundedSemaphore, Condvar, Dict, Event, List, Lock, Message, Mutex, Namespace, Once,
-    OnceValue, Place, Queue, ReentrantLock, RwLock, Semaphore, Topic, Value,
+    OnceValue, Place, Queue, ReentrantLock, RwLock, Semaphore, Service, Topic, Value,
 };
 
 use crate::support::Random;
@@ -229,6 +229,59 @@ fn topic_of_messages_of_any_length() {
                 }
             }
             call("quota_in_use", || topic.quota_in_use());
+        },
+    );
+}
+
+#[test]
+fn service() {
+    each(
+        "service",
+        |place| Service::<u64, u64>::create(place, 3).unwrap(),
+        |place| Service::open(place).ok(),
+        |service| {
+            let (client, server) = (service.client().wait_for_server(true), service.server());
+            for _ in 0..2 {
+                let calls = [(); 2].map(|()| client.try_start(&1));
+                call("call_timeout", || client.call_timeout(&1, SOON));
+                call("start_timeout", || client.start_timeout(&1, SOON));
+                call("loan", || client.try_loan().map(|loan| loan.call_timeout(SOON)));
+                let requests = [server.try_recv(), server.recv_timeout(SOON)];
+                for request in requests.into_iter().flatten() {
+                    call("client, deadline", || (request.client(), request.deadline()));
+                    call("reply_timeout", || request.reply_timeout(&1, SOON).is_ok());
+                }
+                for started in calls.into_iter().flatten() {
+                    call("is_ready", || started.is_ready());
+                    call("wait_timeout", || started.wait_timeout(SOON));
+                }
+            }
+            call("has_server", || (service.has_server(), service.is_closed()));
+        },
+    );
+}
+
+#[test]
+fn service_of_messages_of_any_length() {
+    each(
+        "varied service",
+        |place| Service::<[u8], [u8]>::builder(3).quota(1 << 16).create(place).unwrap(),
+        |place| Service::open(place).ok(),
+        |service| {
+            let (client, server) = (service.client().wait_for_server(true), service.server());
+            for message in [vec![1; 5], vec![2; 30_000]] {
+                let calls = [(); 2].map(|()| client.try_start(&message));
+                call("call_ref_timeout", || client.call_ref_timeout(&message, SOON).map(|answer| answer.len()));
+                call("loan", || {
+                    client.try_loan(message.len()).map(|room| room.zeroed().call_timeout(SOON).is_ok())
+                });
+                while let Ok(request) = server.try_recv() {
+                    call("reply_timeout", || request.reply_timeout(&message, SOON).is_ok());
+                }
+                for started in calls.into_iter().flatten() {
+                    call("wait_timeout", || started.wait_timeout(SOON));
+                }
+            }
         },
     );
 }

@@ -34,6 +34,8 @@ mod reentrant_lock;
 mod removal;
 mod rwlock;
 mod semaphore;
+mod service;
+mod service_parts;
 mod slot_table;
 mod spsc;
 mod topic;

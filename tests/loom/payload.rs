@@ -149,14 +149,16 @@ impl Scene {
     fn send_claimed(&self, me: usize, claim: Claim) -> Result<(), Blocked> {
         let find = |own| self.ring.try_claim(id(me), Some(own));
         let copy = |from, to| Area::move_on(self.ring.header(from), self.ring.header(to));
-        self.ring.send_claimed(id(me), claim, Deadline::At(0), find, copy).map_err(|(blocked, claim)| {
-            if let Some(name) = self.ring.header(claim.index).block() {
-                assert!(self.free(name));
-                self.ring.header(claim.index).clear();
-            }
-            self.ring.free_unsent(id(me), claim);
-            blocked
-        })
+        self.ring.send_claimed(id(me), claim, Deadline::At(0), find, copy).map(drop).map_err(
+            |(blocked, claim)| {
+                if let Some(name) = self.ring.header(claim.index).block() {
+                    assert!(self.free(name));
+                    self.ring.header(claim.index).clear();
+                }
+                self.ring.free_unsent(id(me), claim);
+                blocked
+            },
+        )
     }
 
     /// Receives a message, and dies after this number of steps. `None` if it has died.

@@ -20,7 +20,7 @@ const TEXT_WORDS: usize = 64;
 /// The largest number of workers at a time.
 pub const WORKERS: usize = 64;
 const WORKER_WORDS: usize = 16;
-const MEMBERS: usize = 40;
+const MEMBERS: usize = 48;
 pub const MEMBER_WORDS: usize = 1 << 18;
 
 const TEXTS_AT: usize = GLOBALS;

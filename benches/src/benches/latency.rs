@@ -66,7 +66,11 @@ where
     P::End: Polled,
 {
     Contender::threads(name, |call: Call<'_>| {
-        between_threads::<P>(call.cpus, |desk, mut end| answer(desk, &mut end), |near| ask(near, call.plan))
+        between_threads::<P>(
+            call.cpus,
+            |desk, mut end| answer(desk, &mut end),
+            |near| ask(near, call.plan, 2),
+        )
     })
 }
 
@@ -75,9 +79,17 @@ pub fn processes<W: Wire>(name: &'static str) -> Contender
 where
     W::End: Polled,
 {
+    ways::<W, 2>(name)
+}
+
+/// Measures a ping-pong between two processes. The figure is a round trip divided by `WAYS`.
+pub fn ways<W: Wire, const WAYS: u64>(name: &'static str) -> Contender
+where
+    W::End: Polled,
+{
     Contender::processes(
         name,
-        |call| between_processes::<W>(call.cpus, call.role, |near| ask(near, call.plan)),
+        |call| between_processes::<W>(call.cpus, call.role, |near| ask(near, call.plan, WAYS)),
         |mut setup: Setup| {
             let mut end = W::far(&mut setup)?;
             answer(&setup.desk, &mut end);
@@ -90,7 +102,7 @@ where
 const FIRST: u64 = 2_000;
 const BLOCK: u64 = 100;
 
-fn ask<E: Polled>(near: &mut Near<'_, E>, plan: &Plan) -> Result<Repetition> {
+fn ask<E: Polled>(near: &mut Near<'_, E>, plan: &Plan, ways: u64) -> Result<Repetition> {
     let began = Instant::now();
     round_trips(near, FIRST, |near, first| echoed(near, first, FIRST))?;
     let each = began.elapsed() / FIRST as u32;
@@ -101,7 +113,7 @@ fn ask<E: Polled>(near: &mut Near<'_, E>, plan: &Plan) -> Result<Repetition> {
             for block in 0..blocks {
                 let began = Instant::now();
                 echoed(near, block * BLOCK, BLOCK)?;
-                times.push(began.elapsed().as_nanos() as f64 / (2 * BLOCK) as f64);
+                times.push(began.elapsed().as_nanos() as f64 / (ways * BLOCK) as f64);
             }
             Ok(())
         })?;
@@ -111,7 +123,7 @@ fn ask<E: Polled>(near: &mut Near<'_, E>, plan: &Plan) -> Result<Repetition> {
             for single in 0..singles {
                 let began = Instant::now();
                 echoed(near, single, 1)?;
-                spread.record(began.elapsed().as_nanos() as u64 / 2)?;
+                spread.record(began.elapsed().as_nanos() as u64 / ways)?;
             }
             Ok(())
         })?;

@@ -4,6 +4,7 @@ use crate::contender::Bench;
 
 pub mod alone;
 pub mod barrier;
+pub mod call;
 pub mod condvar;
 pub mod dict;
 pub mod event;
@@ -31,6 +32,8 @@ pub const ALL: &[Bench] = &[
     many::BENCH,
     fan_out::BENCH,
     publish::BENCH,
+    call::BUSY,
+    call::BLOCKING,
     wake::IDLE,
     wake::BUSY,
     size::BENCH,

@@ -16,6 +16,7 @@ pub mod pagemate_event;
 pub mod pagemate_manager;
 pub mod pagemate_pool;
 pub mod pagemate_queue;
+pub mod pagemate_service;
 pub mod pagemate_spsc;
 pub mod pagemate_sync;
 pub mod pagemate_topic;

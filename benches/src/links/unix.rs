@@ -7,7 +7,7 @@ use rustix::io::{fcntl_dupfd_cloexec, read, write, Errno};
 use rustix::net::{socketpair, AddressFamily, SocketFlags, SocketType};
 use rustix::pipe::{pipe_with, PipeFlags};
 
-use crate::link::{Duplex, Receiving, Result, Sending, Wire};
+use crate::link::{Blocking, Duplex, Receiving, Result, Sending, Wire};
 use crate::peer::Setup;
 
 /// A descriptor that is written to eight bytes at a time: atomic for pipes and sequenced packets.
@@ -63,6 +63,47 @@ impl Wire for Pipe {
 
     fn far(setup: &mut Setup) -> Result<End> {
         Ok(Duplex { tx: Writer(setup.take()?), rx: Reader(setup.take()?) })
+    }
+}
+
+/// A pair of sequenced-packet sockets whose ends block.
+#[derive(Debug)]
+pub struct BlockingSocketPair;
+
+impl Wire for BlockingSocketPair {
+    type End = Socket;
+    type Offer = Socket;
+
+    fn offer(setup: &mut Setup) -> Result<Socket> {
+        let kind = SocketType::SEQPACKET;
+        let (near, far) = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
+        setup.fds.push(far);
+        Ok(Socket(near))
+    }
+
+    fn near(offer: Socket, _: &Setup) -> Result<Socket> {
+        Ok(offer)
+    }
+
+    fn far(setup: &mut Setup) -> Result<Socket> {
+        Ok(Socket(setup.take()?))
+    }
+}
+
+#[derive(Debug)]
+pub struct Socket(OwnedFd);
+
+impl Blocking for Socket {
+    #[inline]
+    fn send(&mut self, value: u64) {
+        assert_eq!(write(&self.0, &value.to_ne_bytes()), Ok(8));
+    }
+
+    #[inline]
+    fn recv(&mut self) -> u64 {
+        let mut bytes = [0; 8];
+        assert_eq!(read(&self.0, &mut bytes), Ok(8));
+        u64::from_ne_bytes(bytes)
     }
 }
 

@@ -4,6 +4,7 @@
 //! 2 for wrong usage. If a signal ends the program, the status says so. A reader that closes the
 //! output (`pagemate ls | head -1`) is not a failure. Any other byte that cannot be written is one.
 
+mod call;
 mod contents;
 mod demo;
 mod gc;
@@ -54,6 +55,7 @@ enum Command {
     Pub(publish::Pub),
     Sub(subscribe::Sub),
     Hz(hz::Hz),
+    Call(call::Call),
     Ls(ls::Ls),
     Show(show::Show),
     Get(get::Get),
@@ -72,6 +74,7 @@ impl Command {
             Command::Pub(publish) => publish.run(),
             Command::Sub(subscribe) => subscribe.run(),
             Command::Hz(hz) => hz.run(),
+            Command::Call(call) => call.run(),
             Command::Ls(ls) => ls.run(),
             Command::Show(show) => show.run(),
             Command::Get(get) => get.run(),

@@ -111,8 +111,7 @@ fn described(object: &Object, contents: pagemate::Result<Option<Contents>>, is_a
     };
     let mut lines: Vec<(&str, String)> = object.state.clone();
     if !object.info.schema.is_empty() {
-        let pretty = object.info.schema.parse::<Schema>().map(|schema| schema.pretty());
-        lines.push(("schema", pretty.unwrap_or_else(|_| object.info.schema.clone())));
+        lines.push(("schema", pretty(&object.info.schema)));
     }
     if let Some(head) = &object.head {
         lines.push(("head", message(&object.info.schema, head, is_all)));
@@ -134,13 +133,21 @@ fn described(object: &Object, contents: pagemate::Result<Option<Contents>>, is_a
     text
 }
 
-/// Formats a message by its schema, or as bytes if the schema cannot be read. Cuts a long message,
-/// unless `is_all`.
+/// Returns a schema, or both schemas of a dict or a service, on several lines.
+fn pretty(schema: &str) -> String {
+    match schema.split_once(" => ") {
+        Some((first, second)) => format!("{}\n=> {}", pretty(first), pretty(second)),
+        None => schema.parse::<Schema>().map_or_else(|_| schema.to_string(), |schema| schema.pretty()),
+    }
+}
+
+/// Formats a message by its schema, that of its requests for a service, or as bytes if the schema
+/// cannot be read. Cuts a long message, unless `is_all`.
 pub(crate) fn message(schema: &str, bytes: &[u8], is_all: bool) -> String {
     let most = if is_all { usize::MAX } else { BYTES_SHOWN };
     let more = if bytes.len() > most { " .." } else { "" };
     let shown = &bytes[..bytes.len().min(most)];
-    match ItemType::from_text(schema) {
+    match ItemType::from_text(schema.split_once(" => ").map_or(schema, |(request, _)| request)) {
         item @ (ItemType::Message(_) | ItemType::Slice(_)) => match is_all {
             true => contents::whole(item.render_whole(bytes)),
             false => item.render(bytes),

@@ -10,6 +10,7 @@ pub mod pool_bytes;
 pub mod queue_ops;
 pub mod schema_text;
 pub mod segment_open;
+pub mod service_ops;
 pub mod spsc_ops;
 pub mod topic_bytes;
 pub mod topic_ops;

@@ -19,6 +19,7 @@ use crate::queue::topic::Topic;
 use crate::segment::place::{Origin, Place, RESERVE};
 use crate::segment::ObjectInfo;
 use crate::segment::Segment;
+use crate::service::Service;
 use crate::sync::event::Event;
 use crate::sync::lock::Lock;
 use crate::Result;
@@ -206,6 +207,20 @@ impl Manager {
     /// Those of [`list`](Manager::list).
     pub fn topic<T: Payload + ?Sized>(&self, name: &str, capacity: usize) -> Result<Topic<T>> {
         Topic::open_or_create(self.at(name), capacity).map(|(topic, _)| topic)
+    }
+
+    /// Opens the service with this name, or creates it for `capacity` calls at a time if there is
+    /// none. An existing service keeps its capacity.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`list`](Manager::list).
+    pub fn service<Q: Payload + ?Sized, R: Payload + ?Sized>(
+        &self,
+        name: &str,
+        capacity: usize,
+    ) -> Result<Service<Q, R>> {
+        Service::open_or_create(self.at(name), capacity).map(|(service, _)| service)
     }
 
     /// Opens the event with this name, or creates it if there is none.

@@ -90,14 +90,14 @@ impl Ring {
             let Ok(slot) = self.slot_at(head) else { return };
             let word = Word(slot.load(Acquire)); // pairs with free()
             let is_over = match age(word, head) {
-                Age::Ahead => true,
+                Age::Ahead => !self.is_due(head, word),
                 Age::Here => matches!(word.status(), Status::Held | Status::Kept),
                 Age::Behind | Age::Far => false,
             };
             if !is_over {
                 return;
             }
-            let to = head.beyond(word, self.capacity);
+            let to = self.beyond(head, word);
             // Pairs with the Acquire of try_take(). Fails if a consumer has moved it.
             let _ = self.descriptor().head.compare_exchange(head.0, to.0, AcqRel, Relaxed);
         }
@@ -117,6 +117,7 @@ impl Ring {
             let word = Word(slot.load(Acquire)); // pairs with publish()
             match (age(word, head), word.status()) {
                 (Age::Here, Status::Full) => return false,
+                _ if self.is_due(head, word) => return false,
                 (Age::Here, Status::Writing) => match self.message_after(head) {
                     Some(_) => return false,
                     None if self.head(Acquire) == head => return true,

@@ -118,7 +118,7 @@ impl Ring {
             (Age::Here, Status::Empty) if !is_other(slot, word) => return Err(Blocked::Corrupted),
             (Age::Here, Status::Empty) => {}
             (Age::Here | Age::Ahead, _) => self.help(&self.descriptor().tail, tail, word, backoff),
-            (Age::Behind, Status::Full) => {
+            (Age::Behind, Status::Full) if !self.withdraws() => {
                 return if self.is_at_tail(tail) { Err(Blocked::Later) } else { Ok(None) };
             }
             (Age::Behind, _) if is_own(word, tail.index(), own) => {
@@ -136,7 +136,7 @@ impl Ring {
                 } else {
                     self.search_room(tail.next(self.capacity), self.capacity - 1, own)
                 };
-                match (search, word.skipped()) {
+                match (search, self.skipped(tail.index(), word)) {
                     // Polls longer for a large message, but only with room behind it, because
                     // without room the caller waits by the clock.
                     (Search::Room(_), Some(_))
@@ -183,8 +183,10 @@ impl Ring {
             match (age(word, position), word.status()) {
                 (Age::Here, Status::Empty) => return Search::Room(position),
                 (Age::Behind, _) if is_own(word, index, own) => return Search::Room(position),
-                (Age::Behind, Status::Full) => return Search::Full,
-                (Age::Behind, _) if word.skipped().is_some() => position = position.next(self.capacity),
+                (Age::Behind, Status::Full) if !self.withdraws() => return Search::Full,
+                (Age::Behind, _) if self.skipped(index, word).is_some() => {
+                    position = position.next(self.capacity)
+                }
                 _ => return Search::Stale,
             }
         }
@@ -224,14 +226,14 @@ impl Ring {
 
     /// Makes the next change wake all waiting producers, because they cannot all use the same room.
     /// The caller searches for room afterwards.
-    pub(super) fn ask_to_wake_all(&self) {
+    pub(crate) fn ask_to_wake_all(&self) {
         // Before the search, as the announcement of a waiter: pairs with wake_sender().
         self.descriptor().notices.word.fetch_or(WAKE_ALL, SeqCst);
         Ordered::by_fence();
     }
 
     /// Like [`pass_on`](Ring::pass_on), for a producer that has waited.
-    pub(super) fn pass_on_after_claim(&self) {
+    pub(crate) fn pass_on_after_claim(&self) {
         self.pass_on(Ordered::by_fence());
     }
 
@@ -323,7 +325,8 @@ impl Ring {
     }
 
     /// Sends the message of a claimed slot. If the position was lost, `find` claims another slot,
-    /// and `copy` copies the message there. On failure the slot that is still held is returned.
+    /// and `copy` copies the message there. Returns the slot in which it was sent, or, on failure,
+    /// the slot that is still held.
     #[inline]
     pub(crate) fn send_claimed(
         &self,
@@ -332,9 +335,9 @@ impl Ring {
         deadline: Deadline,
         find: impl FnMut(u32) -> Result<Claim, Blocked>,
         copy: impl FnMut(u32, u32),
-    ) -> Result<(), (Blocked, Claim)> {
+    ) -> Result<Claim, (Blocked, Claim)> {
         match self.publish(me, claim) {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(claim),
             Err(late) => self.send_again(me, (claim, late), deadline, find, copy),
         }
     }
@@ -348,7 +351,7 @@ impl Ring {
         deadline: Deadline,
         mut find: impl FnMut(u32) -> Result<Claim, Blocked>,
         mut copy: impl FnMut(u32, u32),
-    ) -> Result<(), (Blocked, Claim)> {
+    ) -> Result<Claim, (Blocked, Claim)> {
         for turn in (1..=REVOKED_MAX).cycle().skip(1) {
             if late == Late::Corrupted {
                 return Err((Blocked::Corrupted, claim));
@@ -360,7 +363,7 @@ impl Ring {
             }
             claim = other;
             match self.publish(me, claim) {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(claim),
                 Err(again) => late = again,
             }
             if turn == REVOKED_MAX && deadline.has_passed() {

@@ -76,7 +76,8 @@ impl Ring {
         let claim = self.claim_in_place_of(me, taken)?;
         write(claim.index);
         let find = |own| self.try_claim(me, Some(own));
-        self.send_claimed(me, claim, Deadline::At(0), find, |_, to| write(to)).map_err(|(blocked, claim)| {
+        let sent = self.send_claimed(me, claim, Deadline::At(0), find, |_, to| write(to));
+        sent.map(drop).map_err(|(blocked, claim)| {
             self.free_unsent(me, claim);
             blocked
         })

@@ -52,7 +52,7 @@ impl<'a, P: Payload + ?Sized> Held<'a, P> {
             _ => queue.ring.claim(me, Some(own), deadline, || queue.object.reap_dead()),
         };
         let copy = |from, to| queue.move_message(from, to);
-        queue.ring.send_claimed(me, claim, deadline, find, copy).map_err(|(blocked, claim)| {
+        queue.ring.send_claimed(me, claim, deadline, find, copy).map(drop).map_err(|(blocked, claim)| {
             this.claim = claim;
             (blocked, ManuallyDrop::into_inner(this))
         })

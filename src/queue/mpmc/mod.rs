@@ -23,6 +23,7 @@
 //! | `placing`, `room`, `varying` | messages of varying length: a slot and a block; their methods |
 //! | `take` | consumers: receive, skip, end |
 //! | `force` | producers that replace the oldest message |
+//! | `withdraw` | messages that their senders take back, and slots that change hands |
 //! | `recover`, `bound`, `backoff` | after a death; bounds of steps and laps; spinning |
 
 mod backoff;
@@ -41,9 +42,10 @@ mod recover;
 pub(crate) mod ring;
 mod room;
 mod sending;
-mod slot;
+pub(crate) mod slot;
 mod take;
 mod varying;
+mod withdraw;
 
 pub use builder::QueueBuilder;
 pub use guard::{Loan, Received};

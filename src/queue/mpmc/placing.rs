@@ -12,7 +12,7 @@
 use super::backoff::Backoff;
 use super::guard::Held;
 use super::handle::Queue;
-use super::ring::Claim;
+use super::ring::{Claim, Ring};
 use crate::heap::{Block, Class, Shortage};
 use crate::message::Payload;
 use crate::queue::blocked::Blocked;
@@ -23,6 +23,34 @@ use crate::sys::clock::Deadline;
 
 /// Attempts to find a message to replace while others use all of them.
 const ATTEMPTS: u32 = if cfg!(loom) { 0 } else { 64 };
+
+impl Ring {
+    /// Allocates a block and claims a slot: both or none. `None`: not now. `may_wait` says that the
+    /// caller is about to wait for both.
+    pub(crate) fn try_claim_with_block(
+        &self,
+        area: &Area,
+        class: Class,
+        me: OwnerId,
+        may_wait: bool,
+    ) -> Option<Result<(Claim, Block), Blocked>> {
+        let mut block = area.alloc(class, me);
+        if block.is_err() && may_wait {
+            self.ask_to_wake_all();
+            block = area.alloc(class, me);
+        }
+        let Ok(block) = block else { return self.is_closed().then_some(Err(Blocked::Closed)) };
+        match self.try_claim(me, None) {
+            Ok(claim) => Some(Ok((claim, block))),
+            Err(blocked) => {
+                area.free_unused(block, me);
+                // Another producer may have found the slot, but not these bytes.
+                self.pass_on_after_claim();
+                (blocked != Blocked::Later).then_some(Err(blocked))
+            }
+        }
+    }
+}
 
 impl<T: Payload + ?Sized> Queue<T> {
     /// Claims a slot for a message of `len` elements, with a block if the slot is too small.
@@ -71,24 +99,7 @@ impl<T: Payload + ?Sized> Queue<T> {
         deadline: Deadline,
     ) -> Result<(Claim, Block), Blocked> {
         let (ring, mut is_first) = (&self.ring, true);
-        let attempt = || {
-            let will_wait = !std::mem::take(&mut is_first);
-            let mut block = area.alloc(class, me);
-            if block.is_err() && will_wait {
-                ring.ask_to_wake_all();
-                block = area.alloc(class, me);
-            }
-            let Ok(block) = block else { return ring.is_closed().then_some(Err(Blocked::Closed)) };
-            match ring.try_claim(me, None) {
-                Ok(claim) => Some(Ok((claim, block))),
-                Err(blocked) => {
-                    area.free_unused(block, me);
-                    // Another producer may have found the slot, but not these bytes.
-                    ring.pass_on_after_claim();
-                    (blocked != Blocked::Later).then_some(Err(blocked))
-                }
-            }
-        };
+        let attempt = || ring.try_claim_with_block(area, class, me, !std::mem::take(&mut is_first));
         let reap_dead = || self.object.reap_dead();
         let claimed = ring.senders().wait(deadline, reap_dead, attempt).unwrap_or(Err(Blocked::Later))?;
         if deadline != Deadline::At(0) {

@@ -99,7 +99,7 @@ impl Ring {
     }
 
     /// Makes consumers scan for RETURNED slots.
-    fn announce_return(&self) {
+    pub(crate) fn announce_return(&self) {
         let word = &self.descriptor().notices.word;
         // The count makes a consumer fail to clear the notice if its scan began before this. A
         // reaper that dies between the two steps is not done, so another one does both. Pairs with

@@ -108,6 +108,9 @@ pub(crate) struct Ring {
     pub(super) write_spins: u32,
     /// Whether the messages that a dead consumer held are delivered again.
     pub(super) redeliver: bool,
+    /// The offset of the lap of a message in its slot, if messages may be withdrawn, else 0: see
+    /// [`withdraw`](super::withdraw).
+    pub(super) sent_at: usize,
 }
 
 // SAFETY: the pointers are to atomics that any thread may use (promised to Ring::new); the rest is
@@ -131,7 +134,8 @@ impl Ring {
         capacity: u32,
         redeliver: bool,
     ) -> Ring {
-        Ring { descriptor, slots, stride, capacity, write_spins: spins_for(stride), redeliver }
+        let (write_spins, sent_at) = (spins_for(stride), 0);
+        Ring { descriptor, slots, stride, capacity, write_spins, redeliver, sent_at }
     }
 
     #[inline(always)]
@@ -195,12 +199,12 @@ impl Ring {
                 return;
             }
         }
-        self.move_on(cell, from, from.beyond(word, self.capacity));
+        self.move_on(cell, from, self.beyond(from, word));
     }
 
     /// Moves `head` past a position that is over, as `word` of its slot shows.
     pub(super) fn pass(&self, head: Position, word: Word) {
-        self.move_on(&self.descriptor().head, head, head.beyond(word, self.capacity));
+        self.move_on(&self.descriptor().head, head, self.beyond(head, word));
     }
 
     /// Frees the slot for its next lap: its message was read, or will not be sent.
@@ -280,7 +284,7 @@ impl Ring {
     }
 
     #[inline(always)]
-    pub(super) fn tail(&self, order: crate::loom::atomic::Ordering) -> Position {
+    pub(crate) fn tail(&self, order: crate::loom::atomic::Ordering) -> Position {
         Position(self.descriptor().tail.load(order))
     }
 
@@ -321,7 +325,7 @@ impl Ring {
 
     /// Returns whether `dead` may hold slots. The kernel reports a death after everything that the
     /// dead participant did.
-    pub(super) fn may_hold(&self, dead: OwnerId) -> bool {
+    pub(crate) fn may_hold(&self, dead: OwnerId) -> bool {
         let (word, bit) = self.user(dead);
         word.load(Acquire) & bit != 0 // pairs with enlist()
     }
@@ -397,7 +401,8 @@ impl Ring {
             match (age(word, position), word.status()) {
                 (Age::Here, Status::Full) => return Some((position.index(), word.0)),
                 (Age::Here, Status::Empty | Status::Sealed) | (Age::Behind | Age::Far, _) => return None,
-                (Age::Here | Age::Ahead, _) => position = position.beyond(word, self.capacity),
+                _ if self.is_due(position, word) => return Some((position.index(), word.0)),
+                (Age::Here | Age::Ahead, _) => position = self.beyond(position, word),
             }
         }
         None

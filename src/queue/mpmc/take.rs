@@ -52,6 +52,11 @@ impl Ring {
                     return Ok(claim);
                 }
                 backoff.spin();
+            } else if self.is_due(head, word) {
+                if let Some(claim) = self.take_due(head, slot, word, me) {
+                    return Ok(claim);
+                }
+                backoff.spin();
             } else {
                 let closing = notice & CLOSING != 0;
                 self.skip_or_stop(head, slot, word, closing, &mut backoff, &mut behind)?;
@@ -154,6 +159,7 @@ impl Ring {
                 (Age::Here, Status::Full) => return Some(position),
                 // Not claimed, so no later position is.
                 (Age::Here, Status::Empty | Status::Sealed) | (Age::Behind | Age::Far, _) => return None,
+                _ if self.is_passed(position, word) => return Some(position),
                 (Age::Here | Age::Ahead, _) => {}
             }
         }
@@ -198,6 +204,9 @@ impl Ring {
     /// there is none.
     #[cold]
     fn take_returned(&self, me: OwnerId, notice: u64) -> Option<Claim> {
+        if self.withdraws() {
+            return self.take_oldest(me, notice);
+        }
         for index in 0..self.capacity {
             let slot = self.slot(index);
             let mut word = Word(slot.load(Acquire)); // pairs with recover()
@@ -218,6 +227,23 @@ impl Ring {
             }
         }
         self.clear_notice(notice);
+        None
+    }
+
+    /// Takes the message that was sent first, in a ring that withdraws, if there is one that came
+    /// back. Clears the notice if there is none.
+    fn take_oldest(&self, me: OwnerId, notice: u64) -> Option<Claim> {
+        for _ in 0..SWAPS_MAX {
+            let Some((index, word)) = self.oldest() else {
+                self.clear_notice(notice);
+                return None;
+            };
+            let mine = Word::new(word.lap(), Status::Reading, Some(me));
+            // As above.
+            if self.slot(index).compare_exchange(word.0, mine.0, AcqRel, Relaxed).is_ok() {
+                return Some(Claim { index, lap: word.lap() });
+            }
+        }
         None
     }
 

@@ -1,4 +1,4 @@
-//! Room for a slice in a queue, a ring or a topic.
+//! Room for a slice in a queue, a ring, a topic or a service.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -19,8 +19,8 @@ pub trait Lent {
     fn elements(&self) -> *mut [Self::Element];
 }
 
-/// Room for a slice in a [`Queue`](crate::Queue), a ring or a [`Topic`](crate::Topic), to write it
-/// in place.
+/// Room for a slice in a [`Queue`](crate::Queue), a ring, a [`Topic`](crate::Topic) or a
+/// [`Service`](crate::Service), to write it in place.
 ///
 /// The elements are not initialised. Write all of them with [`write_slice`](Room::write_slice) or
 /// [`fill_with`](Room::fill_with), or start from [`zeroed`](Room::zeroed). The result is a loan,
@@ -52,7 +52,7 @@ impl<T: Message, L: Lent<Element = T>> Room<'_, T, L> {
     /// Creates the room of a loan whose elements may be anything. They must not be used before they
     /// are written.
     #[inline]
-    pub(in crate::queue) fn of(loan: L) -> Self {
+    pub(crate) fn of(loan: L) -> Self {
         Room { loan, _elements: PhantomData }
     }
 

@@ -6,6 +6,7 @@ mod locks;
 mod meetings;
 mod names;
 mod queue;
+mod services;
 mod sets;
 mod signals;
 mod topics;
@@ -19,6 +20,7 @@ pub fn recipes() -> impl Iterator<Item = &'static Recipe> {
         queue::RECIPES,
         topics::RECIPES,
         varied_topics::RECIPES,
+        services::RECIPES,
         locks::RECIPES,
         signals::RECIPES,
         meetings::RECIPES,

@@ -8,7 +8,7 @@ use ratatui::text::{Line, Text};
 use ratatui::widgets::{Block, Paragraph};
 use ratatui::Frame;
 
-use super::tables::{Sample, Tables, LOCKS, POOLS, QUEUES, SEGMENTS, TOPICS};
+use super::tables::{Sample, Tables, LOCKS, POOLS, QUEUES, SEGMENTS, SERVICES, TOPICS};
 use super::terminal::{Input, Screen};
 use crate::output::table;
 use crate::Outcome;
@@ -45,12 +45,13 @@ fn draw(frame: &mut Frame<'_>, tables: &Tables) {
         (" segments ", table(SEGMENTS, &tables.segment_rows()) + &tables.unreadable()),
         (" queues ", table(QUEUES, &tables.queue_rows())),
         (" topics ", table(TOPICS, &tables.topic_rows())),
+        (" services ", table(SERVICES, &tables.service_rows())),
         (" locks ", table(LOCKS, &tables.lock_rows())),
         (" pools ", table(POOLS, &tables.pool_rows())),
     ];
     // Tables with more rows get more of the height.
     let heights = panels.each_ref().map(|(_, text)| Constraint::Fill(text.lines().count() as u16 + 2));
-    let areas: [Rect; 5] = Layout::vertical(heights).areas(frame.area());
+    let areas: [Rect; 6] = Layout::vertical(heights).areas(frame.area());
     for ((title, text), area) in panels.into_iter().zip(areas) {
         let mut lines = text.lines().map(|line| Line::from(line.to_string()));
         let head = lines.next().map(|line| line.style(Style::new().add_modifier(Modifier::BOLD)));

@@ -97,6 +97,22 @@ pub(super) struct TopicRow {
 }
 
 #[derive(Debug)]
+pub(super) struct ServiceRow {
+    name: String,
+    servers: u64,
+    /// Requests that no server has, that servers have, and calls whose clients have the slot.
+    waiting: u64,
+    served: u64,
+    ended: u64,
+    /// Of those that are served, the ones whose clients have given up.
+    cancelled: u64,
+    capacity: u64,
+    /// Requests sent per second.
+    rate: f64,
+    closed: bool,
+}
+
+#[derive(Debug)]
 pub(super) struct LockRow {
     name: String,
     kind: &'static str,
@@ -127,6 +143,7 @@ pub(super) struct Tables {
     pub(super) segments: Vec<SegmentRow>,
     pub(super) queues: Vec<QueueRow>,
     pub(super) topics: Vec<TopicRow>,
+    pub(super) services: Vec<ServiceRow>,
     pub(super) locks: Vec<LockRow>,
     pub(super) pools: Vec<PoolRow>,
     /// The names of unreadable segments, and the reasons.
@@ -149,6 +166,8 @@ pub(super) const TOPICS: [&str; 10] = [
     ">PUBLISHED/s",
     "CLOSED",
 ];
+pub(super) const SERVICES: [&str; 9] =
+    ["SERVICE", ">SERVERS", ">WAITING", ">SERVED", ">CANCELLED", ">ENDED", ">CAPACITY", ">CALLS/s", "CLOSED"];
 pub(super) const LOCKS: [&str; 5] = ["LOCK", "KIND", ">HOLDER", "WAITED ON", "OWNER DIED"];
 pub(super) const POOLS: [&str; 7] =
     ["POOL", ">WORKERS", ">BUSY", ">QUEUED", ">TASKS DONE", ">DONE/s", "CLOSED"];
@@ -214,6 +233,17 @@ impl Tables {
                 rate: rate("published"),
                 closed: is(object, "closed"),
             }),
+            Kind::Service => self.services.push(ServiceRow {
+                name,
+                servers: number(object, "servers"),
+                waiting: number(object, "waiting"),
+                served: number(object, "served"),
+                ended: number(object, "ended"),
+                cancelled: number(object, "cancelled"),
+                capacity: number(object, "capacity"),
+                rate: rate("sent"),
+                closed: is(object, "closed"),
+            }),
             Kind::Mutex | Kind::Lock | Kind::ReentrantLock | Kind::RwLock => {
                 let holder = value(object, "holder").or(value(object, "written by"));
                 let index = holder
@@ -272,6 +302,17 @@ impl Tables {
         self.topics.iter().map(row).collect()
     }
 
+    pub(super) fn service_rows(&self) -> Vec<[String; 9]> {
+        let row = |row: &ServiceRow| {
+            let counts = [row.servers, row.waiting, row.served, row.cancelled, row.ended, row.capacity];
+            let [servers, waiting, served, cancelled, ended, capacity] =
+                counts.map(|count| count.to_string());
+            let (rate, closed) = (format!("{:.0}", row.rate), yes(row.closed));
+            [row.name.clone(), servers, waiting, served, cancelled, ended, capacity, rate, closed]
+        };
+        self.services.iter().map(row).collect()
+    }
+
     pub(super) fn lock_rows(&self) -> Vec<[String; 5]> {
         let row = |row: &LockRow| {
             let holder = row.holder.map_or("-".to_string(), |pid| pid.to_string());
@@ -304,6 +345,9 @@ impl Tables {
         if !self.topics.is_empty() {
             tables.push(table(TOPICS, &self.topic_rows()));
         }
+        if !self.services.is_empty() {
+            tables.push(table(SERVICES, &self.service_rows()));
+        }
         if !self.locks.is_empty() {
             tables.push(table(LOCKS, &self.lock_rows()));
         }
@@ -334,6 +378,13 @@ impl Tables {
                 "quota": Quota::to_json(row.quota), "published_per_second": row.rate, "closed": row.closed,
             })
         });
+        let services = self.services.iter().map(|row| {
+            json!({
+                "name": row.name, "servers": row.servers, "waiting": row.waiting, "served": row.served,
+                "cancelled": row.cancelled, "ended": row.ended, "capacity": row.capacity,
+                "calls_per_second": row.rate, "closed": row.closed,
+            })
+        });
         let locks = self.locks.iter().map(|row| {
             json!({
                 "name": row.name, "kind": row.kind, "holder": row.holder, "waited_on": row.waited_on,
@@ -350,6 +401,7 @@ impl Tables {
             "segments": segments.chain(unreadable).collect::<Value>(),
             "queues": queues.collect::<Value>(),
             "topics": topics.collect::<Value>(),
+            "services": services.collect::<Value>(),
             "locks": locks.collect::<Value>(),
             "pools": pools.collect::<Value>(),
         })
